@@ -1,0 +1,1 @@
+"""The data plane: takes requests, tags, routes, forwards, relays, and journals them."""

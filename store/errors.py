@@ -1,0 +1,61 @@
+"""The tree of Understudy's own errors.
+
+UnderstudyError
+├── ConfigError          the configuration cannot be used; nothing was started
+├── StoreError           the database cannot be opened, read or written
+│   └── StoreLocked      another process owns the database file
+├── JournalError         a trace could not be written to the journal (kept in memory meanwhile)
+├── TeacherError         the teacher did not give a usable answer to a call of ours
+│   └── BudgetSpent      the token budget of a run does not allow another call
+├── TrainingError        the training subprocess ended without an adapter
+├── StudentError         a student server did not start or did not answer as agreed
+└── RunError             a run cannot go on with what it has; the message says what is missing
+
+A message says what happened, to what, and what to do. The docstring is the default message.
+No message holds a secret, a prompt or an answer.
+"""
+
+from __future__ import annotations
+
+
+class UnderstudyError(Exception):
+    """Something went wrong inside Understudy."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class ConfigError(UnderstudyError):
+    """The configuration cannot be used."""
+
+
+class StoreError(UnderstudyError):
+    """The database cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Another process owns the database file: stop it, or use another data_dir."""
+
+
+class JournalError(UnderstudyError):
+    """The journal cannot be written: check the disk and the rights of its folder."""
+
+
+class TeacherError(UnderstudyError):
+    """The teacher did not give a usable answer."""
+
+
+class BudgetSpent(TeacherError):
+    """The token budget of this run is spent: raise amplify.token_budget or lower amplify.target."""
+
+
+class TrainingError(UnderstudyError):
+    """The training subprocess ended without an adapter."""
+
+
+class StudentError(UnderstudyError):
+    """The student server did not start or did not answer as agreed."""
+
+
+class RunError(UnderstudyError):
+    """The run cannot go on with what it has."""

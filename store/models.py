@@ -1,0 +1,249 @@
+"""The nouns: one frozen record for each word of the design, each field with its unit.
+
+Times are seconds since the epoch, UTC. Ids are UUIDv7 strings (sortable by time). Text that came
+from a client or a model is kept as the OpenAI wire JSON it arrived in.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Split = Literal["train", "calibration", "heldout"]
+Origin = Literal["trace", "synthetic", "seed", "correction"]
+OutputKind = Literal["json", "label", "text"]
+ScorerName = Literal["exact", "json", "text"]
+Purpose = Literal["policy", "inputs", "answers"]
+RouteName = Literal["teacher", "student", "fallback"]
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp << 80) | (int.from_bytes(os.urandom(10), "big"))
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return str(uuid.UUID(int=value))
+
+
+class Reason(StrEnum):
+    """Why a request took the way it took: the value of `x-understudy-reason`."""
+
+    # decided before anything is sent
+    UNTAGGED = "untagged"  # no task tag: always the teacher
+    NO_STUDENT = "no_student"  # nothing is promoted for this task (yet)
+    CERTIFIED = "certified"  # the student was certified for requests of this shape
+    PAUSED = "paused"  # the task was paused by hand
+    OTHER_FINGERPRINT = "other_fingerprint"  # another prompt, schema or teacher than certified
+    TOOLS = "tools"  # the request brings tools or functions
+    NOT_TEXT = "not_text"  # images, audio, files
+    SEVERAL_CHOICES = "several_choices"  # n > 1
+    LOGPROBS = "logprobs"  # the client wants token probabilities
+    INPUT_TOO_LONG = "input_too_long"  # longer than what was certified
+    UNKNOWN_FIELD = "unknown_field"  # a request field that the student was not certified for
+    # decided after the student was asked: the route is then `fallback`
+    STUDENT_DOWN = "student_down"  # no connection, or an error status
+    STUDENT_SLOW = "student_slow"  # no answer within the time limit
+    STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
+    STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
+    STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
+
+
+class Outcome(StrEnum):
+    """How an exchange ended, seen from the client."""
+
+    COMPLETE = "complete"  # the client got the whole answer
+    CLIENT_GONE = "client_gone"  # the client hung up before the end
+    TEACHER_BROKE = "teacher_broke"  # the teacher's answer ended before its end
+    ERROR = "error"  # an error status, the teacher's or ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One logged request with its answer."""
+
+    trace_id: str
+    start_time: float
+    end_time: float
+    task: str | None  # None: untagged
+    operation_name: str = "chat"
+    served_by: Literal["teacher", "student"] | None  # None: nobody answered
+    route: RouteName
+    reason: str  # a Reason
+    outcome: str  # an Outcome
+    status_code: int  # what the client got; 499 when it hung up before any status
+    error_type: str | None = None  # `error.type` or `error.code` of an error answer
+    stream: bool = False
+    provider_name: str | None = None  # provider of the LiteLLM model string, e.g. `openai`
+    request_model: str | None = None  # as the client named it
+    response_model: str | None = None
+    response_id: str | None = None
+    student_id: str | None = None  # set when a student was asked, also on fallback
+    finish_reasons: list[str] = field(default_factory=list)
+    duration_ms: float = 0.0
+    time_to_first_chunk_ms: float | None = None
+    student_ms: float | None = None  # the student's own time, also when it fell back
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    request_params: str = "{}"  # JSON object: the body without messages and tools
+    tool_definitions: str | None = None  # JSON array
+    input_messages: str = "[]"  # JSON array, OpenAI wire format
+    output_messages: str | None = None  # JSON array of the choices' messages
+    input_hash: str = ""  # see store.shape.input_hash
+    fingerprint: str = ""  # see store.shape.fingerprint
+    confidence: float | None = None  # the student's lowest token log-probability
+    content_bytes: int = 0  # request body + answer
+    api_key_hash: str | None = None
+    end_user: str | None = None  # the request's `user`
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One training item: a request's messages and the answer to learn."""
+
+    example_id: str
+    task: str
+    run_id: str
+    origin: Origin
+    split: Split
+    status: Literal["kept", "rejected"]
+    reason: str  # why it was kept or rejected, in one word or a short sentence
+    input_messages: str  # JSON array, OpenAI wire format, without the answer
+    target: str  # the teacher's answer
+    input_hash: str
+    source_trace_id: str | None = None  # for origin `trace`
+    parent_ids: list[str] = field(default_factory=list)  # example ids it was made from
+    generator_model: str | None = None
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherCall:
+    """One paid call to the teacher that served distilling, not a client."""
+
+    call_id: str
+    run_id: str
+    task: str
+    purpose: Purpose
+    model: str
+    input_tokens: int
+    output_tokens: int
+    at: float
+    duration_ms: float
+
+
+class RunState(StrEnum):
+    """collected → amplified → trained → evaluated → promoted | rejected | failed."""
+
+    COLLECTED = "collected"
+    AMPLIFIED = "amplified"
+    TRAINED = "trained"
+    EVALUATED = "evaluated"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self in (RunState.PROMOTED, RunState.REJECTED, RunState.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """One line in the append-only history of a run."""
+
+    run_id: str
+    seq: int  # 0, 1, 2… within the run
+    task: str
+    state: RunState
+    at: float
+    seconds: float = 0.0  # what the stage that ended here took
+    reason: str = ""  # why promoted, rejected or failed
+    detail: dict[str, Any] = field(default_factory=dict)  # the stage's numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One held-out or calibration row, answered by the student and scored against the teacher."""
+
+    run_id: str
+    input_hash: str
+    split: Split
+    scorer: ScorerName
+    score: float  # 0..1
+    agrees: bool  # score ≥ the scorer's bar
+    teacher_output: str
+    student_output: str | None  # None: no usable answer
+    confidence: float | None  # lowest token log-probability; None when unusable
+    latency_ms: float
+    fault: str | None = None  # a Reason, when the answer was not usable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """The gate's result, with everything that is needed to recompute it."""
+
+    certificate_id: str
+    task: str
+    run_id: str
+    method: str  # the bound's name
+    scorer: ScorerName
+    threshold: float  # what the lower bound must reach
+    confidence_level: float  # 1 - alpha
+    n: int  # held-out rows at or above the cutoff
+    agreed: int  # of those, how many agreed
+    score: float  # agreed / n
+    lower_bound: float
+    cutoff: float | None  # lowest token log-probability served; None: everything is served
+    coverage: float  # n / all held-out rows
+    heldout: int  # all held-out rows
+    agreement_all: float  # agreement on all held-out rows, served or not
+    min_coverage: float
+    fingerprints: list[str]
+    passed: bool
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What the proxy does with a task's requests now: one entry of `routes.json`."""
+
+    task: str
+    target: Literal["teacher", "student"]
+    reason: str
+    student_id: str | None = None  # the run that made it
+    base_url: str | None = None  # http://127.0.0.1:PORT, without /v1
+    fingerprints: list[str] = field(default_factory=list)
+    cutoff: float | None = None  # lowest token log-probability that may be served
+    output: OutputKind = "text"  # a student's answer of another kind goes to the teacher
+    max_input_chars: int = 0  # longest input that was certified
+    max_tokens: int = 512  # the student's limit, well above the longest target
+    timeout_s: float = 10.0
+    certificate_id: str | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """One line in the append-only history of a task's route."""
+
+    promotion_id: str
+    task: str
+    target: Literal["teacher", "student"]
+    state: str  # live, paused, demoted, rejected
+    reason: str
+    actor: str  # `gate`, or who did it by hand
+    at: float
+    run_id: str | None = None
+    certificate: Certificate | None = None
+    route: Route | None = None
