@@ -132,6 +132,7 @@ class TrainSettings(Settings):
     max_seq_length: int = Field(default=2048, ge=16)
     mask_prompt: bool = True
     compare: bool = True
+    parallel: int = Field(default=1, ge=1)
     seed: int = 0
     timeout_s: float = Field(default=7200, gt=0)
 

@@ -3,13 +3,18 @@
 UnderstudyError
 ├── ConfigError          the configuration cannot be used; nothing was started
 ├── StoreError           the database cannot be opened, read or written
-│   └── StoreLocked      another process owns the database file
+│   ├── StoreLocked      another process owns the database file
+│   └── InputRefused     DuckDB cannot read what a query was given; the message does not show it
 ├── JournalError         a trace could not be written to the journal (kept in memory meanwhile)
 ├── TeacherError         the teacher did not give a usable answer to a call of ours
+│   ├── TeacherRefused   it refused this one request; others may be answered
+│   ├── TeacherMalformed it answered, but not in the structure that was asked for
 │   └── BudgetSpent      the token budget of a run does not allow another call
 ├── TrainingError        the training subprocess ended without an adapter
 ├── StudentError         a student server did not start or did not answer as agreed
-└── RunError             a run cannot go on with what it has; the message says what is missing
+├── RunError             a run cannot go on with what it has; the message says what is missing
+├── ProductError         `understudy serve` did not start or did not answer as agreed
+└── BacktestError        a log file cannot be replayed, or a backtest did not come to its end
 
 A message says what happened, to what, and what to do. The docstring is the default message.
 No message holds a secret, a prompt or an answer.
@@ -37,12 +42,24 @@ class StoreLocked(StoreError):
     """Another process owns the database file: stop it, or use another data_dir."""
 
 
+class InputRefused(StoreError):
+    """DuckDB cannot read what a query was given."""
+
+
 class JournalError(UnderstudyError):
     """The journal cannot be written: check the disk and the rights of its folder."""
 
 
 class TeacherError(UnderstudyError):
     """The teacher did not give a usable answer."""
+
+
+class TeacherRefused(TeacherError):
+    """The teacher refused this request."""
+
+
+class TeacherMalformed(TeacherError):
+    """The teacher's answer does not have the structure that was asked for."""
 
 
 class BudgetSpent(TeacherError):
@@ -59,3 +76,11 @@ class StudentError(UnderstudyError):
 
 class RunError(UnderstudyError):
     """The run cannot go on with what it has."""
+
+
+class ProductError(UnderstudyError):
+    """`understudy serve` did not start or did not answer as agreed."""
+
+
+class BacktestError(UnderstudyError):
+    """The log file cannot be replayed."""

@@ -39,7 +39,8 @@ class Reason(StrEnum):
     UNTAGGED = "untagged"  # no task tag: always the teacher
     NO_STUDENT = "no_student"  # nothing is promoted for this task (yet)
     CERTIFIED = "certified"  # the student was certified for requests of this shape
-    PAUSED = "paused"  # the task was paused by hand
+    STUDENT_STARTING = "student_starting"  # promoted, its server is not up yet
+    PAUSED = "paused"  # the task is paused: no runs, and the teacher answers
     OTHER_FINGERPRINT = "other_fingerprint"  # another prompt, schema or teacher than certified
     TOOLS = "tools"  # the request brings tools or functions
     NOT_TEXT = "not_text"  # images, audio, files

@@ -28,21 +28,29 @@ class StudentAnswer:
     output_tokens: int
 
 
+def student_messages(messages: Messages) -> list[dict[str, str]]:
+    """The messages as a student gets them, in training, evaluation and service alike.
+
+    Text alone, and `developer` becomes `system`, as chat templates know no other name.
+    """
+    return [
+        {
+            "role": "system" if m["role"] == "developer" else m["role"],
+            "content": text_of(m.get("content")),
+        }
+        for m in messages
+    ]
+
+
 def student_body(messages: Messages, *, max_tokens: int, stop: list[str] | None = None) -> bytes:
     """The request for `mlx_lm.server`: greedy, not streamed, with log-probabilities.
 
     Greedy, because the certificate was earned so; not streamed, because streamed chunks carry no
-    log-probabilities. `developer` becomes `system`, as chat templates know no other name.
+    log-probabilities.
     """
     body: dict[str, Any] = {
         "model": "default_model",
-        "messages": [
-            {
-                "role": "system" if m["role"] == "developer" else m["role"],
-                "content": text_of(m.get("content")),
-            }
-            for m in messages
-        ],
+        "messages": student_messages(messages),
         "max_tokens": max_tokens,
         "temperature": 0.0,
         "logprobs": True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -80,7 +81,7 @@ def deployments(
         if _is_direct(config, entry):
             params = from_environment(params, f"model_list[{number}] ({name})")
             base = params.get("api_base") or params.get("base_url") or OPENAI_BASE_URL
-            key = params.get("api_key") or os.environ.get("OPENAI_API_KEY")
+            key = params.get("api_key") or os.environ.get("OPENAI_API_KEY") or None
             if key is None and base == OPENAI_BASE_URL:
                 raise ConfigError(
                     f"model_list[{number}] ({name}): no api_key, and OPENAI_API_KEY is not set"
@@ -154,6 +155,14 @@ def prices(config: Config) -> dict[str, Price]:
         if price is not None:
             found.setdefault(entry["model_name"], price)
     return found
+
+
+def price_of(found: Mapping[str, Price], model: str) -> Price | None:
+    """The price of one model name among `prices`, wildcard names included; None when unknown."""
+    if model in found:
+        return found[model]
+    fits = (price for name, price in found.items() if _wildcard(name, model) is not None)
+    return next(fits, None)
 
 
 def _is_direct(config: Config, entry: dict[str, Any]) -> bool:

@@ -1,0 +1,5 @@
+"""`python -m cli`: the same as the `understudy` command."""
+
+from cli.main import app
+
+app(prog_name="understudy")

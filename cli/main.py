@@ -1,0 +1,193 @@
+"""The commands. This is the composition root: it alone knows both planes.
+
+Each command imports what it needs when it runs, so that `understudy serve` has its proxy started
+after a third of a second, before anything that takes longer to import.
+"""
+# ruff: noqa: PLC0415  (see above)
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="understudy",
+    help="An OpenAI-compatible proxy that lets a small local student take over the tasks it has "
+    "learned from your teacher's answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would show secrets among the local variables
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="UNDERSTUDY_CONFIG", help="The config file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+DEFAULT_CONFIG = Path("config.yaml")
+DEFAULT_SERVER = "http://127.0.0.1:4100"
+
+
+@app.command()
+def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the proxy, the control plane and what else the config needs, until stopped."""
+    with _faults():
+        from cli.serve import serve as run
+
+        run(config)
+
+
+@app.command()
+def status(
+    task: Annotated[str | None, typer.Argument(help="Only this task, in full.")] = None,
+    *,
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: Annotated[
+        str | None, typer.Option(help="The server's URL, if not as in the config.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="UNDERSTUDY_KEY", help="A client key; else the config's first."),
+    ] = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+) -> None:
+    """Show how each task stands: traces, run, certificate, route, latency, tokens and money."""
+    import json
+
+    with _faults():
+        from rich.console import Console
+
+        from cli.status import fetch_status
+        from cli.status_table import render_status, render_task
+
+        if server is None:
+            server, key = _server_of(config, key)
+        wide = None if sys.stdout.isatty() else 140
+        console = Console(width=wide, markup=False, highlight=False)
+        while True:
+            found = fetch_status(server, key=key, task=task)
+            if watch and not as_json:
+                console.clear()
+            if as_json:
+                typer.echo(json.dumps(found, indent=None if watch else 2, ensure_ascii=False))
+            else:
+                console.print(render_task(found) if task else render_status(found))
+            if not watch:
+                return
+            time.sleep(1)
+
+
+@app.command()
+def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Check the config file and say what it means; start nothing."""
+    with _faults():
+        from cli.banner import summary
+        from store.config import load_config
+        from store.teachers import teacher_pool
+
+        found = load_config(config)
+        teacher_pool(found)
+        typer.echo(f"{config} can be used")
+        for name, value in summary(found):
+            typer.echo(f"{name:<8} {value}")
+
+
+@app.command()
+def backtest(
+    file: Annotated[
+        Path, typer.Argument(help="JSON lines with `messages` and `answer`, or OpenAI fine-tuning.")
+    ],
+    *,
+    test: Annotated[
+        Path | None, typer.Option(help="Rows to send as live traffic when the run has ended.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task's tag.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")] = None,
+    as_json: JsonOption = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Settings to use; else the defaults.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The agreement to be proven, 0 to 1.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep the data folder here instead of deleting it.")
+    ] = None,
+) -> None:
+    """Replay logged answers through the real product: what would it have saved?"""
+    with _faults():
+        from demo.backtest import run
+
+        code = run(
+            file,
+            test=test,
+            task=task,
+            limit=limit,
+            as_json=as_json,
+            config=config,
+            threshold=threshold,
+            keep=keep,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(as_json: JsonOption = False) -> None:
+    """Show the whole loop in some minutes, without a key and without a download."""
+    with _faults():
+        from demo.journey import run
+
+        code = run(as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"understudy {installed('understudy')}")
+
+
+def _server_of(config: Path, key: str | None) -> tuple[str, str | None]:
+    """The URL and the key with which the server of this config is reached."""
+    from cli.serve import running_server
+    from store.config import load_config
+
+    if config == DEFAULT_CONFIG and not config.exists():
+        return DEFAULT_SERVER, key
+    found = load_config(config)
+    if key is None and found.server.keys:
+        key = found.server.keys[0].key.get_secret_value()
+    running = running_server(found.data_dir) if found.server.port == 0 else None
+    if running is not None:
+        return str(running["url"]), key
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+        found.server.host, found.server.host
+    )
+    return f"http://{f'[{host}]' if ':' in host else host}:{found.server.port}", key
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    """Our own errors end a command with their message: 2 for the config, 1 for the rest."""
+    from store.errors import ConfigError, UnderstudyError
+
+    try:
+        yield
+    except UnderstudyError as error:
+        typer.echo(f"understudy: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:  # the reader of our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None

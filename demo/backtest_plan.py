@@ -1,0 +1,115 @@
+"""What a backtest is to find out, and how the product is set up for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from demo.logs import Layout, lay_out, read_rows
+from demo.replay import MODEL
+from demo.student_settings import tiny_student
+from store.config import TAG, GateSettings, TaskSettings
+from store.errors import BacktestError, ConfigError
+from store.teachers import Price
+
+DEFAULT_TASK = "backtest"
+DEFAULT_PRICE = Price(2e-6, 8e-6)  # US dollars a token
+FEWEST_TRACES = 10  # the least that `min_traces` can be set to
+ONE_RUN_S = 7 * 24 * 3600.0  # a cooldown that outlasts every backtest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backtest:
+    """What to test and how."""
+
+    file: Path
+    test: Path | None = None  # None: the last 20 % of the file
+    task: str = DEFAULT_TASK
+    limit: int | None = None  # rows sent as traffic; None: 80 % of what is not test
+    settings: TaskSettings = field(default_factory=tiny_student)
+    price: Price = DEFAULT_PRICE  # of the teacher
+    keep: Path | None = None  # folder that stays; None: a temporary one
+    timeout_s: float = 7200  # of the run
+    concurrency: int = 8  # requests under way at a time
+    teacher_latency_s: float = 0  # what the replay teacher waits before each answer
+
+
+def read_layout(what: Backtest) -> Layout:
+    """Reads the files and deals their rows out. Raises BacktestError when there are too few."""
+    if not TAG.fullmatch(what.task):
+        raise BacktestError(f"not a task's tag: it is to match {TAG.pattern}")
+    rows = read_rows(what.file)
+    test = read_rows(what.test) if what.test else None
+    layout = lay_out(rows, test=test, limit=what.limit)
+    if len(layout.traffic) < FEWEST_TRACES:
+        raise BacktestError(
+            f"{what.file}: {len(layout.traffic)} rows for traffic; a run needs {FEWEST_TRACES}, "
+            "and a certificate at the usual threshold some hundreds"
+        )
+    return layout
+
+
+def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
+    """The task's settings, so that one run starts when all traffic is in, and no second one.
+
+    `amplify.target` is what the pool can give at most: the replay teacher invents nothing.
+    """
+    target = min(settings.amplify.target, len(layout.pool))
+    return settings.model_copy(
+        update={
+            "min_traces": len(layout.traffic),
+            "cooldown_s": ONE_RUN_S,
+            "paused": False,
+            "amplify": settings.amplify.model_copy(update={"target": target}),
+        }
+    )
+
+
+def product_config(teacher_url: str, settings: TaskSettings, price: Price) -> dict[str, Any]:
+    """A config as a user would write it: the replay teacher, its price, and the task's settings."""
+    return {
+        "model_list": [
+            {
+                "model_name": MODEL,
+                "litellm_params": {
+                    "model": f"openai/{MODEL}",
+                    "api_base": teacher_url,
+                    "api_key": "none",
+                    "input_cost_per_token": price.input,
+                    "output_cost_per_token": price.output,
+                },
+            }
+        ],
+        "scheduler": {"due_seconds": 1.0},
+        "task_defaults": settings.model_dump(mode="json"),
+    }
+
+
+def with_threshold(settings: TaskSettings, threshold: float | None) -> TaskSettings:
+    """The settings with another threshold of the gate. Raises ConfigError for an impossible one."""
+    if threshold is None:
+        return settings
+    try:
+        gate = GateSettings.model_validate({**settings.gate.model_dump(), "threshold": threshold})
+    except ValidationError:
+        raise ConfigError(f"the threshold {threshold:g} is not between 0 and 1") from None
+    return settings.model_copy(update={"gate": gate})
+
+
+@contextmanager
+def working_folder(keep: Path | None) -> Iterator[Path]:
+    """The folder of the product: a temporary one, or the one to keep, which must be empty."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="understudy-backtest-") as name:
+            yield Path(name)
+        return
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise BacktestError(f"{keep}: not an empty folder; name a new one")
+    keep.mkdir(parents=True, exist_ok=True)
+    yield keep.absolute()

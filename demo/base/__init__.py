@@ -1,0 +1,1 @@
+"""The base student: a tiny language model made from generated text, so nothing is downloaded."""

@@ -1,0 +1,69 @@
+"""Exact match of the base student on examples that it has not seen."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from tokenizers import Tokenizer
+
+from demo.base import corpus
+from demo.base.batches import BUCKET, LONGEST, Encoded, encode, pad
+
+SEED = 1_000_000  # far from every training seed
+AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Score:
+    """How many answers were right to the last token, by family."""
+
+    right: Counter[str]
+    asked: Counter[str]
+
+    @property
+    def total(self) -> float:
+        """The share that was right over all families."""
+        return self.right.total() / self.asked.total()
+
+    def lines(self) -> list[str]:
+        """One line a family, the total first."""
+        by_family = (
+            f"{name:16}{self.right[name] / self.asked[name]:6.2f}{self.asked[name]:6}"
+            for name in sorted(self.asked)
+        )
+        return [f"{'all':16}{self.total:6.3f}{self.asked.total():6}", *by_family]
+
+
+def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Score:
+    """Exact match under greedy decoding.
+
+    A greedy answer is the wanted one exactly when each of its tokens is the likeliest after the
+    wanted ones before it, so one pass over prompt and answer tells as much as generating does.
+    """
+    buckets: dict[int, list[tuple[str, Encoded]]] = {}
+    rng = random.Random(seed)
+    while count > 0:
+        name, example = corpus.draw(rng)
+        row = encode(tokenizer, example)
+        if len(row.ids) > LONGEST:
+            continue
+        count -= 1
+        buckets.setdefault(-(-len(row.ids) // BUCKET) * BUCKET, []).append((name, row))
+    right: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for length, bucket in sorted(buckets.items()):
+        for first in range(0, len(bucket), AT_ONCE):
+            part = bucket[first : first + AT_ONCE]
+            ids, _ = pad([row for _, row in part], length)
+            likeliest = np.array(mx.argmax(model(ids), axis=-1))
+            for (name, row), guesses in zip(part, likeliest, strict=True):
+                asked[name] += 1
+                # The last id is the newline after the end mark, which nobody generates.
+                wanted = row.ids[row.answer : -1]
+                right[name] += wanted == guesses[row.answer - 1 : len(row.ids) - 2].tolist()
+    return Score(right, asked)

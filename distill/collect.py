@@ -1,0 +1,150 @@
+"""Journal → store, exactly once.
+
+A segment's name and its traces are committed together, and only then the file goes. Whatever is
+killed when: a file that is still there is either not in the store at all, and is collected, or
+wholly, and only deleted. A line that is no trace, such as the last one of a killed writer, is kept
+in the folder `damaged` beside the segments; it never holds up the rest.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from store.database import Database
+from store.errors import InputRefused
+from store.files import write_atomically
+from store.journal import DAMAGED_FOLDER, sealed_segments
+from store.teachers import Price, price_of
+
+_SMALLEST_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
+_BATCH_BYTES = 1 << 24
+_BATCH_SEGMENTS = 256
+_NOTHING = {"traces": 0, "damaged": 0}
+
+log = logging.getLogger("understudy.collect")
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one round of collecting took in."""
+
+    segments: int
+    traces: int
+    damaged: int  # lines set aside
+
+    def __add__(self, other: Collected) -> Collected:
+        return Collected(
+            self.segments + other.segments,
+            self.traces + other.traces,
+            self.damaged + other.damaged,
+        )
+
+
+def collect(db: Database, journal_dir: Path, prices: Mapping[str, Price]) -> Collected:
+    """Takes every sealed segment into the store and deletes it. `prices`: by model name.
+
+    Raises StoreError when the store, and OSError when the folder does not let it; what was
+    collected until then stays collected, the rest stays in the journal.
+    """
+    total = Collected(0, 0, 0)
+    for batch in _batches(sealed_segments(journal_dir)):
+        known = {r["name"] for r in db.query("known_segments", names=[s.stem for s in batch])}
+        total += _collect_batch(db, [s for s in batch if s.stem not in known], prices)
+        for segment in batch:
+            segment.unlink(missing_ok=True)
+    return total
+
+
+def _batches(segments: list[Path]) -> Iterator[list[Path]]:
+    """Many small segments cost as much as few large ones only when they are taken together."""
+    batch: list[Path] = []
+    size = 0
+    for segment in segments:
+        batch.append(segment)
+        size += segment.stat().st_size
+        if size >= _BATCH_BYTES or len(batch) == _BATCH_SEGMENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _collect_batch(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
+    if not segments:
+        return Collected(0, 0, 0)
+    try:
+        return _take(db, segments, prices)
+    except InputRefused:  # one of them cannot be read at all, which none of ours is
+        if len(segments) == 1:
+            return _refuse(db, segments[0])
+    total = Collected(0, 0, 0)
+    for segment in segments:
+        total += _collect_batch(db, [segment], prices)
+    return total
+
+
+def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
+    """Commits segments with their traces, and sets aside the lines that are none."""
+    with db.transaction():
+        db.execute(
+            "stage_segments",
+            patterns=[glob.escape(str(segment.absolute())) for segment in segments],
+            bytes=max(_SMALLEST_BUFFER, *(segment.stat().st_size for segment in segments)),
+        )
+        counts = {row["name"]: row for row in db.query("staged_counts")}
+        for segment in segments:
+            if counts.get(segment.stem, _NOTHING)["damaged"]:
+                taken = {row["trace_id"] for row in db.query("staged_ids", name=segment.stem)}
+                _set_aside(segment, taken)
+        models = [row["request_model"] for row in db.query("staged_models")]
+        db.execute("insert_traces", prices=_priced(models, prices))
+        return _remember(db, [{"name": s.stem, **counts.get(s.stem, _NOTHING)} for s in segments])
+
+
+def _refuse(db: Database, segment: Path) -> Collected:
+    """Sets a segment aside as a whole."""
+    damaged = _set_aside(segment, set())
+    return _remember(db, [{"name": segment.stem, "traces": 0, "damaged": damaged}])
+
+
+def _remember(db: Database, segments: list[dict[str, Any]]) -> Collected:
+    now = time.time()
+    rows = orjson.dumps([{**segment, "collected_at": now} for segment in segments]).decode()
+    db.execute("insert_segments", rows=rows)
+    return Collected(
+        len(segments), sum(s["traces"] for s in segments), sum(s["damaged"] for s in segments)
+    )
+
+
+def _set_aside(segment: Path, taken: set[str]) -> int:
+    """Copies the lines that do not hold one of the taken traces. Returns how many there are."""
+    lines = [line for line in segment.read_bytes().split(b"\n") if line.strip()]
+    damaged = [line for line in lines if _trace_id(line) not in taken]
+    place = segment.parent / DAMAGED_FOLDER / segment.name
+    write_atomically(place, b"\n".join([*damaged, b""]))
+    log.warning("%d lines that are no traces were moved to %s", len(damaged), place)
+    return len(damaged)
+
+
+def _trace_id(line: bytes) -> str | None:
+    try:
+        trace = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    found = trace.get("trace_id") if isinstance(trace, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _priced(models: list[str], prices: Mapping[str, Price]) -> str:
+    """The prices of these models as a parameter. Wildcard names are resolved here, not in SQL."""
+    found = ((model, price_of(prices, model)) for model in models)
+    rows = [{"name": m, "input": p.input, "output": p.output} for m, p in found if p is not None]
+    return orjson.dumps(rows).decode()

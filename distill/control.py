@@ -1,0 +1,229 @@
+"""The control plane's process: `python -m distill.control`, started by `understudy serve`.
+
+Owns the database file, collects the journal, starts due runs, keeps the students alive, publishes
+the routes, and answers the status API. When it dies, the proxy goes on with the teacher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import uvicorn
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from distill.api import build_api
+from distill.collect import collect
+from distill.pipeline import Parts, Run
+from distill.progress import Board
+from distill.publish import Publisher, routes_now
+from distill.reporter import Reporter
+from distill.runner import Runner
+from distill.status import StoreHealth
+from distill.students import Students, StudentSpec
+from distill.teacher_client import TeacherClient
+from store import records
+from store.config import Config, load_config
+from store.database import Database
+from store.errors import ConfigError, TeacherError, UnderstudyError
+from store.models import TeacherCall
+from store.runtime import Runtime
+from store.teachers import Price, TeacherPool, prices, teacher_pool
+
+log = logging.getLogger("understudy.control")
+
+CHECKPOINT_SECONDS = 300
+
+
+class ControlPlane:
+    """Everything that the control plane does, as methods that the scheduler calls."""
+
+    def __init__(self, config: Config, runtime: Runtime, db: Database) -> None:
+        self.config = config
+        self._db = db
+        self._pool: TeacherPool = teacher_pool(
+            config, litellm_url=runtime.litellm_url, litellm_key=runtime.litellm_key
+        )
+        self.prices: dict[str, Price] = prices(config)
+        self.health = StoreHealth(ok=True, error=None, collected=0, damaged=0)
+        self.board = Board()
+        self.students = Students(log_dir=config.data_dir / "logs", on_change=self.publish)
+        self.publisher = Publisher(config.routes_file, time.time)
+        parts = Parts(db=db, clock=time.time, teacher=self._teacher)
+        self.runner = Runner(config, parts, self.board, on_end=self.follow_promotions)
+
+    async def collect(self) -> None:
+        """Takes what the proxies have sealed since the last time into the store."""
+        try:
+            got = await asyncio.to_thread(collect, self._db, self.config.journal_dir, self.prices)
+        except (UnderstudyError, OSError) as error:
+            if self.health.ok:
+                log.error("traces stay in the journal: %s", error)
+            self.health = self.health.model_copy(update={"ok": False, "error": str(error)})
+            return
+        if not self.health.ok:
+            log.info("the store takes traces again")
+        self.health = StoreHealth(
+            ok=True,
+            error=None,
+            collected=self.health.collected + got.traces,
+            damaged=self.health.damaged + got.damaged,
+        )
+
+    async def follow_promotions(self) -> None:
+        """Wants exactly the students that are promoted, and publishes the routes."""
+        promotions = await asyncio.to_thread(records.latest_promotions, self._db)
+        wanted = {}
+        for task, promotion in promotions.items():
+            settings = self.config.task(task)
+            if promotion.target == "student" and promotion.run_id and not settings.paused:
+                spec = await self._student(promotion.run_id, task)
+                if spec is not None:
+                    wanted[task] = spec
+        self.students.want(wanted)
+        await self.publish()
+
+    async def publish(self) -> None:
+        """Publishes the routes as promotions and living students have them now."""
+        promotions = await asyncio.to_thread(records.latest_promotions, self._db)
+        routes = routes_now(promotions, self.students.ready(), self.config)
+        if await asyncio.to_thread(self.publisher.publish, routes):
+            said = ", ".join(f"{t} → {r.target} ({r.reason})" for t, r in routes.items())
+            log.info("routes published: %s", said or "none")
+
+    def distilling_prices(self) -> dict[str, Price]:
+        """Prices by the names under which runs call the teachers: those of their endpoints."""
+        names = {d.upstream_model: d.model_name for d in self._pool.deployments}
+        return self.prices | {u: self.prices[n] for u, n in names.items() if n in self.prices}
+
+    async def _student(self, run_id: str, task: str) -> StudentSpec | None:
+        """The student that a run made, from the run's own history."""
+        detail = await asyncio.to_thread(records.stage_detail, self._db, run_id, "trained")
+        adapter = self.config.runs_dir / run_id / Path(str(detail.get("adapter", "")))
+        if not detail or not adapter.is_dir():
+            log.error("task %s: the adapter of run %s is gone; the teacher answers", task, run_id)
+            return None
+        return StudentSpec(
+            student_id=run_id,
+            base=str(detail["base"]),
+            adapter=adapter,
+            settings=self.config.task(task).student,
+        )
+
+    def _teacher(
+        self, model: str, run: Run, record: Callable[[TeacherCall], None]
+    ) -> TeacherClient:
+        deployment = self._pool.choose(model) or self._pool.choose(self._pool.default)
+        if deployment is None:
+            raise TeacherError(f"no entry of model_list answers for {model}")
+        return TeacherClient(
+            base_url=deployment.base_url,
+            api_key=deployment.api_key,
+            model=deployment.upstream_model,
+            record=record,
+            run_id=run.run_id,
+            task=run.task,
+            token_budget=run.settings.amplify.token_budget,
+        )
+
+
+async def run_control_plane(config: Config, runtime: Runtime) -> None:
+    """Runs until SIGTERM or SIGINT. Raises StoreError when the database cannot be opened."""
+    with Database(config.database_file, config.store) as db:
+        plane = ControlPlane(config, runtime, db)
+        reporter = Reporter(
+            db,
+            runner=plane.runner,
+            board=plane.board,
+            publisher=plane.publisher,
+            prices=plane.distilling_prices(),
+        )
+        api = build_api(
+            token=runtime.control_token,
+            status=lambda: reporter.status(plane.health, plane.students.states()),
+            task_status=reporter.task,
+            version=version("understudy"),
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                api, host="127.0.0.1", port=runtime.control_port, log_config=None, access_log=False
+            )
+        )
+        await plane.collect()
+        await plane.follow_promotions()
+        scheduler = _schedule(config, plane, db)
+        try:
+            await _serve_until_stopped(server)
+        finally:
+            scheduler.shutdown(wait=False)
+            await plane.runner.stop()
+            await plane.students.stop()
+            await plane.collect()
+
+
+def _schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
+    async def checkpoint() -> None:
+        await asyncio.to_thread(db.checkpoint)
+
+    beats: list[tuple[Callable[[], Awaitable[None]], float]] = [
+        (plane.collect, config.scheduler.ingest_seconds),
+        (plane.runner.check, config.scheduler.due_seconds),
+        (plane.students.check, config.scheduler.health_seconds),
+        (checkpoint, CHECKPOINT_SECONDS),
+    ]
+    scheduler = AsyncIOScheduler(timezone="UTC")
+    for work, seconds in beats:
+        scheduler.add_job(
+            work,
+            "interval",
+            seconds=seconds,
+            max_instances=1,
+            coalesce=True,
+            misfire_grace_time=None,
+        )
+    scheduler.start()
+    return scheduler
+
+
+async def _serve_until_stopped(server: uvicorn.Server) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # `_serve`, because `serve` would take the signals for itself
+    serving = asyncio.create_task(server._serve())
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    waiting.cancel()
+    await serving
+
+
+def main() -> int:
+    """Returns the exit code: 0 after a stop, 1 when the store or the config cannot be used."""
+    runtime = Runtime.current()
+    config = load_config(Path(runtime.config_path))
+    logging.basicConfig(
+        level=config.server.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # these say at every beat, or of every request, what nobody asked
+    for name in ("apscheduler", "httpx", "openai", "instructor", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        asyncio.run(run_control_plane(config, runtime))
+    except (UnderstudyError, ConfigError) as error:
+        log.error("the control plane cannot start: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

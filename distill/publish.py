@@ -1,0 +1,57 @@
+"""From verdicts and living students to `routes.json`: what the proxy does with each task now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from store.config import Config
+from store.models import Promotion, Reason, Route
+from store.routes import publish_routes
+
+
+def routes_now(
+    promotions: Mapping[str, Promotion], ready: Mapping[str, tuple[str, str]], config: Config
+) -> dict[str, Route]:
+    """Each promoted task's route.
+
+    `ready`: for each task the (student_id, base_url) of its student that answers. A promoted task
+    without one goes to the teacher meanwhile, and says so.
+    """
+    routes = {}
+    for task, promotion in promotions.items():
+        if promotion.target != "student" or promotion.route is None:
+            continue
+        route = promotion.route
+        student_id, base_url = ready.get(task, (None, None))
+        if config.task(task).paused:
+            route = replace(route, target="teacher", reason=Reason.PAUSED)
+        elif student_id != route.student_id:
+            route = replace(route, target="teacher", reason=Reason.STUDENT_STARTING)
+        else:
+            route = replace(route, base_url=base_url)
+        routes[task] = route
+    return routes
+
+
+class Publisher:
+    """Writes `routes.json` whenever what it says has changed."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._published: dict[str, Route] | None = None
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """What was published last."""
+        return self._published or {}
+
+    def publish(self, routes: dict[str, Route]) -> bool:
+        """Publishes the routes when they differ from the last ones. Returns whether it wrote."""
+        if routes == self._published:
+            return False
+        publish_routes(self._path, routes, at=self._clock())
+        self._published = dict(routes)
+        return True

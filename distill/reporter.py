@@ -1,0 +1,76 @@
+"""Reads the store and what runs now, and tells the status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from distill.due import used_until
+from distill.progress import Board
+from distill.publish import Publisher
+from distill.runner import Runner
+from distill.status import Status, StoreHealth, TaskStatus, task_status
+from store import records
+from store.database import Database
+from store.statistics import task_statistics
+from store.teachers import Price
+
+RECENT_S = 3600.0
+
+
+class Reporter:
+    """Puts the status together when it is asked for."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        runner: Runner,
+        board: Board,
+        publisher: Publisher,
+        prices: Mapping[str, Price],
+    ) -> None:
+        self._db = db
+        self._runner = runner
+        self._board = board
+        self._publisher = publisher
+        self._prices = prices
+
+    async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
+        """Every task, and the control plane itself."""
+        tasks = await asyncio.to_thread(records.tasks, self._db)
+        return Status(
+            version=version("understudy"),
+            at=time.time(),
+            store=health,
+            students=dict(students),
+            tasks=[found for task in tasks if (found := await self.task(task)) is not None],
+        )
+
+    async def task(self, task: str) -> TaskStatus | None:
+        """One task; None when no request was tagged so yet."""
+        return await asyncio.to_thread(self._task, task)
+
+    def _task(self, task: str) -> TaskStatus | None:
+        ended = records.ended_runs(self._db, task)
+        statistics = task_statistics(
+            self._db,
+            task,
+            used_until=used_until(ended),
+            recent_since=time.time() - RECENT_S,
+            prices=self._prices,
+        )
+        if not statistics.traces:
+            return None
+        return task_status(
+            task=task,
+            statistics=statistics,
+            standing=self._board.standing(task),
+            events=records.events_of_last_run(self._db, task),
+            promotion=records.latest_promotions(self._db).get(task),
+            route=self._publisher.routes.get(task),
+            due=self._runner.verdicts.get(task),
+            now=time.time(),
+        )

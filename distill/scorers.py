@@ -1,0 +1,142 @@
+"""How much a student's answer agrees with the teacher's: a score from 0 to 1, and a bar for it.
+
+exact   1 when both are the same text, else 0. Same means: after Unicode NFC and without white
+        space around it. Case counts.
+json    matching leaves over all leaves of both sides, so that a missing key costs as much as a
+        wrong one and an extra one. Lists are compared by position. 1 and "1" differ, 1 and 1.0 do
+        not, nor does the order of keys matter. An answer that is not JSON scores 0.
+text    similarity of the two texts, white space folded: 1 - edits / characters of both sides
+        (insertions and deletions, rapidfuzz's `ratio`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from rapidfuzz import fuzz
+
+from store.config import EvaluateSettings
+from store.models import OutputKind, ScorerName
+
+AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8}
+MOST = 0.95  # share of the answers that have to be of a kind
+REPEATED = 0.7  # share of the answers that are given more than once, when they are labels
+SHORT = 64  # characters
+
+_SPACE = re.compile(r"\s+")
+_Leaves = dict[tuple[str | int, ...], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """How a task's answers are compared."""
+
+    name: ScorerName
+    agree_at: float  # an answer with at least this score agrees
+    output: OutputKind  # what kind of answers the task has
+    reason: str
+
+    def agrees(self, score: float) -> bool:
+        """Whether an answer with this score counts as agreeing with the teacher's."""
+        return score >= self.agree_at
+
+
+def choose_scorer(targets: Sequence[str], settings: EvaluateSettings) -> Scorer:
+    """The scorer that fits the teacher's answers, or the one that is set.
+
+    Raises ValueError without answers.
+    """
+    if not targets:
+        raise ValueError("no answers to choose a scorer from")
+    output, fitting, reason = _kind(targets)
+    name = fitting
+    if settings.scorer != "auto":
+        name, reason = settings.scorer, f"set in evaluate.scorer; {reason}"
+    bar = AGREE_AT[name] if settings.agree_at is None else settings.agree_at
+    return Scorer(name, bar, output, reason)
+
+
+def score(name: ScorerName, teacher: str, student: str) -> float:
+    """How much the student's answer agrees with the teacher's, from 0 to 1."""
+    match name:
+        case "exact":
+            return float(_normal(teacher) == _normal(student))
+        case "json":
+            return _json_score(teacher, student)
+        case "text":
+            folded = (_SPACE.sub(" ", _normal(text)) for text in (teacher, student))
+            return fuzz.ratio(*folded) / 100
+
+
+def _kind(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
+    count = len(targets)
+    containers = sum(isinstance(_parsed(t), dict | list) for t in targets)
+    if containers >= MOST * count:
+        return "json", "json", f"{containers} of {count} answers are JSON objects or lists"
+    normal = [_normal(t) for t in targets]
+    short = sum(len(t) <= SHORT and "\n" not in t for t in normal)
+    if short < MOST * count:
+        long = count - short
+        return "text", "text", f"{long} of {count} answers have over {SHORT} characters or lines"
+    times = Counter(normal)
+    repeated = sum(times[t] > 1 for t in normal)
+    if repeated >= REPEATED * count:
+        return "label", "exact", f"{len(times)} different short answers in {count}"
+    return "text", "exact", f"{short} of {count} answers are one short line"
+
+
+def _json_score(teacher: str, student: str) -> float:
+    wanted, given = _parsed(teacher), _parsed(student)
+    if wanted is _NOT_JSON:  # the teacher broke its own format: nothing to compare by field
+        return score("exact", teacher, student)
+    if given is _NOT_JSON:
+        return 0.0
+    left, right = _leaves(wanted), _leaves(given)
+    same = sum(path in right and _same(leaf, right[path]) for path, leaf in left.items())
+    return same / len(left.keys() | right.keys())
+
+
+_NOT_JSON = object()
+_EMPTY_OBJECT, _EMPTY_LIST = object(), object()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _NOT_JSON
+
+
+def _leaves(value: Any) -> _Leaves:
+    """Each leaf by its path. Without recursion: a student's answer may be nested deeply."""
+    leaves: _Leaves = {}
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict) and value:
+            todo.extend(((*path, key), inner) for key, inner in value.items())
+        elif isinstance(value, list) and value:
+            todo.extend(((*path, place), inner) for place, inner in enumerate(value))
+        elif isinstance(value, dict | list):
+            leaves[path] = _EMPTY_OBJECT if isinstance(value, dict) else _EMPTY_LIST
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, str) and isinstance(right, str):
+        return unicodedata.normalize("NFC", left) == unicodedata.normalize("NFC", right)
+    return bool(left == right)
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()

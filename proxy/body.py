@@ -1,0 +1,164 @@
+"""Reading a request's body: its size, its JSON, and the types that we rely on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from proxy.asgi import Headers, Receive, header
+from proxy.errors import ApiError, bad_request, too_large
+
+_NOT_JSON = (
+    "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
+    "was sent was not valid JSON."
+)
+_DEEPEST = 200  # orjson writes 254 levels, and we wrap some around
+# Field → (types, what a message calls them). null counts as absent, and bool is no number in JSON.
+# Ranges are left to the teacher: which values it takes is its own business.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "stream": ((bool,), "a boolean"),
+    "n": ((int,), "an integer"),
+    "max_tokens": ((int,), "an integer"),
+    "max_completion_tokens": ((int,), "an integer"),
+    "temperature": ((int, float), "a number"),
+    "top_p": ((int, float), "a number"),
+    "logprobs": ((bool,), "a boolean"),
+    "store": ((bool,), "a boolean"),
+    "user": ((str,), "a string"),
+    "metadata": ((dict,), "an object"),
+    "stream_options": ((dict,), "an object"),
+    "response_format": ((dict,), "an object"),
+    "tools": ((list,), "an array"),
+    "functions": ((list,), "an array"),
+    "stop": ((str, list), "a string or an array of strings"),
+}
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole."""
+
+
+async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 as soon as it is known to be over `limit` bytes."""
+    declared = header(headers, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise too_large(limit)
+        return whole
+    parts, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+def parse_chat_body(raw: bytes) -> dict[str, Any]:
+    """A chat completion request. Raises ApiError 400 on what cannot be one.
+
+    Unknown fields are welcome: what the teacher makes of them is between it and the client.
+    """
+    body = _parse_json(raw)
+    if not isinstance(body, dict):
+        raise bad_request("The body of your request must be a JSON object.")
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _check_depth(body)
+    _check_model(body.get("model"))
+    _check_messages(body.get("messages"))
+    for name, (types, words) in _TYPES.items():
+        value = body.get(name)
+        if value is not None and type(value) not in types:
+            raise _wrong_type(name, words, value)
+    return body
+
+
+def _check_depth(body: dict[str, Any]) -> None:
+    """What is nested so deeply that it can be read and not written again is refused."""
+    try:
+        orjson.dumps(body)
+    except TypeError:
+        raise bad_request("The body of your request is nested too deeply.") from None
+
+
+def _parse_json(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _parse_lone_surrogates(raw)
+
+
+def _parse_lone_surrogates(raw: bytes) -> Any:
+    r"""JSON that only `\ud800` without its other half keeps orjson from reading.
+
+    JavaScript cuts strings there, and OpenAI takes them. U+FFFD stands for them on our side.
+    """
+    try:
+        text = json.dumps(json.loads(raw, parse_constant=_refuse), ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
+        raise bad_request(_NOT_JSON) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _check_model(model: Any) -> None:
+    if model is None:
+        raise bad_request("you must provide a model parameter", param="model")
+    if not isinstance(model, str):
+        raise _wrong_type("model", "a string", model)
+
+
+def _check_messages(messages: Any) -> None:
+    if messages is None:
+        raise bad_request(
+            "Missing required parameter: 'messages'.",
+            param="messages",
+            code="missing_required_parameter",
+        )
+    if not isinstance(messages, list):
+        raise _wrong_type("messages", "an array of objects", messages)
+    if not messages:
+        raise bad_request(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1.",
+            param="messages",
+            code="empty_array",
+        )
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        if not isinstance(message, dict):
+            raise _wrong_type(where, "an object", message)
+        role, content = message.get("role"), message.get("content")
+        if role is None:
+            raise bad_request(
+                f"Missing required parameter: '{where}.role'.",
+                param=f"{where}.role",
+                code="missing_required_parameter",
+            )
+        if not isinstance(role, str):
+            raise _wrong_type(f"{where}.role", "a string", role)
+        if content is not None and not isinstance(content, str | list):
+            raise _wrong_type(f"{where}.content", "a string or an array of parts", content)
+
+
+def _wrong_type(param: str, expected: str, value: Any) -> ApiError:
+    names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string"}
+    names |= {list: "an array", dict: "an object", type(None): "null"}
+    return bad_request(
+        f"Invalid type for '{param}': expected {expected}, but got {names[type(value)]} instead.",
+        param=param,
+        code="invalid_type",
+    )

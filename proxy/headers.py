@@ -1,0 +1,90 @@
+"""Which headers cross the proxy, in both directions. Pure functions.
+
+A client's credentials end here: the teacher sees the deployment's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.asgi import Header, Headers
+from store.teachers import Deployment
+
+# RFC 9110, section 7.6.1: about one connection, not about the message
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_CREDENTIALS = frozenset(
+    {
+        b"authorization",
+        b"cookie",
+        b"api-key",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"openai-organization",
+        b"openai-project",
+    }
+)
+_NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
+_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # whose cookies are not sent sets none either
+_OURS = b"x-understudy-"
+
+Pairs = list[tuple[str, str]]
+
+
+def to_teacher(headers: Iterable[Header], deployment: Deployment) -> Pairs:
+    """The client's headers as the teacher gets them, with the deployment's own key.
+
+    The body's length is left to whoever sends it.
+    """
+    sent = [
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))
+        for name, value in headers
+        if name not in _NOT_SENT and not name.startswith(_OURS)
+    ]
+    if deployment.api_key is not None:
+        sent.append(("authorization", f"Bearer {deployment.api_key}"))
+    return sent
+
+
+def uncompressed(pairs: Pairs) -> Pairs:
+    """The same headers, asking for an answer that can be read as it passes."""
+    kept = [pair for pair in pairs if pair[0] != "accept-encoding"]
+    kept.append(("accept-encoding", "identity"))
+    return kept
+
+
+def to_control_plane(headers: Iterable[Header], token: str) -> Pairs:
+    """The client's headers as the control plane gets them, with this run's token."""
+    sent = [
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))
+        for name, value in headers
+        if name not in _NOT_SENT and not name.startswith(_OURS)
+    ]
+    sent.append(("x-understudy-token", token))
+    return sent
+
+
+def from_upstream(raw: Iterable[Header]) -> Headers:
+    """An upstream's headers as the client gets them, names in lower case."""
+    kept = []
+    for name, value in raw:
+        lower = name.lower()
+        if lower not in _NOT_RETURNED and not lower.startswith(_OURS):
+            kept.append((lower, value))
+    return kept
+
+
+def without_length(headers: Headers) -> Headers:
+    """Headers of a body that was decoded, or whose end we mark ourselves."""
+    return [pair for pair in headers if pair[0] not in (b"content-length", b"content-encoding")]

@@ -1,0 +1,70 @@
+"""Who may use the proxy: nobody but this machine, or whoever brings a key of `server.keys`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from urllib.parse import urlsplit
+
+from proxy.asgi import Headers, header
+from proxy.errors import foreign_page, unauthorized
+from store.config import ApiKey
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whom a request comes from."""
+
+    key_hash: str | None  # 16 hex digits; None where no keys are asked for
+    task: str | None  # the key's default task
+
+
+_ANYONE = Client(None, None)
+
+
+class Keys:
+    """The keys that clients may use. Only hashes are kept."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        self._known: list[tuple[bytes, Client]] = []
+        for entry in keys:
+            digest = sha256(entry.key.get_secret_value().encode()).digest()
+            self._known.append((digest, Client(digest.hex()[:16], entry.task)))
+
+    def authenticate(self, headers: Headers) -> Client:
+        """The client that sent these headers. Raises ApiError 401 or 403.
+
+        Hashes are compared, all of them, each in constant time: how long it takes says nothing.
+        """
+        if not self._known:
+            _refuse_foreign_page(headers)
+            return _ANYONE
+        scheme, _, key = (header(headers, b"authorization") or b"").partition(b" ")
+        key = key.strip()
+        if scheme.lower() != b"bearer" or not key:
+            raise unauthorized(presented=False)
+        presented = sha256(key).digest()
+        found: Client | None = None
+        for digest, client in self._known:
+            if compare_digest(digest, presented):
+                found = client
+        if found is None:
+            raise unauthorized(presented=True)
+        return found
+
+
+def _refuse_foreign_page(headers: Headers) -> None:
+    """Without keys, any web page that a user opens could spend money through the loopback port."""
+    origin = header(headers, b"origin")
+    if origin is None:
+        return
+    try:
+        host = urlsplit(origin.decode("latin-1")).hostname
+    except ValueError:
+        host = None
+    if host not in _LOOPBACK:
+        raise foreign_page()

@@ -1,0 +1,92 @@
+"""Passing a teacher's answer on, byte for byte, with its trace journalled before its last byte."""
+
+from __future__ import annotations
+
+from proxy.asgi import Headers, Send, respond, start
+from proxy.assemble import Completion, StreamAssembler, read_completion
+from proxy.headers import from_upstream, without_length
+from proxy.traces import Exchange
+from proxy.upstream import Response, UpstreamError
+from store.models import Outcome
+
+_EVENTS = "text/event-stream"
+_JSON = "application/json"
+
+
+def is_stream(response: Response, *, asked: bool) -> bool:
+    """Whether to pass the answer on piece by piece.
+
+    Errors and servers that ignore `stream` answer with plain JSON.
+    """
+    kind = response.content_type
+    return kind.startswith(_EVENTS) or (
+        asked and response.status == 200 and not kind.startswith(_JSON)
+    )
+
+
+async def relay_whole(response: Response, exchange: Exchange, send: Send) -> None:
+    """Passes on an answer that is not a stream.
+
+    Raises UpstreamError when it breaks off, before the client has seen anything of it.
+    """
+    raw = await response.read()
+    exchange.answer_bytes = len(raw)
+    exchange.completion = read_completion(raw)
+    exchange.status = response.status
+    exchange.record(Outcome.COMPLETE if response.status < 400 else Outcome.ERROR)
+    await respond(send, response.status, _headers(response, exchange), raw)
+
+
+async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bool:
+    """Passes on a stream; False when it broke off, and the client's is to end likewise.
+
+    The trace is journalled when `[DONE]` has come and has not been sent, else at the end of the
+    body, which is marked only after that.
+    """
+    exchange.status = response.status
+    assembler = StreamAssembler()
+    await start(send, response.status, _headers(response, exchange))
+    try:
+        while chunk := await response.next_chunk():
+            if exchange.first_chunk_ms is None:
+                exchange.first_chunk_ms = exchange.arrival.ms
+            exchange.answer_bytes += len(chunk)
+            assembler.feed(chunk)
+            if assembler.done and not exchange.journalled:
+                exchange.completion = assembler.finish()
+                exchange.record(_outcome(exchange.completion, done=True))
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except UpstreamError:
+        if not exchange.journalled:
+            exchange.completion = assembler.finish()
+            exchange.record(Outcome.TEACHER_BROKE)
+            return False
+    finally:
+        if not exchange.journalled:  # also for a client that hangs up: what it had got by then
+            exchange.completion = assembler.finish()
+    exchange.record(_outcome(exchange.completion, done=False))
+    await send({"type": "http.response.body", "body": b""})
+    return True
+
+
+def _outcome(completion: Completion, *, done: bool) -> Outcome:
+    """How a stream ended that was not cut off: some end with an error, some without `[DONE]`."""
+    if completion.error_type is not None:
+        return Outcome.ERROR
+    return Outcome.COMPLETE if done or completion.finish_reasons else Outcome.TEACHER_BROKE
+
+
+def _headers(response: Response, exchange: Exchange) -> Headers:
+    return without_length(from_upstream(response.headers)) + exchange.headers()
+
+
+async def relay_untouched(response: Response, send: Send) -> bool:
+    """Passes on an answer that nobody logs; False when it broke off."""
+    await start(send, response.status, from_upstream(response.headers))
+    try:
+        while chunk := await response.next_chunk():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except UpstreamError:
+        return False
+    await send({"type": "http.response.body", "body": b""})
+    return True

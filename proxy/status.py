@@ -1,0 +1,65 @@
+"""What the proxy says of itself: /health and /v1/models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from urllib.parse import unquote
+
+import orjson
+
+from proxy.asgi import JSON, Receive, Scope, Send, respond
+from proxy.keys import Keys
+from proxy.passthrough import below_v1
+from proxy.teacher import Teacher
+from store.journal import JournalWriter
+from store.routes import RoutesFile
+
+
+class Health:
+    """`GET /health`: always 200 while requests are served; `degraded` says what is not well."""
+
+    def __init__(self, *, version: str, journal: JournalWriter, routes: RoutesFile) -> None:
+        self._version = version
+        self._journal = journal
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        journal = self._journal.health
+        well = journal.ok and journal.lost == 0 and self._routes.error is None
+        students = [r.task for r in self._routes.routes.values() if r.target == "student"]
+        payload = {
+            "status": "ok" if well else "degraded",
+            "version": self._version,
+            "journal": asdict(journal),
+            "routes": {"error": self._routes.error, "students": len(students)},
+        }
+        await respond(send, 200, [JSON], orjson.dumps(payload))
+
+
+class Models:
+    """`GET /v1/models` and `/v1/models/NAME`: the names of `model_list`, in OpenAI's shape."""
+
+    def __init__(self, *, keys: Keys, teacher: Teacher, created: int) -> None:
+        self._keys = keys
+        self._teacher = teacher
+        self._created = created  # seconds since the epoch; OpenAI's clients want some
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises ApiError."""
+        self._keys.authenticate(scope["headers"])
+        name = unquote(below_v1({**scope, "query_string": b""})).removeprefix("/models").strip("/")
+        if name:
+            self._teacher.named(name)
+            payload = self._entry(name)
+        else:
+            names = self._teacher.model_names
+            payload = {"object": "list", "data": [self._entry(name) for name in names]}
+        await respond(send, 200, [JSON], orjson.dumps(payload))
+
+    def _entry(self, name: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": self._teacher.named(name).provider,
+        }

@@ -1,0 +1,47 @@
+"""What many tests start: a scriptable teacher, and a proxy in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from serving import CLIENT_KEY, ProxyThread, settings
+from teacher_server import LoopbackServer
+
+StartProxy = Callable[..., ProxyThread]
+
+
+@pytest.fixture
+def teacher() -> Iterator[LoopbackServer]:
+    """A teacher that echoes, until a test scripts it."""
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start_proxy(teacher: LoopbackServer, tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts a proxy in front of the teacher, with settings laid over the simplest ones."""
+    with ExitStack() as stack:
+
+        def start(*, runtime: dict[str, Any] | None = None, **overrides: Any) -> ProxyThread:
+            raw = settings(teacher.base_url, tmp_path / "data", **overrides)
+            return stack.enter_context(ProxyThread(raw, **(runtime or {})))
+
+        yield start
+
+
+@pytest.fixture
+def proxy(start_proxy: StartProxy) -> ProxyThread:
+    """A proxy with the simplest settings."""
+    return start_proxy()
+
+
+@pytest.fixture
+def client(proxy: ProxyThread) -> Iterator[openai.OpenAI]:
+    """The OpenAI SDK pointed at the proxy."""
+    with openai.OpenAI(base_url=proxy.base_url, api_key=CLIENT_KEY, max_retries=0) as sdk:
+        yield sdk

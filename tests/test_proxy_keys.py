@@ -1,0 +1,77 @@
+"""Who may use the proxy."""
+
+import pytest
+
+from proxy.errors import ApiError
+from proxy.keys import Keys
+from store.config import ApiKey
+
+KEYS = Keys(
+    [
+        ApiKey(key="sk-one", name="one"),
+        ApiKey(key="sk-two", name="two", task="triage"),
+    ]
+)
+
+
+def with_key(value):
+    return [(b"host", b"localhost"), (b"authorization", value)]
+
+
+def refused(keys, headers):
+    with pytest.raises(ApiError) as caught:
+        keys.authenticate(headers)
+    return caught.value
+
+
+def test_a_key_brings_its_task_and_a_hash_of_itself():
+    one = KEYS.authenticate(with_key(b"Bearer sk-one"))
+    two = KEYS.authenticate(with_key(b"bearer  sk-two "))
+    assert (one.task, two.task) == (None, "triage")
+    assert one.key_hash != two.key_hash
+    assert one.key_hash is not None and len(one.key_hash) == 16 and "sk" not in one.key_hash
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ([], None),
+        (with_key(b""), None),
+        (with_key(b"Bearer"), None),
+        (with_key(b"Bearer "), None),
+        (with_key(b"Basic sk-one"), None),
+        (with_key(b"Bearer sk-on"), "invalid_api_key"),
+        (with_key(b"Bearer sk-one1"), "invalid_api_key"),
+        (with_key(b"Bearer \xff\xfe"), "invalid_api_key"),
+    ],
+)
+def test_others_are_refused(headers, code):
+    error = refused(KEYS, headers)
+    assert (error.status, error.code) == (401, code)
+    assert "sk-on" not in error.message
+
+
+def test_without_keys_whoever_reaches_the_port_is_let_in():
+    client = Keys([]).authenticate(with_key(b"Bearer anything"))
+    assert (client.key_hash, client.task) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (b"http://localhost:3000", None),
+        (b"http://127.0.0.1", None),
+        (b"http://[::1]:8080", None),
+        (b"https://example.com", 403),
+        (b"http://localhost.example.com", 403),
+        (b"null", 403),
+        (b"http://[", 403),
+    ],
+)
+def test_without_keys_pages_from_elsewhere_are_not(origin, status):
+    headers = [(b"origin", origin)]
+    if status is None:
+        Keys([]).authenticate(headers)
+    else:
+        assert refused(Keys([]), headers).status == status
+    KEYS.authenticate([*headers, *with_key(b"Bearer sk-one")])
