@@ -29,7 +29,6 @@ class Candidate:
     """One synthetic input. It is open until it is kept or rejected."""
 
     example_id: str
-    batch: int
     text: str
     template: Row  # whose messages and parameters it is asked with
     parents: list[str]  # trace ids of the real rows that it was written from
@@ -87,11 +86,13 @@ class Candidates:
 
     @property
     def dry(self) -> bool:
-        """Whether the latest batches brought nothing at all."""
-        latest = self._batches[-DRY_BATCHES:]
-        return len(latest) == DRY_BATCHES and not any(
-            c.kept or c.open for batch in latest for c in batch
-        )
+        """Whether so many batches in a row have brought nothing; those still open do not count."""
+        in_vain = 0
+        for batch in reversed(self._batches):
+            if any(c.kept for c in batch):
+                break
+            in_vain += not any(c.open for c in batch)
+        return in_vain >= DRY_BATCHES
 
     def latest_texts(self, count: int) -> list[str]:
         """The latest inputs that passed the checks of inputs."""
@@ -106,8 +107,7 @@ class Candidates:
         for index, text in enumerate(line["inputs"]):
             template = context[index % len(context)]
             candidate = Candidate(
-                example_id=str(uuid.uuid5(_NAMESPACE, f"{self._run_id}/{number}/{index}")),
-                batch=number,
+                example_id=str(uuid.uuid5(_NAMESPACE, f"{self._run_id}/{number}/{index}/{text}")),
                 text=text,
                 template=template,
                 parents=list(line["context"]),
@@ -126,7 +126,9 @@ class Candidates:
 
     def settle(self, line: Mapping[str, Any]) -> None:
         """Takes an answer in, as it stands in the file of answers, and checks it."""
-        candidate = self._by_id[line["example_id"]]
+        candidate = self._by_id.get(line["example_id"])
+        if candidate is None:
+            return  # its input stood in a line that was lost
         candidate.target = line["text"] or ""
         candidate.fault = line["fault"] or _word(
             answer_fault(line["text"], line["finish_reason"], form=self._form, policy=self._policy)

@@ -20,7 +20,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from distill.api import build_api
 from distill.collect import collect
-from distill.pipeline import Parts, Run
+from distill.run import Parts, Run
 from distill.progress import Board
 from distill.publish import Publisher, routes_now
 from distill.reporter import Reporter

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from distill.due import Due, due, used_until
-from distill.pipeline import Parts, Run, distil
+from distill.pipeline import distil
+from distill.run import Parts, Run
 from distill.progress import Board
 from distill.runlog import RunLog
 from store import records

@@ -9,7 +9,6 @@ wanted ──▶ starting ──▶ ready ──▶ (no longer wanted) stopped
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -178,8 +177,7 @@ class _Keeper:
     async def stop(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._starting
+            await asyncio.gather(self._starting, return_exceptions=True)
         self.state, self._reason = "down", "stopped"
         await self.server.stop()
 
@@ -193,7 +191,10 @@ class _Keeper:
             self.state, self._ready_since, self._misses = "ready", self._clock(), 0
             took = self._ready_since - began
             log.info("task %s: student %s ready in %.1f s", self._task, self.spec.student_id, took)
-        await self._changed()
+        try:
+            await self._changed()
+        except Exception as error:  # nobody waits for this task; the next check tells it again
+            log.error("task %s: not told that it changed (%s)", self._task, type(error).__name__)
 
     async def _look_after(self) -> None:
         if await self.server.healthy():

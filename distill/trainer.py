@@ -214,7 +214,10 @@ def read_rows(file: Path, renderer: Renderer, longest: int) -> tuple[list[Render
 
 def _refuse_divergence(loss: float, iteration: int) -> None:
     if not math.isfinite(loss):
-        sys.exit(f"the loss is not a number after {iteration} iterations: lower learning_rate")
+        sys.exit(
+            f"the loss is not a number after {iteration} iterations: lower train.learning_rate "
+            "or train.scale"
+        )
 
 
 if __name__ == "__main__":

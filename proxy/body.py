@@ -77,9 +77,11 @@ def parse_chat_body(raw: bytes) -> dict[str, Any]:
         _check_depth(body)
     _check_model(body.get("model"))
     _check_messages(body.get("messages"))
-    for name, (types, words) in _TYPES.items():
-        value = body.get(name)
-        if value is not None and type(value) not in types:
+    for name, value in body.items():
+        if value is None or name not in _TYPES:
+            continue
+        types, words = _TYPES[name]
+        if type(value) not in types:
             raise _wrong_type(name, words, value)
     return body
 

@@ -71,6 +71,7 @@ def worker(app: App) -> Worker:
             lifespan="on",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,

@@ -122,7 +122,7 @@ class Example:
     target: str  # the teacher's answer
     input_hash: str
     source_trace_id: str | None = None  # for origin `trace`
-    parent_ids: list[str] = field(default_factory=list)  # example ids it was made from
+    parent_ids: list[str] = field(default_factory=list)  # trace ids of what it was made from
     generator_model: str | None = None
     created_at: float = 0.0
 

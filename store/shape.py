@@ -5,7 +5,6 @@ Pure functions, called on the proxy's hot path and again when traces become exam
 
 from __future__ import annotations
 
-import re
 from hashlib import blake2b
 from typing import Any
 
@@ -13,7 +12,6 @@ import orjson
 
 Messages = list[dict[str, Any]]
 
-_SPACE = re.compile(r"\s+")
 _SYSTEM_ROLES = ("system", "developer")
 
 
@@ -57,7 +55,7 @@ def normalised_input(messages: Messages) -> str:
     turns = []
     for message in messages:
         if isinstance(message, dict) and message.get("role") not in _SYSTEM_ROLES:
-            text = _SPACE.sub(" ", text_of(message.get("content"))).strip().lower()
+            text = " ".join(text_of(message.get("content")).split()).lower()
             turns.append(f"{message.get('role')}: {text}")
     return "\n".join(turns)
 

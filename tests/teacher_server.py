@@ -255,7 +255,8 @@ class LoopbackServer:
         if pause_s:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    while not reader.at_eof():
+                    # a stream tells of its end to readers only
+                    while not reader.at_eof():  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
             if reader.at_eof():
                 self.hang_ups += 1

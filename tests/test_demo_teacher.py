@@ -1,4 +1,4 @@
-"""The stand-in teacher: its rules, and the OpenAI API that it speaks."""
+"""The stand-in teacher: the OpenAI API that it speaks, and its structured answers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import aiohttp
 import openai
-import orjson
 import pytest
-from demo_rows import EXTRACTION, JSON, LABELS, a_policy, rows_of
+from demo_rows import JSON, LABELS, a_policy, rows_of
 
-from demo.tasks import TASKS, DemoTask, task_of
+from demo.tasks import TASKS, DemoTask
 from demo.teacher import MODEL, start_teacher
 from demo.wire import TeacherServer, text_tokens
 from distill.duplicates import NearDuplicates
@@ -42,83 +40,6 @@ async def sdk(teacher: TeacherServer) -> AsyncIterator[openai.AsyncOpenAI]:
         base_url=teacher.base_url, api_key="any", max_retries=0
     ) as client:
         yield client
-
-
-# ---- the rules ----------------------------------------------------------------------------------
-
-
-@every_task
-def test_the_rules_read_out_of_the_text_what_its_writer_meant(task: DemoTask) -> None:
-    rng = Random("rules")
-    for _ in range(5000):
-        text, meant = task.draw(rng)
-        assert task.answer(text) == meant, text
-
-
-@every_task
-def test_texts_vary_and_stay_short(task: DemoTask) -> None:
-    drawn = [task.draw(Random(f"{seed}"))[0] for seed in range(5000)]
-    assert len(set(drawn)) > 4000
-    assert max(map(len, drawn)) <= 130
-    seen, near = NearDuplicates(0.9), 0
-    for text in islice(task.texts("vary"), 500):
-        near += text in seen
-        seen.add(text)
-    assert near < 50
-
-
-@every_task
-def test_texts_are_distinct_and_the_same_for_the_same_seed(task: DemoTask) -> None:
-    first = list(islice(task.texts(1), 300))
-    assert first == list(islice(task.texts(1), 300))
-    assert len(set(first)) == 300
-    assert len(set(first) & set(islice(task.texts(2), 300))) < 30
-
-
-@every_task
-def test_every_answer_is_common(task: DemoTask) -> None:
-    """No label is so rare that a few hundred traces would not show it."""
-    rng = Random("labels")
-    answers = [task.draw(rng)[1] for _ in range(3000)]
-    if task.name != EXTRACTION:
-        assert min(answers.count(a) for a in set(answers)) > 100
-
-
-@pytest.mark.parametrize(
-    ("task", "text", "answer"),
-    [
-        (JSON, "you billed me twice, i want my money back", ("billing", "normal")),
-        (JSON, "Hello! Do you sell gift cards?", ("question", "normal")),
-        (JSON, "It doesn't load and my parcel is gone, parcel 12", ("delivery", "normal")),
-        (JSON, "Charged twice on my card. Urgent!!", ("billing", "high")),
-        (JSON, "App keeps crashing, not urgent though.", ("technical", "low")),
-        (JSON, "LOCKED OUT OF MY PROFILE, PLEASE HELP IMMEDIATELY", ("account", "high")),
-        (JSON, "Could you track my package? No rush.", ("delivery", "low")),
-        (JSON, "", ("question", "normal")),
-        (EXTRACTION, "Order AB-1234, May 3, 2024, £12", ("AB-1234", "May 3, 2024", "12")),
-        (EXTRACTION, "12.50€ on 2020-02-02 (no number)", (None, "2020-02-02", "12.50")),
-        (EXTRACTION, "Where is my stuff?", (None, None, None)),
-        (EXTRACTION, "A-1111 or B-2222? $1.00 not $2.00", ("A-1111", None, "1.00")),
-        (LABELS, "not good at all", "negative"),
-        (LABELS, "It isn't bad.", "positive"),
-        (LABELS, "Never had a better time. Great!", "positive"),
-        (LABELS, "Great sound. Awful battery.", "neutral"),
-        (LABELS, "The sky is blue.", "neutral"),
-    ],
-)
-def test_the_rules_know_text_from_elsewhere(task: str, text: str, answer: Any) -> None:
-    said = TASKS[task].answer(text)
-    if task != LABELS:
-        assert tuple(orjson.loads(said).values()) == answer
-    else:
-        assert said == answer
-
-
-@every_task
-def test_the_policy_of_a_task_is_a_policy(task: DemoTask) -> None:
-    TaskPolicy.model_validate(task.policy)
-    assert task_of(f"before {task.system} after") is task
-    assert task_of("something else") is None
 
 
 # ---- the API ------------------------------------------------------------------------------------

@@ -167,9 +167,8 @@ def test_the_client_hangs_up_in_its_own_body(proxy, teacher):
 def test_pipelined_requests_are_answered_in_order(proxy):
     def request(text):
         raw = json.dumps({**BODY, "stream": False, "messages": [{"role": "user", "content": text}]})
-        return (
-            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n{raw}"
-        ).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}"
+        return f"{head}\r\n\r\n{raw}".encode()
 
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as connection:
         connection.sendall(request("first") + request("second") + request("third"))

@@ -1,0 +1,103 @@
+"""The second stage: the policy and the synthetic examples that are made under it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+from distill.amplify import Amplified, amplify
+from distill.dataset import Row
+from distill.policy import TaskPolicy, extract_policy
+from distill.progress import Progress
+from distill.run import Parts, Run
+from distill.runlog import StageResult
+from distill.teacher_client import TeacherClient
+from store import records
+from store.files import append_line, read_lines, write_atomically
+from store.models import Example, TeacherCall, new_id
+
+
+async def make_examples(
+    run: Run, parts: Parts, rows: list[Row], progress: Progress
+) -> StageResult[list[Example]]:
+    """Extracts the policy, has the teacher answer new inputs, and keeps what passes the checks."""
+    settings = run.settings.amplify
+    train_rows = [r for r in rows if r.split == "train"]
+    real = [_as_example(run, r, parts.clock()) for r in rows]
+    calls_file = run.folder / "calls.jsonl"
+    calls = [TeacherCall(**line) for line in await asyncio.to_thread(read_lines, calls_file)]
+
+    def record(call: TeacherCall) -> None:
+        calls.append(call)
+        append_line(calls_file, asdict(call))
+
+    made = Amplified(examples=[], stopped="amplification is off (amplify.target is 0)")
+    if settings.target:
+        client = parts.teacher(_commonest([r.model for r in rows]), run, record)
+        client.spent += sum(c.input_tokens + c.output_tokens for c in calls)
+        try:
+            policy = await _policy(run, client, train_rows, progress)
+            made = await amplify(
+                run.folder / "amplify",
+                run_id=run.run_id,
+                task=run.task,
+                policy=policy,
+                rows=train_rows,
+                forbidden={r.input_hash for r in rows},
+                client=client,
+                settings=settings,
+                progress=progress,
+            )
+            await asyncio.to_thread(
+                records.save_policy, parts.db, run.run_id, run.task, policy.model_dump()
+            )
+        finally:
+            await client.close()
+            await asyncio.to_thread(records.replace_teacher_calls, parts.db, run.run_id, calls)
+    examples = [*real, *made.examples]
+    await asyncio.to_thread(records.replace_examples, parts.db, run.run_id, examples)
+    kept = sum(e.status == "kept" for e in made.examples)
+    return StageResult(
+        made.examples,
+        {
+            "kept": kept,
+            "rejected": len(made.examples) - kept,
+            "target": settings.target,
+            "stopped": made.stopped,
+            "tokens": sum(c.input_tokens + c.output_tokens for c in calls),
+        },
+    )
+
+
+async def _policy(
+    run: Run, client: TeacherClient, rows: list[Row], progress: Progress
+) -> TaskPolicy:
+    file = run.folder / "policy.json"
+    if file.exists():
+        return TaskPolicy.model_validate_json(await asyncio.to_thread(file.read_bytes))
+    progress("policy", 0, 1, "reading real traces")
+    policy = await extract_policy(client, rows)
+    await asyncio.to_thread(write_atomically, file, policy.model_dump_json(indent=1).encode())
+    progress("policy", 1, 1, "")
+    return policy
+
+
+def _as_example(run: Run, row: Row, now: float) -> Example:
+    return Example(
+        example_id=new_id(),
+        task=run.task,
+        run_id=run.run_id,
+        origin="trace",
+        split=row.split,
+        status="kept",
+        reason="real",
+        input_messages=row.messages_json,
+        target=row.target,
+        input_hash=row.input_hash,
+        source_trace_id=row.trace_id,
+        created_at=now,
+    )
+
+
+def _commonest(values: list[str]) -> str:
+    return max(sorted(set(values)), key=values.count)

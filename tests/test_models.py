@@ -1,0 +1,58 @@
+"""Ids and records."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import uuid
+
+import pytest
+from samples import a_trace
+
+from store import models
+from store.models import RunState, new_id
+
+
+def test_ids_are_uuid_version_7() -> None:
+    before = time.time_ns() // 1_000_000
+    found = uuid.UUID(new_id())
+    after = time.time_ns() // 1_000_000
+    assert (found.version, found.variant) == (7, uuid.RFC_4122)
+    assert before <= found.int >> 80 <= after
+
+
+def test_ids_sort_by_time_as_text_and_as_numbers() -> None:
+    ids = []
+    for _ in range(50):
+        ids.append(new_id())
+        time.sleep(0.0011)  # they are in order from one millisecond to the next
+    assert ids == sorted(ids)
+    assert ids == sorted(ids, key=lambda i: uuid.UUID(i).int)
+
+
+def test_ids_are_not_given_twice() -> None:
+    assert len({new_id() for _ in range(20_000)}) == 20_000
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_a_run_has_ended_in_three_states(state: RunState) -> None:
+    assert state.ended is (state in ("promoted", "rejected", "failed"))
+
+
+RECORDS = [
+    kind
+    for kind in vars(models).values()
+    if dataclasses.is_dataclass(kind) and kind.__module__ == models.__name__
+]
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+def test_records_are_frozen_and_closed(kind: type) -> None:
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert "__slots__" in vars(kind)
+    assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a_trace().task = "another"  # type: ignore[misc]
