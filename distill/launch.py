@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import http.server
 import logging
+import os
 import runpy
 import sys
+import traceback
 
 from distill import blas
 
@@ -45,7 +47,13 @@ def main(arguments: list[str]) -> None:
     http.server.BaseHTTPRequestHandler.log_message = no_request_lines  # type: ignore[assignment]
     module, *rest = arguments
     sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:
+        # mlx_lm.server that cannot take its port would go on for ever in its generating thread
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def to_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # a lone surrogate, or an integer beyond 64 bits
-        text = json.dumps(value, ensure_ascii=False, default=_plain)
+        finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+        text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
 
 

@@ -1,10 +1,13 @@
-"""Records for tests: one of each, with what a test wants changed."""
+"""Records for tests: one of each, with what a test wants changed, and a journal of traces."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
+from store.config import JournalSettings
+from store.journal import JournalWriter
 from store.models import (
     Certificate,
     Evaluation,
@@ -161,3 +164,11 @@ def a_promotion(**changes: Any) -> Promotion:
         "route": a_route(),
     }
     return Promotion(**{**values, **changes})
+
+
+def write_segment(folder: Path, *traces: Trace) -> None:
+    """Puts traces into the journal, as one sealed segment."""
+    writer = JournalWriter(folder, JournalSettings())
+    for trace in traces:
+        writer.append(trace)
+    writer.close()

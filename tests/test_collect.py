@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from decimal import Decimal
@@ -20,13 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from samples import a_promotion, a_trace
+from samples import a_trace, write_segment
 
 from distill.collect import Collected, collect
 from store import records
 from store.config import JournalSettings, StoreSettings
 from store.database import Database
-from store.errors import StoreError
 from store.journal import JournalWriter
 from store.models import Trace, new_id
 from store.teachers import Price
@@ -44,14 +38,6 @@ def journal(tmp_path: Path) -> Path:
 def db(tmp_path: Path) -> Iterator[Database]:
     with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
         yield opened
-
-
-def write(folder: Path, *traces: Trace) -> None:
-    """Writes one sealed segment."""
-    writer = JournalWriter(folder, JournalSettings())
-    for trace in traces:
-        writer.append(trace)
-    writer.close()
 
 
 def segment(folder: Path, *lines: bytes) -> Path:
@@ -146,7 +132,7 @@ def test_a_trace_reads_back_as_it_was_written(
     shared: tuple[Database, Path], written: list[Trace]
 ) -> None:
     db, journal = shared
-    write(journal, *written)
+    write_segment(journal, *written)
     assert collect(db, journal, {}) == Collected(1, len(written), 0)
     for trace in written:
         row = read(db, trace.trace_id)
@@ -158,8 +144,8 @@ def test_a_trace_reads_back_as_it_was_written(
 def test_a_collected_segment_is_gone_and_the_next_round_finds_nothing(
     db: Database, journal: Path
 ) -> None:
-    write(journal, a_trace(), a_trace())
-    write(journal, a_trace())
+    write_segment(journal, a_trace(), a_trace())
+    write_segment(journal, a_trace())
     assert collect(db, journal, {}) == Collected(2, 3, 0)
     assert list(journal.iterdir()) == []
     assert collect(db, journal, {}) == Collected(0, 0, 0)
@@ -180,12 +166,12 @@ def test_the_segment_of_a_living_writer_waits(db: Database, journal: Path) -> No
 
 def test_a_segment_that_was_collected_before_is_only_deleted(db: Database, journal: Path) -> None:
     """So it is after a kill between the commit and the deletion."""
-    write(journal, a_trace())
+    write_segment(journal, a_trace())
     (path,) = journal.glob("*.jsonl")
     copy = shutil.copy(path, journal.parent / "copy")
     collect(db, journal, {})
     shutil.copy(copy, path)
-    write(journal, a_trace())
+    write_segment(journal, a_trace())
     assert collect(db, journal, {}) == Collected(1, 1, 0)
     assert list(journal.iterdir()) == []
     assert records.tasks(db) == {"triage": 2}
@@ -195,7 +181,7 @@ def test_many_small_segments_and_a_folder_with_wildcards(db: Database, tmp_path:
     journal = tmp_path / "it's [a-z]*?{1}"
     written = [a_trace() for _ in range(300)]
     for trace in written:
-        write(journal, trace)
+        write_segment(journal, trace)
     (tmp_path / "it's a").mkdir()  # what the wildcards would match
     segment(tmp_path / "it's a", line(a_trace()))
     assert collect(db, journal, {}) == Collected(300, 300, 0)
@@ -233,7 +219,7 @@ def test_a_damaged_line_is_set_aside_and_holds_up_nothing(
     lines.insert({"first": 0, "middle": 1, "last": 2, "alone": 0}[place], damage)
     path = segment(journal, *lines)
     whole = a_trace()
-    write(journal, whole)
+    write_segment(journal, whole)
     assert collect(db, journal, {}) == Collected(2, len(good) + 1, 1)
     assert sorted(ids(db)) == sorted(t.trace_id for t in [*good, whole])
     assert (journal / "damaged" / path.name).read_bytes() == damage + b"\n"
@@ -252,7 +238,7 @@ def test_empty_lines_and_empty_segments_are_no_damage(db: Database, journal: Pat
 
 def test_a_file_that_is_no_journal_at_all_is_set_aside_whole(db: Database, journal: Path) -> None:
     path = segment(journal, b"[", b'{"pretty":', b'  "printed": true}', b"]", b"")
-    write(journal, a_trace())
+    write_segment(journal, a_trace())
     assert collect(db, journal, {}) == Collected(2, 1, 4)
     aside = (journal / "damaged" / path.name).read_bytes()
     assert aside == b'[\n{"pretty":\n  "printed": true}\n]\n'
@@ -307,139 +293,6 @@ def test_cost_is_tokens_times_price(
     db: Database, journal: Path, changes: dict[str, Any], prices: dict[str, Price], cost: str | None
 ) -> None:
     trace = a_trace(**changes)
-    write(journal, trace)
+    write_segment(journal, trace)
     collect(db, journal, prices)
     assert read(db, trace.trace_id)["cost_usd"] == (None if cost is None else Decimal(cost))
-
-
-# ---- when things fail --------------------------------------------------------------------------
-
-COLLECTOR = """
-import sys
-from pathlib import Path
-from distill.collect import collect
-from store.config import StoreSettings
-from store.database import Database
-
-with Database(Path(sys.argv[1]), StoreSettings()) as db:
-    while True:
-        print("a round", flush=True)
-        collect(db, Path(sys.argv[2]), {})
-"""
-
-
-def test_kill_9_of_the_collector_loses_no_trace_and_doubles_none(tmp_path: Path) -> None:
-    """Twelve collectors are killed one after the other while traces keep coming."""
-    file, journal = tmp_path / "data" / "understudy.duckdb", tmp_path / "journal"
-    chance, expected, stop = random.Random(3), [], threading.Event()
-
-    def traffic() -> None:
-        writer = JournalWriter(journal, JournalSettings(segment_seconds=0.02))
-        while not stop.is_set():
-            for _ in range(10):
-                trace = a_trace(input_messages="x" * 4_000)
-                writer.append(trace)
-                expected.append(trace.trace_id)
-            writer.tick()
-            time.sleep(0.03)
-        writer.close()
-
-    client = threading.Thread(target=traffic)
-    client.start()
-    for kill in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COLLECTOR, str(file), str(journal)],
-            cwd=HERE.parent,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        for _ in range(1 + kill % 2):  # every second one gets through a round at least
-            assert process.stdout.readline() == b"a round\n"
-        time.sleep(chance.uniform(0, 0.4))
-        process.kill()
-        assert process.wait() == -9
-        process.stdout.close()
-    stop.set()
-    client.join()
-    with Database(file, StoreSettings()) as db:
-        before = len(ids(db))
-        collect(db, journal, {})
-        found = ids(db)
-    assert before > 0  # the killed ones did collect
-    assert len(found) == len(set(found))
-    assert set(found) == set(expected)
-    assert list(journal.iterdir()) == []
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from distill.collect import collect
-from store.config import StoreSettings
-from store.database import Database
-from store.errors import StoreError
-
-hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-with Database(Path(sys.argv[1]), StoreSettings()) as db:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
-    for _ in range(3):
-        try:
-            collect(db, Path(sys.argv[2]), {})
-        except StoreError as error:
-            print("refused")
-    print(len(list(Path(sys.argv[2]).glob("*.jsonl"))))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    print(collect(db, Path(sys.argv[2]), {}))
-"""
-
-
-def test_on_a_full_disk_traces_stay_in_the_journal(tmp_path: Path) -> None:
-    file, journal = tmp_path / "understudy.duckdb", tmp_path / "journal"
-    written = [a_trace(input_messages=os.urandom(4_000).hex()) for _ in range(60)]
-    write(journal, *written)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(file), str(journal)],
-        cwd=HERE.parent,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.split("\n")[:4] == ["refused"] * 3 + ["1"], done.stderr
-    assert "traces=60" in done.stdout
-    with Database(file, StoreSettings()) as db:
-        assert sorted(ids(db)) == sorted(t.trace_id for t in written)
-
-
-def test_a_store_that_is_closed_leaves_the_journal_alone(db: Database, journal: Path) -> None:
-    write(journal, a_trace())
-    db.close()
-    with pytest.raises(StoreError):
-        collect(db, journal, {})
-    assert len(list(journal.glob("*.jsonl"))) == 1
-
-
-def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> None:
-    stop, faults = threading.Event(), []
-
-    def others() -> None:
-        try:
-            while not stop.is_set():
-                for task in records.tasks(db):
-                    assert records.task_statistics(db, task).traces % 10 == 0  # whole segments
-                records.append_promotion(db, a_promotion())
-        except BaseException as fault:  # a thread's fault must reach the test
-            faults.append(fault)
-
-    threads = [threading.Thread(target=others) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for _ in range(15):
-        write(journal, *(a_trace() for _ in range(10)))
-        collect(db, journal, {})
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert faults == []
-    assert records.tasks(db) == {"triage": 150}

@@ -71,6 +71,17 @@ def test_blas_comes_before_mlx(tmp_path: Path) -> None:
     assert launch(tmp_path, "guest").stdout == "1 False\n"
 
 
+def test_a_failure_ends_the_process_whatever_threads_are_left(tmp_path: Path) -> None:
+    (tmp_path / "guest.py").write_text(
+        "import threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "raise OSError('Address already in use')\n"
+    )
+    done = launch(tmp_path, "guest")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "OSError: Address already in use"
+
+
 def test_a_module_must_be_named(tmp_path: Path) -> None:
     done = launch(tmp_path)
     assert done.returncode == 1

@@ -15,13 +15,13 @@ from samples import (
     a_trace,
     an_evaluation,
     an_example,
+    write_segment,
 )
 
 from distill.collect import collect
 from store import records
-from store.config import JournalSettings, StoreSettings
+from store.config import StoreSettings
 from store.database import Database
-from store.journal import JournalWriter
 from store.models import RunState, Trace, new_id
 
 
@@ -36,10 +36,7 @@ def take(db: Database, tmp_path: Path) -> Callable[..., None]:
     """Takes traces through the journal into the store."""
 
     def through(*traces: Trace) -> None:
-        writer = JournalWriter(tmp_path / "journal", JournalSettings())
-        for trace in traces:
-            writer.append(trace)
-        writer.close()
+        write_segment(tmp_path / "journal", *traces)
         collect(db, tmp_path / "journal", {})
 
     return through

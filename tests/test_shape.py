@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.shape import (
@@ -48,6 +48,7 @@ def body(**changes: Any) -> dict[str, Any]:
 # ---- fingerprint -------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(bodies, st.lists(turns, max_size=3))
 def test_the_fingerprint_is_blind_to_what_the_user_says(
     request: dict[str, Any], said: list[dict[str, str]]
@@ -57,6 +58,7 @@ def test_the_fingerprint_is_blind_to_what_the_user_says(
     assert fingerprint(again) == fingerprint(request)
 
 
+@settings(deadline=None)
 @given(bodies)
 def test_the_fingerprint_is_blind_to_the_order_of_keys(request: dict[str, Any]) -> None:
     def turned(value: Any) -> Any:
@@ -90,6 +92,7 @@ def test_a_system_prompt_in_parts_is_its_text() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["model", "tools", "response_format"]), json_values))
 def test_the_fingerprint_takes_any_json(request: dict[str, Any]) -> None:
     assert fingerprint(request) == fingerprint({**request, "messages": []})
@@ -98,6 +101,7 @@ def test_the_fingerprint_takes_any_json(request: dict[str, Any]) -> None:
 # ---- input hash --------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(turns, max_size=4), st.lists(systems, max_size=2))
 def test_the_input_is_what_others_than_the_system_say(
     said: list[dict[str, str]], prompts: list[dict[str, str]]
@@ -106,6 +110,7 @@ def test_the_input_is_what_others_than_the_system_say(
     assert len(input_hash(said)) == 32
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc XYZ.,", max_size=12), min_size=1, max_size=5))
 def test_case_and_white_space_do_not_make_another_input(pieces: list[str]) -> None:
     plain = [{"role": "user", "content": " ".join(pieces)}]
@@ -113,6 +118,7 @@ def test_case_and_white_space_do_not_make_another_input(pieces: list[str]) -> No
     assert input_hash(plain) == input_hash(spaced)
 
 
+@settings(deadline=None)
 @given(st.lists(turns, max_size=3), st.lists(turns, max_size=3))
 def test_two_conversations_have_one_hash_only_if_they_read_alike(
     one: list[dict[str, str]], other: list[dict[str, str]]
@@ -131,6 +137,7 @@ def test_no_text_can_pass_for_two_turns() -> None:
     assert input_hash(one) != input_hash(two)
 
 
+@settings(deadline=None)
 @given(st.lists(json_values, max_size=4))
 def test_any_json_has_an_input_hash(messages: list[Any]) -> None:
     assert len(input_hash(messages)) == 32

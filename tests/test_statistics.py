@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from samples import a_teacher_call, a_trace, an_example
+from samples import a_teacher_call, a_trace, an_example, write_segment
 
 from distill.collect import collect
 from store import records
-from store.config import JournalSettings, StoreSettings
+from store.config import StoreSettings
 from store.database import Database
-from store.journal import JournalWriter
 from store.models import new_id
 from store.statistics import ErrorCount, ExampleCounts, Tokens, task_statistics
 from store.teachers import Price
@@ -40,10 +37,7 @@ def traffic() -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
     folder = tmp_path_factory.mktemp("statistics")
-    writer = JournalWriter(folder / "journal", JournalSettings())
-    for changes in traffic():
-        writer.append(a_trace(**changes))
-    writer.close()
+    write_segment(folder / "journal", *(a_trace(**changes) for changes in traffic()))
     db = Database(folder / "understudy.duckdb", StoreSettings())
     collect(db, folder / "journal", PRICES)
     older, newer = new_id(), "ffffffff-ffff-7fff-bfff-ffffffffffff"
