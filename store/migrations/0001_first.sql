@@ -127,10 +127,11 @@ CREATE TABLE promotions (
     route VARCHAR  -- JSON object
 );
 
--- What may be learned from: whole answers of the teacher, never those of a student.
+-- What may be learned from: whole answers of the teacher, never those of a student. Without
+-- fallbacks: what a student was unsure of is no fair sample of a task.
 CREATE VIEW teacher_traces AS
 SELECT * FROM traces
-WHERE served_by = 'teacher' AND outcome = 'complete' AND status_code = 200;
+WHERE served_by = 'teacher' AND route = 'teacher' AND outcome = 'complete' AND status_code = 200;
 
 -- Where each run stands: its last event.
 CREATE VIEW runs AS

@@ -1,0 +1,195 @@
+"""The whole product, from a client's traffic to a promoted student, with its parts killed.
+
+One journey, because each of its steps needs the ones before. The teacher is the demo's, behind real
+HTTP; the student is trained by mlx_lm and served by mlx_lm.server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from demo.driver import Exchange, Product, send
+from demo.journey import Plan, product_config
+from demo.tasks import TASKS
+from demo.teacher import MODEL, start_teacher
+from store import records
+from store.database import Database
+from store.models import RunState
+
+TASK = TASKS["review-sentiment"]
+TRAFFIC = 300
+FRESH = 60
+WAIT_S = 420
+
+
+def config(teacher_url: str) -> dict[str, Any]:
+    """The demo's settings, smaller: this is about the way, not about how good the student gets."""
+    found = product_config(Plan(traces=TRAFFIC, synthetic=60, threshold=0.7), teacher_url)
+    task = found["task_defaults"]
+    task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
+    task["train"] |= {"epochs": 5, "validations": 4, "compare": False}
+    return found
+
+
+def texts(seed: str, count: int) -> list[str]:
+    return list(islice(TASK.texts(seed), count))
+
+
+def child(product: Product, *words: str) -> psutil.Process:
+    """The product's process whose command line has all these words."""
+    for process in psutil.Process(product.pid).children(recursive=True):
+        line = " ".join(process.cmdline())
+        if all(word in line for word in words):
+            return process
+    raise AssertionError(f"no process with {words}")
+
+
+def errors(exchanges: list[Exchange]) -> list[str]:
+    return [e.error for e in exchanges if e.error is not None]
+
+
+async def ask(product: Product, seed: str, count: int, **options: Any) -> list[Exchange]:
+    async with product.client() as client:
+        requests: Iterator[Any] = map(TASK.messages, texts(seed, count))
+        return await send(client, requests, task=TASK.name, model=MODEL, **options)
+
+
+def promoted(status: dict[str, Any]) -> bool:
+    last = status["last_run"]
+    if last and RunState(last["state"]).ended:
+        assert last["state"] == "promoted", last["reason"]
+    return bool(status["route"]["target"] == "student")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_from_traffic_to_a_student_whatever_is_killed(tmp_path: Path) -> None:
+    sent = 0
+    async with (
+        await start_teacher() as teacher,
+        Product(tmp_path, config(teacher.base_url)) as ours,
+    ):
+        # traffic, with the control plane killed in the middle of it
+        assert not errors(await ask(ours, "traffic", TRAFFIC // 2))
+        child(ours, "distill.control").kill()
+        both = texts("traffic", TRAFFIC)[TRAFFIC // 2 :]
+        async with ours.client() as client:
+            rest = await send(client, map(TASK.messages, both), task=TASK.name, model=MODEL)
+        assert not errors(rest)
+        assert {e.route for e in rest} == {"teacher"}
+        sent += TRAFFIC
+
+        # the run, with the control plane killed in the middle of training
+        await ours.wait(
+            TASK.name,
+            lambda s: (
+                bool(s["stage"]) and s["stage"]["stage"] == "train" and s["stage"]["done"] > 0
+            ),
+            timeout_s=WAIT_S,
+            every_s=0.1,
+        )
+        paid = dict(teacher.counts)
+        trainer = child(ours, "distill.trainer")
+        child(ours, "distill.control").kill()
+        await asyncio.to_thread(psutil.wait_procs, [trainer], 10)
+        assert not trainer.is_running(), "the training outlived its parent"
+        before = await ask(ours, "meanwhile", 5)
+        assert not errors(before)
+        sent += 5
+        status = await ours.wait(TASK.name, promoted, timeout_s=WAIT_S)
+        run = status["last_run"]
+        answered = f"answers/{TASK.name}"
+        assert teacher.counts[answered] == paid[answered] + 5, "an answer was paid for twice"
+        assert status["examples"]["synthetic"]["kept"] == 60
+        certificate = status["certificate"]
+        assert certificate["passed"]
+        assert certificate["lower_bound"] >= certificate["threshold"]
+        assert run["detail"]["collected"]["rows"]["heldout"] >= certificate["n"]
+
+        # fresh traffic: the student answers, and when it is killed, nobody notices
+        await asyncio.sleep(1.0)
+        fresh = await ask(ours, "fresh", FRESH, concurrency=2)
+        assert not errors(fresh)
+        assert sum(e.route == "student" for e in fresh) >= FRESH * 0.2
+        assert all(
+            e.answer == TASK.answer(t)
+            for e, t in zip(fresh, texts("fresh", FRESH), strict=True)
+            if e.route != "student"
+        )
+        server = child(ours, "mlx_lm.server")
+
+        async def kill_soon() -> None:
+            await asyncio.sleep(0.3)
+            server.kill()
+
+        killed, _ = await asyncio.gather(ask(ours, "killed", FRESH, concurrency=2), kill_soon())
+        assert not errors(killed)
+        assert any(e.route == "fallback" for e in killed) or killed[-1].route == "teacher"
+        sent += 2 * FRESH
+        await ours.wait(TASK.name, promoted, timeout_s=60)
+        assert child(ours, "mlx_lm.server").pid != server.pid
+
+        # another prompt was never certified
+        async with ours.client() as client:
+            other = await client.chat.completions.with_raw_response.create(
+                model=MODEL,
+                messages=[
+                    {"role": "system", "content": "Answer in French."},
+                    {"role": "user", "content": "x"},
+                ],
+                extra_headers={"X-Understudy-Task": TASK.name},
+            )
+            assert other.headers["x-understudy-reason"] == "other_fingerprint"
+
+            # a student's answer as a stream
+            streamed = await _stream(client, texts("streamed", 12))
+        assert "student" in streamed
+        sent += 1 + 12
+        family = [psutil.Process(ours.pid), *psutil.Process(ours.pid).children(recursive=True)]
+
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+    assert not alive, "something outlived `understudy serve`"
+    _check_store(ours, sent)
+
+
+async def _stream(client: Any, inputs: list[str]) -> set[str]:
+    """Streams answers and returns the routes they took. Each is put together from its chunks."""
+    routes = set()
+    for text in inputs:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=MODEL,
+            messages=TASK.messages(text),
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_headers={"X-Understudy-Task": TASK.name},
+        )
+        routes.add(raw.headers["x-understudy-route"])
+        chunks = [chunk async for chunk in raw.parse()]
+        answer = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert answer in ("positive", "negative", "neutral")
+        assert chunks[-1].usage.completion_tokens > 0
+    return routes
+
+
+def _check_store(product: Product, sent: int) -> None:
+    """Every request is there once, and nothing was learned from what must not be."""
+    with Database(product.config.database_file, product.config.store) as db:
+        assert sum(records.tasks(db).values()) == sent
+        run_id = records.ended_runs(db, TASK.name)[-1].run_id
+        examples = records.examples_of_run(db, run_id)
+        heldout = {e.input_hash for e in examples if e.split != "train"}
+        learned = [e for e in examples if e.split == "train" and e.status == "kept"]
+        assert learned
+        assert not heldout & {e.input_hash for e in learned}
+        for example in learned:
+            if example.source_trace_id:
+                [trace] = db.query("trace", trace_id=example.source_trace_id)
+                assert trace["served_by"] == "teacher"
+                assert trace["task"] == TASK.name
