@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from store.teachers import Price
 
 RUN_START_TIMEOUT_S = 120  # from the last answer of the traffic until its run is under way
 ROUTE_TIMEOUT_S = 60  # from a promotion until the proxy has read it
+PIPED_WIDTH = 140  # columns of the report when it does not go to a terminal
 ROUTE_READ_S = 1.5  # the proxy reads a new route within a second
 
 
@@ -125,7 +127,7 @@ def run(
         return 0
     with bars(Console(stderr=True)) as progress:
         report = asyncio.run(backtest(what, progress))
-    show_report(report, Console())
+    show_report(report, Console(width=None if sys.stdout.isatty() else PIPED_WIDTH))
     return 0
 
 

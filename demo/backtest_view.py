@@ -80,7 +80,8 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
         )
     yield "seconds", ", ".join(f"{name} {s:.1f}" for name, s in report["seconds"].items())
     if certificate := report["certificate"]:
-        yield "certificate", _certificate(certificate)
+        name = "certificate" if certificate["passed"] else "no certificate"
+        yield name, _certificate(certificate)
     student = test["answered_by_student"]
     yield (
         "test rows",

@@ -108,6 +108,7 @@ async def test_from_traffic_to_a_student_whatever_is_killed(tmp_path: Path) -> N
         answered = f"answers/{TASK.name}"
         assert teacher.counts[answered] == paid[answered] + 5, "an answer was paid for twice"
         assert status["examples"]["synthetic"]["kept"] == 60
+        certified_at = status["route"]["base_url"]
         certificate = status["certificate"]
         assert certificate["passed"]
         assert certificate["lower_bound"] >= certificate["threshold"]
@@ -123,7 +124,7 @@ async def test_from_traffic_to_a_student_whatever_is_killed(tmp_path: Path) -> N
             for e, t in zip(fresh, texts("fresh", FRESH), strict=True)
             if e.route != "student"
         )
-        server = child(ours, "mlx_lm.server")
+        server = child(ours, "distill.launch", "--adapter-path")
 
         async def kill_soon() -> None:
             await asyncio.sleep(0.3)
@@ -133,8 +134,13 @@ async def test_from_traffic_to_a_student_whatever_is_killed(tmp_path: Path) -> N
         assert not errors(killed)
         assert any(e.route == "fallback" for e in killed) or killed[-1].route == "teacher"
         sent += 2 * FRESH
-        await ours.wait(TASK.name, promoted, timeout_s=60)
-        assert child(ours, "mlx_lm.server").pid != server.pid
+        await ours.wait(
+            TASK.name,
+            lambda s: promoted(s) and s["route"]["base_url"] != certified_at,
+            timeout_s=60,
+        )
+        assert child(ours, "distill.launch", "--adapter-path").pid != server.pid
+        await asyncio.sleep(1.0)
 
         # another prompt was never certified
         async with ours.client() as client:
