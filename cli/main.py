@@ -110,7 +110,14 @@ def backtest(
         Path | None, typer.Option(help="Rows to send as live traffic when the run has ended.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="The task's tag.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rows sent as traffic, from the beginning; synthetic inputs are drawn from the "
+            "others. Else 80 %.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Settings to use; else the defaults.")
@@ -118,6 +125,12 @@ def backtest(
     threshold: Annotated[
         float | None, typer.Option(help="The agreement to be proven, 0 to 1.")
     ] = None,
+    price_in: Annotated[
+        float, typer.Option(min=0, help="The teacher's price of a million tokens read, US dollars.")
+    ] = 2.0,
+    price_out: Annotated[
+        float, typer.Option(min=0, help="The same of a million tokens written.")
+    ] = 8.0,
     keep: Annotated[
         Path | None, typer.Option(help="Keep the data folder here instead of deleting it.")
     ] = None,
@@ -134,6 +147,8 @@ def backtest(
             as_json=as_json,
             config=config,
             threshold=threshold,
+            price_in=price_in,
+            price_out=price_out,
             keep=keep,
         )
     raise typer.Exit(code)
