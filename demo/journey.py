@@ -35,7 +35,7 @@ class Plan:
 
     traces: int = 360  # requests a task before it is distilled
     fresh: int = 100  # requests a task afterwards
-    synthetic: int = 160  # examples that amplification adds to each task
+    synthetic: int = 200  # examples that amplification adds to each task
     threshold: float = 0.9
     concurrency: int = 8
     teacher_latency_s: float = 0.1  # what the stand-in waits before each answer

@@ -19,9 +19,10 @@ def tiny_train() -> TrainSettings:
         base=str(BASE),
         rank=32,
         scale=2.0,
-        learning_rate=4e-3,
-        batch_size=8,
+        learning_rate=5e-3,
+        batch_size=4,
         epochs=4,
+        validations=3,
         max_seq_length=1024,
         parallel=2,  # each training uses one core
     )
@@ -29,4 +30,4 @@ def tiny_train() -> TrainSettings:
 
 def tiny_student() -> TaskSettings:
     """All settings of a task whose student is the tiny base."""
-    return TaskSettings(train=tiny_train(), evaluate=EvaluateSettings(concurrency=8))
+    return TaskSettings(train=tiny_train(), evaluate=EvaluateSettings(concurrency=4))

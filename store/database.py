@@ -1,9 +1,10 @@
 """The one DuckDB file, owned by the control plane.
 
 How it is opened decides how it behaves: attached to an in-memory database, with row groups of
-2,048 rows. A checkpoint rewrites the unfinished row group, so with the stock 122,880 rows of some
-5 KB it stalls for up to half a minute, with these for a fifth of a second. The size is a property
-of the attachment, not of the file: whoever writes to the file through a plain `connect` undoes it.
+2,048 rows. A checkpoint rewrites the unfinished row group: with the stock 122,880 rows of some 5 KB
+that has stalled writers for half a minute, with these it is well under a second of CPU time. The
+size is a property of the attachment, not of the file: whoever writes to the file through a plain
+`connect` undoes it.
 
 Threads: every operation has a cursor of its own. Writers take turns, because two writers of one
 table may conflict; readers neither wait for a writer nor for each other. When a checkpoint fails,

@@ -57,7 +57,7 @@ class TaskStatistics:
 
     task: str | None
     traces: int
-    new_traces: int  # whole answers of the teacher since `used_until`
+    new_traces: int  # that can be learned from, since `used_until`
     served: dict[str, Served]  # by route: teacher, student, fallback
     errors: list[ErrorCount]
     traffic: Tokens  # answered by the teacher, fallbacks included

@@ -20,6 +20,7 @@ from store.config import JournalSettings, StoreSettings
 from store.database import Database
 from store.errors import StoreError
 from store.journal import JournalWriter
+from store.statistics import task_statistics
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
@@ -155,7 +156,7 @@ def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> N
         try:
             while not stop.is_set():
                 for task in records.tasks(db):
-                    assert records.task_statistics(db, task).traces % 10 == 0  # whole segments
+                    assert task_statistics(db, task).traces % 10 == 0  # whole segments
                 records.append_promotion(db, a_promotion())
         except BaseException as fault:  # a thread's fault must reach the test
             faults.append(fault)

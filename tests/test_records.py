@@ -160,12 +160,13 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
 ) -> None:
     usable = [
         a_trace(start_time=3.0),
-        a_trace(start_time=5.0, route="fallback", reason="student_unsure"),
+        a_trace(start_time=5.0, stream=True),
         a_trace(start_time=4.0),
     ]
     take(
         *usable,
         a_trace(served_by="student", route="student"),
+        a_trace(route="fallback", reason="student_unsure"),
         a_trace(outcome="client_gone"),
         a_trace(outcome="teacher_broke"),
         a_trace(outcome="error", status_code=500, served_by=None),
@@ -179,7 +180,7 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
     assert records.new_teacher_traces(db, "triage", 0.0) == 3
     assert records.new_teacher_traces(db, "triage", 3.0) == 2
     assert records.new_teacher_traces(db, "nobody", 0.0) == 0
-    assert records.tasks(db) == {"orders": 1, "triage": 8}
+    assert records.tasks(db) == {"orders": 1, "triage": 9}
 
 
 # ---- lines -------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_examples_of_the_last_run_by_origin(db: Database) -> None:
 
 def test_new_traces_are_counted_from_the_last_judged_run(db: Database) -> None:
     assert task_statistics(db, "orders").new_traces == 5
-    assert task_statistics(db, "triage", used_until=90.0).new_traces == 13
+    assert task_statistics(db, "triage", used_until=90.0).new_traces == 10
 
 
 def test_untagged_requests_and_tasks_that_nobody_asked_for(db: Database) -> None:
