@@ -29,7 +29,7 @@ class View:
         self._console.print("[bold]Understudy, the demo[/bold]")
         self._console.print(f"  proxy    {url}/v1")
         self._console.print(
-            f"  teacher  a stand-in that answers by rules after {plan.teacher_latency_s * 1000:g} ms"
+            f"  teacher  a stand-in, rules that answer after {plan.teacher_latency_s * 1000:g} ms"
         )
         self._console.print(
             f"  price    ${plan.price.input * 1e6:g} / ${plan.price.output * 1e6:g} "
@@ -79,17 +79,18 @@ class View:
     def finished(self, report: Mapping[str, Any]) -> None:
         """Who answered the fresh traffic, and how well."""
         table = Table(title="Fresh traffic", title_justify="left", title_style="bold")
-        for column in ("task", "by the student", "student agrees", "all agree", "p50 ms", "errors"):
-            table.add_column(column, justify="left" if column == "task" else "right")
+        heads = ("student answers", "agrees", "all agree", "student ms", "fallback ms", "errors")
+        table.add_column("task")
+        for head in heads:
+            table.add_column(head, justify="right")
         for name, task in report["tasks"].items():
             fresh = task["fresh"]
-            waits = ", ".join(f"{r} {t['p50_ms']:.0f}" for r, t in fresh["by_route"].items())
             table.add_row(
                 name,
                 f"{fresh['student_share']:.0%}",
                 _share(fresh["student_agreement"]),
                 _share(fresh["agreement"]),
-                waits,
+                *(_median(fresh["by_route"].get(route)) for route in ("student", "fallback")),
                 str(fresh["errors"]),
             )
         self._console.print(table)
@@ -151,5 +152,9 @@ def _run_table(name: str, status: Status) -> Table:
     return table
 
 
+def _median(times: Mapping[str, Any] | None) -> str:
+    return "-" if times is None else f"{times['p50_ms']:.0f}"
+
+
 def _share(found: Mapping[str, Any]) -> str:
-    return "–" if found["share"] is None else f"{found['agreed']} of {found['n']}"
+    return "-" if found["share"] is None else f"{found['agreed']} of {found['n']}"
