@@ -1,1 +1,1 @@
-"""What shows the product without a key or a download: a stand-in teacher, a base student, traffic."""
+"""What shows the product without a key: a stand-in teacher, a base student, traffic."""

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from demo.backtest_plan import DEFAULT_PRICE
 from demo.driver import Product, Status, send
 from demo.journey_report import judge, task_report, total_report
 from demo.journey_view import View
@@ -39,7 +40,7 @@ class Plan:
     threshold: float = 0.9
     concurrency: int = 8
     teacher_latency_s: float = 0.1  # what the stand-in waits before each answer
-    price: Price = Price(2e-6, 8e-6)  # US dollars a token
+    price: Price = DEFAULT_PRICE
     run_timeout_s: float = 900
 
 

@@ -43,6 +43,7 @@ def build_api(
         redoc_url=None,
         dependencies=[Depends(only_the_proxy)],
     )
+    api.openapi_version = "3.0.3"  # the newest that the packaged Swagger UI shows
     # the page's script and style come from a package, so that it also works without the internet
     api.mount("/distill/assets", StaticFiles(directory=str(swagger_ui_path)), name="assets")
 

@@ -20,10 +20,10 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from distill.api import build_api
 from distill.collect import collect
-from distill.run import Parts, Run
 from distill.progress import Board
 from distill.publish import Publisher, routes_now
 from distill.reporter import Reporter
+from distill.run import Parts, Run
 from distill.runner import Runner
 from distill.status import StoreHealth
 from distill.students import Students, StudentSpec

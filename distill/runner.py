@@ -13,8 +13,8 @@ from pathlib import Path
 
 from distill.due import Due, due, used_until
 from distill.pipeline import distil
-from distill.run import Parts, Run
 from distill.progress import Board
+from distill.run import Parts, Run
 from distill.runlog import RunLog
 from store import records
 from store.config import Config, TaskSettings
@@ -46,10 +46,11 @@ class Runner:
         return self._current is not None and not self._current.done()
 
     async def check(self) -> None:
-        """Called by the scheduler: starts the next run when none is under way."""
+        """Called by the scheduler: judges all tasks, starts a run when none is under way."""
+        next_due = await self._judge()
         if self.busy:
             return
-        run = await self._next()
+        run = await self._unfinished() or next_due
         if run is not None:
             self._current = asyncio.create_task(self._one(run), name=f"run {run.run_id}")
 
@@ -59,11 +60,16 @@ class Runner:
             self._current.cancel()
             await asyncio.gather(self._current, return_exceptions=True)
 
-    async def _next(self) -> Run | None:
-        db, now = self._parts.db, self._parts.clock()
-        for event in await asyncio.to_thread(records.unfinished_runs, db):
+    async def _unfinished(self) -> Run | None:
+        """The oldest run that was killed before its end."""
+        for event in await asyncio.to_thread(records.unfinished_runs, self._parts.db):
             settings = self._config.task(event.task)
             return Run(event.run_id, event.task, settings, event.at, self._folder(event.run_id))
+        return None
+
+    async def _judge(self) -> Run | None:
+        """Says of every task why it has a run or none; a run for the due one with most traces."""
+        db, now = self._parts.db, self._parts.clock()
         best: tuple[int, str, TaskSettings] | None = None
         for task in await asyncio.to_thread(records.tasks, db):
             settings = self._config.task(task)

@@ -3,7 +3,7 @@
 POST /v1/chat/completions   proxy.chat
 GET  /v1/models[/NAME]      proxy.status
 *    /v1/…                  proxy.passthrough
-*    /distill/…             proxy.control
+*    /distill[/…]           proxy.control
 GET  /health                proxy.status, for anybody
 """
 
@@ -87,7 +87,7 @@ class App:
             return self._models
         if path.startswith(passthrough.PREFIX):
             return self._passed_through
-        if path.startswith(control.PREFIX):
+        if f"{path}/".startswith(f"{control.PREFIX}/"):
             return self._control_plane
         raise unknown_path(method, path)
 

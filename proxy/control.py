@@ -1,4 +1,4 @@
-"""/distill/…: handed on to the control plane, which owns the store and answers for it."""
+"""/distill and below: handed on to the control plane, which owns the store and answers for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.relay import relay_untouched
 from proxy.upstream import Upstream, UpstreamError
 from proxy.watch import ClientWatch
 
-PREFIX = "/distill/"
+PREFIX = "/distill"
 
 
 class ControlPlane:
@@ -31,7 +31,7 @@ class ControlPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
-        self._keys.authenticate(headers)
+        self._keys.authenticate(headers, browser=True)
         body = await read_body(receive, headers, self._body_limit)
         query: bytes = scope["query_string"]
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")

@@ -58,14 +58,18 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
     return ApiError(400, message, param=param, code=code)
 
 
-def unauthorized(*, presented: bool) -> ApiError:
-    """401: no key, or one that is not in `server.keys`."""
+def unauthorized(*, presented: bool, browser: bool = False) -> ApiError:
+    """401: no key, or one that is not in `server.keys`. A browser then asks its user for one."""
+    ask = [(b"www-authenticate", b'Basic realm="Understudy: a key as the password"')]
+    headers = ask if browser else None
     if presented:
-        return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        message = "Incorrect API key provided."
+        return ApiError(401, message, code="invalid_api_key", headers=headers)
     return ApiError(
         401,
         "You didn't provide an API key. Provide it in an Authorization header using Bearer auth "
         "(i.e. Authorization: Bearer YOUR_KEY).",
+        headers=headers,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -35,26 +36,39 @@ class Keys:
             digest = sha256(entry.key.get_secret_value().encode()).digest()
             self._known.append((digest, Client(digest.hex()[:16], entry.task)))
 
-    def authenticate(self, headers: Headers) -> Client:
+    def authenticate(self, headers: Headers, *, browser: bool = False) -> Client:
         """The client that sent these headers. Raises ApiError 401 or 403.
 
         Hashes are compared, all of them, each in constant time: how long it takes says nothing.
+        `browser`: the key may also be the password of HTTP Basic, which browsers ask a user for.
         """
         if not self._known:
             _refuse_foreign_page(headers)
             return _ANYONE
         scheme, _, key = (header(headers, b"authorization") or b"").partition(b" ")
         key = key.strip()
-        if scheme.lower() != b"bearer" or not key:
-            raise unauthorized(presented=False)
+        if browser and scheme.lower() == b"basic":
+            key = _password(key)
+        elif scheme.lower() != b"bearer":
+            key = b""
+        if not key:
+            raise unauthorized(presented=False, browser=browser)
         presented = sha256(key).digest()
         found: Client | None = None
         for digest, client in self._known:
             if compare_digest(digest, presented):
                 found = client
         if found is None:
-            raise unauthorized(presented=True)
+            raise unauthorized(presented=True, browser=browser)
         return found
+
+
+def _password(credentials: bytes) -> bytes:
+    """The password of HTTP Basic, empty when there is none. RFC 7617."""
+    try:
+        return b64decode(credentials, validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 def _refuse_foreign_page(headers: Headers) -> None:

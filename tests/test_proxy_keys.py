@@ -1,5 +1,7 @@
 """Who may use the proxy."""
 
+from base64 import b64encode
+
 import pytest
 
 from proxy.errors import ApiError
@@ -49,6 +51,16 @@ def test_others_are_refused(headers, code):
     error = refused(KEYS, headers)
     assert (error.status, error.code) == (401, code)
     assert "sk-on" not in error.message
+
+
+def test_a_browser_may_show_its_key_as_a_password():
+    basic = b"Basic " + b64encode(b"anybody:sk-two")
+    assert KEYS.authenticate(with_key(basic), browser=True).task == "triage"
+    assert refused(KEYS, with_key(basic)).status == 401  # nowhere but on the status pages
+    for wrong in (b64encode(b"anybody:sk-three"), b64encode(b"sk-two"), b"%%%"):
+        with pytest.raises(ApiError) as caught:
+            KEYS.authenticate(with_key(b"Basic " + wrong), browser=True)
+        assert caught.value.headers[0][0] == b"www-authenticate"
 
 
 def test_without_keys_whoever_reaches_the_port_is_let_in():

@@ -204,7 +204,9 @@ def test_the_control_plane_answers_under_distill(start_proxy, control, teacher):
     response = httpx.get(f"{proxy.url}/distill/status/a%20b?json=1", headers=headers)
     assert response.json() == {"path": "/distill/status/a%20b?json=1"}
     httpx.post(f"{proxy.url}/distill/tasks/x/pause", json={"why": "test"})
-    first, second = control.requests
+    assert httpx.get(f"{proxy.url}/distill").json() == {"path": "/distill"}
+    assert httpx.get(f"{proxy.url}/distillery").status_code == 404
+    first, second, _ = control.requests
     assert first.headers["x-understudy-token"] == CONTROL_TOKEN
     assert "authorization" not in first.headers
     assert (second.method, second.json) == ("POST", {"why": "test"})
