@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from demo.driver import loopback_teacher
 from demo.logs import Layout, lay_out, read_rows
 from demo.replay import MODEL
 from demo.student_settings import tiny_student
@@ -74,18 +75,7 @@ def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
 def product_config(teacher_url: str, settings: TaskSettings, price: Price) -> dict[str, Any]:
     """A config as a user would write it: the replay teacher, its price, and the task's settings."""
     return {
-        "model_list": [
-            {
-                "model_name": MODEL,
-                "litellm_params": {
-                    "model": f"openai/{MODEL}",
-                    "api_base": teacher_url,
-                    "api_key": "none",
-                    "input_cost_per_token": price.input,
-                    "output_cost_per_token": price.output,
-                },
-            }
-        ],
+        "model_list": [loopback_teacher(MODEL, teacher_url, price)],
         "scheduler": {"due_seconds": 1.0},
         "task_defaults": settings.model_dump(mode="json"),
     }

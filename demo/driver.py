@@ -25,6 +25,7 @@ from store import leash
 from store.config import Config, parse_config
 from store.errors import ProductError
 from store.shape import Messages
+from store.teachers import Price
 
 LOG_TAIL_LINES = 12
 
@@ -205,6 +206,20 @@ class Product:
     def _log_tail(self) -> str:
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:])
+
+
+def loopback_teacher(model: str, base_url: str, price: Price) -> dict[str, Any]:
+    """The entry of `model_list` for a teacher of ours: called directly, at a stated price."""
+    return {
+        "model_name": model,
+        "litellm_params": {
+            "model": f"openai/{model}",
+            "api_base": base_url,
+            "api_key": "none",
+            "input_cost_per_token": price.input,
+            "output_cost_per_token": price.output,
+        },
+    }
 
 
 def standing(status: Status | None) -> str:

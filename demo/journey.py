@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.backtest_plan import DEFAULT_PRICE
-from demo.driver import Product, Status, send
+from demo.driver import Product, Status, loopback_teacher, send
 from demo.journey_report import judge, task_report, total_report
 from demo.journey_view import View
 from demo.student_settings import tiny_student
@@ -118,18 +118,7 @@ def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     defaults["amplify"]["concurrency"] = plan.concurrency
     defaults["amplify"]["batch"] = 20
     return {
-        "model_list": [
-            {
-                "model_name": MODEL,
-                "litellm_params": {
-                    "model": f"openai/{MODEL}",
-                    "api_base": teacher_url,
-                    "api_key": "none",
-                    "input_cost_per_token": plan.price.input,
-                    "output_cost_per_token": plan.price.output,
-                },
-            }
-        ],
+        "model_list": [loopback_teacher(MODEL, teacher_url, plan.price)],
         "scheduler": {"due_seconds": 1, "health_seconds": 1},
         "task_defaults": defaults,
     }

@@ -31,14 +31,14 @@ def due(*, settings: TaskSettings, new_traces: int, ended: Sequence[RunEvent], n
     if new_traces < settings.min_traces:
         return Due(False, f"collecting: {new_traces} of {settings.min_traces} new teacher traces")
     if not ended:
-        return Due(True, f"{new_traces} teacher traces")
+        return Due(True, f"due: {new_traces} teacher traces")
     failures = _failures_in_a_row(ended)
     pause = min(settings.cooldown_s * 2 ** max(failures - 1, 0), LONGEST_BACK_OFF_S)
     wait = ended[-1].at + pause - now
     if wait > 0:
         cause = f"after {failures} failed runs in a row" if failures else "after the last run"
         return Due(False, f"cooling down for another {wait:.0f} s {cause}")
-    return Due(True, f"{new_traces} new teacher traces")
+    return Due(True, f"due: {new_traces} new teacher traces")
 
 
 def used_until(ended: Sequence[RunEvent]) -> float:

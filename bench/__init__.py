@@ -1,0 +1,1 @@
+"""Measurements: each a script with its method, each result kept in README.md beside them."""
