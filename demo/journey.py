@@ -35,8 +35,9 @@ class Plan:
     """What the demo does, and the price at which it counts."""
 
     traces: int = 360  # requests a task before it is distilled
-    fresh: int = 100  # requests a task afterwards
-    synthetic: int = 200  # examples that amplification adds to each task
+    fresh: int = 80  # requests a task afterwards
+    synthetic: int = 120  # examples that amplification adds to each task
+    epochs: float = 3
     threshold: float = 0.9
     concurrency: int = 8
     teacher_latency_s: float = 0.1  # what the stand-in waits before each answer
@@ -117,6 +118,7 @@ def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     defaults["amplify"]["target"] = plan.synthetic
     defaults["amplify"]["concurrency"] = plan.concurrency
     defaults["amplify"]["batch"] = 20
+    defaults["train"]["epochs"] = plan.epochs
     return {
         "model_list": [loopback_teacher(MODEL, teacher_url, plan.price)],
         "scheduler": {"due_seconds": 1, "health_seconds": 1},

@@ -79,8 +79,8 @@ class View:
     def finished(self, report: Mapping[str, Any]) -> None:
         """Who answered the fresh traffic, and how well."""
         table = Table(title="Fresh traffic", title_justify="left", title_style="bold")
-        heads = ("student answers", "agrees", "all agree", "student ms", "fallback ms", "errors")
-        table.add_column("task")
+        heads = ("student", "agrees", "all agree", "ms", "fallback ms", "errors")
+        table.add_column("task", no_wrap=True)
         for head in heads:
             table.add_column(head, justify="right")
         for name, task in report["tasks"].items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from config_leaves import leaves
 
 from store.config import LITELLM_BLOCKS, ApiKey, Config, TaskSettings, load_config, parse_config
 from store.errors import ConfigError
@@ -32,17 +32,6 @@ def raw_reference() -> dict[str, Any]:
 def reference(monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     return load_config(REFERENCE)
-
-
-def leaves(settings: type[BaseModel], *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The path and the default of each setting."""
-    for name, field in settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from leaves(kind, *above, name)
-        else:
-            required = field.is_required()
-            yield (*above, name), None if required else field.get_default(call_default_factory=True)
 
 
 ALL = list(leaves(Config))

@@ -1,0 +1,371 @@
+"""The effects of all settings that are not about distilling a task: the table is at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import duckdb
+import httpx
+import yaml
+from effects import Effect, Raw
+from samples import a_trace
+from serving import CLIENT_KEY, ProxyProcess, ProxyThread
+from teacher_server import LoopbackServer, completion
+
+from cli.banner import summary
+from cli.litellm_child import KEY_VARIABLE
+from cli.serve import listen, plan_children
+from distill.control import ControlPlane, _schedule
+from store.config import LITELLM_BLOCKS, ServerSettings, parse_config
+from store.database import Database
+from store.errors import ProductError
+from store.journal import JournalWriter, sealed_segments
+from store.runtime import Runtime
+from store.teachers import Price, deployments, prices
+
+# ---- a real proxy ------------------------------------------------------------------------------
+
+LITELLM_COMES_AFTER_S = 1.5
+HANGS_UP_AFTER_S = 1.5
+
+
+def ask(proxy: ProxyThread | ProxyProcess, text: str = "hello") -> httpx.Response:
+    return httpx.post(
+        f"{proxy.base_url}/chat/completions",
+        json={"model": "gpt-4o", "messages": [{"role": "user", "content": text}]},
+        headers={"authorization": f"Bearer {CLIENT_KEY}"},
+        timeout=60,
+    )
+
+
+@contextlib.contextmanager
+def proxied(raw: Raw) -> Iterator[tuple[ProxyThread, LoopbackServer]]:
+    """A proxy with these settings, in front of a teacher that echoes."""
+    with LoopbackServer() as teacher:
+        for entry in raw["model_list"]:
+            entry["litellm_params"]["api_base"] = teacher.base_url
+        with ProxyThread(raw) as proxy:
+            yield proxy, teacher
+
+
+def status_of(text: str) -> Callable[[Raw], int]:
+    """The status of a request with this text."""
+
+    def seen(raw: Raw) -> int:
+        with proxied(raw) as (proxy, _):
+            return ask(proxy, text).status_code
+
+    return seen
+
+
+def task_of_the_trace(raw: Raw) -> str | None:
+    with proxied(raw) as (proxy, _):
+        ask(proxy)
+        [trace] = proxy.traces()
+        return trace["task"]
+
+
+def model_names(raw: Raw) -> list[str]:
+    with proxied(raw) as (proxy, _):
+        return [entry["id"] for entry in httpx.get(f"{proxy.base_url}/models").json()["data"]]
+
+
+def upstream_name(raw: Raw) -> str:
+    with proxied(raw) as (proxy, teacher):
+        ask(proxy)
+        return teacher.requests[0].json["model"]
+
+
+def key_for_the_teacher(raw: Raw) -> str:
+    """The key that the teacher gets from a request that names no model."""
+    with proxied(raw) as (proxy, teacher):
+        httpx.get(f"{proxy.base_url}/files")
+        return teacher.requests[0].headers["authorization"]
+
+
+def status_of_a_slow_answer(raw: Raw) -> int:
+    with proxied(raw) as (proxy, teacher):
+        teacher.script(completion("late").slow(1))
+        return ask(proxy).status_code
+
+
+def status_of_a_connection_that_hangs(raw: Raw) -> int:
+    """The teacher takes the connection, is silent in TLS's handshake, and hangs up in the end."""
+
+    def teacher(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        time.sleep(HANGS_UP_AFTER_S)
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        raw["model_list"][0]["litellm_params"]["api_base"] = f"https://127.0.0.1:{port}/v1"
+        silent = threading.Thread(target=teacher, args=[listening])
+        silent.start()
+        with ProxyThread(raw) as proxy:
+            status = ask(proxy).status_code
+        silent.join()
+        return status
+
+
+def status_of_a_request_before_litellm(raw: Raw) -> int:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    address = {"litellm_url": f"http://127.0.0.1:{port}/v1", "litellm_key": "sk-master"}
+    with ProxyThread(raw, **address) as proxy, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, proxy)
+        wait([asked], timeout=LITELLM_COMES_AFTER_S)
+        with LoopbackServer(port=port):
+            return asked.result().status_code
+
+
+def levels_logged(raw: Raw) -> set[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        proxy = ProxyProcess(raw, Path(folder))
+        with proxy:
+            ask(proxy)  # the teacher is down
+            proxy.process.terminate()
+            proxy.process.wait(30)
+        return set(re.findall(r"level=(\w+) from=proxy", proxy.log))
+
+
+def folder_of_the_journal(raw: Raw) -> str:
+    """Where `serve` is started, a relative data_dir begins."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        with proxied(raw) as (proxy, _):
+            ask(proxy)
+        [segment] = Path(folder).rglob("*.jsonl")
+        return segment.relative_to(folder).parts[0]
+
+
+# ---- what `understudy serve` starts ------------------------------------------------------------
+
+
+def where_it_listens(raw: Raw) -> str:
+    server = parse_config(raw).server
+    try:
+        with listen(server) as listening:
+            host, port = listening.getsockname()
+            return f"{host}:{port}"
+    except ProductError as error:  # the address is not ours, or the port is taken
+        found = re.match(r"cannot listen on (\S+): ", str(error))
+        assert found is not None, error
+        return found[1]
+
+
+def keys_on_the_screen(raw: Raw) -> str:
+    return dict(summary(parse_config(raw)))["keys"]
+
+
+def handed_to_litellm(block: str) -> Callable[[Raw], Any]:
+    """What a LiteLLM that runs beside the proxy is given of a block; None when none runs."""
+
+    def seen(raw: Raw) -> Any:
+        config = parse_config(raw)
+        with listen(ServerSettings(port=0)) as listening:
+            plan = plan_children(config, config.data_dir / "config.yaml", listening, 5001, 5002)
+        if "LiteLLM" not in [spec.name for spec in plan.specs]:
+            return None
+        return yaml.safe_load((config.data_dir / "litellm.yaml").read_text())[block]
+
+    return seen
+
+
+def teachers_address(raw: Raw) -> str:
+    return deployments(parse_config(raw))[0].base_url
+
+
+def teachers_price(raw: Raw) -> Price | None:
+    return prices(parse_config(raw)).get("gpt-4o")
+
+
+# ---- the journal and the store -----------------------------------------------------------------
+
+
+def segments_handed_on(raw: Raw) -> int:
+    """After a trace of 20 kB, and two seconds."""
+    config, now = parse_config(raw), 0.0
+    writer = JournalWriter(config.journal_dir, config.journal, clock=lambda: now)
+    writer.append(a_trace(input_messages="x" * 20_000))
+    now = 2.0
+    writer.tick()
+    found = len(sealed_segments(config.journal_dir))
+    writer.close()
+    return found
+
+
+def traces_lost(raw: Raw) -> int:
+    """Of three with 9 kB each, when there is no folder for them."""
+    config = parse_config(raw)
+    config.data_dir.parent.mkdir()
+    config.data_dir.write_text("in the way")
+    writer = JournalWriter(config.journal_dir, config.journal)
+    for _ in range(3):
+        writer.append(a_trace(input_messages="x" * 9_000))
+    return writer.health.lost
+
+
+def traces_synced(raw: Raw) -> int:
+    """How often `fsync` is called for three traces, as Python's own profiler hears of it."""
+    config, called = parse_config(raw), []
+
+    def hear(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call":
+            called.append(function)
+
+    writer, before = JournalWriter(config.journal_dir, config.journal), sys.getprofile()
+    sys.setprofile(hear)
+    try:
+        for _ in range(3):
+            writer.append(a_trace())
+    finally:
+        sys.setprofile(before)
+    writer.close()
+    return called.count(os.fsync)
+
+
+def duckdbs(setting: str) -> Callable[[Raw], Any]:
+    """A setting of DuckDB's in the store's own connection, which a migration writes down."""
+
+    def seen(raw: Raw) -> Any:
+        config = parse_config(raw)
+        steps = config.data_dir / "migrations"
+        steps.mkdir(parents=True)
+        note = f"CREATE TABLE noted AS SELECT current_setting('{setting}') AS setting"
+        (steps / "0001_note.sql").write_text(note)
+        Database(config.database_file, config.store, migrations=steps).close()
+        with duckdb.connect(str(config.database_file), read_only=True) as plain:
+            [(found,)] = plain.execute("SELECT setting FROM noted").fetchall()
+        return found
+
+    return seen
+
+
+def seconds_between(work: str) -> Callable[[Raw], Any]:
+    """How often the control plane's scheduler does this work."""
+
+    async def seen(raw: Raw) -> float:
+        config = parse_config(raw)
+        with Database(config.database_file, config.store) as db:
+            plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
+            scheduler = _schedule(config, plane, db)
+            every = {
+                job.func.__qualname__: job.trigger.interval.total_seconds()
+                for job in scheduler.get_jobs()
+            }
+            scheduler.shutdown(wait=False)
+        return every[work]
+
+    return seen
+
+
+# ---- the table ---------------------------------------------------------------------------------
+
+OWN_KEY = {"key": CLIENT_KEY, "name": "app"}
+WITH_A_KEY = {"server.keys": [OWN_KEY]}
+PARAMS = "model_list.litellm_params"
+UNPRICED = {f"{PARAMS}.model": "openai/rules"}  # and so without LiteLLM's own price
+
+
+def teacher_entry(name: str) -> dict[str, Any]:
+    params = {"model": f"openai/{name}", "api_key": f"sk-{name}"}
+    return {"model_name": name, "litellm_params": params}
+
+
+FIRST, SECOND = teacher_entry("first"), teacher_entry("second")
+
+MODEL_LIST: dict[str, Effect] = {
+    "model_list": Effect(model_names, ([FIRST], ["first"]), ([FIRST, SECOND], ["first", "second"])),
+    f"{PARAMS}.model": Effect(
+        upstream_name, ("openai/gpt-4o", "gpt-4o"), ("openai/rules", "rules")
+    ),
+    f"{PARAMS}.api_key": Effect(
+        key_for_the_teacher, ("sk-one", "Bearer sk-one"), ("sk-other", "Bearer sk-other")
+    ),
+    f"{PARAMS}.api_base": Effect(
+        teachers_address,
+        ("http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1"),
+        ("http://127.0.0.1:2/v1/", "http://127.0.0.1:2/v1"),
+    ),
+    f"{PARAMS}.input_cost_per_token": Effect(
+        teachers_price, (0.25, Price(0.25, 0)), (0.5, Price(0.5, 0)), UNPRICED
+    ),
+    f"{PARAMS}.output_cost_per_token": Effect(
+        teachers_price, (0.25, Price(0, 0.25)), (0.5, Price(0, 0.5)), UNPRICED
+    ),
+}
+
+LITELLM: dict[str, Effect] = {
+    block: Effect(handed_to_litellm(block), (None, None), ({"some": "thing"}, {"some": "thing"}))
+    for block in LITELLM_BLOCKS
+} | {
+    "general_settings": Effect(
+        handed_to_litellm("general_settings"),
+        ({"alerting": []}, {"alerting": [], "master_key": f"os.environ/{KEY_VARIABLE}"}),
+        ({"master_key": "sk-m"}, {"master_key": "sk-m"}),
+    )
+}
+
+SERVING: dict[str, Effect] = {
+    **MODEL_LIST,
+    **LITELLM,
+    "data_dir": Effect(folder_of_the_journal, ("here", "here"), ("there", "there")),
+    "server.host": Effect(
+        where_it_listens,
+        ("127.0.0.1", "127.0.0.1:21470"),
+        ("192.0.2.1", "192.0.2.1:21470"),
+        {**WITH_A_KEY, "server.port": 21470},
+    ),
+    "server.port": Effect(where_it_listens, (21471, "127.0.0.1:21471"), (21472, "127.0.0.1:21472")),
+    "server.keys": Effect(
+        status_of("hello"), ([], 200), ([{"key": "sk-of-somebody-else", "name": "app"}], 401)
+    ),
+    "server.keys.key": Effect(
+        status_of("hello"), (CLIENT_KEY, 200), ("sk-of-somebody-else", 401), WITH_A_KEY
+    ),
+    "server.keys.name": Effect(keys_on_the_screen, ("app", "app"), ("cron", "cron"), WITH_A_KEY),
+    "server.keys.task": Effect(task_of_the_trace, (None, None), ("triage", "triage"), WITH_A_KEY),
+    "server.body_limit_mb": Effect(status_of("x" * 20_000), (0.01, 413), (0.1, 200)),
+    "server.log_level": Effect(levels_logged, ("info", {"INFO"}), ("error", set())),
+    "teacher.model": Effect(
+        key_for_the_teacher,
+        (None, "Bearer sk-first"),
+        ("second", "Bearer sk-second"),
+        {"model_list": [FIRST, SECOND]},
+    ),
+    "teacher.connect_timeout_s": Effect(
+        status_of_a_connection_that_hangs, (0.2, 504), (50, 502), {"teacher.read_timeout_s": 50}
+    ),
+    "teacher.read_timeout_s": Effect(
+        status_of_a_slow_answer, (0.2, 504), (50, 200), {"teacher.connect_timeout_s": 50}
+    ),
+    "teacher.litellm_start_timeout_s": Effect(
+        status_of_a_request_before_litellm,
+        (0.1, 503),
+        (50, 200),
+        {f"{PARAMS}.model": "anthropic/some"},
+    ),
+    "journal.segment_seconds": Effect(segments_handed_on, (2, 1), (2.1, 0)),
+    "journal.segment_mb": Effect(
+        segments_handed_on, (0.01, 1), (0.1, 0), {"journal.segment_seconds": 10}
+    ),
+    "journal.backlog_mb": Effect(traces_lost, (0.01, 2), (0.1, 0)),
+    "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
+    "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
+    "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
+    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.collect"), (1, 1), (7, 7)),
+    "scheduler.due_seconds": Effect(seconds_between("Runner.check"), (5, 5), (7, 7)),
+    "scheduler.health_seconds": Effect(seconds_between("Students.check"), (2, 2), (7, 7)),
+}

@@ -1,0 +1,44 @@
+"""Each setting changes something that can be seen from outside: no setting without effect.
+
+The tables say of each what two of its values lead to; see tests/effects.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from config_leaves import leaves
+from effects import Effect
+from effects_distilling import DISTILLING
+from effects_serving import PARAMS, SERVING
+
+from store.config import ApiKey, Config
+
+EFFECTS = SERVING | DISTILLING
+
+
+@pytest.mark.parametrize(
+    ("path", "effect"),
+    [
+        pytest.param(path, effect, id=path, marks=[pytest.mark.slow] if effect.slow else [])
+        for path, effect in EFFECTS.items()
+    ],
+)
+async def test_each_setting_changes_what_is_seen(path: str, effect: Effect, tmp_path: Path) -> None:
+    assert effect.one[1] != effect.other[1]
+
+    for number, (value, expected) in enumerate((effect.one, effect.other)):
+        found = effect.seen(effect.config(path, value, tmp_path / str(number)))
+        assert (await found if inspect.isawaitable(found) else found) == expected
+
+
+def test_no_setting_is_left_out() -> None:
+    settings = {".".join(path) for path, _ in leaves(Config)}
+    settings |= {f"server.keys.{name}" for name in ApiKey.model_fields}
+
+    assert settings <= EFFECTS.keys()
+    # what else stands there is below model_list, whose inner form is LiteLLM's
+    assert all(path.startswith(f"{PARAMS}.") for path in EFFECTS.keys() - settings)
+    assert SERVING.keys() & DISTILLING.keys() == set()
