@@ -30,6 +30,10 @@ from store.models import RunState
 from store.teachers import Price
 
 
+# rows of orders are long and soon learned, reviews are short and need more
+EPOCHS = {"ticket-triage": 3, "order-extraction": 2, "review-sentiment": 5}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the demo does, and the price at which it counts."""
@@ -37,7 +41,6 @@ class Plan:
     traces: int = 360  # requests a task before it is distilled
     fresh: int = 80  # requests a task afterwards
     synthetic: int = 120  # examples that amplification adds to each task
-    epochs: float = 3
     threshold: float = 0.9
     concurrency: int = 8
     teacher_latency_s: float = 0.1  # what the stand-in waits before each answer
@@ -118,10 +121,10 @@ def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     defaults["amplify"]["target"] = plan.synthetic
     defaults["amplify"]["concurrency"] = plan.concurrency
     defaults["amplify"]["batch"] = 20
-    defaults["train"]["epochs"] = plan.epochs
     return {
         "model_list": [loopback_teacher(MODEL, teacher_url, plan.price)],
         "scheduler": {"due_seconds": 1, "health_seconds": 1},
+        "tasks": {name: {"train": {"epochs": epochs}} for name, epochs in EPOCHS.items()},
         "task_defaults": defaults,
     }
 

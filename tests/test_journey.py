@@ -34,7 +34,7 @@ def config(teacher_url: str) -> dict[str, Any]:
     found = product_config(Plan(traces=TRAFFIC, synthetic=60, threshold=0.7), teacher_url)
     task = found["task_defaults"]
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
-    task["train"] |= {"epochs": 5, "validations": 4, "compare": False}
+    task["train"] |= {"validations": 4, "compare": False}
     return found
 
 
