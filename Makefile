@@ -8,7 +8,7 @@ ARGS   ?=
 .PHONY: demo test setup check format clean
 
 demo: setup
-	$(BIN)/understudy demo $(ARGS)
+	@$(BIN)/understudy demo $(ARGS)
 
 test: setup check
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)

@@ -29,7 +29,6 @@ from store.errors import ProductError
 from store.models import RunState
 from store.teachers import Price
 
-
 # rows of orders are long and soon learned, reviews are short and need more
 EPOCHS = {"ticket-triage": 3, "order-extraction": 2, "review-sentiment": 5}
 
