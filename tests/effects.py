@@ -10,6 +10,8 @@ from typing import Any
 
 from serving import settings
 
+from store.config import TaskSettings, parse_config
+
 Raw = dict[str, Any]  # a config as it stands in a file
 Given = Mapping[str, Any]  # other settings, by path
 
@@ -47,3 +49,12 @@ def lay(raw: Raw, path: str, value: Any) -> None:
         inner = inner.setdefault(step, {})
         inner = inner[0] if isinstance(inner, list) else inner
     inner[name] = deepcopy(value)
+
+
+def of_task(raw: Raw) -> TaskSettings:
+    """What holds for the task that these tests distil."""
+    return parse_config(raw).task(TASK)
+
+
+def untold(*_: object) -> None:
+    """Progress that nobody wants to know."""

@@ -1,38 +1,28 @@
-"""The effects of all settings that are not about distilling a task: the table is at the end."""
+"""The effects of the settings of the server, its teachers and LiteLLM. The table comes last."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import duckdb
 import httpx
 import yaml
 from effects import Effect, Raw
-from samples import a_trace
 from serving import CLIENT_KEY, ProxyProcess, ProxyThread
 from teacher_server import LoopbackServer, completion
 
 from cli.banner import summary
 from cli.litellm_child import KEY_VARIABLE
 from cli.serve import listen, plan_children
-from distill.control import ControlPlane, _schedule
 from store.config import LITELLM_BLOCKS, ServerSettings, parse_config
-from store.database import Database
 from store.errors import ProductError
-from store.journal import JournalWriter, sealed_segments
-from store.runtime import Runtime
 from store.teachers import Price, deployments, prices
 
 # ---- a real proxy ------------------------------------------------------------------------------
@@ -74,7 +64,8 @@ def task_of_the_trace(raw: Raw) -> str | None:
     with proxied(raw) as (proxy, _):
         ask(proxy)
         [trace] = proxy.traces()
-        return trace["task"]
+        task: str | None = trace["task"]
+        return task
 
 
 def model_names(raw: Raw) -> list[str]:
@@ -85,7 +76,7 @@ def model_names(raw: Raw) -> list[str]:
 def upstream_name(raw: Raw) -> str:
     with proxied(raw) as (proxy, teacher):
         ask(proxy)
-        return teacher.requests[0].json["model"]
+        return str(teacher.requests[0].json["model"])
 
 
 def key_for_the_teacher(raw: Raw) -> str:
@@ -103,20 +94,20 @@ def status_of_a_slow_answer(raw: Raw) -> int:
 
 def status_of_a_connection_that_hangs(raw: Raw) -> int:
     """The teacher takes the connection, is silent in TLS's handshake, and hangs up in the end."""
+    answered = threading.Event()
 
     def teacher(listening: socket.socket) -> None:
         connection, _ = listening.accept()
-        time.sleep(HANGS_UP_AFTER_S)
+        answered.wait(HANGS_UP_AFTER_S)
         connection.close()
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         port = listening.getsockname()[1]
         raw["model_list"][0]["litellm_params"]["api_base"] = f"https://127.0.0.1:{port}/v1"
-        silent = threading.Thread(target=teacher, args=[listening])
-        silent.start()
+        pool.submit(teacher, listening)
         with ProxyThread(raw) as proxy:
             status = ask(proxy).status_code
-        silent.join()
+        answered.set()
         return status
 
 
@@ -138,7 +129,7 @@ def levels_logged(raw: Raw) -> set[str]:
             ask(proxy)  # the teacher is down
             proxy.process.terminate()
             proxy.process.wait(30)
-        return set(re.findall(r"level=(\w+) from=proxy", proxy.log))
+        return set(re.findall(r" level=(\w+) ", proxy.log))
 
 
 def folder_of_the_journal(raw: Raw) -> str:
@@ -191,88 +182,9 @@ def teachers_price(raw: Raw) -> Price | None:
     return prices(parse_config(raw)).get("gpt-4o")
 
 
-# ---- the journal and the store -----------------------------------------------------------------
-
-
-def segments_handed_on(raw: Raw) -> int:
-    """After a trace of 20 kB, and two seconds."""
-    config, now = parse_config(raw), 0.0
-    writer = JournalWriter(config.journal_dir, config.journal, clock=lambda: now)
-    writer.append(a_trace(input_messages="x" * 20_000))
-    now = 2.0
-    writer.tick()
-    found = len(sealed_segments(config.journal_dir))
-    writer.close()
-    return found
-
-
-def traces_lost(raw: Raw) -> int:
-    """Of three with 9 kB each, when there is no folder for them."""
-    config = parse_config(raw)
-    config.data_dir.parent.mkdir()
-    config.data_dir.write_text("in the way")
-    writer = JournalWriter(config.journal_dir, config.journal)
-    for _ in range(3):
-        writer.append(a_trace(input_messages="x" * 9_000))
-    return writer.health.lost
-
-
-def traces_synced(raw: Raw) -> int:
-    """How often `fsync` is called for three traces, as Python's own profiler hears of it."""
-    config, called = parse_config(raw), []
-
-    def hear(frame: FrameType, event: str, function: Any) -> None:
-        if event == "c_call":
-            called.append(function)
-
-    writer, before = JournalWriter(config.journal_dir, config.journal), sys.getprofile()
-    sys.setprofile(hear)
-    try:
-        for _ in range(3):
-            writer.append(a_trace())
-    finally:
-        sys.setprofile(before)
-    writer.close()
-    return called.count(os.fsync)
-
-
-def duckdbs(setting: str) -> Callable[[Raw], Any]:
-    """A setting of DuckDB's in the store's own connection, which a migration writes down."""
-
-    def seen(raw: Raw) -> Any:
-        config = parse_config(raw)
-        steps = config.data_dir / "migrations"
-        steps.mkdir(parents=True)
-        note = f"CREATE TABLE noted AS SELECT current_setting('{setting}') AS setting"
-        (steps / "0001_note.sql").write_text(note)
-        Database(config.database_file, config.store, migrations=steps).close()
-        with duckdb.connect(str(config.database_file), read_only=True) as plain:
-            [(found,)] = plain.execute("SELECT setting FROM noted").fetchall()
-        return found
-
-    return seen
-
-
-def seconds_between(work: str) -> Callable[[Raw], Any]:
-    """How often the control plane's scheduler does this work."""
-
-    async def seen(raw: Raw) -> float:
-        config = parse_config(raw)
-        with Database(config.database_file, config.store) as db:
-            plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = _schedule(config, plane, db)
-            every = {
-                job.func.__qualname__: job.trigger.interval.total_seconds()
-                for job in scheduler.get_jobs()
-            }
-            scheduler.shutdown(wait=False)
-        return every[work]
-
-    return seen
-
-
 # ---- the table ---------------------------------------------------------------------------------
 
+PORT, OTHER_PORT = 21470, 21471  # below those that systems hand out by themselves
 OWN_KEY = {"key": CLIENT_KEY, "name": "app"}
 WITH_A_KEY = {"server.keys": [OWN_KEY]}
 PARAMS = "model_list.litellm_params"
@@ -324,11 +236,13 @@ SERVING: dict[str, Effect] = {
     "data_dir": Effect(folder_of_the_journal, ("here", "here"), ("there", "there")),
     "server.host": Effect(
         where_it_listens,
-        ("127.0.0.1", "127.0.0.1:21470"),
-        ("192.0.2.1", "192.0.2.1:21470"),
-        {**WITH_A_KEY, "server.port": 21470},
+        ("127.0.0.1", f"127.0.0.1:{PORT}"),
+        ("192.0.2.1", f"192.0.2.1:{PORT}"),
+        {**WITH_A_KEY, "server.port": PORT},
     ),
-    "server.port": Effect(where_it_listens, (21471, "127.0.0.1:21471"), (21472, "127.0.0.1:21472")),
+    "server.port": Effect(
+        where_it_listens, (PORT, f"127.0.0.1:{PORT}"), (OTHER_PORT, f"127.0.0.1:{OTHER_PORT}")
+    ),
     "server.keys": Effect(
         status_of("hello"), ([], 200), ([{"key": "sk-of-somebody-else", "name": "app"}], 401)
     ),
@@ -357,15 +271,4 @@ SERVING: dict[str, Effect] = {
         (50, 200),
         {f"{PARAMS}.model": "anthropic/some"},
     ),
-    "journal.segment_seconds": Effect(segments_handed_on, (2, 1), (2.1, 0)),
-    "journal.segment_mb": Effect(
-        segments_handed_on, (0.01, 1), (0.1, 0), {"journal.segment_seconds": 10}
-    ),
-    "journal.backlog_mb": Effect(traces_lost, (0.01, 2), (0.1, 0)),
-    "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
-    "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
-    "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
-    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.collect"), (1, 1), (7, 7)),
-    "scheduler.due_seconds": Effect(seconds_between("Runner.check"), (5, 5), (7, 7)),
-    "scheduler.health_seconds": Effect(seconds_between("Students.check"), (2, 2), (7, 7)),
 }

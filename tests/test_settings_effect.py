@@ -12,11 +12,14 @@ import pytest
 from config_leaves import leaves
 from effects import Effect
 from effects_distilling import DISTILLING
+from effects_learning import LEARNING
 from effects_serving import PARAMS, SERVING
+from effects_storing import STORING
 
 from store.config import ApiKey, Config
 
-EFFECTS = SERVING | DISTILLING
+TABLES = (SERVING, STORING, DISTILLING, LEARNING)
+EFFECTS = {path: effect for table in TABLES for path, effect in table.items()}
 
 
 @pytest.mark.parametrize(
@@ -41,4 +44,4 @@ def test_no_setting_is_left_out() -> None:
     assert settings <= EFFECTS.keys()
     # what else stands there is below model_list, whose inner form is LiteLLM's
     assert all(path.startswith(f"{PARAMS}.") for path in EFFECTS.keys() - settings)
-    assert SERVING.keys() & DISTILLING.keys() == set()
+    assert sum(map(len, TABLES)) == len(EFFECTS)
