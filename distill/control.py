@@ -157,7 +157,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         )
         await plane.collect()
         await plane.follow_promotions()
-        scheduler = _schedule(config, plane, db)
+        scheduler = schedule(config, plane, db)
         try:
             await _serve_until_stopped(server)
         finally:
@@ -167,7 +167,9 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await plane.collect()
 
 
-def _schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
+def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
+    """Starts what beats: collecting, due runs, the students' health, checkpoints."""
+
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
 

@@ -47,7 +47,7 @@ class ApiKey(Settings):
     """A key that clients may use."""
 
     key: SecretStr
-    name: str = Field(min_length=1, description="shown in logs instead of the key")
+    name: str = Field(min_length=1, description="shown at the start instead of the key")
     task: Tag | None = Field(default=None, description="task of requests that bring no tag")
 
 

@@ -13,7 +13,7 @@ import duckdb
 from effects import Effect, Raw
 from samples import a_trace
 
-from distill.control import ControlPlane, _schedule
+from distill.control import ControlPlane, schedule
 from store.config import parse_config
 from store.database import Database
 from store.journal import JournalWriter, sealed_segments
@@ -86,7 +86,7 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
         config = parse_config(raw)
         with Database(config.database_file, config.store) as db:
             plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = _schedule(config, plane, db)
+            scheduler = schedule(config, plane, db)
             every = {
                 job.func.__qualname__: job.trigger.interval.total_seconds()
                 for job in scheduler.get_jobs()
