@@ -33,7 +33,8 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        return StageResult([Evaluation(**line) for line in lines], {})
+        evaluations = [Evaluation(**line) for line in lines]
+        return StageResult(evaluations, _numbers(evaluations, trained, scorer))
     settings = run.settings
     rows = [row for name in EVALUATED for row in some_rows(split[name], settings.evaluate.max_rows)]
     progress("evaluate", 0, len(rows), "starting the student")
@@ -55,6 +56,10 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     content = b"".join(records.as_line(e) for e in evaluations)
     await asyncio.to_thread(records.replace_evaluations, parts.db, run.run_id, evaluations)
     await asyncio.to_thread(write_atomically, file, content)
+    return StageResult(evaluations, _numbers(evaluations, trained, scorer))
+
+
+def _numbers(evaluations: list[Evaluation], trained: Trained, scorer: Scorer) -> dict[str, Any]:
     counts: dict[str, Any] = {
         name: {
             "rows": sum(e.split == name for e in evaluations),
@@ -62,7 +67,4 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
         }
         for name in EVALUATED
     }
-    return StageResult(
-        evaluations,
-        {"scorer": asdict(scorer), "trained_on": trained.trained_on, **counts},
-    )
+    return {"scorer": asdict(scorer), "trained_on": trained.trained_on, **counts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,18 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def append_line(path: Path, record: Any) -> None:
-    """Appends one JSON line with one write, so that a kill leaves it whole or absent."""
+    """Appends one JSON line with one write, so that a kill leaves it whole or absent.
+
+    Raises OSError when it does not fit on the disk; the file is then as it was.
+    """
+    line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(handle, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        size = os.fstat(handle).st_size
+        if os.write(handle, line) < len(line):
+            os.ftruncate(handle, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)
 

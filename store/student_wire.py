@@ -81,14 +81,9 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         raise ValueError(f"not a chat completion: {type(error).__name__}") from None
 
 
-def fault_of(
-    answer: StudentAnswer, *, cutoff: float | None, output: OutputKind, client_limit: bool = False
-) -> Reason | None:
-    """Why this answer may not be served, or None when it may.
-
-    `client_limit`: the client itself asked for so few tokens that being cut off is what it wants.
-    """
-    if answer.finish_reason == "length" and not client_limit:
+def fault_of(answer: StudentAnswer, *, cutoff: float | None, output: OutputKind) -> Reason | None:
+    """Why this answer may not be served, or None when it may."""
+    if answer.finish_reason == "length":
         return Reason.STUDENT_CUT_OFF
     if not answer.text or (output == "json" and not _is_json_container(answer.text)):
         return Reason.STUDENT_MALFORMED

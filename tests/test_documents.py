@@ -141,3 +141,11 @@ def test_the_javascript_client_says_the_same() -> None:
     [snippet] = blocks("js")
     assert 'baseURL: "http://127.0.0.1:4100/v1"' in snippet
     assert '"X-Understudy-Task": "triage"' in snippet
+
+
+def test_the_container_is_started_as_the_dockerfile_wants_it() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [command] = [text for text in blocks("text") if "docker run" in text]
+    for place in re.findall(r"--volume [^:\s]+:([^:\s]+)", command):
+        assert re.search(rf"^(?:ENV|VOLUME|WORKDIR|    ).*{re.escape(place)}", dockerfile, re.M)
+    assert "EXPOSE 4100" in dockerfile
