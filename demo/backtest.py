@@ -37,9 +37,10 @@ from demo.replay import MODEL, Phase, ReplayTeacher
 from demo.student_settings import tiny_student
 from distill.progress import Progress
 from distill.scorers import choose_scorer, score
-from store.config import TaskSettings, load_config
+from store.config import load_config
 from store.errors import BacktestError
 from store.models import RunState
+from store.task_settings import TaskSettings
 from store.teachers import Price
 
 RUN_START_TIMEOUT_S = 120  # from the last answer of the traffic until its run is under way

@@ -15,8 +15,9 @@ from demo.driver import loopback_teacher
 from demo.logs import Layout, lay_out, read_rows
 from demo.replay import MODEL
 from demo.student_settings import tiny_student
-from store.config import TAG, GateSettings, TaskSettings
+from store.config import TAG
 from store.errors import BacktestError, ConfigError
+from store.task_settings import GateSettings, TaskSettings
 from store.teachers import Price
 
 DEFAULT_TASK = "backtest"

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from demo.driver import Exchange, Status
 from demo.logs import Layout, LogRow
 from demo.replay import TOKEN_RULE, Tally, tokens_of
-from store.config import TaskSettings
+from store.task_settings import TaskSettings
 from store.teachers import Price
 
 CONFIDENCE = 0.95  # of the intervals around the agreement on test rows

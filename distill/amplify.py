@@ -27,10 +27,10 @@ from distill.policy import TaskPolicy
 from distill.progress import Progress
 from distill.steering import RECENT, BatchPlan, SyntheticInputs, inputs_prompt, plan_batch
 from distill.teacher_client import Answer, TeacherClient, Tokens
-from store.config import AmplifySettings
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.files import append_line, read_lines, write_atomically
 from store.models import Example
+from store.task_settings import AmplifySettings
 
 STAGE = "amplify"
 

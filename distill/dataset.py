@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 
 from distill.split import split_of
-from store.config import SplitSettings
 from store.files import read_lines, write_atomically
 from store.models import Outcome, Split
 from store.shape import Messages, input_hash, text_of
 from store.student_wire import ROLES
+from store.task_settings import SplitSettings
 
 MIN_FINGERPRINT_SHARE = 0.1
 # what is sent again when the teacher is asked for a synthetic input; all else is a client's own

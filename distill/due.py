@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.config import TaskSettings
 from store.models import RunEvent, RunState
+from store.task_settings import TaskSettings
 
 LONGEST_BACK_OFF_S = 24 * 3600.0
 

@@ -12,9 +12,10 @@ import aiohttp
 from distill.dataset import Row
 from distill.progress import Progress
 from distill.scorers import Scorer, score
-from store.config import EvaluateSettings
-from store.models import Evaluation, OutputKind, Reason
+from store.models import OutputKind, Reason
 from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
+from store.task_settings import EvaluateSettings
+from store.verdicts import Evaluation
 
 PATH = "/v1/chat/completions"
 

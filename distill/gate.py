@@ -29,8 +29,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import betaln
 
-from store.config import GateSettings
-from store.models import Certificate, Evaluation, ScorerName
+from store.models import ScorerName
+from store.task_settings import GateSettings
+from store.verdicts import Certificate, Evaluation
 
 METHOD = "clopper-pearson"
 LIKELY = 0.9  # chance of being certified that a cutoff should have

@@ -23,17 +23,9 @@ from distill.stage_examples import make_examples
 from distill.stage_rows import collect_rows, shortage
 from distill.stage_training import train_best
 from store import records
-from store.models import (
-    Certificate,
-    Evaluation,
-    Promotion,
-    Reason,
-    Route,
-    RunEvent,
-    RunState,
-    new_id,
-)
+from store.models import Reason, RunEvent, RunState, new_id
 from store.shape import input_chars
+from store.verdicts import Certificate, Evaluation, Promotion, Route
 
 
 async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from store.config import Config
-from store.models import Promotion, Reason, Route
+from store.models import Reason
 from store.routes import publish_routes
+from store.verdicts import Promotion, Route
 
 
 def routes_now(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from distill.dataset import Row
 from distill.teacher_client import TeacherClient
-from store.config import TaskSettings
 from store.database import Database
 from store.models import Split, TeacherCall
+from store.task_settings import TaskSettings
 
 SPLITS: tuple[Split, ...] = ("train", "calibration", "heldout")
 

@@ -17,10 +17,11 @@ from distill.progress import Board
 from distill.run import Parts, Run
 from distill.runlog import RunLog
 from store import records
-from store.config import Config, TaskSettings
+from store.config import Config
 from store.errors import UnderstudyError
 from store.files import append_line, read_lines
 from store.models import RunState, new_id
+from store.task_settings import TaskSettings
 
 MOST_STARTS = 4  # a run whose process died this often is not tried again
 

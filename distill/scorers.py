@@ -21,8 +21,8 @@ from typing import Any
 import orjson
 from rapidfuzz import fuzz
 
-from store.config import EvaluateSettings
 from store.models import OutputKind, ScorerName
+from store.task_settings import EvaluateSettings
 
 AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8}
 MOST = 0.95  # share of the answers that have to be of a kind

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from store.config import SplitSettings
 from store.models import Split
+from store.task_settings import SplitSettings
 
 
 def split_of(input_hash: str, shares: SplitSettings) -> Split:

@@ -16,7 +16,8 @@ from distill.stage_training import Trained
 from distill.student_server import StudentServer
 from store import records
 from store.files import read_lines, write_atomically
-from store.models import Evaluation, Split
+from store.models import Split
+from store.verdicts import Evaluation
 
 EVALUATED: tuple[Split, ...] = ("calibration", "heldout")
 
@@ -33,7 +34,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        evaluations = [Evaluation(**line) for line in lines]
+        evaluations = [records.evaluation(line) for line in lines]
         return StageResult(evaluations, _numbers(evaluations, trained, scorer))
     settings = run.settings
     rows = [row for name in EVALUATED for row in some_rows(split[name], settings.evaluate.max_rows)]

@@ -10,8 +10,8 @@ from distill.progress import Progress
 from distill.run import SPLITS, Parts, Run
 from distill.runlog import StageResult
 from store import records
-from store.config import TaskSettings
 from store.models import Split
+from store.task_settings import TaskSettings
 
 MOST_TRACES = 20_000  # the newest traces that one run looks at
 

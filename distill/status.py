@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 
 from distill.due import Due
 from distill.progress import Standing
-from store.models import Promotion, Reason, Route, RunEvent, RunState
+from store.models import Reason, RunEvent, RunState
 from store.statistics import TaskStatistics
+from store.verdicts import Promotion, Route
 
 
 class Stage(BaseModel):

@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field
 from distill.checks import REPEATS_AT, parsed, share_seen_once
 from distill.dataset import Row, canonical
 from distill.policy import TaskPolicy, shortened, system_text, user_text
-from store.config import AmplifySettings
 from store.shape import Messages
+from store.task_settings import AmplifySettings
 
 DIFFICULTIES = {"easy": 1, "typical": 2, "hard": 1}  # how often each is wanted
 RECENT = 20  # latest synthetic inputs that a prompt says to keep away from

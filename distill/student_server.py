@@ -17,9 +17,9 @@ import aiohttp
 
 from distill.rendering import TEMPLATE_ARGUMENTS
 from store import leash
-from store.config import StudentSettings
 from store.errors import StudentError
 from store.student_wire import read_student_answer, student_body
+from store.task_settings import StudentSettings
 
 HOST = "127.0.0.1"
 PORT_TRIES = 5

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from distill.student_server import StudentServer
-from store.config import StudentSettings
 from store.errors import StudentError
+from store.task_settings import StudentSettings
 
 __all__ = ["StudentServer", "StudentSpec", "Students"]
 

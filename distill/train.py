@@ -29,12 +29,12 @@ import yaml
 from distill.progress import Progress
 from distill.train_config import training_config
 from store import leash
-from store.config import TrainSettings
 from store.errors import TrainingError
 from store.files import write_atomically
 from store.models import Example
 from store.shape import Messages
 from store.student_wire import student_messages
+from store.task_settings import TrainSettings
 
 __all__ = ["TrainItem", "TrainReport", "train", "training_config"]
 

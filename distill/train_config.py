@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from store.config import TrainSettings
+from store.task_settings import TrainSettings
 
 REPORT_EVERY = 10  # iterations, about
 FINAL_RATE = 0.05  # of the learning rate, where the cosine ends

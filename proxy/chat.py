@@ -21,10 +21,11 @@ from proxy.traces import HUNG_UP, Arrival, Exchange
 from proxy.upstream import UpstreamError
 from proxy.watch import ClientWatch
 from store.journal import JournalWriter
-from store.models import Outcome, Reason, Route
+from store.models import Outcome, Reason
 from store.routes import RoutesFile
 from store.shape import fingerprint
 from store.student_wire import StudentAnswer
+from store.verdicts import Route
 
 PATH = "/v1/chat/completions"
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from store.models import Reason, Route
+from store.models import Reason
 from store.shape import input_chars
+from store.verdicts import Route
 
 # What a student honours, or what does not change an answer. `model` and `response_format` are part
 # of the fingerprint; `temperature`, `top_p` and `seed` say how to sample what the certificate

@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.output_format import meets_format
 from proxy.upstream import Upstream, UpstreamError
-from store.models import Reason, Route
+from store.models import Reason
+from store.output_format import meets_format
 from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
+from store.verdicts import Route
 
 _HEADERS = [("content-type", "application/json")]
 

@@ -18,8 +18,8 @@ SCHEMA_VERSION = 1
 Split = Literal["train", "calibration", "heldout"]
 Origin = Literal["trace", "synthetic", "seed", "correction"]
 OutputKind = Literal["json", "label", "text"]
-ScorerName = Literal["exact", "json", "text"]
-Purpose = Literal["policy", "inputs", "answers"]
+ScorerName = Literal["exact", "json", "text", "judge"]
+Purpose = Literal["policy", "inputs", "answers", "noise", "judge", "audits"]
 RouteName = Literal["teacher", "student", "fallback"]
 
 
@@ -40,6 +40,9 @@ class Reason(StrEnum):
     NO_STUDENT = "no_student"  # nothing is promoted for this task (yet)
     CERTIFIED = "certified"  # the student was certified for requests of this shape
     STUDENT_STARTING = "student_starting"  # promoted, its server is not up yet
+    SHADOW = "shadow"  # the student is only compared, in the background
+    NOT_IN_SHARE = "not_in_share"  # a canary: this conversation is not in the student's share yet
+    DEMOTED = "demoted"  # the student was found out, or demoted by hand
     PAUSED = "paused"  # the task is paused: no runs, and the teacher answers
     OTHER_FINGERPRINT = "other_fingerprint"  # another prompt, schema or teacher than certified
     TOOLS = "tools"  # the request brings tools or functions
@@ -49,7 +52,8 @@ class Reason(StrEnum):
     INPUT_TOO_LONG = "input_too_long"  # longer than what was certified
     UNKNOWN_FIELD = "unknown_field"  # a request field that the student was not certified for
     # decided after the student was asked: the route is then `fallback`
-    STUDENT_DOWN = "student_down"  # no connection, or an error status
+    STUDENT_DOWN = "student_down"  # no connection, or it broke
+    STUDENT_ERROR = "student_error"  # an error status, or an answer that cannot be read
     STUDENT_SLOW = "student_slow"  # no answer within the time limit
     STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
@@ -170,81 +174,3 @@ class RunEvent:
     seconds: float = 0.0  # what the stage that ended here took
     reason: str = ""  # why promoted, rejected or failed
     detail: dict[str, Any] = field(default_factory=dict)  # the stage's numbers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """One held-out or calibration row, answered by the student and scored against the teacher."""
-
-    run_id: str
-    input_hash: str
-    split: Split
-    scorer: ScorerName
-    score: float  # 0..1
-    agrees: bool  # score ≥ the scorer's bar
-    teacher_output: str
-    student_output: str | None  # None: no usable answer
-    confidence: float | None  # lowest token log-probability; None when unusable
-    latency_ms: float
-    fault: str | None = None  # a Reason, when the answer was not usable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """The gate's result, with everything that is needed to recompute it."""
-
-    certificate_id: str
-    task: str
-    run_id: str
-    method: str  # the bound's name
-    scorer: ScorerName
-    threshold: float  # what the lower bound must reach
-    confidence_level: float  # 1 - alpha
-    n: int  # held-out rows at or above the cutoff
-    agreed: int  # of those, how many agreed
-    score: float  # agreed / n
-    lower_bound: float
-    cutoff: float | None  # lowest token log-probability served; None: everything is served
-    coverage: float  # n / all held-out rows
-    heldout: int  # all held-out rows
-    agreement_all: float  # agreement on all held-out rows, served or not
-    min_coverage: float
-    fingerprints: list[str]
-    passed: bool
-    reason: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """What the proxy does with a task's requests now: one entry of `routes.json`."""
-
-    task: str
-    target: Literal["teacher", "student"]
-    reason: str
-    student_id: str | None = None  # the run that made it
-    base_url: str | None = None  # http://127.0.0.1:PORT, without /v1
-    fingerprints: list[str] = field(default_factory=list)
-    cutoff: float | None = None  # lowest token log-probability that may be served
-    output: OutputKind = "text"  # a student's answer of another kind goes to the teacher
-    max_input_chars: int = 0  # longest input that was certified
-    max_tokens: int = 512  # the student's limit, well above the longest target
-    timeout_s: float = 10.0
-    certificate_id: str | None = None
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promotion:
-    """One line in the append-only history of a task's route."""
-
-    promotion_id: str
-    task: str
-    target: Literal["teacher", "student"]
-    state: str  # live, paused, demoted, rejected
-    reason: str
-    actor: str  # `gate`, or who did it by hand
-    at: float
-    run_id: str | None = None
-    certificate: Certificate | None = None
-    route: Route | None = None

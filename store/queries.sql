@@ -176,7 +176,7 @@ SELECT unnest(from_json($rows, '[{
     "run_id": "UUID", "input_hash": "VARCHAR", "split": "VARCHAR", "scorer": "VARCHAR",
     "score": "DOUBLE", "agrees": "BOOLEAN", "teacher_output": "VARCHAR",
     "student_output": "VARCHAR", "confidence": "DOUBLE", "latency_ms": "DOUBLE",
-    "fault": "VARCHAR"
+    "fault": "VARCHAR", "signals": "VARCHAR", "fingerprint": "VARCHAR"
 }]'), max_depth := 2);
 
 -- name: delete_policy
@@ -206,7 +206,7 @@ INSERT INTO promotions BY NAME
 SELECT unnest(from_json($rows, '[{
     "promotion_id": "UUID", "task": "VARCHAR", "target": "VARCHAR", "state": "VARCHAR",
     "reason": "VARCHAR", "actor": "VARCHAR", "at": "DOUBLE", "run_id": "UUID",
-    "certificate": "VARCHAR", "route": "VARCHAR"
+    "certificate": "VARCHAR", "route": "VARCHAR", "forced": "BOOLEAN", "suspect_since": "DOUBLE"
 }]'), max_depth := 2);
 
 -- ---- reading runs ------------------------------------------------------------------------------
@@ -262,6 +262,46 @@ SELECT * FROM routes ORDER BY task;
 -- name: promotions_of_task
 -- The history of a task's route, newest first.
 SELECT * FROM promotions WHERE task = $task ORDER BY "at" DESC, promotion_id DESC LIMIT $limit;
+
+-- ---- evidence about students that serve --------------------------------------------------------
+
+-- name: delete_comparisons
+-- First half of writing comparisons: one that is there already is replaced. `$ids`: trace ids.
+DELETE FROM comparisons WHERE kind = $kind AND trace_id IN (SELECT unnest($ids)::UUID);
+
+-- name: insert_comparisons
+-- Second half. `$rows`: JSON array of store.models.Comparison.
+INSERT INTO comparisons BY NAME
+SELECT unnest(from_json($rows, '[{
+    "trace_id": "UUID", "task": "VARCHAR", "student_id": "UUID", "kind": "VARCHAR",
+    "scorer": "VARCHAR", "score": "DOUBLE", "agrees": "BOOLEAN", "servable": "BOOLEAN",
+    "fault": "VARCHAR", "confidence": "DOUBLE", "teacher_output": "VARCHAR",
+    "student_output": "VARCHAR", "at": "DOUBLE"
+}]'), max_depth := 2);
+
+-- name: comparisons_of_student
+-- What was found out about a student live, oldest first.
+SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", trace_id;
+
+-- name: insert_actions
+-- Appends what was done by hand. `$rows`: JSON array of store.models.Action.
+INSERT INTO actions BY NAME
+SELECT unnest(from_json($rows, '[{
+    "action_id": "UUID", "task": "VARCHAR", "command": "VARCHAR", "actor": "VARCHAR",
+    "reason": "VARCHAR", "at": "DOUBLE", "forced": "BOOLEAN"
+}]'), max_depth := 2);
+
+-- name: actions_of_task
+-- What was done to a task by hand, newest first.
+SELECT * FROM actions WHERE task = $task ORDER BY "at" DESC, action_id DESC LIMIT $limit;
+
+-- name: paused_tasks
+-- The tasks that are paused by hand: those whose last pause or resume is a pause.
+SELECT task FROM actions
+WHERE command IN ('pause', 'resume')
+QUALIFY row_number() OVER (PARTITION BY task ORDER BY "at" DESC, action_id DESC) = 1
+    AND command = 'pause'
+ORDER BY task;
 
 -- ---- statistics of a task; `$task` is NULL for untagged requests --------------------------------
 

@@ -12,21 +12,17 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import orjson
+from pydantic import TypeAdapter
 
 from store.database import Database
 from store.jsontext import to_json
-from store.models import (
-    Certificate,
-    Evaluation,
-    Example,
-    Promotion,
-    Route,
-    RunEvent,
-    RunState,
-    TeacherCall,
-)
+from store.models import Example, RunEvent, RunState, TeacherCall
+from store.verdicts import Certificate, Evaluation, Promotion, Route
 
 R = TypeVar("R")
+_CERTIFICATE = TypeAdapter(Certificate)
+_ROUTE = TypeAdapter(Route)
+_EVALUATION = TypeAdapter(Evaluation)
 
 
 def as_line(record: Any) -> bytes:
@@ -82,7 +78,14 @@ def replace_evaluations(db: Database, run_id: str, evaluations: Sequence[Evaluat
 
 def evaluations_of_run(db: Database, run_id: str) -> list[Evaluation]:
     """A run's evaluated rows, by split and input hash."""
-    return [record(Evaluation, row) for row in db.query("evaluations_of_run", run_id=run_id)]
+    return [evaluation(row) for row in db.query("evaluations_of_run", run_id=run_id)]
+
+
+def evaluation(row: Mapping[str, Any]) -> Evaluation:
+    """An evaluation from a row of the database or a line of a file."""
+    signals = row.get("signals")
+    read = orjson.loads(signals) if isinstance(signals, str) else signals
+    return _EVALUATION.validate_python({**row, "signals": read})
 
 
 def save_policy(db: Database, run_id: str, task: str, policy: Mapping[str, Any]) -> None:
@@ -201,7 +204,7 @@ def _promotion(row: Mapping[str, Any]) -> Promotion:
         Promotion,
         {
             **row,
-            "certificate": record(Certificate, orjson.loads(certificate)) if certificate else None,
-            "route": record(Route, orjson.loads(route)) if route else None,
+            "certificate": _CERTIFICATE.validate_json(certificate) if certificate else None,
+            "route": _ROUTE.validate_json(route) if route else None,
         },
     )

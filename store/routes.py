@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from store.errors import StoreError
 from store.files import write_atomically
-from store.models import Route
+from store.verdicts import Route
 
 FORMAT = 1
 

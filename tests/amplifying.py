@@ -15,8 +15,8 @@ from demo.wire import Answerer, TeacherServer
 from distill.amplify import Amplified, amplify
 from distill.dataset import Row
 from distill.policy import TaskPolicy, user_text
-from store.config import AmplifySettings
 from store.models import Example, TeacherCall
+from store.task_settings import AmplifySettings
 
 
 async def amplified(

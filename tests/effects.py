@@ -10,7 +10,8 @@ from typing import Any
 
 from serving import settings
 
-from store.config import TaskSettings, parse_config
+from store.config import parse_config
+from store.task_settings import TaskSettings
 
 Raw = dict[str, Any]  # a config as it stands in a file
 Given = Mapping[str, Any]  # other settings, by path

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from distill.gate import Cutoff, certify
-from store.config import GateSettings
-from store.models import Certificate, Evaluation
+from store.task_settings import GateSettings
+from store.verdicts import Certificate, Evaluation
 
 GATE = GateSettings(threshold=0.95, confidence=0.95, min_coverage=0.5)
 ALL = Cutoff(None, 1.0, 1.0, 1.0, "all")

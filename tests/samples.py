@@ -8,18 +8,8 @@ from typing import Any
 
 from store.config import JournalSettings
 from store.journal import JournalWriter
-from store.models import (
-    Certificate,
-    Evaluation,
-    Example,
-    Promotion,
-    Route,
-    RunEvent,
-    RunState,
-    TeacherCall,
-    Trace,
-    new_id,
-)
+from store.models import Example, RunEvent, RunState, TeacherCall, Trace, new_id
+from store.verdicts import Action, Certificate, Comparison, Evaluation, Promotion, Route
 
 
 def a_trace(**changes: Any) -> Trace:
@@ -132,6 +122,37 @@ def a_certificate(**changes: Any) -> Certificate:
         "at": time.time(),
     }
     return Certificate(**{**values, **changes})
+
+
+def a_comparison(**changes: Any) -> Comparison:
+    values: dict[str, Any] = {
+        "trace_id": new_id(),
+        "task": "triage",
+        "student_id": new_id(),
+        "kind": "shadow",
+        "scorer": "exact",
+        "score": 1.0,
+        "agrees": True,
+        "servable": True,
+        "fault": None,
+        "confidence": 0.97,
+        "teacher_output": "shipping",
+        "student_output": "shipping",
+        "at": time.time(),
+    }
+    return Comparison(**{**values, **changes})
+
+
+def an_action(**changes: Any) -> Action:
+    values: dict[str, Any] = {
+        "action_id": new_id(),
+        "task": "triage",
+        "command": "pause",
+        "actor": "tester",
+        "reason": "a new prompt is coming",
+        "at": time.time(),
+    }
+    return Action(**{**values, **changes})
 
 
 def a_route(**changes: Any) -> Route:

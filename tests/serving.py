@@ -19,9 +19,9 @@ import yaml
 from proxy.app import build
 from proxy.server import worker
 from store.config import Config, parse_config
-from store.models import Route
 from store.routes import publish_routes
 from store.runtime import Runtime
+from store.verdicts import Route
 
 TEACHER_KEY = "sk-the-teachers-own-key"
 CLIENT_KEY = "sk-what-the-client-sends"

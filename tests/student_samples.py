@@ -11,9 +11,9 @@ from pathlib import Path
 
 from distill.dataset import Row
 from distill.train import TrainItem
-from store.config import TrainSettings
 from store.models import Split
 from store.shape import input_hash
+from store.task_settings import TrainSettings
 
 BASE = str(Path(__file__).parent.parent / "demo" / "base" / "weights")
 SYSTEM = "Which thing is it, and which colour? Answer with JSON."

@@ -47,7 +47,7 @@ from pathlib import Path
 from demo_rows import RUN, a_client, a_policy, hashes
 from distill.amplify import amplify
 from distill.dataset import read_rows
-from store.config import AmplifySettings
+from store.task_settings import (AmplifySettings)
 
 async def main(folder, url):
     rows = read_rows(folder / "rows.jsonl")

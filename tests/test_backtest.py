@@ -29,8 +29,9 @@ from demo.logs import Layout, LogRow, lay_out
 from demo.replay import ReplayTeacher, Tally, tokens_of
 from demo.student_settings import BASE, tiny_student
 from demo.tasks import TASKS
-from store.config import AmplifySettings, TaskSettings, parse_config
+from store.config import parse_config
 from store.errors import BacktestError, ConfigError
+from store.task_settings import AmplifySettings, TaskSettings
 from store.teachers import Price, prices
 
 test_section.__test__ = False  # type: ignore[attr-defined]  # a part of the report, not a test

@@ -47,7 +47,7 @@ COLLECTOR = """
 import sys
 from pathlib import Path
 from distill.collect import collect
-from store.config import StoreSettings
+from store.config import (StoreSettings)
 from store.database import Database
 
 with Database(Path(sys.argv[1]), StoreSettings()) as db:
@@ -105,7 +105,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from distill.collect import collect
-from store.config import StoreSettings
+from store.config import (StoreSettings)
 from store.database import Database
 from store.errors import StoreError
 

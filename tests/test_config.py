@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from store.config import Config, SplitSettings, from_environment, load_config, parse_config
+from store.config import Config, from_environment, load_config, parse_config
 from store.errors import ConfigError
+from store.task_settings import SplitSettings
 
 MODELS = [{"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o"}}]
 SECRET = "sk-live-0123456789"

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from config_leaves import leaves
 
-from store.config import LITELLM_BLOCKS, Config, TaskSettings, load_config, parse_config
+from store.config import LITELLM_BLOCKS, Config, load_config, parse_config
 from store.errors import ConfigError
+from store.task_settings import TaskSettings
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "config.yaml"

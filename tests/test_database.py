@@ -106,7 +106,7 @@ def test_a_path_with_quotes_and_wildcards_is_a_path(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from store.config import StoreSettings
+from store.config import (StoreSettings)
 from store.database import Database
 
 with Database(Path(sys.argv[1]), StoreSettings()):
@@ -116,7 +116,7 @@ with Database(Path(sys.argv[1]), StoreSettings()):
 OPENER = """
 import sys
 from pathlib import Path
-from store.config import StoreSettings
+from store.config import (StoreSettings)
 from store.database import Database
 from store.errors import StoreLocked
 
@@ -205,10 +205,10 @@ import logging, os, resource, sys
 from pathlib import Path
 from samples import an_example
 from store import records
-from store.config import StoreSettings
+from store.config import (StoreSettings)
 from store.database import Database
 from store.errors import StoreError
-from store.models import new_id
+from store.models import (new_id)
 
 logging.basicConfig(stream=sys.stdout)
 before, limit = int(sys.argv[2]), int(sys.argv[3])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.dataset import Selection, canonical, choose_rows, read_rows, write_rows
-from store.config import SplitSettings
+from store.task_settings import SplitSettings
 
 SHARES = SplitSettings()
 

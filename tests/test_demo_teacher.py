@@ -22,7 +22,7 @@ from demo.wire import TeacherServer, text_tokens
 from distill.duplicates import NearDuplicates
 from distill.policy import TaskPolicy, policy_prompt
 from distill.steering import Aims, SyntheticInputs, inputs_prompt, plan_batch
-from store.config import AmplifySettings
+from store.task_settings import AmplifySettings
 
 ROOT = Path(__file__).parent.parent
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.due import LONGEST_BACK_OFF_S, due, used_until
-from store.config import TaskSettings
 from store.models import RunEvent, RunState
+from store.task_settings import TaskSettings
 
 SETTINGS = TaskSettings(min_traces=200, cooldown_s=100)
 

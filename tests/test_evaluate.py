@@ -16,8 +16,9 @@ from student_samples import items, rows
 
 from distill.evaluate import evaluate
 from distill.scorers import Scorer
-from store.config import EvaluateSettings
-from store.models import Evaluation, Reason
+from store.models import Reason
+from store.task_settings import EvaluateSettings
+from store.verdicts import Evaluation
 
 JSON = Scorer("json", 1.0, "json", "")
 Answer = Callable[[dict[str, Any]], Awaitable[web.Response]]

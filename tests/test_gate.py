@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.gate import lower_bound, rows_needed
-from store.config import GateSettings
-from store.models import Evaluation, Reason
+from store.models import Reason
+from store.task_settings import GateSettings
+from store.verdicts import Evaluation
 
 # ---- the bound ---------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from scipy import stats
 
 from distill import gate
 from distill.gate import choose_cutoff, lower_bound
-from store.config import GateSettings
-from store.models import Evaluation, Reason
+from store.models import Reason
+from store.task_settings import GateSettings
+from store.verdicts import Evaluation
 
 
 def test_everything_is_served_when_everything_may_be() -> None:

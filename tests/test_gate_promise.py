@@ -10,7 +10,7 @@ from gate_samples import GATE, judge, row
 from scipy import stats
 
 from distill.gate import choose_cutoff
-from store.models import Evaluation
+from store.verdicts import Evaluation
 
 
 def simulate(rng: random.Random, n: int, agreement: float, informative: float) -> list[Evaluation]:

@@ -178,7 +178,7 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from samples import a_trace
-from store.config import JournalSettings
+from store.config import (JournalSettings)
 from store.journal import JournalWriter
 
 folder, hard = Path(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -218,7 +218,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from samples import a_trace
-from store.config import JournalSettings
+from store.config import (JournalSettings)
 from store.journal import JournalWriter
 
 writer = JournalWriter(Path(sys.argv[1]), JournalSettings(segment_seconds=0.01))

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from samples import a_route
 
 from store.errors import StoreError
-from store.models import OutputKind, Route
+from store.models import OutputKind
 from store.routes import RoutesFile, publish_routes, read_routes
+from store.verdicts import Route
 
 HERE = Path(__file__).parent
 numbers = st.floats(allow_nan=False, allow_infinity=False)

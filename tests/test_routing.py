@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.routing import HONOURED, IDLE, beyond_students, decide
-from store.models import Reason, Route
+from store.models import Reason
 from store.shape import fingerprint
 from store.student_wire import student_body
+from store.verdicts import Route
 
 USER = {"role": "user", "content": "hello"}
 PLAIN = {"model": "gpt-4o", "messages": [{"role": "system", "content": "Be kind."}, USER]}

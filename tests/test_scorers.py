@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.scorers import Scorer, choose_scorer, score
-from store.config import EvaluateSettings
+from store.task_settings import EvaluateSettings
 
 AUTO = EvaluateSettings()
 JSON = st.recursive(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from distill.dataset import choose_rows
 from distill.split import split_of, uniform
-from store.config import SplitSettings
 from store.models import Split
 from store.shape import input_hash
+from store.task_settings import SplitSettings
 
 SHARES = SplitSettings()
 texts = st.text(ascii_letters + digits + " .,!?", max_size=30)

@@ -12,7 +12,7 @@ from demo.tasks import TASKS
 from distill.dataset import Row
 from distill.policy import user_text
 from distill.steering import DIFFICULTIES, RECENT, Aims, BatchPlan, inputs_prompt, plan_batch
-from store.config import AmplifySettings
+from store.task_settings import AmplifySettings
 
 SETTINGS = AmplifySettings(batch=6, context=4)
 

@@ -20,9 +20,9 @@ from distill.scorers import choose_scorer
 from distill.student_server import StudentServer, free_port
 from distill.students import Students, StudentSpec
 from distill.train import train
-from store.config import EvaluateSettings, GateSettings, StudentSettings
 from store.errors import StudentError
 from store.student_wire import read_student_answer, student_body
+from store.task_settings import EvaluateSettings, GateSettings, StudentSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("student_server")]
 

@@ -19,9 +19,9 @@ import yaml
 from student_samples import BASE, SETTINGS, items
 
 from distill.train import TrainItem, TrainReport, train
-from store.config import TrainSettings
 from store.errors import TrainingError
 from store.models import Example
+from store.task_settings import TrainSettings
 
 Steps = list[tuple[str, float, float, str]]
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from distill.train import training_config
-from store.config import TrainSettings
+from store.task_settings import TrainSettings
 
 # another value for each setting, and where it shows in the config
 CHANGES: dict[str, tuple[Any, str]] = {
