@@ -13,9 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from store.verdicts import Command
 
 app = typer.Typer(
     name="understudy",
@@ -30,7 +33,16 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="UNDERSTUDY_CONFIG", help="The config file.")
 ]
+ServerOption = Annotated[
+    str | None, typer.Option(help="The server's URL, if not as in the config.")
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(envvar="UNDERSTUDY_KEY", help="A client key; else the config's first."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+TaskArgument = Annotated[str, typer.Argument(help="The task's tag.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; kept with the time and the key's name.")]
 DEFAULT_CONFIG = Path("config.yaml")
 DEFAULT_SERVER = "http://127.0.0.1:4100"
 
@@ -49,13 +61,8 @@ def status(
     task: Annotated[str | None, typer.Argument(help="Only this task, in full.")] = None,
     *,
     config: ConfigOption = DEFAULT_CONFIG,
-    server: Annotated[
-        str | None, typer.Option(help="The server's URL, if not as in the config.")
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(envvar="UNDERSTUDY_KEY", help="A client key; else the config's first."),
-    ] = None,
+    server: ServerOption = None,
+    key: KeyOption = None,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
@@ -83,6 +90,80 @@ def status(
             if not watch:
                 return
             time.sleep(1)
+
+
+@app.command()
+def pause(
+    task: TaskArgument,
+    *,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a task's runs and have the teacher answer it, until resumed."""
+    _by_hand("pause", task, reason, config, server, key, as_json=as_json)
+
+
+@app.command()
+def resume(
+    task: TaskArgument,
+    *,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back a pause."""
+    _by_hand("resume", task, reason, config, server, key, as_json=as_json)
+
+
+@app.command()
+def promote(
+    task: TaskArgument,
+    *,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also a demoted student, or one that the gate turned down."),
+    ] = False,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a task's student to its full share at once, without waiting for evidence."""
+    _by_hand("promote", task, reason, config, server, key, as_json=as_json, force=force)
+
+
+@app.command()
+def demote(
+    task: TaskArgument,
+    *,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a task from its student and give it back to the teacher."""
+    _by_hand("demote", task, reason, config, server, key, as_json=as_json)
+
+
+@app.command()
+def retrain(
+    task: TaskArgument,
+    *,
+    reason: ReasonOption = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    server: ServerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run of a task now, whatever it would wait for."""
+    _by_hand("retrain", task, reason, config, server, key, as_json=as_json)
 
 
 @app.command()
@@ -123,7 +204,11 @@ def backtest(
         Path | None, typer.Option("--config", "-c", help="Settings to use; else the defaults.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="The agreement to be proven, 0 to 1.")
+        list[float] | None,
+        typer.Option(
+            help="The agreement to be proven, 0 to 1. May be given several times: the student is "
+            "trained once, and serves under the lowest."
+        ),
     ] = None,
     price_in: Annotated[
         float, typer.Option(min=0, help="The teacher's price of a million tokens read, US dollars.")
@@ -146,7 +231,7 @@ def backtest(
             limit=limit,
             as_json=as_json,
             config=config,
-            threshold=threshold,
+            thresholds=threshold or (),
             price_in=price_in,
             price_out=price_out,
             keep=keep,
@@ -170,6 +255,33 @@ def version() -> None:
     from importlib.metadata import version as installed
 
     typer.echo(f"understudy {installed('understudy')}")
+
+
+def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
+    command: Command,
+    task: str,
+    reason: str,
+    config: Path,
+    server: str | None,
+    key: str | None,
+    *,
+    as_json: bool,
+    force: bool = False,
+) -> None:
+    """Gives a running server a command and prints what it did."""
+    import json
+
+    with _faults():
+        from cli.commands import give_command
+
+        if server is None:
+            server, key = _server_of(config, key)
+        found = give_command(server, task, command, key=key, reason=reason, force=force)
+        typer.echo(
+            json.dumps(found, indent=2, ensure_ascii=False)
+            if as_json
+            else f"{task}: {found.get('done')}"
+        )
 
 
 def _server_of(config: Path, key: str | None) -> tuple[str, str | None]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from openai import AsyncOpenAI
 from rich.console import Console
@@ -25,22 +26,24 @@ from demo.backtest_plan import (
     Backtest,
     product_config,
     read_layout,
-    run_settings,
-    with_threshold,
+    task_settings,
     working_folder,
 )
 from demo.backtest_report import Report, build_report
+from demo.backtest_thresholds import TestRow, at_thresholds
 from demo.backtest_view import bars, show_report, silence
 from demo.driver import Exchange, Product, Status, send
 from demo.logs import Layout, LogRow
+from demo.ramp import is_live
 from demo.replay import MODEL, Phase, ReplayTeacher
-from demo.student_settings import tiny_student
 from distill.progress import Progress
 from distill.scorers import choose_scorer, score
+from store import records
 from store.config import load_config
+from store.database import Database
 from store.errors import BacktestError
-from store.models import RunState
-from store.task_settings import TaskSettings
+from store.models import OutputKind, RunState
+from store.task_settings import GateSettings, TaskSettings
 from store.teachers import Price
 
 RUN_START_TIMEOUT_S = 120  # from the last answer of the traffic until its run is under way
@@ -57,7 +60,7 @@ async def backtest(what: Backtest, progress: Progress) -> Report:
     """
     began = time.monotonic()
     layout = await asyncio.to_thread(read_layout, what)
-    settings = run_settings(what.settings, layout)
+    settings = task_settings(what, layout)
     teacher = ReplayTeacher(layout)
     seconds: dict[str, float] = {}
     with working_folder(what.keep) as folder:
@@ -78,9 +81,13 @@ async def backtest(what: Backtest, progress: Progress) -> Report:
             teacher.phase = Phase.TEST
             with _timed(seconds, "test"):
                 exchanges = await _send(client, layout.test, what, "test", progress)
+        agrees = _agrees(settings, layout, status)
+        sections = await asyncio.to_thread(
+            _at_thresholds, what, settings.gate, product, status, layout.test, exchanges, agrees
+        )
     seconds["total"] = time.monotonic() - began
 
-    return build_report(
+    report = build_report(
         task=what.task,
         layout=layout,
         settings=settings,
@@ -88,9 +95,10 @@ async def backtest(what: Backtest, progress: Progress) -> Report:
         ledger=teacher.ledger,
         status=status,
         exchanges=exchanges,
-        agrees=_agrees(settings, layout, status),
+        agrees=agrees,
         seconds=seconds,
     )
+    return {**report, "thresholds": sections}
 
 
 def run(
@@ -101,7 +109,7 @@ def run(
     limit: int | None = None,
     as_json: bool = False,
     config: Path | None = None,
-    threshold: float | None = None,
+    thresholds: Sequence[float] = (),
     price_in: float = DEFAULT_PRICE.input * 1e6,
     price_out: float = DEFAULT_PRICE.output * 1e6,
     keep: Path | None = None,
@@ -109,7 +117,8 @@ def run(
     """The command: shows progress on stderr and the report on stdout. Returns the exit code.
 
     `config`: a config file whose settings of this task are used, instead of those for the tiny
-    base. Prices are US dollars per million tokens. A rejected task is a result: exit code 0.
+    base. `thresholds`: the product runs with the lowest of them, the report has all. Prices are US
+    dollars per million tokens. A rejected task is a result: exit code 0.
     """
     tag = task or DEFAULT_TASK
     what = Backtest(
@@ -117,9 +126,8 @@ def run(
         test=test,
         task=tag,
         limit=limit,
-        settings=with_threshold(
-            load_config(config).task(tag) if config else tiny_student(), threshold
-        ),
+        settings=load_config(config).task(tag) if config else None,
+        thresholds=tuple(thresholds),
         price=Price(price_in / 1e6, price_out / 1e6),
         keep=keep,
     )
@@ -197,7 +205,7 @@ async def _run_ended(product: Product, what: Backtest, progress: Progress) -> St
         progress("route", 0, 1, "starting the student")
         status = await product.wait(
             what.task,
-            lambda now: now["route"]["target"] == "student",
+            is_live,
             timeout_s=ROUTE_TIMEOUT_S,
         )
         await asyncio.sleep(ROUTE_READ_S)
@@ -216,9 +224,39 @@ def _agrees(settings: TaskSettings, layout: Layout, status: Status) -> Callable[
     scorer = choose_scorer([row.answer for row in layout.traffic], how)
 
     def agrees(recorded: str, answer: str) -> bool:
-        return scorer.agrees(score(scorer.name, recorded, answer))
+        return scorer.agrees(score(scorer.pure, recorded, answer))
 
     return agrees
+
+
+def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
+    what: Backtest,
+    gate: GateSettings,
+    product: Product,
+    status: Status,
+    rows: Sequence[LogRow],
+    exchanges: Sequence[Exchange],
+    agrees: Callable[[str, str], bool],
+) -> list[dict[str, Any]]:
+    """What each threshold would have certified and served, from the store that the product left."""
+    scorer = status["last_run"]["detail"].get("evaluated", {}).get("scorer")
+    with Database(product.config.database_file, product.config.store) as db:
+        evaluations = records.evaluations_of_run(db, status["last_run"]["run_id"])
+        sure = {
+            row["trace_id"]: row["confidence"]
+            for row in db.query("confidences", task=what.task, student=status["last_run"]["run_id"])
+        }
+    found = [
+        TestRow(
+            exchange.route == "student",
+            sure.get(exchange.trace),
+            exchange.answer is not None and agrees(row.answer, exchange.answer),
+        )
+        for row, exchange in zip(rows, exchanges, strict=True)
+    ]
+    thresholds = set(what.thresholds) | {gate.threshold}
+    output: OutputKind = scorer["output"] if scorer else "text"
+    return at_thresholds(sorted(thresholds), evaluations, gate, output, found)
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from demo.replay import MODEL
 from demo.student_settings import tiny_student
 from store.config import TAG
 from store.errors import BacktestError, ConfigError
-from store.task_settings import GateSettings, TaskSettings
+from store.task_settings import GateSettings, RolloutSettings, TaskSettings
 from store.teachers import Price
 
 DEFAULT_TASK = "backtest"
 DEFAULT_PRICE = Price(2e-6, 8e-6)  # US dollars a token
 FEWEST_TRACES = 10  # the least that `min_traces` can be set to
+NO_AUDITS = 1e-12  # the teacher knows the recorded answers, and no more
 ONE_RUN_S = 7 * 24 * 3600.0  # a cooldown that outlasts every backtest
 
 
@@ -34,7 +36,8 @@ class Backtest:
     test: Path | None = None  # None: the last 20 % of the file
     task: str = DEFAULT_TASK
     limit: int | None = None  # rows sent as traffic; None: 80 % of what is not test
-    settings: TaskSettings = field(default_factory=tiny_student)
+    settings: TaskSettings | None = None  # None: those of the tiny base, for so many rows
+    thresholds: tuple[float, ...] = ()  # the lowest is served under, all are reported
     price: Price = DEFAULT_PRICE  # of the teacher
     keep: Path | None = None  # folder that stays; None: a temporary one
     timeout_s: float = 7200  # of the run
@@ -57,18 +60,32 @@ def read_layout(what: Backtest) -> Layout:
     return layout
 
 
+def task_settings(what: Backtest, layout: Layout) -> TaskSettings:
+    """The settings of the backtest's task. Raises ConfigError for impossible thresholds."""
+    settings = what.settings or tiny_student(len(layout.traffic))
+    return run_settings(with_thresholds(settings, what.thresholds), layout)
+
+
 def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
     """The task's settings, so that one run starts when all traffic is in, and no second one.
 
-    `amplify.target` is what the pool can give at most: the replay teacher invents nothing.
+    `amplify.target` is what the pool can give at most: the replay teacher invents nothing. It says
+    the same each time, which is not the teacher's agreement with itself. Raises BacktestError for
+    scorer `judge`, as recorded answers are no verdicts.
     """
+    if settings.evaluate.scorer == "judge":
+        raise BacktestError("recorded answers cannot judge: set evaluate.scorer to another")
     target = min(settings.amplify.target, len(layout.pool))
     return settings.model_copy(
         update={
             "min_traces": len(layout.traffic),
             "cooldown_s": ONE_RUN_S,
             "paused": False,
+            # the test rows are the live traffic here: nothing is left for steps to wait for
+            "rollout": RolloutSettings(shares=[1.0], rows=0),
+            "audit": settings.audit.model_copy(update={"first": NO_AUDITS, "last": NO_AUDITS}),
             "amplify": settings.amplify.model_copy(update={"target": target}),
+            "evaluate": settings.evaluate.model_copy(update={"teacher_again": 0.0}),
         }
     )
 
@@ -82,15 +99,19 @@ def product_config(teacher_url: str, settings: TaskSettings, price: Price) -> di
     }
 
 
-def with_threshold(settings: TaskSettings, threshold: float | None) -> TaskSettings:
-    """The settings with another threshold of the gate. Raises ConfigError for an impossible one."""
-    if threshold is None:
+def with_thresholds(settings: TaskSettings, thresholds: Sequence[float]) -> TaskSettings:
+    """The settings with the lowest of these thresholds. Raises ConfigError for impossible ones."""
+    gates = []
+    for threshold in thresholds:
+        try:
+            gates.append(
+                GateSettings.model_validate({**settings.gate.model_dump(), "threshold": threshold})
+            )
+        except ValidationError:
+            raise ConfigError(f"the threshold {threshold:g} is not between 0 and 1") from None
+    if not gates:
         return settings
-    try:
-        gate = GateSettings.model_validate({**settings.gate.model_dump(), "threshold": threshold})
-    except ValidationError:
-        raise ConfigError(f"the threshold {threshold:g} is not between 0 and 1") from None
-    return settings.model_copy(update={"gate": gate})
+    return settings.model_copy(update={"gate": min(gates, key=attrgetter("threshold"))})
 
 
 @contextmanager

@@ -99,6 +99,8 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
     )
     if test["certificate_contradicted"]:
         yield "", "the test rows contradict the certificate: what was served lies below it"
+    for section in report["thresholds"]:
+        yield f"at {section['threshold']:g}", _threshold(section)
     for route, took in test["by_route"].items():
         yield (
             f"latency, {route}",
@@ -126,6 +128,18 @@ def _certificate(certificate: Mapping[str, Any]) -> str:
         f"confidence (threshold {certificate['threshold']:g}); "
         f"coverage {certificate['coverage']:.1%}"
         + (f" above cutoff {cutoff:.4g}" if cutoff is not None else "")
+    )
+
+
+def _threshold(section: Mapping[str, Any]) -> str:
+    certified = section["certified"]
+    if not section["passed"]:
+        return f"no certificate: {section['reason']}"
+    against = "; CONTRADICTED by the test rows" if section["contradicted"] else ""
+    return (
+        f"certified coverage {certified['coverage']:.1%}, at least "
+        f"{certified['lower_bound']:.4f}; of the test rows {section['answered']:.1%} answered, "
+        f"{_share(section['agreement_of_student'])} of them agree{against}"
     )
 
 

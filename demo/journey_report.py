@@ -11,9 +11,13 @@ from demo.driver import Exchange, Status
 
 
 def task_report(
-    *, status: Status, exchanges: Sequence[Exchange], right: Sequence[bool]
+    *,
+    status: Status,
+    ramp: Mapping[str, Any] | None,
+    exchanges: Sequence[Exchange],
+    right: Sequence[bool],
 ) -> dict[str, Any]:
-    """One task: its run, its certificate, and what became of its fresh traffic.
+    """One task: its run, its certificate, its way to live, and what became of its fresh traffic.
 
     `right`: for each exchange whether its answer is the one that the teacher gives.
     """
@@ -31,6 +35,7 @@ def task_report(
         "seconds": last["stages"],
         "training": last["detail"].get("trained"),
         "certificate": status["certificate"],
+        "ramp": ramp,
         "fresh": {
             "n": len(exchanges),
             "errors": sum(e.error is not None for e in exchanges),
@@ -49,6 +54,7 @@ def task_report(
 def total_report(
     *,
     tasks: Mapping[str, dict[str, Any]],
+    sabotage: Mapping[str, Any] | None,
     statuses: Sequence[Status],
     settings: Mapping[str, Any],
     client_errors: int,
@@ -58,6 +64,7 @@ def total_report(
     costs = [status["cost_usd"] for status in statuses]
     return {
         "tasks": dict(tasks),
+        "sabotage": sabotage,
         "settings": dict(settings),
         "client_errors": client_errors,
         "cost_usd": {
@@ -86,4 +93,20 @@ def judge(report: Mapping[str, Any]) -> list[str]:
             share = fresh[what]["share"]
             if share is not None and share < threshold:
                 faults.append(f"{name}: {what} {share:.3f} on fresh traffic, promised {threshold}")
+        if not task["ramp"] or task["ramp"]["steps"][-1]["step"] != "live":
+            faults.append(f"{name}: its student did not get to live")
+    return faults + _sabotage_faults(report["sabotage"])
+
+
+def _sabotage_faults(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["no student was there to be spoiled"]
+    faults = []
+    for what in ("errors", "wrong"):
+        if found[what]:
+            faults.append(
+                f"{found['task']}: clients saw {found[what]} {what} answers of a spoiled student"
+            )
+    if found["steps"][-1]["step"] != "teacher":
+        faults.append(f"{found['task']}: a spoiled student was not demoted")
     return faults

@@ -11,9 +11,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from demo.driver import Exchange, Status
+from demo.ramp import step_of
 
 if TYPE_CHECKING:
     from demo.journey import Plan
+
+_RAMP_DONE = {"teacher": 0.0, "shadow": 0.1, "live": 1.0}  # how far a step is
 
 
 class View:
@@ -76,6 +79,42 @@ class View:
             self._bars.update(self._bar[name], completed=1, total=1, note=last["state"])
             self._bars.console.print(_run_table(name, status))
 
+    @contextmanager
+    def ramp(self, names: Sequence[str]) -> Iterator[Callable[[str, Status], None]]:
+        """A bar for each student on its way from shadow to live."""
+        with self._progress() as bars:
+            found = {n: bars.add_task(f"{n}, ramp", total=1, note="shadow") for n in names}
+            shown = dict.fromkeys(names, "")
+
+            def watch(name: str, status: Status) -> None:
+                route, step = status["route"], step_of(status)
+                title = f"{step} {route.get('share', 0):.0%}" if step == "canary" else step
+                if title != shown[name]:
+                    shown[name] = title
+                    bars.console.print(f"{name}: [bold]{title}[/bold]")
+                note = (status.get("rollout") or {}).get("reason", "")
+                done = _RAMP_DONE.get(step, 0.0) if step != "canary" else 0.3 + 0.7 * route["share"]
+                bars.update(found[name], completed=done, note=f"{title}; {note}")
+
+            yield watch
+
+    @contextmanager
+    def spoiled(self, name: str) -> Iterator[Callable[[Status], None]]:
+        """What becomes of a student whose weights were shuffled."""
+        self._console.print(
+            f"\nThe weights of [bold]{name}[/bold]'s student are shuffled on disk, and the product "
+            "is started again."
+        )
+        with self._progress() as bars:
+            bar = bars.add_task(f"{name}, spoiled", total=None, note="")
+
+            def watch(status: Status) -> None:
+                answers = {n: s["requests"] for n, s in status["served"].items()}
+                said = ", ".join(f"{n} {count}" for n, count in answers.items())
+                bars.update(bar, note=f"{status['route']['reason']}; answered in all: {said}")
+
+            yield watch
+
     def finished(self, report: Mapping[str, Any]) -> None:
         """Who answered the fresh traffic, and how well."""
         table = Table(title="Fresh traffic", title_justify="left", title_style="bold")
@@ -94,6 +133,14 @@ class View:
                 str(fresh["errors"]),
             )
         self._console.print(table)
+        spoiled = report["sabotage"]
+        if spoiled:
+            self._console.print(
+                f"spoiled student of {spoiled['task']}: "
+                f"{(spoiled['demotion'] or {}).get('reason', 'not demoted')}; "
+                f"{spoiled['requests']} requests until then, {spoiled['wrong']} wrong answers and "
+                f"{spoiled['errors']} errors for clients"
+            )
         cost = report["cost_usd"]
         self._console.print(
             f"teacher for traffic ${cost['traffic']:.4f}, for distilling "
@@ -106,7 +153,10 @@ class View:
         for fault in faults:
             self._console.print(f"[red]✗[/red] {fault}")
         if not faults:
-            self._console.print("[green]✓[/green] every task was promoted and kept its promise")
+            self._console.print(
+                "[green]✓[/green] every task was promoted and kept its promise; "
+                "the spoiled student was found out"
+            )
 
     def broke(self, message: str) -> None:
         """The product stands still."""

@@ -13,21 +13,25 @@ from store.task_settings import EvaluateSettings, TaskSettings, TrainSettings
 BASE = Path(__file__).parent / "base" / "weights"
 
 
-def tiny_train() -> TrainSettings:
-    """How the tiny base is trained."""
+MANY_ROWS = 1500  # requests, from which longer steps and more of them serve better
+
+
+def tiny_train(requests: int = 0) -> TrainSettings:
+    """How the tiny base is trained on so many logged requests."""
+    many = requests >= MANY_ROWS
     return TrainSettings(
         base=str(BASE),
         rank=32,
         scale=2.0,
-        learning_rate=5e-3,
-        batch_size=4,
-        epochs=4,
+        learning_rate=3e-3 if many else 5e-3,
+        batch_size=8 if many else 4,
+        epochs=5 if many else 4,
         validations=3,
         max_seq_length=1024,
         parallel=2,  # each training uses one core
     )
 
 
-def tiny_student() -> TaskSettings:
+def tiny_student(requests: int = 0) -> TaskSettings:
     """All settings of a task whose student is the tiny base."""
-    return TaskSettings(train=tiny_train(), evaluate=EvaluateSettings(concurrency=4))
+    return TaskSettings(train=tiny_train(requests), evaluate=EvaluateSettings(concurrency=4))

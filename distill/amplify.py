@@ -10,7 +10,6 @@ killed goes on without paying twice. `manifest.json` is written last.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from distill.progress import Progress
 from distill.steering import RECENT, BatchPlan, SyntheticInputs, inputs_prompt, plan_batch
 from distill.teacher_client import Answer, TeacherClient, Tokens
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
-from store.files import append_line, read_lines, write_atomically
+from store.files import append_line, drop_torn_line, read_lines, write_atomically
 from store.models import Example
 from store.task_settings import AmplifySettings
 
@@ -280,9 +279,3 @@ class _Amplification:
         return f"dry: the last {DRY_BATCHES} batches of inputs brought nothing new" + (
             f" (rejected so far: {reasons})" if reasons else ""
         )
-
-
-def drop_torn_line(file: Path) -> None:
-    """Cuts a last line without its end off, so that the next one does not go on in its middle."""
-    if file.exists() and not (content := file.read_bytes()).endswith(b"\n"):
-        os.truncate(file, content.rfind(b"\n") + 1)

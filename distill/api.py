@@ -8,17 +8,48 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
+from urllib.parse import unquote
 
-from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
 from swagger_ui_bundle import swagger_ui_path
 
 from distill.status import Status, TaskStatus
+from store.errors import CommandRefused
+from store.verdicts import Command
 
 PAGE = Path(__file__).with_name("status.html")
+# no control characters, and none that end a line or turn the direction of what is shown
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
+
+
+class Order(BaseModel):
+    """A command by hand."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=500, pattern=PLAIN_TEXT, description="why, in words")
+    force: bool = Field(default=False, description="promote alone: past the gate")
+
+
+class Done(BaseModel):
+    """What a command has done."""
+
+    done: str = Field(description="in a sentence")
+    status: TaskStatus = Field(description="of the task, after it")
+
+
+class Do(Protocol):
+    """Carries out a command: distill.commands.Commands.do."""
+
+    async def __call__(
+        self, task: str, command: Command, *, actor: str, reason: str = "", force: bool = False
+    ) -> str:
+        """Says in a sentence what was done. Raises CommandRefused."""
 
 
 def build_api(
@@ -26,13 +57,22 @@ def build_api(
     token: str,
     status: Callable[[], Awaitable[Status]],
     task_status: Callable[[str], Awaitable[TaskStatus | None]],
+    do: Do,
     version: str,
 ) -> FastAPI:
-    """The FastAPI application. `status` and `task_status` read the store when they are called."""
+    """The FastAPI application. `status` and `task_status` read the store when they are called.
+
+    `do` carries out a command; who gives it stands in a header that the proxy alone can set.
+    """
 
     def only_the_proxy(x_understudy_token: Annotated[str, Header()] = "") -> None:
         if not hmac.compare_digest(x_understudy_token.encode(), token.encode()):
             raise HTTPException(403, "ask through the proxy")
+
+    def json_alone(request: Request) -> None:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise HTTPException(415, "send JSON, with Content-Type: application/json")
 
     api = FastAPI(
         title="Understudy",
@@ -73,5 +113,39 @@ def build_api(
         if found is None:
             raise HTTPException(404, "no request has had this task yet")
         return found
+
+    @api.post(
+        "/distill/tasks/{task}/{command}",
+        tags=["by hand"],
+        dependencies=[Depends(json_alone)],
+        responses={409: {"description": "The task does not allow it now; `detail` says why."}},
+    )
+    async def by_hand(
+        task: str,
+        command: Command,
+        order: Order,
+        x_understudy_actor: Annotated[str, Header(include_in_schema=False)] = "local",
+    ) -> Done:
+        """Pause, resume, promote, demote or retrain a task. It takes effect at once.
+
+        What was done is kept with the time, the reason and the name of the key that asked for it.
+        """
+        if order.force and command != "promote":
+            raise HTTPException(422, "force is for promote alone")
+        if await task_status(task) is None:
+            raise HTTPException(404, "no request has had this task yet")
+        try:
+            done = await do(
+                task,
+                command,
+                actor=unquote(x_understudy_actor),
+                reason=order.reason.strip(),
+                force=order.force,
+            )
+        except CommandRefused as refused:
+            raise HTTPException(409, f"cannot {command} {task}: {refused}") from None
+        now = await task_status(task)
+        assert now is not None, "a task that was there is gone"
+        return Done(done=done, status=now)
 
     return api

@@ -1,9 +1,10 @@
 """Journal → store, exactly once.
 
-A segment's name and its traces are committed together, and only then the file goes. Whatever is
-killed when: a file that is still there is either not in the store at all, and is collected, or
-wholly, and only deleted. A line that is no trace, such as the last one of a killed writer, is kept
-in the folder `damaged` beside the segments; it never holds up the rest.
+A segment's name is committed together with its traces and its feedback, and only then the file
+goes. Whatever is killed when: a file that is still there is either not in the store at all, and is
+collected, or wholly, and only deleted. A line that is neither trace nor feedback, such as the last
+one of a killed writer, is kept in the folder `damaged` beside the segments; it never holds up the
+rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import glob
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from store.database import Database
 from store.errors import InputRefused
 from store.files import write_atomically
 from store.journal import DAMAGED_FOLDER, sealed_segments
+from store.live import Routed, staged_routed
 from store.teachers import Price, price_of
 
 _SMALLEST_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
 _BATCH_BYTES = 1 << 24
 _BATCH_SEGMENTS = 256
-_NOTHING = {"traces": 0, "damaged": 0}
+_NOTHING = {"traces": 0, "feedback": 0, "damaged": 0}
 
 log = logging.getLogger("understudy.collect")
 
@@ -39,12 +41,16 @@ class Collected:
     segments: int
     traces: int
     damaged: int  # lines set aside
+    feedback: int = 0
+    routed: tuple[Routed, ...] = field(default=(), compare=False)  # evidence
 
     def __add__(self, other: Collected) -> Collected:
         return Collected(
             self.segments + other.segments,
             self.traces + other.traces,
             self.damaged + other.damaged,
+            self.feedback + other.feedback,
+            self.routed + other.routed,
         )
 
 
@@ -92,7 +98,7 @@ def _collect_batch(db: Database, segments: list[Path], prices: Mapping[str, Pric
 
 
 def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
-    """Commits segments with their traces, and sets aside the lines that are none."""
+    """Commits segments with what they hold, and sets aside the damaged lines."""
     with db.transaction():
         db.execute(
             "stage_segments",
@@ -102,44 +108,50 @@ def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Co
         counts = {row["name"]: row for row in db.query("staged_counts")}
         for segment in segments:
             if counts.get(segment.stem, _NOTHING)["damaged"]:
-                taken = {row["trace_id"] for row in db.query("staged_ids", name=segment.stem)}
+                taken = {row["id"] for row in db.query("staged_ids", name=segment.stem)}
                 _set_aside(segment, taken)
         models = [row["request_model"] for row in db.query("staged_models")]
         db.execute("insert_traces", prices=_priced(models, prices))
-        return _remember(db, [{"name": s.stem, **counts.get(s.stem, _NOTHING)} for s in segments])
+        if any(row["feedback"] for row in counts.values()):
+            db.execute("insert_feedback")
+        db.execute("insert_feedback_news")
+        got = _remember(db, [{"name": s.stem, **counts.get(s.stem, _NOTHING)} for s in segments])
+        return replace(got, routed=tuple(staged_routed(db)))
 
 
 def _refuse(db: Database, segment: Path) -> Collected:
     """Sets a segment aside as a whole."""
     damaged = _set_aside(segment, set())
-    return _remember(db, [{"name": segment.stem, "traces": 0, "damaged": damaged}])
+    return _remember(db, [{**_NOTHING, "name": segment.stem, "damaged": damaged}])
 
 
 def _remember(db: Database, segments: list[dict[str, Any]]) -> Collected:
     now = time.time()
     rows = orjson.dumps([{**segment, "collected_at": now} for segment in segments]).decode()
     db.execute("insert_segments", rows=rows)
-    return Collected(
-        len(segments), sum(s["traces"] for s in segments), sum(s["damaged"] for s in segments)
-    )
+    kinds = ("traces", "damaged", "feedback")
+    return Collected(len(segments), *(sum(s[kind] for s in segments) for kind in kinds))
 
 
 def _set_aside(segment: Path, taken: set[str]) -> int:
-    """Copies the lines that do not hold one of the taken traces. Returns how many there are."""
+    """Copies the lines that hold none of the taken records. Returns how many there are."""
     lines = [line for line in segment.read_bytes().split(b"\n") if line.strip()]
-    damaged = [line for line in lines if _trace_id(line) not in taken]
+    damaged = [line for line in lines if _id(line) not in taken]
     place = segment.parent / DAMAGED_FOLDER / segment.name
     write_atomically(place, b"\n".join([*damaged, b""]))
-    log.warning("%d lines that are no traces were moved to %s", len(damaged), place)
+    log.warning("%d damaged lines were moved to %s", len(damaged), place)
     return len(damaged)
 
 
-def _trace_id(line: bytes) -> str | None:
+def _id(line: bytes) -> str | None:
+    """The feedback_id of a line that has one, else its trace_id."""
     try:
-        trace = orjson.loads(line)
+        read = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    found = trace.get("trace_id") if isinstance(trace, dict) else None
+    if not isinstance(read, dict):
+        return None
+    found = read.get("trace_id") if read.get("feedback_id") is None else read["feedback_id"]
     return found if isinstance(found, str) else None
 
 

@@ -11,7 +11,8 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,11 @@ import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from distill.api import build_api
-from distill.collect import collect
+from distill.case import LiveParts
+from distill.collect import Collected, collect
+from distill.commands import Commands
+from distill.draws import Draw, load_key
+from distill.live import Live
 from distill.progress import Board
 from distill.publish import Publisher, routes_now
 from distill.reporter import Reporter
@@ -28,17 +33,19 @@ from distill.runner import Runner
 from distill.status import StoreHealth
 from distill.students import Students, StudentSpec
 from distill.teacher_client import TeacherClient
-from store import records
+from store import evidence, records
 from store.config import Config, load_config
 from store.database import Database
 from store.errors import ConfigError, TeacherError, UnderstudyError
 from store.models import TeacherCall
 from store.runtime import Runtime
 from store.teachers import Price, TeacherPool, prices, teacher_pool
+from store.verdicts import Promotion, Route
 
 log = logging.getLogger("understudy.control")
 
 CHECKPOINT_SECONDS = 300
+KEY_FILE = "draws.key"
 
 
 class ControlPlane:
@@ -57,16 +64,50 @@ class ControlPlane:
         self.publisher = Publisher(config.routes_file, time.time)
         parts = Parts(db=db, clock=time.time, teacher=self._teacher)
         self.runner = Runner(config, parts, self.board, on_end=self.follow_promotions)
+        self.live = Live(
+            LiveParts(
+                db=db,
+                clock=time.time,
+                draw=Draw(load_key(config.data_dir / KEY_FILE)),
+                settings=config.task,
+                ready=self.students.ready,
+                teacher=self._auditor,
+                follow=self.follow_promotions,
+            )
+        )
+        self._routing = asyncio.Lock()  # older routes never come after newer ones
+        self._published = False  # whether the routes are those that were to be published last
+        self._said = ""  # what the last beat ended with, so that it is said once
 
-    async def collect(self) -> None:
-        """Takes what the proxies have sealed since the last time into the store."""
+    async def beat(self) -> None:
+        """Collects, and has what came in judged. Does again what a full disk prevented."""
+        got = await self.collect()
+        if got is None:
+            self.live.miss()
+            return
+        try:
+            await self.live.beat(got.routed)
+            if not self._published:
+                await self.publish()
+        except UnderstudyError as error:
+            if str(error) != self._said:
+                log.error("no live evidence is judged: %s", error)
+            self._said = str(error)
+        else:
+            self._said = ""
+
+    async def collect(self) -> Collected | None:
+        """Takes what the proxies have sealed since the last time into the store.
+
+        None when that did not come to its end.
+        """
         try:
             got = await asyncio.to_thread(collect, self._db, self.config.journal_dir, self.prices)
         except (UnderstudyError, OSError) as error:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
             self.health = self.health.model_copy(update={"ok": False, "error": str(error)})
-            return
+            return None
         if not self.health.ok:
             log.info("the store takes traces again")
         self.health = StoreHealth(
@@ -75,27 +116,38 @@ class ControlPlane:
             collected=self.health.collected + got.traces,
             damaged=self.health.damaged + got.damaged,
         )
+        return got
 
     async def follow_promotions(self) -> None:
         """Wants exactly the students that are promoted, and publishes the routes."""
-        promotions = await asyncio.to_thread(records.latest_promotions, self._db)
-        wanted = {}
-        for task, promotion in promotions.items():
-            settings = self.config.task(task)
-            if promotion.target == "student" and promotion.run_id and not settings.paused:
-                spec = await self._student(promotion.run_id, task)
-                if spec is not None:
-                    wanted[task] = spec
-        self.students.want(wanted)
-        await self.publish()
+        async with self._routing:
+            promotions, paused = await asyncio.to_thread(self._read_promotions)
+            wanted = {}
+            for task, promotion in promotions.items():
+                stopped = task in paused or self.config.task(task).paused
+                if promotion.target == "student" and promotion.run_id and not stopped:
+                    spec = await self._student(promotion.run_id, task)
+                    if spec is not None:
+                        wanted[task] = spec
+            self.students.want(wanted)
+            await self._publish(promotions, paused)
 
     async def publish(self) -> None:
         """Publishes the routes as promotions and living students have them now."""
-        promotions = await asyncio.to_thread(records.latest_promotions, self._db)
-        routes = routes_now(promotions, self.students.ready(), self.config)
+        async with self._routing:
+            await self._publish(*await asyncio.to_thread(self._read_promotions))
+
+    async def _publish(self, promotions: Mapping[str, Promotion], paused: AbstractSet[str]) -> None:
+        routes = routes_now(promotions, self.students.ready(), self.config, paused)
+        self._published = False
         if await asyncio.to_thread(self.publisher.publish, routes):
-            said = ", ".join(f"{t} → {r.target} ({r.reason})" for t, r in routes.items())
+            said = ", ".join(f"{t} → {r.target} ({_told(r)})" for t, r in routes.items())
             log.info("routes published: %s", said or "none")
+        self._published = True
+
+    def _read_promotions(self) -> tuple[dict[str, Promotion], set[str]]:
+        """The last promotion of each task, and the tasks that are paused by hand."""
+        return records.latest_promotions(self._db), evidence.paused_tasks(self._db)
 
     def distilling_prices(self) -> dict[str, Price]:
         """Prices by the names under which runs call the teachers: those of their endpoints."""
@@ -119,6 +171,24 @@ class ControlPlane:
     def _teacher(
         self, model: str, run: Run, record: Callable[[TeacherCall], None]
     ) -> TeacherClient:
+        """The teacher as a run asks it: within its budget."""
+        budget = run.settings.amplify.token_budget
+        return self._client(model, run.run_id, run.task, record, budget)
+
+    def _auditor(
+        self, model: str, student_id: str, task: str, record: Callable[[TeacherCall], None]
+    ) -> TeacherClient:
+        """The teacher as audits ask it: for as long as their student serves."""
+        return self._client(model, student_id, task, record, None)
+
+    def _client(
+        self,
+        model: str,
+        run_id: str,
+        task: str,
+        record: Callable[[TeacherCall], None],
+        token_budget: int | None,
+    ) -> TeacherClient:
         deployment = self._pool.choose(model) or self._pool.choose(self._pool.default)
         if deployment is None:
             raise TeacherError(f"no entry of model_list answers for {model}")
@@ -127,10 +197,17 @@ class ControlPlane:
             api_key=deployment.api_key,
             model=deployment.upstream_model,
             record=record,
-            run_id=run.run_id,
-            task=run.task,
-            token_budget=run.settings.amplify.token_budget,
+            run_id=run_id,
+            task=task,
+            token_budget=token_budget,
         )
+
+
+def _told(route: Route) -> str:
+    """A route's step or reason, for the log."""
+    if route.target == "teacher":
+        return route.reason
+    return f"{route.step}, share {route.share:g}"
 
 
 async def run_control_plane(config: Config, runtime: Runtime) -> None:
@@ -143,11 +220,15 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             board=plane.board,
             publisher=plane.publisher,
             prices=plane.distilling_prices(),
+            settings=config.task,
+            live=plane.live.standing,
         )
+        commands = Commands(db, config, clock=time.time, follow=plane.follow_promotions)
         api = build_api(
             token=runtime.control_token,
             status=lambda: reporter.status(plane.health, plane.students.states()),
             task_status=reporter.task,
+            do=commands.do,
             version=version("understudy"),
         )
         server = uvicorn.Server(
@@ -162,19 +243,20 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await _serve_until_stopped(server)
         finally:
             scheduler.shutdown(wait=False)
+            await plane.live.stop()
             await plane.runner.stop()
             await plane.students.stop()
             await plane.collect()
 
 
 def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
-    """Starts what beats: collecting, due runs, the students' health, checkpoints."""
+    """Starts what beats: collecting and judging, due runs, the students' health, checkpoints."""
 
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
 
     beats: list[tuple[Callable[[], Awaitable[None]], float]] = [
-        (plane.collect, config.scheduler.ingest_seconds),
+        (plane.beat, config.scheduler.ingest_seconds),
         (plane.runner.check, config.scheduler.due_seconds),
         (plane.students.check, config.scheduler.health_seconds),
         (checkpoint, CHECKPOINT_SECONDS),

@@ -1,27 +1,29 @@
 """Real traces become rows to learn from: what is taken, what is left out and why.
 
-A row is one input with the teacher's answer to it. An input is in one row only, so that rows are
-independent of each other, which is what the gate's statistics rest on.
+A row is one input with the answer that it should have. An input is in one row only, so that rows
+are independent of each other, which is what the gate's statistics rest on.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from distill.split import split_of
+from distill.traffic import Shape, Traffic, from_json, request_of
 from store.files import read_lines, write_atomically
-from store.models import Outcome, Split
+from store.models import Origin, Outcome, Split
 from store.shape import Messages, input_hash, text_of
 from store.student_wire import ROLES
 from store.task_settings import SplitSettings
+from store.verdicts import PromptTemplate
 
-MIN_FINGERPRINT_SHARE = 0.1
 # what is sent again when the teacher is asked for a synthetic input; all else is a client's own
 # business (`metadata`, `user`, `stream`…) or cannot be learnt from (`n`, `logprobs`, `tools`)
 REASKED_PARAMS = (
@@ -42,16 +44,17 @@ REASKED_PARAMS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One real input with the teacher's answer."""
+    """One real input with the answer that it should have."""
 
     trace_id: str
-    input_hash: str
+    input_hash: str  # of what the user says and of the values in the prompt's template
     split: Split
-    fingerprint: str
+    fingerprint: str  # or the id of the template that the system prompt is made from
     model: str  # as the client named the teacher
     messages: Messages  # OpenAI wire format, without the answer; the last one is the user's
     params: dict[str, Any]  # of the request, those of REASKED_PARAMS that it had
-    target: str  # the teacher's answer
+    target: str  # the teacher's answer, or what a client says it should have been
+    origin: Origin = "trace"  # or correction
 
     @property
     def messages_json(self) -> str:
@@ -65,63 +68,112 @@ class Selection:
 
     rows: list[Row]
     left_out: dict[str, int]
+    templates: list[PromptTemplate] = field(default_factory=list)  # that rows are made from
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """What the rows hold for: fingerprints and ids of templates.
+
+        And of each template the rest of its shape. That stays when a later run recognises the
+        template a little differently, so that both count as attempts under the same fingerprints.
+        """
+        names = {row.fingerprint for row in self.rows}
+        return sorted(names | {template.shape for template in self.templates})
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    start_time: float
+    """One answer to one input. Times in seconds since the epoch."""
+
+    asked_at: float
+    answered_at: float
     row: Row
 
+    @property
+    def order(self) -> tuple[float, float, str]:
+        return self.answered_at, self.asked_at, self.row.trace_id
 
-def choose_rows(traces: Iterable[Mapping[str, Any]], shares: SplitSettings) -> Selection:
+
+def choose_rows(
+    traces: Iterable[Mapping[str, Any]],
+    shares: SplitSettings,
+    *,
+    traffic: Traffic | None = None,
+    audits: Iterable[Mapping[str, Any]] = (),
+    corrections: Iterable[Mapping[str, Any]] = (),
+    suspect_since: float | None = None,
+) -> Selection:
     """The rows that these traces make. A trace has the columns of the traces table.
 
-    Taken are whole text answers of the teacher to text requests, of the fingerprints that have a
-    tenth of such traces or more (the commonest always). When an input was answered several times,
-    the answer given most often counts, the newer of two equally common ones.
+    Taken are whole text answers of the teacher to text requests, of the shapes that count in the
+    recent traffic (see distill.traffic). `audits`: traces that a student answered, with what the
+    teacher answers to them as `teacher_output`. `corrections`: traces that anybody answered, with
+    what the answer should have been as `correction`. Both say `answered_at`.
+
+    When an input was answered several times, the newest correction counts; without one the answer
+    given most often, the newer of two equally common ones.
+
+    `suspect_since`: from then on the task is another one than before. Where an input was answered
+    before and after, only what came after counts, and what was asked before is trained on, but
+    neither calibrates nor judges.
     """
+    traffic = traffic or Traffic()
     left_out: Counter[str] = Counter()
     usable: list[_Candidate] = []
-    for trace in traces:
+    for trace in _once(corrections, audits, traces):
         reason = why_not(trace)
         if reason:
             left_out[reason] += 1
         else:
-            usable.append(_candidate(trace, shares))
+            usable.append(_candidate(trace, traffic, shares))
 
-    common = _common_fingerprints(usable)
+    counting = traffic.counting(Counter(c.row.fingerprint for c in usable))
     groups: defaultdict[str, list[_Candidate]] = defaultdict(list)
     for candidate in usable:
-        if candidate.row.fingerprint in common:
+        if candidate.row.fingerprint in counting:
             groups[candidate.row.input_hash].append(candidate)
         else:
             left_out["rare_fingerprint"] += 1
 
+    since = -inf if suspect_since is None else suspect_since
     chosen = []
     for group in groups.values():
-        winner = _majority(group)
-        chosen.append(winner)
-        same = sum(canonical(c.row.target) == canonical(winner.row.target) for c in group)
+        current = [c for c in group if c.answered_at >= since] or group
+        left_out["outdated"] += len(group) - len(current)
+        winner = _verdict(current)
+        same = sum(canonical(c.row.target) == canonical(winner.row.target) for c in current)
         left_out["duplicate"] += same - 1
-        left_out["contradicted"] += len(group) - same
-    chosen.sort(key=lambda c: (c.start_time, c.row.trace_id))
-    return Selection([c.row for c in chosen], {k: n for k, n in sorted(left_out.items()) if n})
+        left_out["contradicted"] += len(current) - same
+        if winner.row.split == "train" or max(c.asked_at for c in current) >= since:
+            chosen.append(winner)
+        else:
+            left_out["outdated"] += 1
+    chosen.sort(key=lambda c: (c.asked_at, c.row.trace_id))
+    rows = [c.row for c in chosen]
+    used = {row.fingerprint for row in rows}
+    return Selection(
+        rows,
+        {name: count for name, count in sorted(left_out.items()) if count},
+        [t for t in traffic.templates if t.template_id in used],
+    )
 
 
 def why_not(trace: Mapping[str, Any]) -> str:
     """Why a trace cannot be learnt from, in one word; empty when it can."""
-    choices = _json(trace["output_messages"]) or []
+    if "correction" in trace or "teacher_output" in trace:
+        return _why_not_asked(trace) or ("" if _answer(trace).strip() else "no_answer")
+    choices = from_json(trace["output_messages"]) or []
     choice = choices[0] if len(choices) == 1 and isinstance(choices[0], dict) else {}
     faults = (
         ("not_from_teacher", trace["served_by"] != "teacher"),
         ("incomplete", trace["status_code"] != 200 or trace["outcome"] != Outcome.COMPLETE),
-        ("tools", bool(trace.get("tool_definitions")) or _calls_something(choice)),
-        ("not_text", not _is_text_conversation(_json(trace["input_messages"]))),
+        ("tools", _calls_something(choice)),
+        (_why_not_asked(trace), True),
         ("several_choices", len(choices) > 1),
-        ("not_finished", _json(trace["finish_reasons"]) != ["stop"]),
+        ("not_finished", from_json(trace["finish_reasons"]) != ["stop"]),
         ("no_answer", not text_of(choice.get("content")).strip()),
     )
-    return next((reason for reason, is_so in faults if is_so), "")
+    return next((reason for reason, is_so in faults if reason and is_so), "")
 
 
 def canonical(answer: str) -> str:
@@ -144,36 +196,64 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(**line) for line in read_lines(path)]
 
 
-def _candidate(trace: Mapping[str, Any], shares: SplitSettings) -> _Candidate:
-    messages = _json(trace["input_messages"])
-    of_input = trace.get("input_hash") or input_hash(messages)
-    params = _json(trace["request_params"]) or {}
+def _once(*kinds: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """Each trace once, of the first kind that has it."""
+    seen: set[str] = set()
+    for kind in kinds:
+        for trace in kind:
+            if str(trace["trace_id"]) not in seen:
+                seen.add(str(trace["trace_id"]))
+                yield trace
+
+
+def _candidate(trace: Mapping[str, Any], traffic: Traffic, shares: SplitSettings) -> _Candidate:
+    messages = from_json(trace["input_messages"])
+    params = from_json(trace["request_params"]) or {}
+    shape = traffic.shape_of(trace["fingerprint"], lambda: request_of(trace))
+    of_input = _input_hash(trace, messages, shape)
+    asked_at = _seconds(trace["start_time"])
     row = Row(
         trace_id=str(trace["trace_id"]),
         input_hash=of_input,
         split=split_of(of_input, shares),
-        fingerprint=trace["fingerprint"],
+        fingerprint=shape.name,
         model=str(trace.get("request_model") or params.get("model") or ""),
         messages=messages,
         params={name: params[name] for name in REASKED_PARAMS if params.get(name) is not None},
-        target=text_of(_json(trace["output_messages"])[0].get("content")),
+        target=_answer(trace),
+        origin="correction" if "correction" in trace else "trace",
     )
-    return _Candidate(_seconds(trace["start_time"]), row)
+    return _Candidate(asked_at, _seconds(trace.get("answered_at", asked_at)), row)
 
 
-def _common_fingerprints(candidates: list[_Candidate]) -> set[str]:
-    counts = Counter(c.row.fingerprint for c in candidates)
-    if not counts:
-        return set()
-    top, _ = counts.most_common(1)[0]
-    least = MIN_FINGERPRINT_SHARE * counts.total()
-    return {top} | {name for name, count in counts.items() if count >= least}
+def _input_hash(trace: Mapping[str, Any], messages: Messages, shape: Shape) -> str:
+    if shape.values:
+        return input_hash(messages, shape.values)
+    return trace.get("input_hash") or input_hash(messages)
 
 
-def _majority(group: list[_Candidate]) -> _Candidate:
-    """The newest of the candidates with the commonest answer, or with the newest such answer."""
+def _answer(trace: Mapping[str, Any]) -> str:
+    """The answer to learn."""
+    for name in ("correction", "teacher_output"):
+        if name in trace:
+            return trace[name] or ""
+    return text_of(from_json(trace["output_messages"])[0].get("content"))
+
+
+def _verdict(group: list[_Candidate]) -> _Candidate:
+    """The newest correction, else the newest of the answers that are commonest."""
+    corrections = [c for c in group if c.row.origin == "correction"]
+    if corrections:
+        return max(corrections, key=lambda c: c.order)
     votes = Counter(canonical(c.row.target) for c in group)
-    return max(group, key=lambda c: (votes[canonical(c.row.target)], c.start_time, c.row.trace_id))
+    return max(group, key=lambda c: (votes[canonical(c.row.target)], c.order))
+
+
+def _why_not_asked(trace: Mapping[str, Any]) -> str:
+    """Why what was asked cannot be learnt, whoever answered it."""
+    if trace.get("tool_definitions"):
+        return "tools"
+    return "" if _is_text_conversation(from_json(trace["input_messages"])) else "not_text"
 
 
 def _is_text_conversation(messages: Any) -> bool:
@@ -197,11 +277,6 @@ def _is_text(message: Mapping[str, Any]) -> bool:
 
 def _calls_something(message: Mapping[str, Any]) -> bool:
     return bool(message.get("tool_calls") or message.get("function_call"))
-
-
-def _json(value: Any) -> Any:
-    """A column's value: some come as JSON text, some already as Python values."""
-    return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
 def _seconds(moment: Any) -> float:

@@ -19,26 +19,52 @@ class Due:
     reason: str
 
 
-def due(*, settings: TaskSettings, new_traces: int, ended: Sequence[RunEvent], now: float) -> Due:
+def due(
+    *,
+    settings: TaskSettings,
+    new_traces: int,
+    ended: Sequence[RunEvent],
+    now: float,
+    paused: bool = False,
+    demoted_at: float | None = None,
+    retrain: bool = False,
+    usable_traces: int = 0,
+) -> Due:
     """Decides whether a task gets a run now.
 
-    `new_traces`: teacher traces since the last run that was judged (promoted or rejected); a run
-    that failed has used up nothing. `ended`: the last events of the task's ended runs, oldest
-    first.
+    `new_traces`: what a run could learn from and no judged run has seen (promoted or rejected); a
+    run that failed has used up nothing. `ended`: the last events of the task's ended runs, oldest
+    first. `paused`: by hand. `demoted_at`: when its student was, None when it is not demoted.
+    `retrain`: a run was asked for by hand since the last one began; it starts with whatever
+    `usable_traces` there are, old and new, and waits for no cooldown.
     """
-    if settings.paused:
+    if paused or settings.paused:
         return Due(False, "paused")
+    if retrain:
+        if usable_traces:
+            return Due(True, f"due: asked for by hand, with {usable_traces} teacher traces")
+        return Due(False, "asked for by hand, but there are no teacher traces to learn from")
     if new_traces < settings.min_traces:
         return Due(False, f"collecting: {new_traces} of {settings.min_traces} new teacher traces")
-    if not ended:
-        return Due(True, f"due: {new_traces} teacher traces")
+    cooling = _cooling(settings, ended, demoted_at, now)
+    if cooling:
+        return Due(False, cooling)
+    new = " new" if ended else ""
+    return Due(True, f"due: {new_traces}{new} teacher traces")
+
+
+def _cooling(
+    settings: TaskSettings, ended: Sequence[RunEvent], demoted_at: float | None, now: float
+) -> str:
+    """For how long the task still cools down, and after what; empty when it does not."""
     failures = _failures_in_a_row(ended)
     pause = min(settings.cooldown_s * 2 ** max(failures - 1, 0), LONGEST_BACK_OFF_S)
-    wait = ended[-1].at + pause - now
-    if wait > 0:
-        cause = f"after {failures} failed runs in a row" if failures else "after the last run"
-        return Due(False, f"cooling down for another {wait:.0f} s {cause}")
-    return Due(True, f"due: {new_traces} new teacher traces")
+    run = f"{failures} failed runs in a row" if failures else "the last run"
+    ends = [(ended[-1].at + pause, run)] if ended else []
+    if demoted_at is not None:
+        ends.append((demoted_at + settings.cooldown_s, "the student was demoted"))
+    until, cause = max(ends, default=(now, ""))
+    return f"cooling down for another {until - now:.0f} s after {cause}" if until > now else ""
 
 
 def used_until(ended: Sequence[RunEvent]) -> float:

@@ -11,11 +11,13 @@ import aiohttp
 
 from distill.dataset import Row
 from distill.progress import Progress
-from distill.scorers import Scorer, score
+from distill.scorers import Scorer, Scoring, scoring
+from store.confidence import confidence_of
+from store.errors import TeacherError
 from store.models import OutputKind, Reason
 from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
 from store.task_settings import EvaluateSettings
-from store.verdicts import Evaluation
+from store.verdicts import ConfidenceModel, Evaluation
 
 PATH = "/v1/chat/completions"
 
@@ -24,7 +26,8 @@ PATH = "/v1/chat/completions"
 class Asked:
     """One request to a student, and what came of it."""
 
-    answer: StudentAnswer | None
+    answer: StudentAnswer | None  # None: there was none that could be read
+    confidence: float | None  # of the answer
     fault: Reason | None  # why the answer may not be served
     latency_ms: float
 
@@ -40,12 +43,17 @@ async def evaluate(
     settings: EvaluateSettings,
     timeout_s: float,
     progress: Progress,
+    score: Scoring | None = None,
 ) -> list[Evaluation]:
     """One evaluation a row, in the order of the rows. Never raises for a student's faults.
 
     `base_url`: of the student's server, without /v1. `timeout_s`: for each answer, as for the
     proxy. What the student cannot answer within it, or answers unservably, is a fault of that row.
+    The confidence is the lowest token log-probability, as no model is fitted before this.
+    `score`: how a pair is scored; None: as the scorer does by itself. Raises TeacherError when that
+    takes a judge who cannot be asked.
     """
+    score = score or scoring(scorer)
     slots = asyncio.Semaphore(settings.concurrency)
     done = agreed = 0
 
@@ -53,54 +61,76 @@ async def evaluate(
         nonlocal done, agreed
         async with slots:
             asked = await ask(session, row, output=output, max_tokens=max_tokens)
-        evaluation = _judged(row, asked, run_id, scorer)
+        evaluation = await _judged(row, asked, run_id, scorer, score)
         done, agreed = done + 1, agreed + evaluation.agrees
         progress("evaluate", done, len(rows), f"{agreed} of {done} agree")
         return evaluation
 
-    async with (
-        aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(timeout_s)) as session,
-        asyncio.TaskGroup() as group,
-    ):
-        tasks = [group.create_task(one(session, row)) for row in rows]
+    broken: list[BaseException] = []
+    try:
+        async with (
+            aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(timeout_s)) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            tasks = [group.create_task(one(session, row)) for row in rows]
+    except* TeacherError as failed:  # the same one of all rows that waited for the judge
+        broken += failed.exceptions
+    if broken:
+        raise broken[0]
     return [task.result() for task in tasks]
 
 
 async def ask(
-    session: aiohttp.ClientSession, row: Row, *, output: OutputKind, max_tokens: int
+    session: aiohttp.ClientSession,
+    row: Row,
+    *,
+    output: OutputKind,
+    max_tokens: int,
+    model: ConfidenceModel | None = None,
+    cutoff: float | None = None,
 ) -> Asked:
     """Asks a student for one row. The session holds its address and the time limit.
 
-    The row's own limit and stops hold, as a client's do in the proxy.
+    The row's own limit, stops and response format hold, as a client's do in the proxy. `model` and
+    `cutoff`: as in a route.
     """
-    limits = (row.params.get("max_completion_tokens"), row.params.get("max_tokens"))
-    longest = min([max_tokens, *(limit for limit in limits if limit)])
-    stop = row.params.get("stop")
-    stops = [stop] if isinstance(stop, str) else stop
-    body = student_body(row.messages, max_tokens=longest, stop=stops)
+    body = student_body(row.messages, max_tokens=max_tokens, params=row.params)
     began = time.perf_counter()
-    answer, fault = None, None
+    answer, confidence, fault = None, None, None
     try:
         headers = {"content-type": "application/json"}
         async with session.post(PATH, data=body, headers=headers) as response:
             raw = await response.read()
         answer = read_student_answer(raw) if response.status == 200 else None
         if answer is None:
-            fault = Reason.STUDENT_DOWN
+            fault = Reason.STUDENT_ERROR
     except TimeoutError:
         fault = Reason.STUDENT_SLOW
     except aiohttp.ClientError:
         fault = Reason.STUDENT_DOWN
     except ValueError:
-        fault = Reason.STUDENT_MALFORMED
+        fault = Reason.STUDENT_ERROR
+    ms = (time.perf_counter() - began) * 1000
     if answer is not None:
-        fault = fault_of(answer, cutoff=None, output=output)
-    return Asked(answer, fault, (time.perf_counter() - began) * 1000)
+        if answer.signals is not None:
+            confidence = confidence_of(answer.signals, model)
+        fault = await fault_of(
+            answer,
+            output=output,
+            response_format=row.params.get("response_format"),
+            confidence=confidence,
+            cutoff=cutoff,
+        )
+    return Asked(answer, confidence, fault, ms)
 
 
-def _judged(row: Row, asked: Asked, run_id: str, scorer: Scorer) -> Evaluation:
+async def _judged(
+    row: Row, asked: Asked, run_id: str, scorer: Scorer, score: Scoring
+) -> Evaluation:
     text = asked.answer.text if asked.answer is not None else None
-    points = score(scorer.name, row.target, text) if text is not None and not asked.fault else 0.0
+    points = 0.0
+    if text is not None and not asked.fault:
+        points = await score(row.target, text, row.messages)
     return Evaluation(
         run_id=run_id,
         input_hash=row.input_hash,
@@ -110,7 +140,9 @@ def _judged(row: Row, asked: Asked, run_id: str, scorer: Scorer) -> Evaluation:
         agrees=not asked.fault and scorer.agrees(points),
         teacher_output=row.target,
         student_output=text,
-        confidence=asked.answer.confidence if asked.answer is not None else None,
+        confidence=asked.confidence,
         latency_ms=asked.latency_ms,
         fault=asked.fault,
+        signals=asked.answer.signals if asked.answer is not None else None,
+        fingerprint=row.fingerprint,
     )

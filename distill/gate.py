@@ -2,17 +2,17 @@
 
 Two steps on two sets of rows, which never see each other:
 
-1. `choose_cutoff` looks at the calibration rows alone, and picks the confidence from which on the
-   student answers by itself: as low as leaves a good chance of step 2.
-2. `certify` looks at the held-out rows at or above that cutoff alone. Their agreement's exact lower
-   bound has to reach the threshold.
+1. `choose_cutoffs` looks at the calibration rows alone, and fixes which cutoffs are to be tested
+   and in which order (distill.cutoffs). What they show also decides what the bounds bet on.
+2. `certify` looks at the held-out rows alone. It goes through the cutoffs until one fails: the
+   lower bound of the agreement of what it would serve has to reach the threshold, and no slice of
+   that may lie far below (distill.slices). The last one that passed is certified.
 
-The cutoff is fixed before a held-out row is looked at, so the bound holds whatever way it was
-chosen: a student whose served part agrees less than the threshold passes with a probability of at
-most 1 - confidence. Only `lower_bound` and its mirror `_most_missed` know which bound it is.
-
-Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-binomial", Biometrika 26 (1934), https://doi.org/10.1093/biomet/26.4.404
+The bound holds at every moment (distill.bounds), so more rows may be added, and looked at, whenever
+one likes; `extended_bound` goes on with the rows of live traffic. Each further attempt of a task
+under the same fingerprints gets a smaller part of the chance of error, alpha / (k (k + 1)), and
+these parts add up to alpha: a student whose served part agrees less than the threshold passes with
+a probability of at most 1 - confidence, in however many attempts.
 """
 
 from __future__ import annotations
@@ -21,234 +21,276 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import itemgetter
-from typing import Any
 
-import numpy as np
-from scipy import stats
-from scipy.special import betaln
-
-from store.models import ScorerName
+from distill.bounds import Prior, bias_lower_bound, corrected, log_e_value, lower_bound
+from distill.cutoffs import Cutoff, choose_cutoffs, serves
+from distill.slices import floor_of, slices_of
+from store.models import OutputKind, ScorerName
 from store.task_settings import GateSettings
-from store.verdicts import Certificate, Evaluation
+from store.verdicts import Ceiling, Certificate, Evaluation, JudgeCheck, Slice
 
-METHOD = "clopper-pearson"
-LIKELY = 0.9  # chance of being certified that a cutoff should have
-PRIOR = 0.5  # Jeffreys' prior for an agreement that is estimated from few rows
+__all__ = [
+    "Cutoff",
+    "attempt_alpha",
+    "attempt_number",
+    "certify",
+    "choose_cutoffs",
+    "extended_bound",
+    "recomputed",
+    "rows_needed",
+]
 
-_Floats = np.ndarray[Any, np.dtype[np.float64]]
+METHOD = "beta-mixture"
+CORRECTED = "prediction-powered"  # the judge's share, corrected by what people say
 
-
-@dataclass(frozen=True, slots=True)
-class Cutoff:
-    """From which confidence on a student would serve, as the calibration rows suggest."""
-
-    value: float | None  # lowest token log-probability served; None: everything is served
-    coverage: float  # share of the calibration rows that it serves
-    agreement: float  # of those, the share that agrees; 0 when it serves none
-    chance: float  # estimated probability that the held-out rows certify it
-    reason: str
-
-
-def lower_bound(agreed: int, n: int, confidence: float) -> float:
-    """One-sided Clopper-Pearson bound: the agreement is at least this, at this confidence."""
-    if not 0 <= agreed <= n:
-        raise ValueError(f"{agreed} of {n} rows cannot agree")
-    if agreed == 0:
-        return 0.0
-    return float(stats.beta.ppf(1 - confidence, agreed, n - agreed + 1))
+Pairs = Sequence[tuple[bool, bool]]  # (the judge calls an answer good, people call it good)
 
 
-def rows_needed(gate: GateSettings) -> int:
-    """The fewest served held-out rows that can certify a student, if every one of them agrees."""
-    n = max(1, math.floor(math.log(1 - gate.confidence) / math.log(gate.threshold)))
-    while lower_bound(n, n, gate.confidence) < gate.threshold:
+# ---- attempts ----------------------------------------------------------------------------------
+
+
+def attempt_alpha(gate: GateSettings, attempt: int) -> float:
+    """The chance of error of one attempt: all of them together have 1 - confidence."""
+    return (1 - gate.confidence) / (attempt * (attempt + 1))
+
+
+def attempt_number(earlier: Sequence[Certificate], fingerprints: Sequence[str]) -> int:
+    """Which attempt comes next: each earlier certificate that shares a fingerprint counts."""
+    wanted = set(fingerprints)
+    return 1 + sum(not wanted.isdisjoint(c.fingerprints) for c in earlier)
+
+
+def rows_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0) -> int:
+    """The fewest served held-out rows that can certify a student, if every one of them agrees.
+
+    `calibration`: how many calibration rows there are. All of them agree too, at best, and then the
+    bound bets on that.
+    """
+    alpha = attempt_alpha(gate, attempt)
+    prior = (float(calibration), 0.0, gate.threshold) if calibration else ()
+    return _fewest(gate.threshold, alpha, prior)
+
+
+def _fewest(threshold: float, alpha: float, prior: Prior) -> int:
+    n = max(1, math.floor(math.log(alpha) / math.log(threshold)))  # what the boldest bet needs
+    while log_e_value(n, n, threshold, prior) < -math.log(alpha):
         n += 1
     return n
 
 
-def choose_cutoff(
-    calibration: Sequence[Evaluation], gate: GateSettings, *, heldout: int | None = None
-) -> Cutoff:
-    """The cutoff with the largest coverage that is likely to be certified.
-
-    For each distinct confidence it is estimated how likely `heldout` other rows of the same kind
-    would certify a cutoff just below it: how many of them would be served and how many of those
-    would agree, both with the uncertainty of an estimate from the calibration rows. The largest
-    coverage whose chance is LIKELY wins; where none is, the one with the best chance.
-
-    `heldout`: how many rows the certificate will be earned on; as many as there are calibration
-    rows, when it is not known.
-    """
-    candidates = _candidates(calibration)
-    if not candidates:
-        return Cutoff(None, 0.0, 0.0, 0.0, "no servable answer on the calibration rows")
-    expected = len(calibration) if heldout is None else heldout
-    chances = _chances(candidates, len(calibration), expected, gate)
-    likely = np.flatnonzero(chances >= LIKELY)
-    best = int(likely[0]) if likely.size else int(np.argmax(chances))
-    chosen, chance = candidates[best], float(chances[best])
-    coverage, agreement = chosen.served / len(calibration), chosen.agreed / chosen.served
-    what = "all answers" if chosen.value is None else f"confidence from {chosen.value:.4g} on"
-    reason = (
-        f"{what}: {chosen.agreed} of {chosen.served} calibration rows agree ({agreement:.3f}), "
-        f"coverage {coverage:.3f}, chance of a certificate {chance:.2f}"
-    )
-    return Cutoff(chosen.value, coverage, agreement, chance, reason)
+# ---- the certificate ---------------------------------------------------------------------------
 
 
 def certify(
     heldout: Sequence[Evaluation],
-    cutoff: Cutoff,
+    cutoffs: Sequence[Cutoff],
     gate: GateSettings,
     *,
+    attempt: int,
+    output: OutputKind,
     task: str,
     run_id: str,
     scorer: ScorerName,
     fingerprints: Sequence[str],
     now: float,
+    ceiling: Ceiling | None = None,
+    labelled: Pairs = (),
 ) -> Certificate:
     """Judges a student on rows that nothing was chosen on. The certificate says why it passed.
 
     A row whose answer cannot be served (a fault, or a confidence below the cutoff) goes to the
-    teacher: it lowers the coverage, and is no evidence for or against what is served.
+    teacher: it lowers the coverage, and is no evidence for or against what is served. A cutoff that
+    fails ends the sequence; one that lacks nothing but coverage does not, as larger ones follow.
+
+    `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`: for
+    the scorer `judge`, rows that people have judged as well. Raises ValueError without a cutoff.
     """
-    served = [e for e in heldout if _serves(e, cutoff.value)]
-    n, agreed = len(served), sum(e.agrees for e in served)
-    coverage = n / len(heldout) if heldout else 0.0
-    bound = lower_bound(agreed, n, gate.confidence)
-    objections = _objections(n, agreed, len(heldout), bound, gate)
+    if not cutoffs:
+        raise ValueError("no cutoff to certify")
+    alpha = attempt_alpha(gate, attempt)
+    judge = _judge_check(labelled, alpha / 2) if scorer == "judge" and labelled else None
+    terms = _Terms(gate, attempt, alpha, output, judge)
+    tested: list[_Finding] = []
+    for cutoff in cutoffs:
+        tested.append(_find(heldout, cutoff, terms))
+        if not tested[-1].proven:
+            break
+    found = next((f for f in reversed(tested) if not f.objections), tested[-1])
+    said = found.objections or [_praise(found, len(heldout), terms)]
+    if found is not tested[-1]:
+        further = tested[-1].n / len(heldout)
+        said = [*said, f"no further: at coverage {further:.3f}, {tested[-1].objections[0]}"]
+    if scorer == "judge":
+        said = [*said, _of_judge(judge)]
+    if ceiling is not None and ceiling.high < gate.threshold:
+        said = [*said, _low_ceiling(ceiling, gate.threshold)]
+    n, agreed, method = found.n, found.agreed, METHOD if judge is None else CORRECTED
     return Certificate(
-        certificate_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{METHOD}/{run_id}")),
+        certificate_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{method}/{run_id}")),
         task=task,
         run_id=run_id,
-        method=METHOD,
+        method=method,
         scorer=scorer,
         threshold=gate.threshold,
         confidence_level=gate.confidence,
+        attempt=attempt,
+        alpha=alpha,
+        prior=list(found.prior),
         n=n,
         agreed=agreed,
         score=agreed / n if n else 0.0,
-        lower_bound=bound,
-        cutoff=cutoff.value,
-        coverage=coverage,
+        lower_bound=found.bound,
+        cutoff=found.cutoff,
+        cutoffs_tested=len(tested),
+        coverage=n / len(heldout) if heldout else 0.0,
         heldout=len(heldout),
         agreement_all=sum(e.agrees for e in heldout) / len(heldout) if heldout else 0.0,
         min_coverage=gate.min_coverage,
+        faults=sum(e.fault is not None for e in heldout),
+        slices=found.slices,
+        ceiling=ceiling,
+        judge=judge,
         fingerprints=list(fingerprints),
-        passed=not objections,
-        reason="; ".join(objections)
-        or (
-            f"agreement {agreed / n:.3f} on {n} held-out rows, lower bound {bound:.4f} ≥ "
-            f"{gate.threshold:g} at confidence {gate.confidence:g}, coverage {coverage:.3f}"
-        ),
+        passed=not found.objections,
+        reason="; ".join(said),
         at=now,
     )
 
 
-def _objections(n: int, agreed: int, heldout: int, bound: float, gate: GateSettings) -> list[str]:
-    """Every reason why this student may not serve, each with its numbers."""
-    if n == 0:
-        return [f"no servable answer on {heldout} held-out rows"]
-    found = []
-    needed = rows_needed(gate)
-    if n < needed:
-        found.append(
-            f"{n} served held-out rows are too few: a threshold of {gate.threshold:g} at "
-            f"confidence {gate.confidence:g} needs {needed} even without a disagreement"
-        )
-    elif bound < gate.threshold:
-        found.append(
-            f"agreement {agreed / n:.3f} ({agreed} of {n} held-out rows), lower bound "
-            f"{bound:.4f} < {gate.threshold:g} at confidence {gate.confidence:g}"
-        )
-    if n / heldout < gate.min_coverage:
-        found.append(
-            f"coverage {n / heldout:.3f} ({n} of {heldout} held-out rows) is below "
-            f"{gate.min_coverage:g}"
-        )
-    return found
+def recomputed(certificate: Certificate) -> float:
+    """The lower bound, from nothing but what the certificate stores."""
+    return extended_bound(certificate, 0, 0)
 
 
-# ---- the choice of a cutoff --------------------------------------------------------------------
+def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+    """The certificate's bound, continued with rows of live traffic that the student would serve."""
+    return _bound(
+        certificate.agreed + live_agreed,
+        certificate.n + live_n,
+        certificate.alpha,
+        certificate.prior,
+        certificate.judge,
+    )
+
+
+def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
+    if judge is None:
+        return lower_bound(agreed, n, alpha, prior)
+    return corrected(lower_bound(agreed, n, alpha / 2, prior), judge.bias_low)
+
+
+# ---- one cutoff --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    value: float | None
-    served: int
+class _Terms:
+    """What every cutoff of one certificate is judged by."""
+
+    gate: GateSettings
+    attempt: int
+    alpha: float
+    output: OutputKind
+    judge: JudgeCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """One cutoff on the held-out rows."""
+
+    cutoff: float | None
+    prior: tuple[float, ...]
+    n: int  # rows that it serves
     agreed: int
+    bound: float
+    slices: list[Slice]
+    proven: bool  # the bound reaches the threshold, and no slice lies below the floor
+    objections: list[str]  # every reason why it is not certified, each with its numbers
 
 
-def _serves(evaluation: Evaluation, cutoff: float | None) -> bool:
-    """Whether the proxy would serve this answer: the same rule as store.student_wire.fault_of."""
-    if evaluation.fault is not None:
-        return False
-    return cutoff is None or (evaluation.confidence is not None and evaluation.confidence >= cutoff)
-
-
-def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
-    """Every cutoff that serves another set of rows, largest coverage first.
-
-    A cutoff lies halfway between two distinct confidences, so that a confidence which comes out
-    slightly different next time, in another batch, falls on the same side.
-    """
-    usable = [e for e in calibration if _serves(e, None)]
-    if not usable:
-        return []
-    found = [_Candidate(None, len(usable), sum(e.agrees for e in usable))]
-    measured = sorted(
-        ((e.confidence, e.agrees) for e in usable if e.confidence is not None), reverse=True
+def _find(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _Finding:
+    gate = terms.gate
+    served = [e for e in heldout if serves(e, cutoff.value)]
+    n, agreed = len(served), sum(e.agrees for e in served)
+    bound = _bound(agreed, n, terms.alpha, cutoff.prior, terms.judge)
+    slices = slices_of(served, terms.output, gate)
+    objections = []
+    if n == 0:
+        objections.append(f"no servable answer on {len(heldout)} held-out rows")
+    elif bound < gate.threshold:
+        objections.append(_too_low(n, agreed, bound, cutoff.prior, terms))
+    objections.extend(
+        f"one {s.kind} agrees on {s.agreed} of {s.n} held-out rows ({s.agreed / s.n:.3f}), proven "
+        f"below {floor_of(gate):.4g}"
+        for s in slices
+        if s.below
     )
-    levels = []  # (confidence, rows at or above it, how many of those agree), highest first
-    served = agreed = 0
-    for confidence, rows in groupby(measured, key=itemgetter(0)):
-        for _, agrees in rows:
-            served, agreed = served + 1, agreed + agrees
-        levels.append((confidence, served, agreed))
-    if levels and levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
-        found.append(_Candidate(*levels[-1]))
-    for (below, _, _), (above, served, agreed) in pairwise(reversed(levels)):
-        halfway = (below + above) / 2
-        found.append(_Candidate(halfway if halfway > below else above, served, agreed))
-    return found
+    proven = not objections
+    if n and n / len(heldout) < gate.min_coverage:
+        objections.append(
+            f"coverage {n / len(heldout):.3f} ({n} of {len(heldout)} held-out rows) is below "
+            f"{gate.min_coverage:g}"
+        )
+    return _Finding(cutoff.value, cutoff.prior, n, agreed, bound, slices, proven, objections)
 
 
-def _chances(
-    candidates: Sequence[_Candidate], calibration: int, heldout: int, gate: GateSettings
-) -> _Floats:
-    """How likely each candidate is to be certified on `heldout` other rows."""
-    served = np.array([c.served for c in candidates])
-    missed = served - [c.agreed for c in candidates]
-    n = np.rint(heldout * served / calibration)
-    good_enough = _at_most(_most_missed(n, gate), n, missed + PRIOR, served - missed + PRIOR)
-    most_unserved = np.floor(heldout * (1 - gate.min_coverage) + 1e-9)
-    covers_enough = _at_most(
-        np.full(len(served), most_unserved),
-        np.full(len(served), heldout),
-        calibration - served + PRIOR,
-        served + PRIOR,
+def _too_low(n: int, agreed: int, bound: float, prior: Prior, terms: _Terms) -> str:
+    threshold = terms.gate.threshold
+    if terms.judge is None:
+        needed = _fewest(threshold, terms.alpha, prior)
+        if n < needed:
+            return (
+                f"{n} served held-out rows are too few: a threshold of {threshold:g} "
+                f"{_at_confidence(terms)} needs {needed} even without a disagreement"
+            )
+    return (
+        f"agreement {agreed / n:.3f} ({agreed} of {n} held-out rows), lower bound {bound:.4f} < "
+        f"{threshold:g} {_at_confidence(terms)}"
     )
-    return good_enough * covers_enough
 
 
-def _most_missed(n: _Floats, gate: GateSettings) -> _Floats:
-    """The most disagreements with which n rows are certified, -1 where none is few enough.
-
-    The mirror of `lower_bound`: the bound clears the threshold exactly when so few disagreements
-    have a probability of at most 1 - confidence in a student that is just at the threshold.
-    """
-    fewest = stats.binom.ppf(1 - gate.confidence, np.maximum(n, 1), 1 - gate.threshold)
-    return np.where(n > 0, fewest - 1, -1)
+def _praise(found: _Finding, heldout: int, terms: _Terms) -> str:
+    return (
+        f"agreement {found.agreed / found.n:.3f} on {found.n} held-out rows, lower bound "
+        f"{found.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, coverage "
+        f"{found.n / heldout:.3f}"
+    )
 
 
-def _at_most(most: _Floats, n: _Floats, a: _Floats, b: _Floats) -> _Floats:
-    """P(X ≤ most) for X beta-binomial with n trials and parameters a and b, element by element."""
-    x = np.arange(max(0, int(most.max())) + 1)[None, :]
-    n, a, b, most = (v[:, None] for v in (n, a, b, most))
-    inside = x <= np.minimum(most, n)
-    x = np.where(inside, x, 0)
-    log_pmf = betaln(x + a, n - x + b) - betaln(a, b) - betaln(n - x + 1, x + 1) - np.log(n + 1)
-    chances: _Floats = np.where(inside, np.exp(log_pmf), 0.0).sum(axis=1)
-    return chances
+def _at_confidence(terms: _Terms) -> str:
+    said = f"at confidence {terms.gate.confidence:g}"
+    return (
+        said
+        if terms.attempt == 1
+        else f"{said} over all attempts (this one is number {terms.attempt})"
+    )
+
+
+def _of_judge(judge: JudgeCheck | None) -> str:
+    if judge is None:
+        return "uncorrected for the judge's errors"
+    return (
+        f"corrected by {judge.n} answers that people have judged too: the share that they call "
+        f"good differs from the judge's by {judge.bias:+.3f}, at least {judge.bias_low:+.3f}"
+    )
+
+
+def _low_ceiling(ceiling: Ceiling, threshold: float) -> str:
+    return (
+        f"the threshold {threshold:g} lies above the teacher's own ceiling: asked again, it agrees "
+        f"with itself on {ceiling.agreed} of {ceiling.n} rows ({ceiling.share:.3f}, at most "
+        f"{ceiling.high:.3f})"
+    )
+
+
+def _judge_check(pairs: Pairs, alpha: float) -> JudgeCheck:
+    """The judge against people. `alpha`: the chance of error of the bound of its bias."""
+    good = [judge for judge, people in pairs if people]
+    bad = [judge for judge, people in pairs if not people]
+    return JudgeCheck(
+        n=len(pairs),
+        agreement=sum(judge == people for judge, people in pairs) / len(pairs),
+        sensitivity=sum(good) / len(good) if good else None,
+        specificity=1 - sum(bad) / len(bad) if bad else None,
+        bias=sum(people - judge for judge, people in pairs) / len(pairs),
+        bias_low=bias_lower_bound(pairs, alpha),
+    )

@@ -12,20 +12,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 
-from distill.dataset import Row
-from distill.gate import certify, choose_cutoff
 from distill.progress import Progress
-from distill.run import SPLITS, Parts, Run, student_tokens
+from distill.promotion import first_promotion, keep_route, route_of
+from distill.run import SPLITS, Parts, Run
 from distill.runlog import RunLog
-from distill.scorers import Scorer, choose_scorer
+from distill.scorers import choose_scorer
 from distill.stage_evaluation import evaluate_student
 from distill.stage_examples import make_examples
 from distill.stage_rows import collect_rows, shortage
 from distill.stage_training import train_best
+from distill.stage_verdict import attempt_of, judge_student
 from store import records
-from store.models import Reason, RunEvent, RunState, new_id
-from store.shape import input_chars
-from store.verdicts import Certificate, Evaluation, Promotion, Route
+from store.models import RunEvent, RunState
+from store.verdicts import Certificate, Route
 
 
 async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
@@ -36,9 +35,10 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     await asyncio.to_thread(run.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     log = await RunLog.open(parts.db, run.run_id, run.task, parts.clock)
 
-    rows = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
+    selection = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
+    rows = selection.rows
     split = {name: [r for r in rows if r.split == name] for name in SPLITS}
-    too_few = shortage(split, run.settings)
+    too_few = shortage(split, run.settings, await attempt_of(run, parts, selection))
     if too_few:
         return await log.end(RunState.REJECTED, too_few)
 
@@ -47,67 +47,31 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         RunState.TRAINED, train_best(run, split["train"], split["calibration"], examples, progress)
     )
     scorer = choose_scorer([r.target for r in rows], run.settings.evaluate)
-    evaluations = await log.stage(
+    evaluated = await log.stage(
         RunState.EVALUATED, evaluate_student(run, parts, split, trained, scorer, progress)
     )
 
-    certificate = _gate(run, rows, scorer, evaluations, parts.clock())
+    certificate = await judge_student(
+        run, parts, selection, split, scorer, evaluated.evaluations, progress
+    )
+    route = route_of(
+        run,
+        rows,
+        scorer,
+        certificate,
+        templates=selection.templates,
+        confidence=evaluated.confidence,
+    )
+    await asyncio.to_thread(keep_route, run.folder, route)
     if not certificate.passed:  # a student that serves already goes on: it has its own certificate
         return await log.end(RunState.REJECTED, certificate.reason, certificate=asdict(certificate))
-    await _promote(run, parts, rows, scorer, certificate)
+    await _promote(run, parts, certificate, route)
     return await log.end(RunState.PROMOTED, certificate.reason, certificate=asdict(certificate))
 
 
-def _gate(
-    run: Run, rows: list[Row], scorer: Scorer, evaluations: list[Evaluation], now: float
-) -> Certificate:
-    """Chooses the cutoff on the calibration split and certifies it on the held-out split."""
-    calibration = [e for e in evaluations if e.split == "calibration"]
-    heldout = [e for e in evaluations if e.split == "heldout"]
-    cutoff = choose_cutoff(calibration, run.settings.gate, heldout=len(heldout))
-    return certify(
-        heldout,
-        cutoff,
-        run.settings.gate,
-        task=run.task,
-        run_id=run.run_id,
-        scorer=scorer.name,
-        fingerprints=sorted({r.fingerprint for r in rows}),
-        now=now,
-    )
-
-
-async def _promote(
-    run: Run, parts: Parts, rows: list[Row], scorer: Scorer, certificate: Certificate
-) -> None:
-    """Appends the promotion, with the route that follows from it, to the task's history."""
+async def _promote(run: Run, parts: Parts, certificate: Certificate, route: Route) -> None:
+    """Appends the student's first step to the task's history."""
     known = await asyncio.to_thread(records.promotions_of_task, parts.db, run.task)
     if any(p.run_id == run.run_id for p in known):  # killed between this and the run's last event
         return
-    route = Route(
-        task=run.task,
-        target="student",
-        reason=Reason.CERTIFIED,
-        student_id=run.run_id,
-        fingerprints=certificate.fingerprints,
-        cutoff=certificate.cutoff,
-        output=scorer.output,
-        max_input_chars=max(input_chars(r.messages) for r in rows),
-        max_tokens=student_tokens(rows),
-        timeout_s=run.settings.student.request_timeout_s,
-        certificate_id=certificate.certificate_id,
-        at=certificate.at,
-    )
-    promotion = Promotion(
-        promotion_id=new_id(),
-        task=run.task,
-        target="student",
-        state="live",
-        reason=certificate.reason,
-        actor="gate",
-        at=certificate.at,
-        run_id=run.run_id,
-        certificate=certificate,
-        route=route,
-    )
-    await asyncio.to_thread(records.append_promotion, parts.db, promotion)
+    await asyncio.to_thread(records.append_promotion, parts.db, first_promotion(certificate, route))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,27 +14,40 @@ from store.verdicts import Promotion, Route
 
 
 def routes_now(
-    promotions: Mapping[str, Promotion], ready: Mapping[str, tuple[str, str]], config: Config
+    promotions: Mapping[str, Promotion],
+    ready: Mapping[str, tuple[str, str]],
+    config: Config,
+    paused: AbstractSet[str] = frozenset(),
 ) -> dict[str, Route]:
-    """Each promoted task's route.
+    """Each task's route, of those that have or had a student.
 
     `ready`: for each task the (student_id, base_url) of its student that answers. A promoted task
-    without one goes to the teacher meanwhile, and says so.
+    without one goes to the teacher meanwhile, and says so. A student in shadow has a share of 0.
+    `paused`: the tasks that are paused by hand.
     """
     routes = {}
     for task, promotion in promotions.items():
-        if promotion.target != "student" or promotion.route is None:
+        route = _certified(promotion)
+        if route is None:
             continue
-        route = promotion.route
         student_id, base_url = ready.get(task, (None, None))
-        if config.task(task).paused:
+        if task in paused or config.task(task).paused:
             route = replace(route, target="teacher", reason=Reason.PAUSED)
-        elif student_id != route.student_id:
+        elif route.target == "student" and student_id != route.student_id:
             route = replace(route, target="teacher", reason=Reason.STUDENT_STARTING)
-        else:
+        elif route.target == "student":
             route = replace(route, base_url=base_url)
         routes[task] = route
     return routes
+
+
+def _certified(promotion: Promotion) -> Route | None:
+    """The route that a promotion speaks of, as if its student were up."""
+    if promotion.target == "student":
+        return promotion.route
+    return Route(
+        task=promotion.task, target="teacher", reason=Reason.DEMOTED, share=0.0, at=promotion.at
+    )
 
 
 class Publisher:

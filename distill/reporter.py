@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from distill.due import used_until
 from distill.progress import Board
 from distill.publish import Publisher
 from distill.runner import Runner
+from distill.standing import LiveStanding
 from distill.status import Status, StoreHealth, TaskStatus, task_status
-from store import records
+from store import evidence, records
 from store.database import Database
 from store.statistics import task_statistics
+from store.task_settings import TaskSettings
 from store.teachers import Price
 
 RECENT_S = 3600.0
+MOST_ACTIONS = 1000  # of a task, looked through for the last pause
 
 
 class Reporter:
@@ -31,12 +34,16 @@ class Reporter:
         board: Board,
         publisher: Publisher,
         prices: Mapping[str, Price],
+        settings: Callable[[str], TaskSettings],
+        live: Callable[[str], LiveStanding | None],
     ) -> None:
+        """`settings` and `live` are asked by task, `live` from another thread than the loop's."""
         self._db = db
         self._runner = runner
         self._board = board
         self._publisher = publisher
         self._prices = prices
+        self._settings, self._live = settings, live
 
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
@@ -69,8 +76,11 @@ class Reporter:
             statistics=statistics,
             standing=self._board.standing(task),
             events=records.events_of_last_run(self._db, task),
-            promotion=records.latest_promotions(self._db).get(task),
+            promotions=records.promotions_of_task(self._db, task),
+            actions=evidence.actions_of_task(self._db, task, MOST_ACTIONS),
+            live=self._live(task),
             route=self._publisher.routes.get(task),
             due=self._runner.verdicts.get(task),
+            settings=self._settings(task),
             now=time.time(),
         )

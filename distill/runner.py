@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from distill.due import Due, due, used_until
@@ -16,12 +16,15 @@ from distill.pipeline import distil
 from distill.progress import Board
 from distill.run import Parts, Run
 from distill.runlog import RunLog
-from store import records
+from distill.stage_rows import MOST_PROMOTIONS, suspect_since
+from store import evidence, live, records
 from store.config import Config
+from store.database import Database
 from store.errors import UnderstudyError
 from store.files import append_line, read_lines
 from store.models import RunState, new_id
 from store.task_settings import TaskSettings
+from store.verdicts import Promotion
 
 MOST_STARTS = 4  # a run whose process died this often is not tried again
 
@@ -62,28 +65,51 @@ class Runner:
             await asyncio.gather(self._current, return_exceptions=True)
 
     async def _unfinished(self) -> Run | None:
-        """The oldest run that was killed before its end."""
+        """The oldest run that was killed before its end, of a task that is not paused."""
+        paused = await asyncio.to_thread(evidence.paused_tasks, self._parts.db)
         for event in await asyncio.to_thread(records.unfinished_runs, self._parts.db):
             settings = self._config.task(event.task)
+            if settings.paused or event.task in paused:
+                continue
             return Run(event.run_id, event.task, settings, event.at, self._folder(event.run_id))
         return None
 
     async def _judge(self) -> Run | None:
         """Says of every task why it has a run or none; a run for the due one with most traces."""
         db, now = self._parts.db, self._parts.clock()
-        best: tuple[int, str, TaskSettings] | None = None
+        best: tuple[tuple[bool, int], str, TaskSettings] | None = None
         for task in await asyncio.to_thread(records.tasks, db):
             settings = self._config.task(task)
-            ended = await asyncio.to_thread(records.ended_runs, db, task)
-            new = await asyncio.to_thread(records.new_teacher_traces, db, task, used_until(ended))
-            verdict = due(settings=settings, new_traces=new, ended=ended, now=now)
+            verdict, weight = await asyncio.to_thread(self._verdict, task, settings, now)
             self.verdicts[task] = verdict
-            if verdict.due and (best is None or new > best[0]):
-                best = (new, task, settings)
+            if verdict.due and (best is None or weight > best[0]):
+                best = (weight, task, settings)
         if best is None:
             return None
         run_id = new_id()
         return Run(run_id, best[1], best[2], now, self._folder(run_id))
+
+    def _verdict(
+        self, task: str, settings: TaskSettings, now: float
+    ) -> tuple[Due, tuple[bool, int]]:
+        """Whether a task is due, and its weight against others: asked for by hand, new traces."""
+        db = self._parts.db
+        ended = records.ended_runs(db, task)
+        promotions = records.promotions_of_task(db, task, MOST_PROMOTIONS)
+        demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
+        retrain = live.retrain_asked(db, task)
+        new = new_traces(db, task, promotions, used_until(ended))
+        verdict = due(
+            settings=settings,
+            new_traces=new,
+            ended=ended,
+            now=now,
+            paused=task in evidence.paused_tasks(db),
+            demoted_at=demotion.at if demotion is not None else None,
+            retrain=retrain,
+            usable_traces=records.new_teacher_traces(db, task, 0.0) if retrain else 0,
+        )
+        return verdict, (retrain, new)
 
     async def _one(self, run: Run) -> None:
         progress = self._board.start(run.task, run.run_id, run.started_at)
@@ -120,6 +146,23 @@ class Runner:
             raise UnderstudyError(
                 f"the process died {MOST_STARTS} times during this run; it is not tried again"
             )
+
+
+def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: float) -> int:
+    """What a run of a task could learn from that no judged run has seen.
+
+    `promotions`: of the task, newest first. `since`: up to when traces are used up. While a student
+    is promoted, what it is certified for is none: neither the requests that shadow and canary still
+    leave to the teacher, nor its audits. A rollout would else be overtaken by the next run. Once it
+    is demoted, audits count like any answer of the teacher, and of both only what came after the
+    student went wrong.
+    """
+    if not promotions:
+        return records.new_teacher_traces(db, task, since)
+    if promotions[0].target == "student":
+        return live.uncovered_teacher_traces(db, task, since)
+    since = max(since, suspect_since(promotions) or 0.0)
+    return records.new_teacher_traces(db, task, since) + live.audits_since(db, task, since)
 
 
 def _told(error: BaseException) -> str:

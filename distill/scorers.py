@@ -7,6 +7,8 @@ json    matching leaves over all leaves of both sides, so that a missing key cos
         not, nor does the order of keys matter. An answer that is not JSON scores 0.
 text    similarity of the two texts, white space folded: 1 - edits / characters of both sides
         (insertions and deletions, rapidfuzz's `ratio`).
+judge   1 when the teacher, asked with a rubric, says that the two are equivalent, else 0: see
+        distill.judge. The others are pure functions; this one is a paid call.
 """
 
 from __future__ import annotations
@@ -14,17 +16,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from rapidfuzz import fuzz
 
 from store.models import OutputKind, ScorerName
+from store.shape import Messages
 from store.task_settings import EvaluateSettings
 
-AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8}
+PureScorer = Literal["exact", "json", "text"]
+# (teacher's answer, student's answer, the request's messages) → score from 0 to 1
+Scoring = Callable[[str, str, Messages], Awaitable[float]]
+
+AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
 MOST = 0.95  # share of the answers that have to be of a kind
 REPEATED = 0.7  # share of the answers that are given more than once, when they are labels
 SHORT = 64  # characters
@@ -46,6 +53,13 @@ class Scorer:
         """Whether an answer with this score counts as agreeing with the teacher's."""
         return score >= self.agree_at
 
+    @property
+    def pure(self) -> PureScorer:
+        """Its name, when it is a function of the two texts alone. Raises ValueError otherwise."""
+        if self.name == "judge":
+            raise ValueError("the scorer `judge` needs a judge")
+        return self.name
+
 
 def choose_scorer(targets: Sequence[str], settings: EvaluateSettings) -> Scorer:
     """The scorer that fits the teacher's answers, or the one that is set.
@@ -62,7 +76,22 @@ def choose_scorer(targets: Sequence[str], settings: EvaluateSettings) -> Scorer:
     return Scorer(name, bar, output, reason)
 
 
-def score(name: ScorerName, teacher: str, student: str) -> float:
+def scoring(scorer: Scorer, judge: Scoring | None = None) -> Scoring:
+    """How a pair of answers is scored by this scorer, whichever it is.
+
+    `judge`: who is asked with scorer `judge`. Raises ValueError when that is needed and missing.
+    """
+    if scorer.name == "judge" and judge is not None:
+        return judge
+    name = scorer.pure
+
+    async def pure(teacher: str, student: str, _: Messages) -> float:
+        return score(name, teacher, student)
+
+    return pure
+
+
+def score(name: PureScorer, teacher: str, student: str) -> float:
     """How much the student's answer agrees with the teacher's, from 0 to 1."""
     match name:
         case "exact":

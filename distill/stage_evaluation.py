@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from distill.confidence_fit import fit_confidence
 from distill.dataset import Row
 from distill.evaluate import evaluate
+from distill.judge import run_scoring
 from distill.progress import Progress
 from distill.run import Parts, Run, some_rows, student_tokens
 from distill.runlog import StageResult
@@ -15,11 +18,20 @@ from distill.scorers import Scorer
 from distill.stage_training import Trained
 from distill.student_server import StudentServer
 from store import records
+from store.confidence import confidence_of
 from store.files import read_lines, write_atomically
 from store.models import Split
-from store.verdicts import Evaluation
+from store.verdicts import ConfidenceModel, Evaluation
 
 EVALUATED: tuple[Split, ...] = ("calibration", "heldout")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What came of asking a run's student: every row judged, and how sure it is of an answer."""
+
+    evaluations: list[Evaluation]  # their confidence is by the model
+    confidence: ConfidenceModel
 
 
 async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages before)
@@ -29,20 +41,24 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     trained: Trained,
     scorer: Scorer,
     progress: Progress,
-) -> StageResult[list[Evaluation]]:
-    """Asks the student for every calibration and held-out row as the proxy would ask it."""
+) -> StageResult[Evaluated]:
+    """Asks the student for every calibration and held-out row as the proxy would ask it.
+
+    Then fits the confidence on the calibration rows, and gives every row its own by it. What is
+    left in the run's folder is enough to fit the same again.
+    """
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        evaluations = [records.evaluation(line) for line in lines]
-        return StageResult(evaluations, _numbers(evaluations, trained, scorer))
+        evaluated = judge_confidence([records.evaluation(line) for line in lines])
+        return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
     rows = [row for name in EVALUATED for row in some_rows(split[name], settings.evaluate.max_rows)]
     progress("evaluate", 0, len(rows), "starting the student")
     server = StudentServer(
         settings.train.base, trained.adapter, settings.student, run.folder / "evaluate"
     )
-    async with server:
+    async with run_scoring(run, parts, rows, scorer) as score, server:
         evaluations = await evaluate(
             server.base_url,
             rows,
@@ -53,19 +69,40 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             settings=settings.evaluate,
             timeout_s=settings.student.request_timeout_s,
             progress=progress,
+            score=score,
         )
-    content = b"".join(records.as_line(e) for e in evaluations)
-    await asyncio.to_thread(records.replace_evaluations, parts.db, run.run_id, evaluations)
+    evaluated = judge_confidence(evaluations)
+    content = b"".join(records.as_line(e) for e in evaluated.evaluations)
+    await asyncio.to_thread(
+        records.replace_evaluations, parts.db, run.run_id, evaluated.evaluations
+    )
     await asyncio.to_thread(write_atomically, file, content)
-    return StageResult(evaluations, _numbers(evaluations, trained, scorer))
+    return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 
 
-def _numbers(evaluations: list[Evaluation], trained: Trained, scorer: Scorer) -> dict[str, Any]:
+def judge_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
+    """Fits the confidence on the calibration rows alone, and sets that of every row by it."""
+    model = fit_confidence([e for e in evaluations if e.split == "calibration"])
+    return Evaluated(
+        [
+            replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
+            for e in evaluations
+        ],
+        model,
+    )
+
+
+def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> dict[str, Any]:
     counts: dict[str, Any] = {
         name: {
-            "rows": sum(e.split == name for e in evaluations),
-            "agreed": sum(e.agrees for e in evaluations if e.split == name),
+            "rows": sum(e.split == name for e in evaluated.evaluations),
+            "agreed": sum(e.agrees for e in evaluated.evaluations if e.split == name),
         }
         for name in EVALUATED
     }
-    return {"scorer": asdict(scorer), "trained_on": trained.trained_on, **counts}
+    return {
+        "scorer": asdict(scorer),
+        "trained_on": trained.trained_on,
+        "confidence": asdict(evaluated.confidence),
+        **counts,
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 
 from distill.amplify import Amplified, amplify
 from distill.dataset import Row
@@ -11,10 +10,12 @@ from distill.policy import TaskPolicy, extract_policy
 from distill.progress import Progress
 from distill.run import Parts, Run
 from distill.runlog import StageResult
+from distill.spending import paid_calls, paid_client, teacher_of
 from distill.teacher_client import TeacherClient
 from store import records
-from store.files import append_line, read_lines, write_atomically
-from store.models import Example, TeacherCall, new_id
+from store.files import write_atomically
+from store.models import Example, new_id
+from store.shape import input_hash
 
 
 async def make_examples(
@@ -24,18 +25,9 @@ async def make_examples(
     settings = run.settings.amplify
     train_rows = [r for r in rows if r.split == "train"]
     real = [_as_example(run, r, parts.clock()) for r in rows]
-    calls_file = run.folder / "calls.jsonl"
-    calls = [TeacherCall(**line) for line in await asyncio.to_thread(read_lines, calls_file)]
-
-    def record(call: TeacherCall) -> None:
-        calls.append(call)
-        append_line(calls_file, asdict(call))
-
     made = Amplified(examples=[], stopped="amplification is off (amplify.target is 0)")
     if settings.target:
-        client = parts.teacher(_commonest([r.model for r in rows]), run, record)
-        client.spent += sum(c.input_tokens + c.output_tokens for c in calls)
-        try:
+        async with paid_client(run, parts, teacher_of(rows)) as client:
             policy = await _policy(run, client, train_rows, progress)
             made = await amplify(
                 run.folder / "amplify",
@@ -43,7 +35,8 @@ async def make_examples(
                 task=run.task,
                 policy=policy,
                 rows=train_rows,
-                forbidden={r.input_hash for r in rows},
+                # by what the user says, whatever stands in a template's holes: the more cautious
+                forbidden={input_hash(r.messages) for r in rows},
                 client=client,
                 settings=settings,
                 progress=progress,
@@ -51,11 +44,9 @@ async def make_examples(
             await asyncio.to_thread(
                 records.save_policy, parts.db, run.run_id, run.task, policy.model_dump()
             )
-        finally:
-            await client.close()
-            await asyncio.to_thread(records.replace_teacher_calls, parts.db, run.run_id, calls)
     examples = [*real, *made.examples]
     await asyncio.to_thread(records.replace_examples, parts.db, run.run_id, examples)
+    calls = await asyncio.to_thread(paid_calls, run.folder)
     kept = sum(e.status == "kept" for e in made.examples)
     return StageResult(
         made.examples,
@@ -87,7 +78,7 @@ def _as_example(run: Run, row: Row, now: float) -> Example:
         example_id=new_id(),
         task=run.task,
         run_id=run.run_id,
-        origin="trace",
+        origin=row.origin,
         split=row.split,
         status="kept",
         reason="real",
@@ -97,7 +88,3 @@ def _as_example(run: Run, row: Row, now: float) -> Example:
         source_trace_id=row.trace_id,
         created_at=now,
     )
-
-
-def _commonest(values: list[str]) -> str:
-    return max(sorted(set(values)), key=values.count)

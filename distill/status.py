@@ -1,4 +1,7 @@
-"""What the status page says of each task: the answer's shape, and how it is put together."""
+"""What the status page says of each task: the answer's shape, and how it is put together.
+
+The student's way is in distill.status_live, its certificate in distill.status_promise.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,16 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from distill import status_live, status_promise
 from distill.due import Due
 from distill.progress import Standing
+from distill.standing import LiveStanding
+from distill.status_live import Demotion, Forced, Live, Paused, Turn, VaryingPrompt
+from distill.status_promise import Attempts, JudgeState, TeacherCeiling
 from store.models import Reason, RunEvent, RunState
 from store.statistics import TaskStatistics
-from store.verdicts import Promotion, Route
+from store.task_settings import TaskSettings
+from store.verdicts import Action, Promotion, Route
 
 
 class Stage(BaseModel):
@@ -88,7 +96,8 @@ class Money(BaseModel):
     """US dollars. None where no price is known for the teacher."""
 
     traffic: float | None = Field(description="what the teacher's answers to clients cost")
-    distilling: float | None = Field(description="what the teacher's answers to runs cost")
+    distilling: float | None = Field(description="what its answers to us cost, audits included")
+    purposes: dict[str, float | None] = Field(description="of distilling, by purpose")
     saved: float | None = Field(
         description="student's answers x the mean cost of a teacher's answer to this task"
     )
@@ -105,6 +114,16 @@ class TaskStatus(BaseModel):
     examples: dict[str, Examples] = Field(description="of the last run, by origin")
     last_run: RunSummary | None
     certificate: dict[str, Any] | None = Field(description="the last one, passed or not")
+    promise: str = Field(description="what is proven, as a sentence; empty when nothing is")
+    attempts: Attempts | None
+    ceiling: TeacherCeiling | None
+    judge: JudgeState | None = Field(description="None when no judge scores the answers")
+    live: Live | None = Field(description="the promoted student: step, evidence, suspicion")
+    demotion: Demotion | None = Field(description="why the last student serves no more")
+    forced: Forced | None = Field(description="who promoted the student past the gate")
+    paused: Paused | None
+    varying_prompts: list[VaryingPrompt]
+    history: list[Turn] = Field(description="of the route, and what was done by hand; newest first")
     route: dict[str, Any] = Field(description="what the proxy does now, and why")
     served: dict[str, Served] = Field(description="by route: teacher, student, fallback")
     errors: list[ErrorCount]
@@ -137,15 +156,21 @@ def task_status(
     statistics: TaskStatistics,
     standing: Standing | None,
     events: Sequence[RunEvent],
-    promotion: Promotion | None,
+    promotions: Sequence[Promotion],
+    actions: Sequence[Action],
+    live: LiveStanding | None,
     route: Route | None,
     due: Due | None,
+    settings: TaskSettings,
     now: float,
 ) -> TaskStatus:
     """Puts one task's status together.
 
-    `events`: the history of its last run, oldest first. `route`: what is published, if anything.
+    `events`: the history of its last run, oldest first. `promotions`, `actions`: the history of its
+    route and of what was done by hand, newest first. `route`: what is published, if anything.
     """
+    latest = promotions[0] if promotions else None
+    certificate = _certificate(latest, events)
     student = statistics.served.get("student")
     answered = student.requests if student else 0
     mean = statistics.mean_teacher_cost
@@ -157,8 +182,18 @@ def task_status(
         stage=_stage(standing, now),
         examples={name: Examples(**asdict(e)) for name, e in statistics.examples.items()},
         last_run=_run_summary(events),
-        certificate=_certificate(promotion, events),
-        route=_route(task, route),
+        certificate=certificate,
+        promise=status_promise.promise(latest, certificate),
+        attempts=status_promise.attempts(certificate),
+        ceiling=status_promise.ceiling(certificate),
+        judge=status_promise.judge(certificate),
+        live=status_live.live(live, settings),
+        demotion=status_live.demotion(latest),
+        forced=status_live.forced(latest),
+        paused=status_live.paused(actions, settings),
+        varying_prompts=status_live.varying_prompts(route or (latest.route if latest else None)),
+        history=status_live.history(promotions, actions),
+        route=_route(task, route, latest),
         served={name: Served(**asdict(s)) for name, s in statistics.served.items()},
         errors=[ErrorCount(**asdict(e)) for e in statistics.errors],
         tokens=TokenUse(
@@ -169,6 +204,7 @@ def task_status(
         cost_usd=Money(
             traffic=statistics.traffic_cost,
             distilling=statistics.distilling_cost,
+            purposes=statistics.distilling_costs,
             saved=None if mean is None else mean * answered,
         ),
     )
@@ -216,7 +252,9 @@ def _certificate(promotion: Promotion | None, events: Sequence[RunEvent]) -> dic
     return None
 
 
-def _route(task: str, route: Route | None) -> dict[str, Any]:
+def _route(task: str, route: Route | None, latest: Promotion | None) -> dict[str, Any]:
     if route is None:
-        return {"task": task, "target": "teacher", "reason": Reason.NO_STUDENT.value}
+        demoted = latest is not None and latest.target == "teacher"
+        reason = Reason.DEMOTED if demoted else Reason.NO_STUDENT
+        return {"task": task, "target": "teacher", "reason": reason.value}
     return asdict(route)

@@ -112,10 +112,10 @@ class Students:
         await self._tell()
 
     def ready(self) -> dict[str, tuple[str, str]]:
-        """The (student_id, base_url) of each task whose student answers."""
+        """The (student_id, base_url) of each task whose student answers. Safe from any thread."""
         return {
             task: (keeper.spec.student_id, keeper.server.base_url)
-            for task, keeper in self._keepers.items()
+            for task, keeper in list(self._keepers.items())
             if keeper.state == "ready"
         }
 

@@ -29,7 +29,16 @@ CLIENT_RETRIES = 3  # the OpenAI client's own: connection errors, 408, 409, 429 
 VALIDATION_RETRIES = 2  # instructor's, each shown what was wrong
 CHARS_A_TOKEN = 3  # a careful guess: hardly a text has more tokens than that
 # output tokens expected of a call, until one with the same purpose was longer
-EXPECTED_OUTPUT: Mapping[Purpose, int] = {"policy": 800, "inputs": 800, "answers": 64}
+EXPECTED_OUTPUT: Mapping[Purpose, int] = {
+    "policy": 800,
+    "inputs": 800,
+    "answers": 64,
+    "noise": 64,
+    "judge": 128,
+    "audits": 64,
+}
+# what to lower when a call of this purpose is too much
+_LOWER: Mapping[Purpose, str] = {"judge": "evaluate.max_rows", "noise": "evaluate.teacher_again"}
 # statuses that speak of our access; any other 4xx is about the one request
 _ABOUT_ACCESS = (401, 402, 403, 408, 409, 429)
 _ERROR_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -66,10 +75,11 @@ class Structured(Generic[Schema]):
 
 
 class TeacherClient:
-    """The teacher's endpoint, for one run of one task.
+    """The teacher's endpoint, for one run of one task, or for the audits of its student.
 
     `record` hears of every call that was answered, and so paid for, also of one whose answer was
     no good. `spent` counts their tokens; whoever resumes a run adds what it had spent before.
+    `token_budget` None: as many as it takes.
     """
 
     def __init__(
@@ -81,7 +91,7 @@ class TeacherClient:
         record: Callable[[TeacherCall], None],
         run_id: str,
         task: str,
-        token_budget: int,
+        token_budget: int | None,
         timeout_s: float = 300,
     ) -> None:
         # they log prompts and answers: instructor when validation fails, openai when debugging
@@ -112,13 +122,15 @@ class TeacherClient:
     async def close(self) -> None:
         await self._client.close()
 
-    async def answer(self, messages: Messages, params: Mapping[str, Any]) -> Answer:
+    async def answer(
+        self, messages: Messages, params: Mapping[str, Any], purpose: Purpose = "answers"
+    ) -> Answer:
         """Asks a production prompt, with the request's own parameters.
 
         Raises BudgetSpent before a call that the budget does not allow, TeacherRefused when the
         teacher refuses this request, TeacherError when it cannot be used at all.
         """
-        completion, tokens = await self._paid("answers", messages, dict(params))
+        completion, tokens = await self._paid(purpose, messages, dict(params))
         if not completion.choices:
             raise TeacherMalformed("the teacher's answer has no choices")
         choice = completion.choices[0]
@@ -173,10 +185,12 @@ class TeacherClient:
     ) -> tuple[ChatCompletion, Tokens]:
         """One call: allowed by the budget before, recorded afterwards."""
         expected = _request_tokens(messages, params) + self._longest_output[purpose]
-        if self.spent + self._reserved + expected > self._budget:
+        allowed = math.inf if self._budget is None else self._budget
+        if self.spent + self._reserved + expected > allowed:
             raise BudgetSpent(
-                f"{self.spent} of {self._budget} tokens are spent and the next call may take "
-                f"{expected}: raise amplify.token_budget or lower amplify.target"
+                f"{self.spent} of {self._budget} tokens are spent and the next call for {purpose} "
+                f"may take {expected}: raise amplify.token_budget or lower "
+                f"{_LOWER.get(purpose, 'amplify.target')}"
             )
         self._reserved += expected
         began, at = time.perf_counter(), time.time()

@@ -1,6 +1,7 @@
 """The ASGI application: which path is whose, and what lives as long as the process.
 
 POST /v1/chat/completions   proxy.chat
+POST /v1/feedback           proxy.feedback
 GET  /v1/models[/NAME]      proxy.status
 *    /v1/…                  proxy.passthrough
 *    /distill[/…]           proxy.control
@@ -14,7 +15,7 @@ import logging
 import time
 from importlib.metadata import version
 
-from proxy import chat, control, passthrough
+from proxy import chat, control, feedback, passthrough
 from proxy.asgi import Handler, Receive, Scope, Send, start
 from proxy.body import ClientGone
 from proxy.errors import ApiError, internal, unknown_path, wrong_method
@@ -41,6 +42,7 @@ class App:
         self,
         *,
         chat_completions: Handler,
+        feedback_box: Handler,
         models: Handler,
         passed_through: Handler,
         control_plane: Handler,
@@ -53,7 +55,11 @@ class App:
         self._models = models
         self._passed_through = passed_through
         self._control_plane = control_plane
-        self._health = health
+        # paths that are ours alone: the methods that they take, and who answers
+        self._ours: dict[str, tuple[tuple[str, ...], Handler]] = {
+            "/health": (("GET", "HEAD"), health),
+            feedback.PATH: (("POST",), feedback_box),
+        }
         self._upstream = upstream
         self._journal = journal
         self._routes = routes
@@ -79,10 +85,11 @@ class App:
             return _options
         if method == "POST" and path == chat.PATH:
             return self._chat_completions
-        if path == "/health":
-            if method not in ("GET", "HEAD"):
-                raise wrong_method(method, "GET")
-            return self._health
+        if path in self._ours:
+            methods, handler = self._ours[path]
+            if method not in methods:
+                raise wrong_method(method, methods[0])
+            return handler
         if method in ("GET", "HEAD") and f"{path}/".startswith("/v1/models/"):
             return self._models
         if path.startswith(passthrough.PREFIX):
@@ -143,6 +150,7 @@ def build(config: Config, runtime: Runtime) -> App:
             student=Student(upstream),
             journal=journal,
         ),
+        feedback_box=feedback.FeedbackBox(keys=keys, body_limit=limit, journal=journal),
         models=Models(keys=keys, teacher=teacher, created=int(time.time())),
         passed_through=passthrough.Passthrough(keys=keys, body_limit=limit, teacher=teacher),
         control_plane=control.ControlPlane(

@@ -70,9 +70,7 @@ def parse_chat_body(raw: bytes) -> dict[str, Any]:
 
     Unknown fields are welcome: what the teacher makes of them is between it and the client.
     """
-    body = _parse_json(raw)
-    if not isinstance(body, dict):
-        raise bad_request("The body of your request must be a JSON object.")
+    body = parse_object(raw)
     if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
         _check_depth(body)
     _check_model(body.get("model"))
@@ -82,7 +80,15 @@ def parse_chat_body(raw: bytes) -> dict[str, Any]:
             continue
         types, words = _TYPES[name]
         if type(value) not in types:
-            raise _wrong_type(name, words, value)
+            raise wrong_type(name, words, value)
+    return body
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A body that has to be a JSON object. Raises ApiError 400 on anything else."""
+    body = _parse_json(raw)
+    if not isinstance(body, dict):
+        raise bad_request("The body of your request must be a JSON object.")
     return body
 
 
@@ -121,7 +127,7 @@ def _check_model(model: Any) -> None:
     if model is None:
         raise bad_request("you must provide a model parameter", param="model")
     if not isinstance(model, str):
-        raise _wrong_type("model", "a string", model)
+        raise wrong_type("model", "a string", model)
 
 
 def _check_messages(messages: Any) -> None:
@@ -132,7 +138,7 @@ def _check_messages(messages: Any) -> None:
             code="missing_required_parameter",
         )
     if not isinstance(messages, list):
-        raise _wrong_type("messages", "an array of objects", messages)
+        raise wrong_type("messages", "an array of objects", messages)
     if not messages:
         raise bad_request(
             "Invalid 'messages': empty array. Expected an array with minimum length 1.",
@@ -142,7 +148,7 @@ def _check_messages(messages: Any) -> None:
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if not isinstance(message, dict):
-            raise _wrong_type(where, "an object", message)
+            raise wrong_type(where, "an object", message)
         role, content = message.get("role"), message.get("content")
         if role is None:
             raise bad_request(
@@ -151,12 +157,13 @@ def _check_messages(messages: Any) -> None:
                 code="missing_required_parameter",
             )
         if not isinstance(role, str):
-            raise _wrong_type(f"{where}.role", "a string", role)
+            raise wrong_type(f"{where}.role", "a string", role)
         if content is not None and not isinstance(content, str | list):
-            raise _wrong_type(f"{where}.content", "a string or an array of parts", content)
+            raise wrong_type(f"{where}.content", "a string or an array of parts", content)
 
 
-def _wrong_type(param: str, expected: str, value: Any) -> ApiError:
+def wrong_type(param: str, expected: str, value: Any) -> ApiError:
+    """400: a field of the body is of another JSON type than `expected` says."""
     names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string"}
     names |= {list: "an array", dict: "an object", type(None): "null"}
     return bad_request(

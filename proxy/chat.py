@@ -102,12 +102,11 @@ class ChatCompletions:
         """The student's answer when it may be served."""
         asked = await self._student.ask(route, exchange.body)
         exchange.student_ms = asked.ms
-        if asked.answer is not None:
-            exchange.confidence = asked.answer.confidence
+        exchange.confidence = asked.confidence
         if asked.fault is None:
             return asked.answer
         exchange.fall_back(asked.fault)
-        down = asked.fault in (Reason.STUDENT_DOWN, Reason.STUDENT_SLOW)
+        down = asked.fault in (Reason.STUDENT_DOWN, Reason.STUDENT_ERROR, Reason.STUDENT_SLOW)
         level = logging.WARNING if down else logging.DEBUG
         log.log(level, "fallback task=%s reason=%s", exchange.task, asked.fault)
         return None

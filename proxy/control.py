@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
-from proxy.asgi import Headers, Receive, Scope, Send
+from proxy.asgi import Headers, Receive, Scope, Send, header
 from proxy.body import read_body
-from proxy.errors import control_plane_down
+from proxy.errors import control_plane_down, foreign_command
 from proxy.headers import to_control_plane
 from proxy.keys import Keys
 from proxy.relay import relay_untouched
@@ -31,7 +32,9 @@ class ControlPlane:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
-        self._keys.authenticate(headers, browser=True)
+        client = self._keys.authenticate(headers, browser=True)
+        if scope["method"] not in ("GET", "HEAD") and _of_another_site(headers):
+            raise foreign_command()
         body = await read_body(receive, headers, self._body_limit)
         query: bytes = scope["query_string"]
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
@@ -40,7 +43,7 @@ class ControlPlane:
                 response = await self._upstream.send(
                     scope["method"],
                     self._base_url + target,
-                    to_control_plane(headers, self._token),
+                    to_control_plane(headers, self._token, client.name),
                     body or None,
                     decode=False,
                 )
@@ -53,3 +56,23 @@ class ControlPlane:
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
+
+
+def _of_another_site(headers: Headers) -> bool:
+    """Whether a page that is not ours sends this.
+
+    A browser adds the reader's HTTP Basic credentials by itself, whatever page asks it to. It also
+    says where the page is from: in Sec-Fetch-Site (W3C Fetch Metadata) where it trusts the address,
+    in Origin (RFC 6454) with every method but GET and HEAD. What sends neither is no browser.
+    """
+    site = header(headers, b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = header(headers, b"origin")
+    if origin is None:
+        return False
+    try:
+        page = urlsplit(origin.decode("latin-1")).netloc
+    except ValueError:
+        return True
+    return page.lower() != (header(headers, b"host") or b"").decode("latin-1").lower()

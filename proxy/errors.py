@@ -83,6 +83,15 @@ def foreign_page() -> ApiError:
     )
 
 
+def foreign_command() -> ApiError:
+    """403: a web page from elsewhere tries to change something as the one who reads it."""
+    return ApiError(
+        403,
+        "Pages of other sites may not change anything here.",
+        code="foreign_origin",
+    )
+
+
 def unknown_path(method: str, path: str) -> ApiError:
     """404: nothing is served there."""
     return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")

@@ -6,6 +6,7 @@ A client's credentials end here: the teacher sees the deployment's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from proxy.asgi import Header, Headers
 from store.teachers import Deployment
@@ -64,14 +65,18 @@ def uncompressed(pairs: Pairs) -> Pairs:
     return kept
 
 
-def to_control_plane(headers: Iterable[Header], token: str) -> Pairs:
-    """The client's headers as the control plane gets them, with this run's token."""
+def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs:
+    """The client's headers as the control plane gets them, with this run's token and who asks.
+
+    The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
+    """
     sent = [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in headers
         if name not in _NOT_SENT and not name.startswith(_OURS)
     ]
     sent.append(("x-understudy-token", token))
+    sent.append(("x-understudy-actor", quote(actor)))
     return sent
 
 

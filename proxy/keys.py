@@ -22,6 +22,7 @@ class Client:
 
     key_hash: str | None  # 16 hex digits; None where no keys are asked for
     task: str | None  # the key's default task
+    name: str = "local"  # the key's name in the config; `local` where no keys are asked for
 
 
 _ANYONE = Client(None, None)
@@ -34,7 +35,7 @@ class Keys:
         self._known: list[tuple[bytes, Client]] = []
         for entry in keys:
             digest = sha256(entry.key.get_secret_value().encode()).digest()
-            self._known.append((digest, Client(digest.hex()[:16], entry.task)))
+            self._known.append((digest, Client(digest.hex()[:16], entry.task, entry.name)))
 
     def authenticate(self, headers: Headers, *, browser: bool = False) -> Client:
         """The client that sent these headers. Raises ApiError 401 or 403.

@@ -1,7 +1,9 @@
 """Whether a request's task has a student that was certified for exactly such a request.
 
 A pure function of the request and the published routes, which says why. It errs towards the
-teacher: a field that is not listed here is one that no certificate speaks of.
+teacher: a field that is not listed here is one that no certificate speaks of. Shadow and canary
+come last: a request that is left to the teacher for them is one that the student may be compared
+on.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.conversation import position
 from store.models import Reason
 from store.shape import input_chars
+from store.templates import template_of
 from store.verdicts import Route
 
 # What a student honours, or what does not change an answer. `model` and `response_format` are part
@@ -83,17 +87,27 @@ def decide(
     route = routes.get(task)
     if route is None or route.target != "student":
         return Decision(_why_teacher(route))
-    against = _beyond_certificate(route, fingerprint, body)
+    against = _beyond_certificate(route, fingerprint, body) or _beyond_share(route, body)
     return Decision(Reason.CERTIFIED, route) if against is None else Decision(against)
 
 
 def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) -> Reason | None:
-    if fingerprint not in route.fingerprints:
+    # a template is looked for only where the fingerprint is not known as it is
+    if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
         return Reason.OTHER_FINGERPRINT
     beyond = beyond_students(body)
     if beyond is None and input_chars(body["messages"]) > route.max_input_chars:
         return Reason.INPUT_TOO_LONG
     return beyond
+
+
+def _beyond_share(route: Route, body: dict[str, Any]) -> Reason | None:
+    if route.share >= 1:
+        return None
+    if route.share <= 0:
+        return Reason.SHADOW
+    within = position(route.student_id or route.task, body) < route.share
+    return None if within else Reason.NOT_IN_SHARE
 
 
 def beyond_students(body: dict[str, Any]) -> Reason | None:

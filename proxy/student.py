@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.upstream import Upstream, UpstreamError
+from store.confidence import confidence_of
 from store.models import Reason
-from store.output_format import meets_format
 from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
 from store.verdicts import Route
 
@@ -22,6 +22,7 @@ class Asked:
 
     ms: float  # how long it took
     answer: StudentAnswer | None  # None: there was none that could be read
+    confidence: float | None  # of the answer, by the route's model
     fault: Reason | None  # why the answer may not be served; None: it may
 
 
@@ -34,7 +35,7 @@ class Student:
     async def ask(self, route: Route, body: dict[str, Any]) -> Asked:
         """The student's answer to a request that `decide` has sent to it. Never raises for it."""
         began = time.perf_counter()
-        answer, fault = None, None
+        answer, confidence, fault = None, None, None
         try:
             async with asyncio.timeout(route.timeout_s):
                 answer = await self._answer(route, body)
@@ -43,47 +44,31 @@ class Student:
         except UpstreamError:
             fault = Reason.STUDENT_DOWN
         except ValueError:
-            fault = Reason.STUDENT_MALFORMED
+            fault = Reason.STUDENT_ERROR
         ms = (time.perf_counter() - began) * 1000
         if answer is not None:
-            fault = await _fault(answer, route, body)
-        return Asked(ms, answer, fault)
+            if answer.signals is not None:
+                confidence = confidence_of(answer.signals, route.confidence)
+            fault = await fault_of(
+                answer,
+                output=route.output,
+                response_format=body.get("response_format"),
+                confidence=confidence,
+                cutoff=route.cutoff,
+            )
+        return Asked(ms, answer, confidence, fault)
 
     async def _answer(self, route: Route, body: dict[str, Any]) -> StudentAnswer:
+        """Raises UpstreamError without an answer, ValueError when it is none of a student."""
         response = await self._upstream.send(
             "POST",
             f"{route.base_url}/v1/chat/completions",
             _HEADERS,
-            student_body(
-                body["messages"],
-                max_tokens=longest_answer(route, body),
-                stop=stops(body.get("stop")),
-            ),
+            student_body(body["messages"], max_tokens=route.max_tokens, params=body),
         )
         try:
             if response.status != 200:
-                raise UpstreamError
+                raise ValueError(f"status {response.status}")
             return read_student_answer(await response.read())
         finally:
             response.close()
-
-
-def longest_answer(route: Route, body: dict[str, Any]) -> int:
-    """The student's token limit: the certified one, or the client's where that is lower.
-
-    An answer that runs into it goes to the teacher, which counts tokens in its own way.
-    """
-    limits: list[int | None] = [body.get("max_completion_tokens"), body.get("max_tokens")]
-    return max(1, min([route.max_tokens, *(limit for limit in limits if limit is not None)]))
-
-
-def stops(stop: str | list[str] | None) -> list[str] | None:
-    """The client's stop strings as a list."""
-    return [stop] if isinstance(stop, str) else stop
-
-
-async def _fault(answer: StudentAnswer, route: Route, body: dict[str, Any]) -> Reason | None:
-    fault = fault_of(answer, cutoff=route.cutoff, output=route.output)
-    if fault is None and not await meets_format(answer.text, body.get("response_format")):
-        return Reason.STUDENT_MALFORMED
-    return fault

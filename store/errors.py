@@ -13,6 +13,7 @@ UnderstudyError
 ├── TrainingError        the training subprocess ended without an adapter
 ├── StudentError         a student server did not start or did not answer as agreed
 ├── RunError             a run cannot go on with what it has; the message says what is missing
+├── CommandRefused       a command by hand cannot be carried out as the task stands
 ├── ProductError         `understudy serve` did not start or did not answer as agreed
 └── BacktestError        a log file cannot be replayed, or a backtest did not come to its end
 
@@ -76,6 +77,10 @@ class StudentError(UnderstudyError):
 
 class RunError(UnderstudyError):
     """The run cannot go on with what it has."""
+
+
+class CommandRefused(UnderstudyError):
+    """The task does not allow this now."""
 
 
 class ProductError(UnderstudyError):

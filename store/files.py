@@ -49,3 +49,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     whole = path.read_bytes().split(b"\n")[:-1]
     return [orjson.loads(line) for line in whole if line]
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts a last line without its end off, so that the next one does not go on in its middle."""
+    if path.exists() and not (content := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

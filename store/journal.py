@@ -1,6 +1,7 @@
 """The journal: how the data plane hands traces to the store, without a database in between.
 
-One line of JSON a trace, appended to a *segment*. A segment's name tells its state:
+One line of JSON a trace, appended to a *segment*. A line with a `feedback_id` is what a client says
+of an answer; every other line is a trace. A segment's name tells its state:
 
     .<id>-<worker>.new       just created, not locked yet; nobody looks at it
     <id>-<worker>.open       being written, under an exclusive lock of its writer
@@ -26,6 +27,7 @@ from pathlib import Path
 from store.config import JournalSettings
 from store.jsontext import to_json
 from store.models import Trace, new_id
+from store.verdicts import Feedback
 
 OPEN, SEALED = ".open", ".jsonl"
 DAMAGED_FOLDER = "damaged"  # beside the segments: lines that could not be collected
@@ -40,8 +42,8 @@ class JournalHealth:
 
     ok: bool  # False from a failed write until everything is written again
     error: str | None  # what the last failure was; None when ok
-    backlog: int  # traces that wait in memory
-    lost: int  # traces dropped from a full backlog since the start
+    backlog: int  # lines that wait in memory
+    lost: int  # lines dropped from a full backlog since the start
 
 
 @dataclass(slots=True)
@@ -53,9 +55,9 @@ class _Segment:
 
 
 class JournalWriter:
-    """Appends traces to the segments of one worker. For use by one thread.
+    """Appends traces and feedback to the segments of one worker. For use by one thread.
 
-    No method raises: a trace that cannot be written waits in a bounded backlog, oldest first, and
+    No method raises: a line that cannot be written waits in a bounded backlog, oldest first, and
     `health` says so. Segments are created when there is something to write, so an idle journal is
     an empty folder.
     """
@@ -82,9 +84,9 @@ class JournalWriter:
     def health(self) -> JournalHealth:
         return JournalHealth(self._error is None, self._error, len(self._backlog), self._lost)
 
-    def append(self, trace: Trace) -> None:
-        """Writes the trace before it returns, or keeps it in memory until it can be written."""
-        line = to_json(trace) + b"\n"
+    def append(self, record: Trace | Feedback) -> None:
+        """Writes the record before it returns, or keeps it in memory until it can be written."""
+        line = to_json(record) + b"\n"
         if self._backlog:
             self._keep(line)
             self._flush()
@@ -126,7 +128,7 @@ class JournalWriter:
             segment = self._segment = self._segment or self._open()
             written = os.write(segment.fd, line)
             if written < len(line):
-                raise OSError(None, "only a part of a trace could be written")
+                raise OSError(None, "only a part of a line could be written")
             if self._settings.fsync:
                 os.fsync(segment.fd)
         except OSError as error:

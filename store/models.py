@@ -104,7 +104,7 @@ class Trace:
     output_messages: str | None = None  # JSON array of the choices' messages
     input_hash: str = ""  # see store.shape.input_hash
     fingerprint: str = ""  # see store.shape.fingerprint
-    confidence: float | None = None  # the student's lowest token log-probability
+    confidence: float | None = None  # of the student's answer, by its route's model
     content_bytes: int = 0  # request body + answer
     api_key_hash: str | None = None
     end_user: str | None = None  # the request's `user`

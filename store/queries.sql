@@ -10,12 +10,21 @@ SELECT name FROM segments WHERE name IN (SELECT unnest($names));
 
 -- name: stage_segments
 -- Reads segments into a temporary table: one row a line, every value as text. A line that is not a
--- JSON object becomes a row of NULLs, a name that is not known is skipped. `whole`: it is a trace.
--- `$patterns`: the files' paths with their wildcards escaped. `$bytes`: of the largest.
+-- JSON object becomes a row of NULLs, a name that is not known is skipped. A line with a feedback_id
+-- is feedback or nothing, any other one a trace or nothing. `$patterns`: the files' paths with their
+-- wildcards escaped. `$bytes`: of the largest.
 CREATE OR REPLACE TEMP TABLE staged AS
 SELECT
     * REPLACE (parse_filename(filename, true) AS filename),
-    TRY_CAST(trace_id AS UUID) IS NOT NULL AND TRY_CAST(start_time AS DOUBLE) IS NOT NULL AS whole
+    feedback_id IS NULL
+        AND TRY_CAST(trace_id AS UUID) IS NOT NULL
+        AND TRY_CAST(start_time AS DOUBLE) IS NOT NULL AS is_trace,
+    TRY_CAST(feedback_id AS UUID) IS NOT NULL
+        AND TRY_CAST(trace_id AS UUID) IS NOT NULL
+        AND coalesce(isfinite(TRY_CAST(feedback_at AS DOUBLE)), false)
+        AND (score IS NOT NULL OR correction IS NOT NULL)
+        AND (score IS NULL OR coalesce(TRY_CAST(score AS DOUBLE) BETWEEN 0 AND 1, false))
+        AS is_feedback
 FROM read_json(
     $patterns,
     filename = true,
@@ -34,25 +43,29 @@ FROM read_json(
         reasoning_tokens: 'VARCHAR', request_params: 'VARCHAR', tool_definitions: 'VARCHAR',
         input_messages: 'VARCHAR', output_messages: 'VARCHAR', input_hash: 'VARCHAR',
         fingerprint: 'VARCHAR', confidence: 'VARCHAR', content_bytes: 'VARCHAR',
-        api_key_hash: 'VARCHAR', end_user: 'VARCHAR', schema_version: 'VARCHAR'
+        api_key_hash: 'VARCHAR', end_user: 'VARCHAR', schema_version: 'VARCHAR',
+        feedback_id: 'VARCHAR', feedback_at: 'VARCHAR', score: 'VARCHAR', correction: 'VARCHAR',
+        feedback_key: 'VARCHAR'
     }
 );
 
 -- name: staged_models
 -- The model names in the staged segment.
-SELECT DISTINCT request_model FROM staged WHERE whole AND request_model IS NOT NULL;
+SELECT DISTINCT request_model FROM staged WHERE is_trace AND request_model IS NOT NULL;
 
 -- name: staged_counts
--- How many lines of each staged segment are traces, and how many are not.
+-- How many lines of each staged segment are traces, how many feedback, and how many are neither.
 SELECT
     filename AS name,
-    count(*) FILTER (whole) AS traces,
-    count(*) FILTER (NOT whole) AS damaged
+    count(*) FILTER (is_trace) AS traces,
+    count(*) FILTER (is_feedback) AS feedback,
+    count(*) FILTER (NOT is_trace AND NOT is_feedback) AS damaged
 FROM staged GROUP BY filename;
 
 -- name: staged_ids
--- The ids of a staged segment's traces, as they stand in its lines.
-SELECT trace_id FROM staged WHERE whole AND filename = $name;
+-- The ids of a staged segment's traces and feedback, as they stand in its lines.
+SELECT coalesce(feedback_id, trace_id) AS id FROM staged
+WHERE (is_trace OR is_feedback) AND filename = $name;
 
 -- name: insert_traces
 -- Inserts the staged traces with their cost. `$prices`: JSON array of {name, input, output}, US
@@ -106,13 +119,56 @@ SELECT
     end_user,
     coalesce(TRY_CAST(schema_version AS INTEGER), 1) AS schema_version
 FROM staged LEFT JOIN prices ON prices.name = request_model
-WHERE whole;
+WHERE is_trace;
+
+-- name: insert_feedback
+-- Inserts the staged feedback: what is there already, or twice among it, once.
+INSERT INTO feedback BY NAME
+SELECT
+    TRY_CAST(feedback_id AS UUID) AS feedback_id,
+    TRY_CAST(trace_id AS UUID) AS trace_id,
+    TRY_CAST(feedback_at AS DOUBLE) AS feedback_at,
+    TRY_CAST(score AS DOUBLE) AS score,
+    correction,
+    feedback_key
+FROM staged
+WHERE is_feedback AND TRY_CAST(feedback_id AS UUID) NOT IN (SELECT feedback_id FROM feedback)
+QUALIFY row_number() OVER (
+    PARTITION BY TRY_CAST(staged.feedback_id AS UUID) ORDER BY TRY_CAST(feedback_at AS DOUBLE)
+) = 1;
+
+-- name: insert_feedback_news
+-- Remembers which of the staged traces were spoken of, and of which traces the staged feedback
+-- speaks: whichever of the two comes last says so.
+INSERT INTO feedback_news BY NAME
+SELECT DISTINCT trace_id FROM feedback
+WHERE trace_id IN (
+    SELECT TRY_CAST(trace_id AS UUID) FROM staged WHERE is_trace OR is_feedback
+);
+
+-- name: staged_routed
+-- The staged requests that a student was asked for, or that it may be compared on, without their
+-- texts, oldest first.
+SELECT
+    TRY_CAST(trace_id AS UUID) AS trace_id,
+    task,
+    student_id,
+    served_by,
+    coalesce(reason, '') AS reason,
+    TRY_CAST(start_time AS DOUBLE) AS start_time,
+    coalesce(TRY_CAST(end_time AS DOUBLE), TRY_CAST(start_time AS DOUBLE)) AS end_time,
+    coalesce(outcome = 'complete' AND TRY_CAST(status_code AS INTEGER) = 200, false) AS whole
+FROM staged
+WHERE is_trace AND task IS NOT NULL
+    AND (student_id IS NOT NULL OR reason IN ('shadow', 'not_in_share'))
+ORDER BY end_time, trace_id;
 
 -- name: insert_segments
--- Remembers that segments are collected: in one transaction with their traces. `$rows`: JSON array.
+-- Remembers that segments are collected: in one transaction with what they hold. `$rows`: JSON array.
 INSERT INTO segments BY NAME
 SELECT unnest(from_json($rows, '[{
-    "name": "VARCHAR", "traces": "BIGINT", "damaged": "BIGINT", "collected_at": "DOUBLE"
+    "name": "VARCHAR", "traces": "BIGINT", "feedback": "BIGINT", "damaged": "BIGINT",
+    "collected_at": "DOUBLE"
 }]'), max_depth := 2);
 
 -- ---- reading traces ----------------------------------------------------------------------------
@@ -132,9 +188,81 @@ WHERE task = $task
 ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
+-- name: traces_of_fingerprints
+-- The same of these fingerprints alone: for those that other traces push out of the newest.
+SELECT * FROM teacher_traces
+WHERE task = $task AND fingerprint IN (SELECT unnest($fingerprints))
+ORDER BY start_time DESC, trace_id DESC
+LIMIT $limit;
+
+-- name: recent_traffic
+-- The newest answered requests of a task by fingerprint, whoever answered, those of the `$newest`
+-- requests first: how many there are, of those how many among the `$newest` (`recent`), when the
+-- first and the last came, and what was asked in the last one. `$requests`: how many are looked at.
+WITH newest AS (
+    SELECT trace_id, fingerprint, start_time FROM traces
+    WHERE task = $task AND served_by IS NOT NULL
+    ORDER BY start_time DESC, trace_id DESC
+    LIMIT $requests
+),
+places AS (
+    SELECT *, row_number() OVER (ORDER BY start_time DESC, trace_id DESC) AS place FROM newest
+),
+shapes AS (
+    SELECT
+        fingerprint,
+        count(*) AS requests,
+        count(*) FILTER (place <= $newest) AS recent,
+        min(start_time) AS first_at,
+        max(start_time) AS last_at,
+        arg_min(trace_id, place) AS trace_id
+    FROM places
+    GROUP BY fingerprint
+    ORDER BY recent DESC, last_at DESC, fingerprint
+    LIMIT $shapes
+)
+SELECT
+    shapes.* EXCLUDE (trace_id),
+    traces.input_messages, traces.request_params, traces.tool_definitions
+FROM shapes JOIN traces ON traces.trace_id = shapes.trace_id
+ORDER BY shapes.recent DESC, shapes.last_at DESC, shapes.fingerprint;
+
+-- name: audited_traces
+-- The newest traces of a task that a student answered, with what the teacher answered to an audit.
+SELECT traces.*, audits.teacher_output, audits."at" AS answered_at
+FROM comparisons audits JOIN traces ON traces.trace_id = audits.trace_id
+WHERE audits.task = $task AND audits.kind = 'audit' AND audits.teacher_output IS NOT NULL
+    AND traces.served_by = 'student'
+ORDER BY traces.start_time DESC, traces.trace_id DESC
+LIMIT $limit;
+
+-- name: corrected_traces
+-- The newest traces of a task that clients corrected, whoever answered, each with its newest
+-- correction.
+WITH newest AS (
+    SELECT trace_id, correction, feedback_at FROM feedback WHERE trim(correction) <> ''
+    QUALIFY row_number() OVER (
+        PARTITION BY trace_id ORDER BY feedback_at DESC, feedback_id DESC
+    ) = 1
+)
+SELECT traces.*, newest.correction, newest.feedback_at AS answered_at
+FROM newest JOIN traces ON traces.trace_id = newest.trace_id
+WHERE traces.task = $task
+ORDER BY traces.start_time DESC, traces.trace_id DESC
+LIMIT $limit;
+
+-- name: confidences
+-- How sure a student was of what it was asked, by trace.
+SELECT trace_id, confidence FROM traces WHERE task = $task AND student_id = $student;
+
 -- name: new_teacher_traces
 -- How many whole answers of the teacher to requests since a time there are for a task.
 SELECT count(*) AS traces FROM teacher_traces WHERE task = $task AND start_time > $since;
+
+-- name: uncovered_teacher_traces
+-- The same, without the requests that a promoted student is certified for and does not get yet.
+SELECT count(*) AS traces FROM teacher_traces
+WHERE task = $task AND start_time > $since AND reason NOT IN ('shadow', 'not_in_share');
 
 -- ---- writing runs ------------------------------------------------------------------------------
 
@@ -283,6 +411,108 @@ SELECT unnest(from_json($rows, '[{
 -- What was found out about a student live, oldest first.
 SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", trace_id;
 
+-- name: findings_of_student
+-- The newest comparisons of a student after a time, without their texts, newest first. `begun`: when
+-- the request was made.
+SELECT
+    comparisons.trace_id, kind, agrees, servable, fault, "at",
+    coalesce(traces.start_time, "at") AS begun
+FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
+WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
+ORDER BY "at" DESC, comparisons.trace_id DESC
+LIMIT $limit;
+
+-- name: tallies_of_student
+-- A student's comparisons between two times by kind; `step_…`: of requests made after `$step_at`.
+SELECT
+    kind,
+    count(*) AS n,
+    count(*) FILTER (servable) AS servable,
+    count(*) FILTER (servable AND agrees) AS agreed,
+    count(*) FILTER (begun > $step_at) AS step_n,
+    count(*) FILTER (begun > $step_at AND servable) AS step_servable,
+    count(*) FILTER (begun > $step_at AND servable AND agrees) AS step_agreed
+FROM (
+    SELECT kind, servable, agrees, coalesce(traces.start_time, "at") AS begun
+    FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
+    WHERE comparisons.student_id = $student_id::UUID AND "at" > $since AND "at" < $until
+)
+GROUP BY kind ORDER BY kind;
+
+-- name: requests_of_student
+-- The newest requests begun after a time that a student was asked for, newest first.
+SELECT
+    trace_id, task, student_id, served_by, reason, start_time, end_time,
+    outcome = 'complete' AND status_code = 200 AS whole
+FROM traces
+WHERE student_id = $student_id AND start_time > $since
+ORDER BY end_time DESC, trace_id DESC
+LIMIT $limit;
+
+-- name: unaudited
+-- What a student served after a time and no audit has looked at, oldest first.
+SELECT trace_id, end_time FROM traces
+WHERE student_id = $student_id AND served_by = 'student' AND end_time > $since
+    AND trace_id NOT IN (
+        SELECT trace_id FROM comparisons
+        WHERE student_id = $student_id::UUID AND kind = 'audit' AND "at" > $since
+    )
+ORDER BY end_time, trace_id;
+
+-- name: audits_since
+-- How many audits of a task were made after a time.
+SELECT count(*) AS audits FROM comparisons
+WHERE task = $task AND kind = 'audit' AND "at" > $since;
+
+-- name: feedback_news
+-- Whether there is feedback to work on.
+SELECT trace_id FROM feedback_news LIMIT 1;
+
+-- name: delete_feedback_news
+-- In the transaction in which it was worked on.
+DELETE FROM feedback_news;
+
+-- name: feedback_to_compare
+-- The newest feedback on each student's answer that is spoken of in the news: what may be a
+-- complaint, that is has no score from `$good_from` on, and what follows on one that is among the
+-- comparisons. Oldest first. `scorer`: of the student's route, NULL when it never had one.
+WITH newest AS (
+    SELECT * FROM feedback WHERE trace_id IN (SELECT trace_id FROM feedback_news)
+    QUALIFY row_number() OVER (
+        PARTITION BY trace_id ORDER BY feedback_at DESC, feedback_id DESC
+    ) = 1
+),
+scorers AS (
+    SELECT run_id, arg_max(route ->> '$.scorer', "at") AS scorer
+    FROM promotions WHERE run_id IS NOT NULL AND route IS NOT NULL
+    GROUP BY run_id
+)
+SELECT
+    newest.trace_id, newest.feedback_at, newest.score, newest.correction,
+    traces.task, traces.student_id, traces.confidence, traces.output_messages,
+    scorers.scorer, known.trace_id IS NOT NULL AS complained
+FROM newest
+JOIN traces ON traces.trace_id = newest.trace_id
+LEFT JOIN comparisons known ON known.trace_id = newest.trace_id AND known.kind = 'feedback'
+LEFT JOIN scorers ON scorers.run_id = TRY_CAST(traces.student_id AS UUID)
+WHERE traces.served_by = 'student'
+    AND traces.task IS NOT NULL
+    AND TRY_CAST(traces.student_id AS UUID) IS NOT NULL
+    AND (known.trace_id IS NOT NULL OR coalesce(newest.score, 0) < $good_from)
+ORDER BY newest.feedback_at, newest.trace_id;
+
+-- name: judged_pairs
+-- The audits of a task that a judge scored and of whose answers people said something too, with the
+-- newest that they said. Oldest first.
+SELECT comparisons.agrees, comparisons.student_output, feedback.score, feedback.correction
+FROM comparisons JOIN feedback ON feedback.trace_id = comparisons.trace_id
+WHERE comparisons.task = $task AND comparisons.kind = 'audit' AND comparisons.scorer = 'judge'
+QUALIFY row_number() OVER (
+    PARTITION BY comparisons.trace_id
+    ORDER BY feedback.feedback_at DESC, feedback.feedback_id DESC
+) = 1
+ORDER BY comparisons."at", comparisons.trace_id;
+
 -- name: insert_actions
 -- Appends what was done by hand. `$rows`: JSON array of store.models.Action.
 INSERT INTO actions BY NAME
@@ -294,6 +524,13 @@ SELECT unnest(from_json($rows, '[{
 -- name: actions_of_task
 -- What was done to a task by hand, newest first.
 SELECT * FROM actions WHERE task = $task ORDER BY "at" DESC, action_id DESC LIMIT $limit;
+
+-- name: retrain_asked
+-- Whether a run was asked for by hand after the last one began. Both ids are UUIDv7: the later is
+-- the greater.
+SELECT coalesce(max(action_id) > (SELECT max(run_id) FROM run_events WHERE task = $task), true)
+    AND count(*) > 0 AS asked
+FROM actions WHERE task = $task AND command = 'retrain';
 
 -- name: paused_tasks
 -- The tasks that are paused by hand: those whose last pause or resume is a pause.

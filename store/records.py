@@ -43,6 +43,37 @@ def traces_of_task(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
     return db.query("traces_of_task", task=task, limit=limit)
 
 
+def traces_of_fingerprints(
+    db: Database, task: str, fingerprints: Sequence[str], limit: int
+) -> list[dict[str, Any]]:
+    """The same of these fingerprints alone."""
+    return db.query(
+        "traces_of_fingerprints", task=task, fingerprints=list(fingerprints), limit=limit
+    )
+
+
+def recent_traffic(
+    db: Database, task: str, *, requests: int, newest: int, shapes: int
+) -> list[dict[str, Any]]:
+    """The newest `requests` of a task, whoever answered, by fingerprint: at most `shapes` of them.
+
+    `recent` of each: how many are among the `newest`. With it comes what its last request asked.
+    """
+    return db.query("recent_traffic", task=task, requests=requests, newest=newest, shapes=shapes)
+
+
+def audited_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
+    """The newest traces that a student answered and an audit asked the teacher again, with the
+    teacher's answer as `teacher_output`, given at `answered_at`."""
+    return db.query("audited_traces", task=task, limit=limit)
+
+
+def corrected_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
+    """The newest traces that clients corrected, each with its newest `correction`, from
+    `answered_at`."""
+    return db.query("corrected_traces", task=task, limit=limit)
+
+
 def new_teacher_traces(db: Database, task: str, since: float) -> int:
     """How many whole answers of the teacher there are to requests after `since`."""
     return int(db.query("new_teacher_traces", task=task, since=since)[0]["traces"])
@@ -135,6 +166,12 @@ def unfinished_runs(db: Database) -> list[RunEvent]:
 def ended_runs(db: Database, task: str) -> list[RunEvent]:
     """The last event of each ended run of a task, oldest first."""
     return _events(db.query("ended_runs", task=task))
+
+
+def certificates_of_task(db: Database, task: str) -> list[Certificate]:
+    """The certificates of a task's judged runs, passed or not, oldest first."""
+    found = (event.detail.get("certificate") for event in ended_runs(db, task))
+    return [_CERTIFICATE.validate_python(certificate) for certificate in found if certificate]
 
 
 def run_history(db: Database, task: str, limit: int = 20) -> list[RunEvent]:

@@ -5,6 +5,7 @@ Pure functions, called on the proxy's hot path and again when traces become exam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -12,7 +13,12 @@ import orjson
 
 Messages = list[dict[str, Any]]
 
-_SYSTEM_ROLES = ("system", "developer")
+# How several system prompts stand in one text: see `system_text`.
+MARK = "\x03"  # the control character "end of text", which no prompt has a use for
+BETWEEN = MARK + MARK  # where one prompt ends and the next begins
+ESCAPED = MARK + "\x02"  # a MARK of the prompt's own
+
+SYSTEM_ROLES = ("system", "developer")
 
 
 def text_of(content: Any) -> str:
@@ -28,22 +34,34 @@ def text_of(content: Any) -> str:
     return ""
 
 
+def system_texts(messages: Messages) -> list[str]:
+    """The system prompts of a conversation, in their order."""
+    return [
+        text_of(message.get("content"))
+        for message in messages
+        if isinstance(message, dict) and message.get("role") in SYSTEM_ROLES
+    ]
+
+
+def system_text(messages: Messages) -> str:
+    """The system prompts as one text, which no other list of prompts gives.
+
+    A MARK stands only where one prompt ends and the next begins, or at the head of ESCAPED.
+    """
+    return BETWEEN.join(text.replace(MARK, ESCAPED) for text in system_texts(messages))
+
+
 def fingerprint(body: dict[str, Any]) -> str:
     """Hash of what fixes a request's shape: system prompts, tools, response format, teacher model.
 
     Returns 16 hex digits. `body` is a chat completion request; unknown or missing parts are fine.
     """
-    parts = [
-        [
-            text_of(message.get("content"))
-            for message in body.get("messages") or []
-            if isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES
-        ],
-        body.get("tools") or body.get("functions"),
-        body.get("response_format"),
-        body.get("model"),
-    ]
-    return blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+    return _hash([system_texts(body.get("messages") or []), *_rest(body)])
+
+
+def rest_of_shape(body: dict[str, Any]) -> str:
+    """The fingerprint without the system prompts, for prompts that vary: 16 hex digits."""
+    return _hash(_rest(body))
 
 
 def normalised_input(messages: Messages) -> str:
@@ -54,19 +72,36 @@ def normalised_input(messages: Messages) -> str:
     """
     turns = []
     for message in messages:
-        if isinstance(message, dict) and message.get("role") not in _SYSTEM_ROLES:
+        if isinstance(message, dict) and message.get("role") not in SYSTEM_ROLES:
             text = " ".join(text_of(message.get("content")).split()).lower()
             turns.append(f"{message.get('role')}: {text}")
     return "\n".join(turns)
 
 
-def input_hash(messages: Messages) -> str:
-    """Hash of the normalised input: 32 hex digits."""
-    return blake2b(
-        normalised_input(messages).encode("utf-8", "replace"), digest_size=16
-    ).hexdigest()
+def input_hash(messages: Messages, values: Sequence[str] = ()) -> str:
+    """Hash of the normalised input: 32 hex digits.
+
+    `values`: what stands in the holes of the system prompt's template, where it has one. It is
+    input too, so another date or another name makes another input.
+    """
+    text = normalised_input(messages)
+    for value in values:
+        text += f"\n{MARK}{' '.join(value.split()).lower()}"
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def input_chars(messages: Messages) -> int:
     """Characters of all messages' text: the length that a certificate's limit speaks of."""
     return sum(len(text_of(m.get("content"))) for m in messages if isinstance(m, dict))
+
+
+def _rest(body: dict[str, Any]) -> list[Any]:
+    return [
+        body.get("tools") or body.get("functions"),
+        body.get("response_format"),
+        body.get("model"),
+    ]
+
+
+def _hash(parts: list[Any]) -> str:
+    return blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from store.database import Database
@@ -66,6 +66,7 @@ class TaskStatistics:
     mean_teacher_cost: float | None  # of one answer with a known price
     distilling: dict[str, Tokens]  # by purpose
     distilling_cost: float | None
+    distilling_costs: dict[str, float | None]  # by purpose
     examples: dict[str, ExampleCounts]  # of the last run that has some, by origin
 
 
@@ -84,7 +85,7 @@ def task_statistics(
     """
     usage = {row["served_by"]: row for row in db.query("usage", task=task)}
     served = _served(db, task, recent_since)
-    distilling, cost = _distilling(db, task, prices or {})
+    distilling, costs = _distilling(db, task, prices or {})
     new = db.query("new_teacher_traces", task=task, since=used_until)
     teacher = usage.get("teacher", {})
     return TaskStatistics(
@@ -98,7 +99,8 @@ def task_statistics(
         traffic_cost=teacher.get("cost"),
         mean_teacher_cost=teacher.get("mean_cost"),
         distilling=distilling,
-        distilling_cost=cost,
+        distilling_cost=_sum(costs.values()),
+        distilling_costs=costs,
         examples=_examples(db, task),
     )
 
@@ -116,10 +118,10 @@ def _served(db: Database, task: str | None, since: float) -> dict[str, Served]:
 
 def _distilling(
     db: Database, task: str | None, prices: Mapping[str, Price]
-) -> tuple[dict[str, Tokens], float | None]:
+) -> tuple[dict[str, Tokens], dict[str, float | None]]:
     """Tokens by purpose, and what they cost: None when one model's price is not known."""
     found: dict[str, Tokens] = {}
-    cost: float | None = 0.0
+    costs: dict[str, float | None] = {}
     for row in db.query("distilling", task=task):
         sofar = found.get(row["purpose"], Tokens())
         found[row["purpose"]] = replace(
@@ -129,11 +131,19 @@ def _distilling(
             output=sofar.output + row["output"],
         )
         price = price_of(prices, row["model"])
-        if price is None or cost is None:
-            cost = None
-        else:
-            cost += row["input"] * price.input + row["output"] * price.output
-    return found, cost
+        cost = row["input"] * price.input + row["output"] * price.output if price else None
+        costs[row["purpose"]] = _sum([costs.get(row["purpose"], 0.0), cost])
+    return found, costs
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """The costs together; None when one is not known."""
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
 
 
 def _examples(db: Database, task: str | None) -> dict[str, ExampleCounts]:

@@ -6,15 +6,22 @@ body for it is built from an allowlist, never copied from a client's.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from store.models import OutputKind, Reason
+from store.output_format import meets_format
 from store.shape import Messages, text_of
+from store.verdicts import Signals
 
 ROLES = ("system", "user", "assistant")
+LIMITS = ("max_completion_tokens", "max_tokens")
+TOP_LOGPROBS = 2  # of each token: the chosen one and its rival
+LEAST_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class StudentAnswer:
     """A student's whole answer."""
 
     text: str
-    confidence: float | None  # lowest token log-probability, the end token included
+    signals: Signals | None  # None: it does not say how likely its tokens were
     finish_reason: str
     input_tokens: int
     output_tokens: int
@@ -42,22 +49,29 @@ def student_messages(messages: Messages) -> list[dict[str, str]]:
     ]
 
 
-def student_body(messages: Messages, *, max_tokens: int, stop: list[str] | None = None) -> bytes:
+def student_body(
+    messages: Messages, *, max_tokens: int, params: Mapping[str, Any] | None = None
+) -> bytes:
     """The request for `mlx_lm.server`: greedy, not streamed, with log-probabilities.
 
     Greedy, because the certificate was earned so; not streamed, because streamed chunks carry no
-    log-probabilities.
+    log-probabilities. Of `params`, the fields of a client's request, the stops hold, and a limit
+    where it is lower than `max_tokens`: an answer that runs into it goes to the teacher, which
+    counts tokens in its own way.
     """
+    params = params or {}
+    limits = [limit for name in LIMITS if (limit := params.get(name)) is not None]
     body: dict[str, Any] = {
         "model": "default_model",
         "messages": student_messages(messages),
-        "max_tokens": max_tokens,
+        "max_tokens": max(1, min([max_tokens, *limits])),
         "temperature": 0.0,
         "logprobs": True,
+        "top_logprobs": TOP_LOGPROBS,
         "stream": False,
     }
-    if stop:
-        body["stop"] = stop
+    if stop := params.get("stop"):
+        body["stop"] = [stop] if isinstance(stop, str) else stop
     return orjson.dumps(body)
 
 
@@ -68,11 +82,10 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         choice = payload["choices"][0]
         text = choice["message"].get("content") or ""
         tokens = (choice.get("logprobs") or {}).get("content") or []
-        logprobs = [float(t["logprob"]) for t in tokens if "logprob" in t]
         usage = payload.get("usage") or {}
         return StudentAnswer(
             text=text,
-            confidence=min(logprobs) if logprobs else None,
+            signals=_signals([t for t in tokens if t]),
             finish_reason=str(choice.get("finish_reason") or ""),
             input_tokens=int(usage.get("prompt_tokens") or 0),
             output_tokens=int(usage.get("completion_tokens") or 0),
@@ -81,15 +94,60 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         raise ValueError(f"not a chat completion: {type(error).__name__}") from None
 
 
-def fault_of(answer: StudentAnswer, *, cutoff: float | None, output: OutputKind) -> Reason | None:
-    """Why this answer may not be served, or None when it may."""
+async def fault_of(
+    answer: StudentAnswer,
+    *,
+    output: OutputKind,
+    response_format: dict[str, Any] | None,
+    confidence: float | None = None,
+    cutoff: float | None = None,
+) -> Reason | None:
+    """Why this answer may not be served, or None when it may.
+
+    `output`: what kind of answers the task has. `response_format`: of the client's request.
+    `confidence`: of this answer; None is below every cutoff. `cutoff`: None when all is served.
+    """
     if answer.finish_reason == "length":
         return Reason.STUDENT_CUT_OFF
     if not answer.text or (output == "json" and not _is_json_container(answer.text)):
         return Reason.STUDENT_MALFORMED
-    if cutoff is not None and (answer.confidence is None or answer.confidence < cutoff):
+    if not await meets_format(answer.text, response_format):
+        return Reason.STUDENT_MALFORMED
+    if cutoff is not None and (confidence is None or confidence < cutoff):
         return Reason.STUDENT_UNSURE
     return None
+
+
+def _signals(tokens: Sequence[Mapping[str, Any]]) -> Signals | None:
+    """The signals of an answer's tokens, each with its log-probability and the likeliest ones'."""
+    if not tokens:
+        return None
+    pairs = [_chosen_and_rival(token) for token in tokens]
+    chosen = [c for c, _ in pairs]
+    rivals = math.fsum(rival for _, rival in pairs)
+    return Signals(
+        lowest=min(chosen),
+        mean=math.fsum(chosen) / len(chosen),
+        rivals=math.log(max(rivals, math.exp(LEAST_LOGPROB))),
+    )
+
+
+def _chosen_and_rival(token: Mapping[str, Any]) -> tuple[float, float]:
+    """A token's log-probability, and its rival's probability.
+
+    A greedy student has chosen the likeliest. mlx_lm.server names the likeliest tokens in no sure
+    order, and takes the first of them for the chosen one. Where no rival is named it has all that
+    the chosen one leaves.
+    """
+    named = sorted((_logprob(t["logprob"]) for t in token.get("top_logprobs") or ()), reverse=True)
+    if len(named) < TOP_LOGPROBS:
+        chosen = _logprob(token["logprob"])
+        return chosen, -math.expm1(chosen)
+    return named[0], math.exp(named[1])
+
+
+def _logprob(value: Any) -> float:
+    return min(max(float(value), LEAST_LOGPROB), 0.0)
 
 
 def _is_json_container(text: str) -> bool:

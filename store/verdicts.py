@@ -19,21 +19,21 @@ Command = Literal["pause", "resume", "promote", "demote", "retrain"]
 class Signals:
     """What a student's token log-probabilities say of one answer, the end token included."""
 
-    lowest: float  # of all tokens
-    mean: float
-    margin: float  # smallest lead of a chosen token over the next likeliest one
-    tokens: int
+    lowest: float  # log-probability of a token
+    mean: float  # of the tokens' log-probabilities
+    # log of the sum of the rivals' probabilities; a token's rival is the likeliest one not chosen
+    rivals: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceModel:
-    """From signals to one confidence: a logistic function, fitted on the calibration rows.
+    """From signals to one confidence: a logistic function, see store.confidence.
 
     The confidence is the estimated probability that the answer agrees with the teacher's.
     """
 
     intercept: float
-    weights: dict[str, float]  # by the name of a signal
+    weights: dict[str, float]  # by the name of a signal, of what store.confidence makes of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,3 +34,13 @@ async def counting(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}", lambda: most
     finally:
         await runner.cleanup()
+
+
+def student_says(text: str) -> dict[str, Any]:
+    """An answer in mlx_lm.server's shape."""
+    choice = {
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": text},
+        "logprobs": {"content": [{"id": 1, "logprob": -0.1}]},
+    }
+    return {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from counting_server import counting
+from counting_server import counting, student_says
 from effects import TASK, Effect, Raw, of_task, untold
 from gate_samples import judge
 from gate_samples import row as evaluated
@@ -17,12 +17,13 @@ from samples import an_evaluation, an_example
 from student_samples import BASE
 from student_samples import rows as student_rows
 
-from distill.dataset import Row, write_rows
+from distill.dataset import Row, Selection
 from distill.evaluate import evaluate
 from distill.pipeline import distil
 from distill.run import SPLITS, Parts, Run
 from distill.scorers import Scorer, choose_scorer
 from distill.stage_evaluation import evaluate_student
+from distill.stage_rows import keep_selection
 from distill.stage_training import Trained, train_best
 from distill.student_server import StudentServer
 from distill.teacher_client import TeacherClient
@@ -104,16 +105,6 @@ def chosen(look: Callable[[Scorer], Any], answers: list[str]) -> Callable[[Raw],
     return lambda raw: look(choose_scorer(answers, of_task(raw).evaluate))
 
 
-def student_says(text: str) -> dict[str, Any]:
-    """An answer in mlx_lm.server's shape."""
-    choice = {
-        "finish_reason": "stop",
-        "message": {"role": "assistant", "content": text},
-        "logprobs": {"content": [{"id": 1, "logprob": -0.1}]},
-    }
-    return {"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
-
-
 async def student_requests_at_a_time(raw: Raw) -> int:
     async with counting(lambda _: student_says("{}")) as (url, most):
         await evaluate(
@@ -155,9 +146,15 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
 
 
 def certified(raw: Raw) -> bool:
-    """A student whose 80 served answers out of 100 agree with the teacher's, but for two."""
-    served, unserved = evaluated_rows(78, 80), [evaluated(False, fault=Reason.STUDENT_CUT_OFF)] * 20
-    return judge([*served, *unserved], settings=of_task(raw).gate).passed
+    """A student whose 160 served answers out of 200 agree with the teacher's, but for four."""
+    unserved = [evaluated(False, fault=Reason.STUDENT_CUT_OFF)] * 40
+    return judge([*evaluated_rows(156, 160), *unserved], settings=of_task(raw).gate).passed
+
+
+def certified_with_a_bad_label(raw: Raw) -> bool:
+    """A student that agrees on 775 answers of one label, and on 12 of 25 of another."""
+    answers = [*evaluated_rows(775, 775, label="one"), *evaluated_rows(12, 25, label="other")]
+    return judge(answers, settings=of_task(raw).gate, output="label").passed
 
 
 # ---- the student -------------------------------------------------------------------------------
@@ -187,7 +184,7 @@ async def routes_time_limit(raw: Raw) -> float | None:
         for row in rows
         if row.split != "train"
     ]
-    write_rows(folder / "rows.jsonl", rows)
+    keep_selection(folder, Selection(rows, {}), {})
     write_atomically(folder / "evaluations.jsonl", b"".join(map(records.as_line, answers)))
     with Database(config.database_file, config.store) as db:
         parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)
@@ -238,9 +235,6 @@ LEARNING: dict[str, Effect] = {
     ),
     f"{T}.train.seed": Effect(configured("seed"), (0, 0), (7, 7)),
     f"{T}.train.timeout_s": Effect(adapters_trained, (0.01, 0), (600, 1), SHORTEST, slow=True),
-    f"{T}.evaluate.scorer": Effect(
-        chosen(lambda scorer: scorer.name, LABELS), ("auto", "exact"), ("text", "text")
-    ),
     f"{T}.evaluate.agree_at": Effect(
         chosen(lambda scorer: scorer.agrees(0.7), TEXTS), (None, False), (0.6, True)
     ),
@@ -251,6 +245,8 @@ LEARNING: dict[str, Effect] = {
     f"{T}.gate.threshold": Effect(certified, (0.9, True), (0.95, False)),
     f"{T}.gate.confidence": Effect(certified, (0.95, True), (0.999, False), LAX),
     f"{T}.gate.min_coverage": Effect(certified, (0.8, True), (0.81, False), LAX),
+    f"{T}.gate.slice_rows": Effect(certified_with_a_bad_label, (25, False), (26, True)),
+    f"{T}.gate.slice_tolerance": Effect(certified_with_a_bad_label, (0.1, False), (0.5, True)),
     f"{T}.student.request_timeout_s": Effect(
         routes_time_limit,
         (10, 10),

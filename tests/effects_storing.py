@@ -107,7 +107,7 @@ STORING: dict[str, Effect] = {
     "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
     "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
     "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
-    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.collect"), (1, 1), (7, 7)),
+    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.beat"), (1, 1), (7, 7)),
     "scheduler.due_seconds": Effect(seconds_between("Runner.check"), (5, 5), (7, 7)),
     "scheduler.health_seconds": Effect(seconds_between("Students.check"), (2, 2), (7, 7)),
 }

@@ -9,7 +9,15 @@ from typing import Any
 from store.config import JournalSettings
 from store.journal import JournalWriter
 from store.models import Example, RunEvent, RunState, TeacherCall, Trace, new_id
-from store.verdicts import Action, Certificate, Comparison, Evaluation, Promotion, Route
+from store.verdicts import (
+    Action,
+    Certificate,
+    Comparison,
+    Evaluation,
+    Feedback,
+    Promotion,
+    Route,
+)
 
 
 def a_trace(**changes: Any) -> Trace:
@@ -187,9 +195,19 @@ def a_promotion(**changes: Any) -> Promotion:
     return Promotion(**{**values, **changes})
 
 
-def write_segment(folder: Path, *traces: Trace) -> None:
-    """Puts traces into the journal, as one sealed segment."""
+def a_feedback(trace_id: str, **changes: Any) -> Feedback:
+    values: dict[str, Any] = {
+        "feedback_id": new_id(),
+        "trace_id": trace_id,
+        "feedback_at": time.time(),
+        "score": 0.0,
+    }
+    return Feedback(**{**values, **changes})
+
+
+def write_segment(folder: Path, *records: Trace | Feedback) -> None:
+    """Puts traces and feedback into the journal, as one sealed segment."""
     writer = JournalWriter(folder, JournalSettings())
-    for trace in traces:
-        writer.append(trace)
+    for record in records:
+        writer.append(record)
     writer.close()

@@ -4,13 +4,14 @@ of training and serving learn from. Small enough to be learnt from some dozens o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
 from pathlib import Path
 
 from distill.dataset import Row
-from distill.train import TrainItem
+from distill.train import TrainItem, train
 from store.models import Split
 from store.shape import input_hash
 from store.task_settings import TrainSettings
@@ -45,6 +46,20 @@ def items(count: int, seed: int) -> list[TrainItem]:
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
         found.append(TrainItem(messages, f'{{"thing": "{thing}", "colour": "{colour}"}}'))
     return found
+
+
+def trained_adapter(folder: Path) -> Path:
+    """An adapter that has learnt the sample task. Takes some ten seconds."""
+    report = asyncio.run(
+        train(
+            folder,
+            train=items(80, seed=1),
+            valid=items(20, seed=2),
+            settings=SETTINGS.model_copy(update={"iterations": 60, "validations": 2}),
+            progress=lambda *_: None,
+        )
+    )
+    return report.adapter
 
 
 def rows(count: int, seed: int, split: Split = "heldout") -> list[Row]:

@@ -8,61 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_scene import TOKEN, api_scene
 from fastapi.testclient import TestClient
-from samples import a_route, a_trace, write_segment
+from samples import a_certificate, a_promotion, a_route, an_action
 
-from distill.api import build_api
-from distill.collect import collect
-from distill.due import Due
 from distill.progress import Board
 from distill.publish import Publisher
-from distill.reporter import Reporter
-from distill.status import StoreHealth
-from store import records
-from store.config import StoreSettings
+from store import evidence, records
 from store.database import Database
 from store.models import RunEvent, RunState, new_id
-from store.teachers import Price
-
-TOKEN = {"x-understudy-token": "of this run"}
-PRICES = {"gpt-4o": Price(1e-6, 1e-6)}
-
-
-class NoRunner:
-    """What the reporter asks of the runner."""
-
-    def __init__(self) -> None:
-        self.verdicts = {"triage": Due(False, "collecting: 3 of 200 new teacher traces")}
+from store.verdicts import PromptTemplate
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Publisher]]:
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as db:
-        student: dict[str, Any] = {"served_by": "student", "route": "student"}
-        write_segment(
-            tmp_path / "journal",
-            *(a_trace() for _ in range(3)),
-            *(a_trace(**student, reason="certified", duration_ms=8.0) for _ in range(6)),
-        )
-        collect(db, tmp_path / "journal", PRICES)
-        board = Board(lambda: 100.0)
-        publisher = Publisher(tmp_path / "routes.json", lambda: 1.0)
-        reporter = Reporter(
-            db,
-            runner=NoRunner(),  # type: ignore[arg-type]
-            board=board,
-            publisher=publisher,
-            prices=PRICES,
-        )
-        health = StoreHealth(ok=False, error="the disk is full", collected=9, damaged=1)
-        api = build_api(
-            token="of this run",
-            status=lambda: reporter.status(health, {"triage": "starting"}),
-            task_status=reporter.task,
-            version="1.2.3",
-        )
-        with TestClient(api) as client:
-            yield client, db, board, publisher
+    with api_scene(tmp_path) as found:
+        yield found
 
 
 def ended_run(db: Database, state: RunState, **detail: Any) -> str:
@@ -174,4 +135,75 @@ def test_the_pages_need_nothing_from_elsewhere(scene) -> None:
 def test_the_description_names_every_path(scene) -> None:
     described = scene[0].get("/distill/openapi.json").json()
     assert described["openapi"].startswith("3.0.")  # what the packaged Swagger UI can show
-    assert set(described["paths"]) == {"/distill/status", "/distill/status/{task}"}
+    assert set(described["paths"]) == {
+        "/distill/status",
+        "/distill/status/{task}",
+        "/distill/tasks/{task}/{command}",
+    }
+    fields = described["components"]["schemas"]
+    for name in ("TaskStatus", "Live", "Suspicion", "TeacherCeiling", "Order", "Done"):
+        assert fields[name]["properties"], name
+
+
+def test_a_forced_student_is_loud(scene) -> None:
+    client, db, _, _ = scene
+    values = {"passed": False, "lower_bound": 0.9125, "attempt": 2, "alpha": 0.05 / 6}
+    promotion = a_promotion(
+        forced=True,
+        actor="support",
+        reason="the test set is old",
+        certificate=a_certificate(**values),
+    )
+    records.append_promotion(db, promotion)
+    found = client.get("/distill/status/triage", headers=TOKEN).json()
+    assert found["forced"] == {
+        "at": promotion.at,
+        "actor": "support",
+        "reason": "the test set is old",
+    }
+    assert found["demotion"] is None
+    assert found["promise"] == (
+        "The student is not proven: only 91.2 % agreement with the teacher is certain, "
+        "95 % is wanted."
+    )
+    assert found["attempts"]["attempt"] == 2
+    assert found["attempts"]["alpha_spent"] == pytest.approx(0.05 * 2 / 3)
+    [turn] = found["history"]
+    assert (turn["state"], turn["forced"], turn["share"]) == ("live", True, 1.0)
+
+
+def test_a_demotion_says_when_and_why(scene) -> None:
+    client, db, _, _ = scene
+    records.append_promotion(db, a_promotion(at=10.0))
+    down: dict[str, Any] = {"target": "teacher", "state": "demoted", "route": None, "run_id": None}
+    records.append_promotion(
+        db, a_promotion(**down, at=20.0, actor="audit", reason="9 of 40", suspect_since=15.0)
+    )
+    evidence.append_action(db, an_action(command="retrain", at=30.0))
+    found = client.get("/distill/status/triage", headers=TOKEN).json()
+    assert found["demotion"] == {
+        "at": 20.0,
+        "actor": "audit",
+        "reason": "9 of 40",
+        "run_id": None,
+        "suspect_since": 15.0,
+    }
+    assert [t["state"] for t in found["history"]] == ["retrain", "demoted", "live"]
+
+
+def test_the_students_way_and_what_speaks_against_it(scene) -> None:
+    client, db, _, _ = scene
+    template = PromptTemplate(
+        template_id="a" * 16, shape="b" * 16, literals=["Today is ", "."], holes=[20], distinct=7
+    )
+    records.append_promotion(db, a_promotion(route=a_route(templates=[template])))
+    found = client.get("/distill/status/triage", headers=TOKEN).json()
+    live = found["live"]
+    assert (live["step"], live["share"], live["next_share"]) == ("canary", 0.05, 0.25)
+    assert (live["rows"], live["rows_agreed"], live["rows_needed"]) == (12, 11, 30)
+    assert live["comparisons"]["shadow"] == {"n": 50, "servable": 40, "agreed": 39}
+    assert live["audits"]["rate"] == 0.05
+    assert live["suspicion"]["disagreement"]["level"] == 12.5
+    assert found["varying_prompts"] == [
+        {"template_id": "a" * 16, "skeleton": "Today is \N{HORIZONTAL ELLIPSIS}.", "distinct": 7}
+    ]

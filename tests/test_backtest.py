@@ -19,10 +19,11 @@ from demo.backtest_plan import (
     product_config,
     read_layout,
     run_settings,
-    with_threshold,
+    with_thresholds,
     working_folder,
 )
 from demo.backtest_report import agreement, build_report, percentile, savings, test_section, times
+from demo.backtest_thresholds import at_thresholds
 from demo.backtest_view import bars, show_report, silence
 from demo.driver import Exchange
 from demo.logs import Layout, LogRow, lay_out
@@ -31,7 +32,7 @@ from demo.student_settings import BASE, tiny_student
 from demo.tasks import TASKS
 from store.config import parse_config
 from store.errors import BacktestError, ConfigError
-from store.task_settings import AmplifySettings, TaskSettings
+from store.task_settings import AmplifySettings, GateSettings, TaskSettings
 from store.teachers import Price, prices
 
 test_section.__test__ = False  # type: ignore[attr-defined]  # a part of the report, not a test
@@ -100,11 +101,11 @@ def test_too_few_rows_and_impossible_tags_are_refused(tmp_path: Path) -> None:
         read_layout(Backtest(file=written(tmp_path, 50), test=written(tmp_path, 0, "test.jsonl")))
 
 
-def test_a_threshold_of_ones_own() -> None:
-    assert with_threshold(tiny_student(), None) == tiny_student()
-    assert with_threshold(tiny_student(), 0.8).gate.threshold == 0.8
+def test_thresholds_of_ones_own() -> None:
+    assert with_thresholds(tiny_student(), []) == tiny_student()
+    assert with_thresholds(tiny_student(), [0.9, 0.8, 0.98]).gate.threshold == 0.8
     with pytest.raises(ConfigError, match=r"1\.5 is not between 0 and 1"):
-        with_threshold(tiny_student(), 1.5)
+        with_thresholds(tiny_student(), [0.9, 1.5])
 
 
 def test_a_kept_folder_stays_and_must_be_empty(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_a_rejected_task_has_a_report_like_any_other(
         exchanges=[exchange(route="teacher", reason="no_student") for _ in layout.test],
         agrees=same,
         seconds={"traffic": 1.23456},
-    )
+    ) | {"thresholds": at_thresholds([0.95], [], GateSettings(), "text", [])}
     assert (report["result"], report["certificate"]) == ("rejected", None)
     assert report["rows"]["test"] == report["test"]["n"] == 10
     assert report["test"]["answered_by_student"] == {"n": 0, "share": 0.0}
@@ -257,6 +258,7 @@ def test_a_rejected_task_has_a_report_like_any_other(
     show_report(report, Console(width=120))
     shown = capsys.readouterr().out
     assert "rejected: 12 held-out rows" in shown
+    assert "no certificate: the student was not evaluated" in shown
     assert "10: the student answered 0 (0.0%), 0 errors" in shown
 
 
@@ -321,14 +323,14 @@ async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, resul
             file=write_reviews(tmp_path / "log.jsonl", "log", 200),
             test=write_reviews(tmp_path / "test.jsonl", "test", 30),
             limit=160,
-            settings=with_threshold(
+            settings=with_thresholds(
                 settings.model_copy(
                     update={
                         "amplify": AmplifySettings(target=20, batch=10),
                         "train": settings.train.model_copy(update={"compare": False}),
                     }
                 ),
-                threshold,
+                [threshold],
             ),
             keep=tmp_path / "kept",
         ),
@@ -353,4 +355,7 @@ async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, resul
         assert report["examples"]["synthetic"]["kept"] == 20
         assert report["test"]["answered_by_student"]["n"] > 0
         assert report["savings"]["saved_share"] > 0
+    [section] = report["thresholds"]
+    assert section["passed"] == (result == "promoted")
+    assert section["answered"] == report["test"]["answered_by_student"]["share"]
     assert json.loads(json.dumps(report)) == report

@@ -151,7 +151,10 @@ def status_server(
 def test_help_names_every_command() -> None:
     shown = understudy("--help").stdout
 
-    for command in ("serve", "status", "check", "backtest", "demo", "version"):
+    for command in (
+        *("serve", "status", "pause", "resume", "promote", "demote", "retrain"),
+        *("check", "backtest", "demo", "version"),
+    ):
         assert re.search(rf"^\W*{command}\s", shown, re.MULTILINE), command
 
 
@@ -228,9 +231,9 @@ def test_status_shows_everything_about_every_task() -> None:
     for shown in (
         *("triage", "1,412 traces", "160 trace", "300 synthetic, 17 rejected"),
         *("train 120 of 400, 1 min 15 s", "loss 0.41 [bold]"),
-        *("student: certified", "agrees 0.981 (n 311)", "proven 0.962, wanted 0.95"),
-        *("coverage 0.87", "teacher 900, 2 errors", "800/2,100 ms", "student 512", "41/90 ms"),
-        *("traffic 120,000 tokens", "$1.2500", "distilling 50,000 tokens", "price unknown"),
+        *("student: certified", "proven 96.2% ≥ 95%"),
+        *("coverage 87%", "teacher 900, 2 errors", "800/2,100 ms", "student 512", "41/90 ms"),
+        *("traffic 120,000", "$1.2500", "distilling 50,000", "price unknown"),
         *("saved $0.5000", "store: the disk is full", "students: triage ready"),
     ):
         assert shown in done.stdout, shown
@@ -368,6 +371,11 @@ def test_a_backtest_of_no_file_says_so(tmp_path: Path) -> None:
         ("backtest", "--test --task --limit --json --config --threshold --keep"),
         ("demo", "--json"),
         ("status", "--server --key --json --watch --config"),
+        ("pause", "--reason --server --key --json --config"),
+        ("resume", "--reason --server --key --json --config"),
+        ("promote", "--force --reason --server --key --json --config"),
+        ("demote", "--reason --server --key --json --config"),
+        ("retrain", "--reason --server --key --json --config"),
     ],
 )
 def test_a_commands_help_names_its_options(command: str, options: str) -> None:

@@ -224,7 +224,7 @@ def test_a_damaged_line_is_set_aside_and_holds_up_nothing(
     assert sorted(ids(db)) == sorted(t.trace_id for t in [*good, whole])
     assert (journal / "damaged" / path.name).read_bytes() == damage + b"\n"
     assert list(journal.glob("*.jsonl")) == []
-    assert "1 lines that are no traces" in caplog.text
+    assert "1 damaged lines were moved" in caplog.text
 
 
 def test_empty_lines_and_empty_segments_are_no_damage(db: Database, journal: Path) -> None:

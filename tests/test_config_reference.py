@@ -168,7 +168,13 @@ def test_a_task_may_change_each_setting_of_its_defaults() -> None:
 
 
 def different(name: str, default: Any) -> Any:
-    special = {"keys": ["self_attn.q_proj"], "scorer": "exact", "base": "another"}
+    special = {
+        "keys": ["self_attn.q_proj"],
+        "scorer": "exact",
+        "base": "another",
+        "rubric": "another",
+        "shares": [0.5],
+    }
     if name in special:
         return special[name]
     if isinstance(default, bool):

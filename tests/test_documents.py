@@ -66,14 +66,20 @@ def test_every_file_that_a_document_names_is_there() -> None:
 
 def test_every_command_that_the_readme_names_is_there() -> None:
     runner = CliRunner()
-    named = set(re.findall(r"understudy (serve|status|check|backtest|demo|version)\b", README))
-    assert {"serve", "status", "backtest"} <= named
+    by_hand = "pause|resume|promote|demote|retrain"
+    commands = rf"understudy (serve|status|check|backtest|demo|version|{by_hand})\b"
+    named = set(re.findall(commands, README))
+    assert {"serve", "status", "backtest", *by_hand.split("|")} <= named
     for name in named:
         assert runner.invoke(app, [name, "--help"]).exit_code == 0
     help_text = runner.invoke(app, ["backtest", "--help"]).output
     shown = " ".join(re.findall(r"understudy backtest [^\n`]*", README))
     for option in re.findall(r"--[a-z-]+", shown):
         assert option in help_text, option
+    for command, options in re.findall(rf"understudy ({by_hand}) ([^\n`]*)", README):
+        help_text = runner.invoke(app, [command, "--help"]).output
+        for option in re.findall(r"--[a-z-]+", options):
+            assert option in help_text, (command, option)
 
 
 def test_every_make_target_that_the_readme_names_is_there() -> None:

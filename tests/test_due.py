@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.due import LONGEST_BACK_OFF_S, due, used_until
+from distill.due import LONGEST_BACK_OFF_S, Due, due, used_until
 from store.models import RunEvent, RunState
 from store.task_settings import TaskSettings
 
@@ -44,6 +44,56 @@ def test_due(traces, history, now, expected, said) -> None:
 def test_a_paused_task_is_never_due() -> None:
     settings = SETTINGS.model_copy(update={"paused": True})
     assert due(settings=settings, new_traces=10**6, ended=[], now=0).reason == "paused"
+
+
+def test_a_pause_by_hand_stops_everything() -> None:
+    verdict = due(
+        settings=SETTINGS,
+        new_traces=900,
+        ended=[],
+        now=0,
+        paused=True,
+        retrain=True,
+        usable_traces=900,
+    )
+    assert verdict == Due(False, "paused")
+
+
+@pytest.mark.parametrize(
+    ("now", "expected", "said"),
+    [
+        (1099, False, "cooling down for another 1 s after the student was demoted"),
+        (1100, True, "due: 900 new"),
+    ],
+)
+def test_a_demotion_cools_down(now: float, expected: bool, said: str) -> None:
+    history = ended((RunState.PROMOTED, 500.0))
+    verdict = due(settings=SETTINGS, new_traces=900, ended=history, now=now, demoted_at=1000.0)
+    assert verdict.due is expected
+    assert said in verdict.reason
+
+
+def test_the_longer_of_two_pauses_holds() -> None:
+    failed = ended((RunState.FAILED, 1050.0), (RunState.FAILED, 1050.0))
+    verdict = due(settings=SETTINGS, new_traces=900, ended=failed, now=1100, demoted_at=1000.0)
+    assert verdict.reason == "cooling down for another 150 s after 2 failed runs in a row"
+
+
+@pytest.mark.parametrize(
+    ("usable", "expected", "said"), [(1, True, "by hand"), (0, False, "no teacher traces")]
+)
+def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, said: str) -> None:
+    verdict = due(
+        settings=SETTINGS,
+        new_traces=0,
+        ended=ended((RunState.REJECTED, 999.0)),
+        now=1000,
+        demoted_at=999.0,
+        retrain=True,
+        usable_traces=usable,
+    )
+    assert verdict.due is expected
+    assert said in verdict.reason
 
 
 @given(failures=st.integers(1, 60), now=st.floats(0, 1e6))

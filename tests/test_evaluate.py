@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from distill.evaluate import evaluate
 from distill.scorers import Scorer
 from store.models import Reason
 from store.task_settings import EvaluateSettings
-from store.verdicts import Evaluation
+from store.verdicts import Evaluation, Signals
 
 JSON = Scorer("json", 1.0, "json", "")
 Answer = Callable[[dict[str, Any]], Awaitable[web.Response]]
@@ -26,7 +27,10 @@ Answer = Callable[[dict[str, Any]], Awaitable[web.Response]]
 
 def completion(text: str, *, finish: str = "stop", lowest: float = -0.25) -> web.Response:
     """An answer in mlx_lm.server's shape."""
-    tokens = [{"id": 1, "logprob": -0.01}, {"id": 2, "logprob": lowest}]
+    tokens = [
+        {"id": 1, "logprob": -0.01, "top_logprobs": named(-0.01, -5.0)},
+        {"id": 2, "logprob": lowest, "top_logprobs": named(lowest, -2.0)},
+    ]
     choice = {
         "index": 0,
         "finish_reason": finish,
@@ -35,6 +39,11 @@ def completion(text: str, *, finish: str = "stop", lowest: float = -0.25) -> web
     }
     usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
     return web.json_response({"object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+def named(*logprobs: float) -> list[dict[str, Any]]:
+    """The likeliest tokens at one place."""
+    return [{"id": place, "token": "t", "logprob": value} for place, value in enumerate(logprobs)]
 
 
 @asynccontextmanager
@@ -90,7 +99,11 @@ async def test_rows_come_back_scored_and_in_order() -> None:
             "heldout",
             "json",
         )
-        assert evaluation.confidence == -0.25  # the lowest
+        assert evaluation.signals == Signals(
+            lowest=-0.25, mean=-0.13, rivals=pytest.approx(math.log(math.exp(-5) + math.exp(-2)))
+        )
+        assert evaluation.confidence == -0.25  # the lowest, before a model is fitted
+        assert evaluation.fingerprint == row.fingerprint
         assert evaluation.latency_ms > 0
         assert evaluation.fault is None
     assert {e.agrees for e in found} == {True, False}
@@ -116,6 +129,7 @@ async def test_the_student_is_asked_as_the_proxy_asks() -> None:
         "max_tokens": 50,
         "temperature": 0.0,
         "logprobs": True,
+        "top_logprobs": 2,
         "stream": False,
     }
     assert second == {**first, "messages": limited.messages, "max_tokens": 7, "stop": ["\n"]}
@@ -127,9 +141,9 @@ async def test_the_student_is_asked_as_the_proxy_asks() -> None:
         (lambda: completion('{"a', finish="length"), Reason.STUDENT_CUT_OFF),
         (lambda: completion("lamp"), Reason.STUDENT_MALFORMED),
         (lambda: completion(""), Reason.STUDENT_MALFORMED),
-        (lambda: web.json_response({"object": "nothing"}), Reason.STUDENT_MALFORMED),
-        (lambda: web.Response(text="<html>"), Reason.STUDENT_MALFORMED),
-        (lambda: web.json_response({"error": "no"}, status=404), Reason.STUDENT_DOWN),
+        (lambda: web.json_response({"object": "nothing"}), Reason.STUDENT_ERROR),
+        (lambda: web.Response(text="<html>"), Reason.STUDENT_ERROR),
+        (lambda: web.json_response({"error": "no"}, status=404), Reason.STUDENT_ERROR),
     ],
 )
 async def test_an_unservable_answer_is_a_fault(
@@ -142,6 +156,33 @@ async def test_an_unservable_answer_is_a_fault(
     assert (evaluation.fault, evaluation.agrees, evaluation.score) == (fault, False, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, None),
+        ({"type": "json_schema", "json_schema": {"schema": {"required": ["thing"]}}}, None),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {"required": ["size"]}}},
+            Reason.STUDENT_MALFORMED,
+        ),
+        ({"type": "of the future"}, Reason.STUDENT_MALFORMED),
+    ],
+)
+async def test_the_requested_format_is_checked_as_the_proxy_does(
+    asked: dict[str, Any] | None, fault: Reason | None
+) -> None:
+    (row,) = rows(1, seed=1)
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return completion(row.target)
+
+    (evaluation,) = await ask(answer, [replace(row, params={"response_format": asked})])
+    assert (evaluation.fault, evaluation.agrees) == (fault, fault is None)
+    assert evaluation.signals is not None
+
+
 async def test_a_slow_student_and_one_that_is_gone() -> None:
     release = asyncio.Event()
 
@@ -152,7 +193,7 @@ async def test_a_slow_student_and_one_that_is_gone() -> None:
     asyncio.get_running_loop().call_later(0.5, release.set)
     (slow,) = await ask(answer, rows(1, seed=1), timeout_s=0.1)
     assert slow.fault == Reason.STUDENT_SLOW
-    assert (slow.student_output, slow.confidence) == (None, None)
+    assert (slow.student_output, slow.confidence, slow.signals) == (None, None, None)
 
     async with student(answer) as base_url:
         pass

@@ -8,7 +8,10 @@ import pytest
 from serving import student_route, wait_until
 from teacher_server import DROP, LoopbackServer, Reply, completion, error
 
+from store.confidence import confidence_of
 from store.shape import fingerprint
+from store.student_wire import read_student_answer
+from store.verdicts import ConfidenceModel
 
 MESSAGES = [{"role": "system", "content": "Label it."}, {"role": "user", "content": "I am glad"}]
 BODY = {"model": "gpt-4o", "messages": MESSAGES}
@@ -155,6 +158,7 @@ def test_what_the_student_is_asked(ask, publish, student):
         "max_tokens": 20,
         "temperature": 0.0,
         "logprobs": True,
+        "top_logprobs": 2,
         "stream": False,
         "stop": ["\n"],
     }
@@ -163,7 +167,7 @@ def test_what_the_student_is_asked(ask, publish, student):
 
 
 FAULTS = {
-    "error status": (lambda request: error(500, "boom"), {}, "student_down"),
+    "error status": (lambda request: error(500, "boom"), {}, "student_error"),
     "hangs up": (lambda request: DROP, {}, "student_down"),
     "breaks off": (lambda request: sure("good").broken(1), {}, "student_down"),
     "slow": (lambda request: sure("good").slow(5), {"timeout_s": 0.2}, "student_slow"),
@@ -177,8 +181,13 @@ FAULTS = {
     "cut off": (lambda request: sure("goo", finish_reason="length"), {}, "student_cut_off"),
     "empty": (lambda request: sure(""), {}, "student_malformed"),
     "no json": (lambda request: sure("good"), {"output": "json"}, "student_malformed"),
-    "no completion": (lambda request: Reply((b"<html>",)), {}, "student_malformed"),
-    "other json": (lambda request: Reply((b'{"a":1}',)), {}, "student_malformed"),
+    "no completion": (lambda request: Reply((b"<html>",)), {}, "student_error"),
+    "other json": (lambda request: Reply((b'{"a":1}',)), {}, "student_error"),
+    "malformed and unsure": (
+        lambda request: sure("good"),
+        {"output": "json", "cutoff": -0.05},
+        "student_malformed",
+    ),
 }
 
 
@@ -220,6 +229,26 @@ def test_the_teachers_error_is_what_a_fallback_gives(ask, publish, teacher, stud
 def test_a_cutoff_that_is_met(ask, publish):
     publish(cutoff=-0.1)
     assert ask()[0]["x-understudy-route"] == "student"
+
+
+@pytest.mark.parametrize(("above", "route"), [(-1e-9, "student"), (1e-9, "fallback")])
+def test_the_cutoff_is_for_the_confidence_of_the_routes_model(above, route, ask, publish, proxy):
+    model = ConfidenceModel(intercept=-1.0, weights={"mean": 0.5, "rivals": 0.75})
+    signals = read_student_answer(sure("good").chunks[0]).signals
+    confidence = confidence_of(signals, model)
+    assert 0.5 < confidence < 1
+    publish(confidence=model, cutoff=confidence + above)
+    assert ask()[0]["x-understudy-route"] == route
+    [trace] = proxy.traces()
+    assert trace["confidence"] == confidence
+
+
+def test_an_answer_that_says_not_how_sure_has_no_confidence(ask, publish, proxy, student):
+    student.answer = lambda request: completion("good")
+    publish(confidence=ConfidenceModel(intercept=9.0, weights={}))
+    assert ask()[0]["x-understudy-route"] == "student"
+    [trace] = proxy.traces()
+    assert trace["confidence"] is None
 
 
 @pytest.mark.parametrize(

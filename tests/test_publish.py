@@ -50,9 +50,31 @@ def test_route(ready, paused, target, reason, url) -> None:
     assert route.cutoff == -0.1
 
 
-def test_a_demoted_task_has_no_route() -> None:
+@pytest.mark.parametrize(("step", "share"), [("shadow", 0.0), ("canary", 0.25), ("live", 1.0)])
+def test_a_student_on_its_way_is_named_with_its_share(step, share) -> None:
+    """Also in shadow: proxies give requests that it is certified for a reason of their own."""
     config = parse_config({"model_list": [ENTRY]})
-    assert routes_now({"t": promotion("teacher", None)}, {"t": ("run-1", URL)}, config) == {}
+    promoted = promotion(route=replace(ROUTE, step=step, share=share))
+    route = routes_now({"t": promoted}, {"t": ("run-1", URL)}, config)["t"]
+    assert (route.target, route.base_url) == ("student", URL)
+    assert (route.step, route.share, route.reason) == (step, share, Reason.CERTIFIED)
+
+
+@pytest.mark.parametrize("kept", [None, ROUTE])
+def test_a_demoted_task_goes_to_the_teacher_and_says_why(kept: Route | None) -> None:
+    config = parse_config({"model_list": [ENTRY]})
+    route = routes_now({"t": promotion("teacher", kept)}, {"t": ("run-1", URL)}, config)["t"]
+    assert (route.target, route.reason, route.share) == ("teacher", Reason.DEMOTED, 0)
+    assert (route.base_url, route.student_id, route.fingerprints) == (None, None, [])
+
+
+@pytest.mark.parametrize("target", ["student", "teacher"])
+def test_a_pause_by_hand_is_one_like_the_configs(target: str) -> None:
+    config = parse_config({"model_list": [ENTRY]})
+    known = {"t": promotion(target, ROUTE)}
+    route = routes_now(known, {"t": ("run-1", URL)}, config, {"t"})["t"]
+    assert (route.target, route.reason) == ("teacher", Reason.PAUSED)
+    assert routes_now(known, {"t": ("run-1", URL)}, config, {"u"})["t"].reason != Reason.PAUSED
 
 
 def test_only_a_change_is_published(tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 import openai
 import pytest
 
+from demo.backtest_plan import run_settings
 from demo.logs import Layout, LogRow, lay_out
 from demo.replay import MODEL, Phase, ReplayTeacher, policy_of, tokens_of
 from distill.dataset import Row
 from distill.policy import TaskPolicy, extract_policy, policy_prompt
 from distill.steering import BatchPlan, SyntheticInputs, Wanted, inputs_prompt
 from distill.teacher_client import TeacherClient
+from store.errors import BacktestError
 from store.models import TeacherCall
 from store.shape import Messages, input_hash
+from store.task_settings import EvaluateSettings, TaskSettings
 
 SYSTEM = "Say which way round it goes."
 POOL = [f"pool text {i}" for i in range(5)]
@@ -231,3 +234,11 @@ async def test_a_structured_call_that_shows_nothing_gets_nothing(
             tools=[{"type": "function", "function": {"name": name, "parameters": {}}}],
             tool_choice={"type": "function", "function": {"name": name}},
         )
+
+
+def test_recorded_answers_neither_judge_nor_agree_with_themselves() -> None:
+    settings = TaskSettings()
+    assert run_settings(settings, layout()).evaluate.teacher_again == 0
+    judged = settings.model_copy(update={"evaluate": EvaluateSettings(scorer="judge")})
+    with pytest.raises(BacktestError, match=r"set evaluate\.scorer to another"):
+        run_settings(judged, layout())

@@ -210,5 +210,6 @@ def test_no_client_field_names_what_a_student_loads(body):
     if decision.student is not None:
         sent = orjson.loads(student_body(body["messages"], max_tokens=5))
         assert sent["model"] == "default_model"
-        assert set(sent) == {"model", "messages", "max_tokens", "temperature", "logprobs", "stream"}
+        ours = {"model", "messages", "max_tokens", "temperature", "logprobs", "top_logprobs"}
+        assert set(sent) == {*ours, "stream"}
         assert all(set(message) == {"role", "content"} for message in sent["messages"])

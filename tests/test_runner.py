@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import a_comparison, a_promotion, a_trace, an_action, write_segment
 
 from distill.collect import collect
 from distill.progress import Board
 from distill.run import Parts, Run
-from distill.runner import MOST_STARTS, Runner
+from distill.runner import MOST_STARTS, Runner, new_traces
 from distill.teacher_client import TeacherClient
-from store import records
+from store import evidence, records
 from store.config import Config, parse_config
 from store.database import Database
 from store.files import append_line
 from store.journal import JournalWriter, sealed_segments
 from store.models import Reason, RunEvent, RunState, TeacherCall, Trace, new_id
 from store.shape import input_hash
+from store.verdicts import Promotion
 
 
 def config(folder: Path, **task: object) -> Config:
@@ -112,7 +115,7 @@ async def test_too_few_heldout_rows_are_found_out_before_anything_is_paid(
     assert ended is not None
     assert ended.state is RunState.REJECTED
     assert "held-out rows" in ended.reason
-    assert "59" in ended.reason
+    assert "97" in ended.reason
     assert scene.clients == 0
 
 
@@ -176,3 +179,79 @@ async def test_a_paused_task_has_no_run(tmp_path: Path, database: Database) -> N
     scene = Scene(settings, database)
     assert await scene.run_one() is None
     assert scene.runner.verdicts["sums"].reason == "paused"
+
+
+async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
+    tmp_path: Path, database: Database
+) -> None:
+    settings = config(tmp_path)
+    fill(database, settings, 40)
+    records.append_run_event(
+        database, RunEvent(run_id=new_id(), seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
+    )
+    evidence.append_action(database, an_action(task="sums", command="pause", at=1.0))
+    scene = Scene(settings, database)
+    assert await scene.run_one() is None
+    assert scene.runner.verdicts["sums"].reason == "paused"
+    evidence.append_action(database, an_action(task="sums", command="resume", at=2.0))
+    assert await scene.run_one() is not None
+
+
+async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
+    tmp_path: Path, database: Database
+) -> None:
+    settings = config(tmp_path)
+    fill(database, settings, 40)
+    scene = Scene(settings, database)
+    assert await scene.run_one() is not None
+    assert await scene.run_one() is None
+    evidence.append_action(database, an_action(task="sums", command="retrain"))
+    assert await scene.run_one() is not None
+    assert "by hand" in scene.runner.verdicts["sums"].reason
+    assert await scene.run_one() is None
+    assert "by hand" not in scene.runner.verdicts["sums"].reason
+
+
+async def test_a_demoted_task_cools_down(tmp_path: Path, database: Database) -> None:
+    settings = config(tmp_path)
+    fill(database, settings, 40)
+    demotion = a_promotion(
+        task="sums", target="teacher", state="demoted", route=None, at=4500.0, suspect_since=0.0
+    )
+    records.append_promotion(database, demotion)
+    scene = Scene(settings, database)
+    assert await scene.run_one() is None
+    assert "the student was demoted" in scene.runner.verdicts["sums"].reason
+    scene.now += 501
+    assert await scene.run_one() is not None
+
+
+def test_what_a_certified_student_would_answer_is_nothing_new(
+    tmp_path: Path, database: Database
+) -> None:
+    settings = config(tmp_path)
+    traces = [
+        a_trace(task="sums", start_time=at, reason=reason)
+        for at, reason in (
+            (100.0, Reason.SHADOW),
+            (200.0, Reason.NOT_IN_SHARE),
+            (300.0, Reason.OTHER_FINGERPRINT),
+            (400.0, Reason.STUDENT_STARTING),
+        )
+    ]
+    write_segment(settings.journal_dir, *traces)
+    collect(database, settings.journal_dir, {})
+    audits = [a_comparison(task="sums", kind="audit", at=at) for at in (150.0, 250.0, 350.0)]
+    evidence.write_comparisons(database, [*audits, a_comparison(task="sums", at=350.0)])
+
+    def new(promotion: Promotion | None, since: float = 0.0) -> int:
+        history = [promotion] if promotion is not None else []
+        return new_traces(database, "sums", history, since)
+
+    demoted = a_promotion(task="sums", target="teacher", state="demoted", route=None)
+    assert new(None) == 4
+    assert new(None, 250) == 2
+    assert new(a_promotion(task="sums")) == 2
+    assert new(demoted) == 4 + 3
+    assert new(replace(demoted, suspect_since=240.0)) == 2 + 2
+    assert new(replace(demoted, suspect_since=240.0), 320.0) == 1 + 1

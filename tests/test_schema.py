@@ -18,7 +18,7 @@ from store.errors import StoreError
 from store.models import Example, RunEvent, TeacherCall, Trace
 from store.queries import load_queries
 from store.schema import MIGRATIONS, load_migrations
-from store.verdicts import Evaluation, Promotion
+from store.verdicts import Evaluation, Feedback, Promotion
 
 
 @pytest.fixture
@@ -111,6 +111,7 @@ def test_the_schema_has_nothing_that_ducklake_refuses() -> None:
         ("run_events", RunEvent, set()),
         ("evaluations", Evaluation, set()),
         ("promotions", Promotion, set()),
+        ("feedback", Feedback, set()),
     ],
 )
 def test_tables_have_the_fields_of_their_records(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.scorers import Scorer, choose_scorer, score
+from distill.scorers import Scorer, choose_scorer, score, scoring
 from store.task_settings import EvaluateSettings
 
 AUTO = EvaluateSettings()
@@ -131,9 +131,9 @@ def test_the_scorer_follows_the_answers(targets: list[str], name: str, output: s
 def test_each_scorer_has_its_own_bar() -> None:
     bars = {
         name: choose_scorer(["a"], EvaluateSettings(scorer=name)).agree_at  # type: ignore[arg-type]
-        for name in ("exact", "json", "text")
+        for name in ("exact", "json", "text", "judge")
     }
-    assert bars == {"exact": 1.0, "json": 1.0, "text": 0.8}
+    assert bars == {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
 
 
 def test_what_is_set_wins_over_what_fits() -> None:
@@ -148,6 +148,32 @@ def test_the_bar_itself_agrees() -> None:
     scorer = Scorer("text", 0.8, "text", "")
     assert scorer.agrees(0.8)
     assert not scorer.agrees(0.799)
+
+
+@pytest.mark.parametrize(
+    ("name", "teacher", "student", "expected"),
+    [("exact", "a", "b", 0.0), ("json", "[1, 2]", "[1, 3]", 0.5), ("text", "abcd", "abcx", 0.75)],
+)
+async def test_any_scorer_scores_a_pair_in_the_same_way(
+    name: Any, teacher: str, student: str, expected: float
+) -> None:
+    scorer = Scorer(name, 1.0, "text", "")
+    assert await scoring(scorer)(teacher, student, []) == expected
+
+
+async def test_a_judge_is_who_scores_when_it_is_the_scorer() -> None:
+    asked = []
+
+    async def judge(*pair: Any) -> float:
+        asked.append(pair)
+        return 1.0
+
+    messages = [{"role": "user", "content": "?"}]
+    assert await scoring(Scorer("judge", 1.0, "text", ""), judge)("a", "b", messages) == 1.0
+    assert asked == [("a", "b", messages)]
+    assert await scoring(Scorer("exact", 1.0, "text", ""), judge)("a", "b", messages) == 0.0
+    with pytest.raises(ValueError, match="needs a judge"):
+        scoring(Scorer("judge", 1.0, "text", ""))
 
 
 def test_no_answers_no_scorer() -> None:

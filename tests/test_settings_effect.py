@@ -12,13 +12,16 @@ import pytest
 from config_leaves import leaves
 from effects import Effect
 from effects_distilling import DISTILLING
+from effects_judging import JUDGING
 from effects_learning import LEARNING
+from effects_live import LIVE
+from effects_rollout import ROLLOUT
 from effects_serving import PARAMS, SERVING
 from effects_storing import STORING
 
 from store.config import ApiKey, Config
 
-TABLES = (SERVING, STORING, DISTILLING, LEARNING)
+TABLES = (SERVING, STORING, DISTILLING, LEARNING, JUDGING, LIVE, ROLLOUT)
 EFFECTS = {path: effect for table in TABLES for path, effect in table.items()}
 
 

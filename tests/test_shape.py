@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.shape import (
+    BETWEEN,
+    MARK,
     fingerprint,
     input_chars,
     input_hash,
     normalised_input,
+    rest_of_shape,
+    system_text,
     text_of,
 )
 
@@ -98,6 +102,49 @@ def test_the_fingerprint_takes_any_json(request: dict[str, Any]) -> None:
     assert fingerprint(request) == fingerprint({**request, "messages": []})
 
 
+def test_the_fingerprint_is_pinned() -> None:
+    """A change of the formula would end every certificate."""
+    assert fingerprint(body()) == "6aa8aa72731c3dc1"
+    assert fingerprint({"messages": []}) == "6002ee72ce108573"
+
+
+# ---- system prompts that vary ------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(bodies, st.lists(systems, max_size=2))
+def test_the_rest_of_a_shape_is_blind_to_system_prompts(
+    request: dict[str, Any], prompts: list[dict[str, str]]
+) -> None:
+    again = {**request, "messages": [*prompts, *request["messages"]]}
+    assert rest_of_shape(again) == rest_of_shape(request)
+    assert rest_of_shape({**request, "tools": [{"type": "new"}]}) != rest_of_shape(request)
+    assert rest_of_shape({**request, "model": "another"}) != rest_of_shape(request)
+    assert len(rest_of_shape(request)) == 16
+
+
+marked = st.text("ab\x02" + MARK, max_size=6)
+
+
+def prompts_of(texts: list[str]) -> list[dict[str, Any]]:
+    return [{"role": "system", "content": text} for text in texts]
+
+
+@settings(deadline=None)
+@given(st.lists(marked, max_size=3), st.lists(marked, max_size=3))
+def test_two_lists_of_system_prompts_have_two_texts(one: list[str], other: list[str]) -> None:
+    # no prompt at all and one without a word are no different to a template: both match none
+    if one != other and {tuple(one), tuple(other)} != {(), ("",)}:
+        assert system_text(prompts_of(one)) != system_text(prompts_of(other))
+
+
+def test_a_system_text_is_what_the_system_says() -> None:
+    said = {"role": "user", "content": "Hello"}
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    turns = [prompts_of(["one"])[0], said, {"role": "developer", "content": parts}]
+    assert system_text(turns) == f"one{BETWEEN}a\nb"
+
+
 # ---- input hash --------------------------------------------------------------------------------
 
 
@@ -142,6 +189,24 @@ def test_no_text_can_pass_for_two_turns() -> None:
 def test_any_json_has_an_input_hash(messages: list[Any]) -> None:
     assert len(input_hash(messages)) == 32
     assert input_chars(messages) >= 0
+
+
+@settings(deadline=None)
+@given(
+    st.lists(turns, max_size=3),
+    st.lists(words, min_size=1, max_size=3),
+    st.lists(words, min_size=1, max_size=3),
+)
+def test_values_of_a_template_are_input_too(
+    said: list[dict[str, str]], one: list[str], other: list[str]
+) -> None:
+    def reads(values: list[str]) -> list[list[str]]:
+        return [value.lower().split() for value in values]
+
+    assert input_hash(said, one) != input_hash(said)
+    assert input_hash(said, [f" {value}\t" for value in one]) == input_hash(said, one)
+    if reads(one) != reads(other):
+        assert input_hash(said, one) != input_hash(said, other)
 
 
 def test_half_a_surrogate_pair_can_be_hashed() -> None:

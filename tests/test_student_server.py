@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,14 +13,13 @@ import aiohttp
 import psutil
 import pytest
 from aiohttp import web
-from student_samples import BASE, SETTINGS, items, rows, thinking_base
+from student_samples import BASE, rows, thinking_base, trained_adapter
 
 from distill.evaluate import evaluate
-from distill.gate import certify, choose_cutoff
+from distill.gate import attempt_alpha, certify, choose_cutoffs
 from distill.scorers import choose_scorer
 from distill.student_server import StudentServer, free_port
 from distill.students import Students, StudentSpec
-from distill.train import train
 from store.errors import StudentError
 from store.student_wire import read_student_answer, student_body
 from store.task_settings import EvaluateSettings, GateSettings, StudentSettings
@@ -33,17 +33,7 @@ SECRET = "zanzibar"
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter that has learnt the sample task."""
-    folder = tmp_path_factory.mktemp("training")
-    report = asyncio.run(
-        train(
-            folder,
-            train=items(80, seed=1),
-            valid=items(20, seed=2),
-            settings=SETTINGS.model_copy(update={"iterations": 60, "validations": 2}),
-            progress=lambda *_: None,
-        )
-    )
-    return report.adapter
+    return trained_adapter(tmp_path_factory.mktemp("training"))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -88,11 +78,18 @@ async def test_from_training_to_a_certificate(adapter: Path, tmp_path: Path) -> 
     assert not wrong or max(wrong) < right[len(right) // 2]  # it knows when it is unsure
 
     gate = GateSettings(threshold=0.8, confidence=0.9)
-    cutoff = choose_cutoff([e for e in found if e.split == "calibration"], gate, heldout=80)
+    cutoffs = choose_cutoffs(
+        [e for e in found if e.split == "calibration"],
+        gate,
+        heldout=80,
+        alpha=attempt_alpha(gate, 1),
+    )
     certificate = certify(
         [e for e in found if e.split == "heldout"],
-        cutoff,
+        cutoffs,
         gate,
+        attempt=1,
+        output=scorer.output,
         task="sample",
         run_id="run",
         scorer=scorer.name,
@@ -131,24 +128,28 @@ async def test_training_prompts_are_served_prompts(adapter: Path, tmp_path: Path
         served = read_student_answer(await answer.read())
     assert served.input_tokens == len(renderer.prompt(row.messages))
     prompt = renderer.prompt(row.messages)
+    assert served.signals is not None
     assert teacher_forced(base, adapter, prompt, served.output_tokens) == pytest.approx(
-        served.confidence, abs=1e-3
+        (served.signals.lowest, served.signals.mean, served.signals.rivals), abs=1e-3
     )
 
 
-def teacher_forced(base: Path, adapter: Path, prompt: list[int], count: int) -> float:
-    """The lowest log-probability of so many greedy tokens behind a prompt, without a server."""
+def teacher_forced(
+    base: Path, adapter: Path, prompt: list[int], count: int
+) -> tuple[float, float, float]:
+    """The signals of so many greedy tokens behind a prompt, without a server."""
     import mlx.core as mx  # noqa: PLC0415 - slow to import
     from mlx_lm import load  # noqa: PLC0415
 
     student, _ = load(str(base), adapter_path=str(adapter))
-    tokens, lowest = list(prompt), 0.0
+    tokens, chosen, rivals = list(prompt), [], []
     for _ in range(count):
         logits = student(mx.array([tokens]))[0, -1]
-        best = int(mx.argmax(logits).item())
-        lowest = min(lowest, (logits[best] - mx.logsumexp(logits)).item())
+        rival, best = (int(place) for place in mx.argsort(logits)[-2:].tolist())  # type: ignore[union-attr]
+        chosen.append((logits[best] - mx.logsumexp(logits)).item())
+        rivals.append(math.exp((logits[rival] - mx.logsumexp(logits)).item()))
         tokens.append(best)
-    return lowest
+    return min(chosen), sum(chosen) / count, math.log(sum(rivals))
 
 
 @contextlib.asynccontextmanager

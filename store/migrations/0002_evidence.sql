@@ -26,6 +26,12 @@ CREATE TABLE feedback (
     feedback_key VARCHAR
 );
 
+-- Traces that were spoken of, until it is worked out what that means for the student that answered:
+-- written when the feedback is collected, and once more when its trace comes after it.
+CREATE TABLE feedback_news (
+    trace_id UUID NOT NULL
+);
+
 CREATE TABLE actions (
     action_id UUID NOT NULL,
     task VARCHAR NOT NULL,

@@ -1,0 +1,243 @@
+"""What is done to a task by hand: pause, resume, promote, demote, retrain.
+
+Each is journalled as an Action with who did it and why, and takes effect at once. What a command
+changes is decided and written in one transaction, so that no step of the rollout and no demotion
+comes between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.promotion import kept_route
+from store import evidence, records
+from store.config import Config
+from store.database import Database
+from store.errors import CommandRefused, RunError
+from store.models import RunEvent, RunState, new_id
+from store.verdicts import Action, Certificate, Command, Promotion, Route
+
+MOST_PROMOTIONS = 1000  # of a task's history, searched for the route of a demoted student
+
+log = logging.getLogger("understudy.commands")
+_CERTIFICATE = TypeAdapter(Certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whose student a promotion by hand takes, and whether that goes past the gate."""
+
+    run_id: str
+    forced: bool
+    what: str  # says which student it is
+    promotion: Promotion | None = None  # the last one with this student; None: it never served
+    rejected: RunEvent | None = None  # how the gate turned it down
+
+
+def candidate(history: Sequence[Promotion], ended: Sequence[RunEvent], *, force: bool) -> Candidate:
+    """The student that a promotion by hand means.
+
+    `history`: the task's promotions, newest first. `ended`: the last events of its ended runs,
+    oldest first. Raises CommandRefused that says why there is none, and what to do.
+
+    A student that waits in shadow or canary is meant whether forced or not: it has its certificate.
+    Past the gate, the newer one of the student that was demoted last and of the run that was
+    rejected last is meant.
+    """
+    latest = history[0] if history else None
+    if latest is not None and latest.run_id is not None and latest.state in ("shadow", "canary"):
+        return Candidate(latest.run_id, latest.forced, f"the student in {latest.state}", latest)
+    since = latest.at if latest is not None else 0.0
+    runs = [e for e in ended if e.at > since]
+    rejected = next((e for e in reversed(runs) if e.state is RunState.REJECTED), None)
+    demoted = _demoted(history)
+    if rejected is not None:
+        if not force:
+            raise CommandRefused(
+                f"the gate turned the last student down ({rejected.reason}); --force promotes it "
+                "past the gate, `retrain` makes another"
+            )
+        return Candidate(rejected.run_id, True, "the rejected student", rejected=rejected)
+    if demoted is not None and latest is not None:
+        if not force:
+            raise CommandRefused(
+                f"the student was demoted by {latest.actor} ({latest.reason}); --force brings it "
+                "back past the gate, `retrain` makes one that earns a fresh certificate"
+            )
+        return Candidate(str(demoted.run_id), True, "the demoted student", demoted)
+    if latest is not None and latest.target == "student":
+        raise CommandRefused("its student is live already")
+    if runs:
+        raise CommandRefused(
+            f"the last run failed ({runs[-1].reason}) and left no student; mend the cause, then "
+            "`retrain`"
+        )
+    raise CommandRefused("no run has made a student yet; `retrain` starts one")
+
+
+def _demoted(history: Sequence[Promotion]) -> Promotion | None:
+    """The last promotion of the student that is demoted now, if one is."""
+    if not history or history[0].target != "teacher":
+        return None
+    gone = history[0].run_id
+    return next(
+        (
+            p
+            for p in history
+            if p.target == "student" and p.route and p.run_id and gone in (None, p.run_id)
+        ),
+        None,
+    )
+
+
+class Commands:
+    """Carries out commands against the store, and has their effect published."""
+
+    def __init__(
+        self,
+        db: Database,
+        config: Config,
+        *,
+        clock: Callable[[], float],
+        follow: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`follow` makes routes and students what the store says, and is awaited after each."""
+        self._db, self._config = db, config
+        self._clock, self._follow = clock, follow
+
+    async def do(
+        self, task: str, command: Command, *, actor: str, reason: str = "", force: bool = False
+    ) -> str:
+        """Does it and says in a sentence what was done.
+
+        Raises CommandRefused, with nothing changed, when the task does not allow it now.
+        """
+        done = await asyncio.to_thread(self._do, task, command, actor, reason, force)
+        log.info("task %s: %s by %s", task, command, actor)
+        await self._follow()
+        return done
+
+    def _do(self, task: str, command: Command, actor: str, reason: str, force: bool) -> str:
+        now = self._clock()
+        with self._db.transaction():
+            if command == "promote":
+                promotion, done = self._promote(task, actor, reason, force, now)
+            elif command == "demote":
+                promotion, done = self._demote(task, actor, reason, now)
+            else:
+                promotion, done = None, self._mark(task, command)
+            action = Action(
+                action_id=new_id(),
+                task=task,
+                command=command,
+                actor=actor,
+                reason=reason,
+                at=now,
+                forced=promotion is not None and promotion.forced,
+            )
+            evidence.append_action(self._db, action)
+            if promotion is not None:
+                records.append_promotion(self._db, promotion)
+        return done
+
+    def _mark(self, task: str, command: Command) -> str:
+        """What a command does whose action alone is its effect."""
+        by_config = self._config.task(task).paused
+        if command == "pause":
+            return "paused: no runs, and the teacher answers everything until `resume`"
+        if command == "resume":
+            if by_config:
+                return "resumed by hand, but the config pauses it too: it stays paused"
+            return "resumed: runs start again, and its student serves as it did before"
+        paused = by_config or task in evidence.paused_tasks(self._db)
+        return "a run is due now" + (
+            ", but it waits for `resume`: the task is paused" if paused else ""
+        )
+
+    def _promote(
+        self, task: str, actor: str, reason: str, force: bool, now: float
+    ) -> tuple[Promotion, str]:
+        history = records.promotions_of_task(self._db, task, MOST_PROMOTIONS)
+        found = candidate(history, records.ended_runs(self._db, task), force=force)
+        at = _after(history, now)
+        route, certificate = self._route(found), _certificate(found)
+        share = self._config.task(task).rollout.shares[-1]
+        promotion = Promotion(
+            promotion_id=new_id(),
+            task=task,
+            target="student",
+            state="live",
+            reason=reason or f"promoted by hand: {found.what}",
+            actor=actor,
+            at=at,
+            run_id=found.run_id,
+            certificate=certificate,
+            route=replace(route, step="live", share=share, forced=found.forced, at=at),
+            forced=found.forced,
+        )
+        past = " past the gate" if found.forced else ""
+        return promotion, f"promoted{past}: {found.what} is live with a share of {share:.0%}"
+
+    def _demote(self, task: str, actor: str, reason: str, now: float) -> tuple[Promotion, str]:
+        history = records.promotions_of_task(self._db, task, 1)
+        if not history or history[0].target != "student":
+            raise CommandRefused("it has no student to demote: the teacher answers already")
+        last = history[0]
+        demotion = Promotion(
+            promotion_id=new_id(),
+            task=task,
+            target="teacher",
+            state="demoted",
+            reason=reason or "demoted by hand",
+            actor=actor,
+            at=_after(history, now),
+            run_id=last.run_id,
+            certificate=last.certificate,
+        )
+        return demotion, f"demoted from {last.state}: the teacher answers"
+
+    def _route(self, found: Candidate) -> Route:
+        """The route that the candidate was judged with. Raises CommandRefused when it is gone."""
+        folder = self._config.runs_dir / found.run_id
+        if found.promotion is not None and found.promotion.route is not None:
+            route = found.promotion.route
+        else:
+            try:
+                kept = kept_route(folder)
+            except RunError as error:
+                raise CommandRefused(f"{error}; `retrain` makes another student") from None
+            if kept is None:
+                why = found.rejected.reason if found.rejected else "it was never judged"
+                raise CommandRefused(
+                    f"the last run left no judged student ({why}); `retrain` starts another run"
+                )
+            route = kept
+        adapter = records.stage_detail(self._db, found.run_id, "trained").get("adapter")
+        if not adapter or not (folder / Path(str(adapter))).is_dir():
+            raise CommandRefused(
+                f"the adapter of run {found.run_id} is gone; `retrain` makes another student"
+            )
+        return route
+
+
+def _after(history: Sequence[Promotion], now: float) -> float:
+    """Now, and after the last turn of the route also when the clock was set back since."""
+    return max(now, history[0].at + 1e-6) if history else now
+
+
+def _certificate(found: Candidate) -> Certificate | None:
+    """What the gate said of the candidate."""
+    if found.promotion is not None:
+        return found.promotion.certificate
+    left: Any = found.rejected.detail.get("certificate") if found.rejected else None
+    try:
+        return _CERTIFICATE.validate_python(left) if left else None
+    except ValidationError:  # of an older version: the promotion is forced with or without it
+        return None

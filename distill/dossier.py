@@ -1,0 +1,283 @@
+"""What is known about one student since it was promoted: comparisons, faults, and two detectors.
+
+It is read from the store when a student is promoted or the control plane starts, and from then on
+learns of each new thing as it is found out. Both ways lead to the same, as everything is taken in
+the order of its time. The detectors are shown only the newest MOST_REPLAYED comparisons and
+requests again: what lies longer back says little of now. The counts are of all.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from scipy.stats import beta
+
+from distill.detector import ChangeDetector
+from distill.gate import extended_bound
+from distill.rollout import Evidence, Suspicion, audit_rate
+from distill.standing import DetectorStanding, Tally
+from store import live
+from store.database import Database
+from store.live import Finding, Routed
+from store.models import Reason
+from store.task_settings import TaskSettings
+from store.verdicts import Certificate, ComparisonKind, Promotion
+
+MOST_REPLAYED = 20_000
+MOST_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
+OUTAGE_S = 10.0
+FAULT_CONFIDENCE = 0.8  # of the bound on what the held-out rows showed
+KINDS: tuple[ComparisonKind, ...] = get_args(ComparisonKind)
+FAULTS = frozenset(
+    {
+        Reason.STUDENT_DOWN,
+        Reason.STUDENT_ERROR,
+        Reason.STUDENT_SLOW,
+        Reason.STUDENT_CUT_OFF,
+        Reason.STUDENT_MALFORMED,
+    }
+)
+
+
+class Watched:
+    """A change detector that also knows of when the requests were that it was shown."""
+
+    def __init__(self, tolerated: float, run_length: float) -> None:
+        self.tolerated, self.run_length = tolerated, run_length
+        self._detector = ChangeDetector(tolerated, run_length)
+        self._times: deque[float] = deque(maxlen=MOST_REPLAYED)
+
+    def show(self, bad: bool, begun: float) -> None:
+        """Shows one observation, of a request that was made then."""
+        self._times.append(begun)
+        self._detector.update(bad)
+
+    @property
+    def level(self) -> float:
+        """The suspicion, from 0 to 1: at 1 there is an alarm."""
+        return self._detector.level
+
+    def suspicion(self) -> Suspicion:
+        """For the verdict."""
+        suspects = min(self._detector.suspects, len(self._times))
+        return Suspicion(
+            alarm=self._detector.alarmed,
+            level=self.level,
+            tolerated=self.tolerated,
+            n=self._detector.n,
+            suspects=self._detector.suspects,
+            suspects_bad=self._detector.suspects_bad,
+            since=self._times[-suspects] if suspects else None,
+        )
+
+    def standing(self) -> DetectorStanding:
+        """For the status."""
+        return DetectorStanding(
+            n=self._detector.n,
+            bad=self._detector.bad,
+            tolerated=self.tolerated,
+            level=self.level,
+            limit=1.0,
+            run_length=self.run_length,
+        )
+
+
+class Dossier:
+    """One student's evidence since `promoted_at`, which began its unbroken row of steps."""
+
+    def __init__(
+        self, promotion: Promotion, promoted_at: float, threshold: float, settings: TaskSettings
+    ) -> None:
+        self.student_id = str(promotion.run_id)
+        self.promoted_at = promoted_at
+        self._forced = promotion.forced
+        self._certificate = promotion.certificate
+        self._bound: float | None = None  # of the agreement, until the next comparison
+        self._settings = settings
+        self.step_at = promotion.at
+        self.last_at = promotion.at  # of the newest comparison
+        self.tallies: dict[ComparisonKind, Tally] = dict.fromkeys(KINDS, Tally())
+        self.of_step: dict[ComparisonKind, Tally] = dict.fromkeys(KINDS, Tally())
+        run_length = settings.audit.run_length
+        self.disagreement = Watched(1 - threshold, run_length)
+        # An audit stands for many requests, so a run of so many audits is a longer one of requests.
+        self.faults = Watched(
+            tolerated_faults(promotion.certificate, settings), run_length / settings.audit.first
+        )
+        self._complained: set[str] = set()  # traces that count as bad already
+        self._outage_since: float | None = None  # the last request found the student down
+        self._rates: list[tuple[float, float]] = [(promoted_at, self._rate())]
+
+    def start_from(self, older: Sequence[Mapping[str, Any]]) -> None:
+        """Takes over counts of comparisons that are not shown again: see store.live."""
+        for row in older:
+            names = ("n", "servable", "agreed")
+            self.tallies[row["kind"]] = Tally(*(row[name] for name in names))
+            self.of_step[row["kind"]] = Tally(*(row[f"step_{name}"] for name in names))
+        self._rates = [(self.promoted_at, self._rate())]
+
+    def learn(self, found: Finding) -> None:
+        """Takes a comparison in, newer than all before. A step's are those of its own requests."""
+        self.last_at = max(self.last_at, found.at)
+        self._bound = None
+        self.tallies[found.kind] = _counted(self.tallies[found.kind], found)
+        if found.begun > self.step_at:
+            self.of_step[found.kind] = _counted(self.of_step[found.kind], found)
+        if found.kind == "shadow" and found.fault != Reason.STUDENT_UNSURE:
+            self.ask(found.fault, found.at, begun=found.begun)
+        if found.servable:
+            self._compare(found)
+        self._note_rate(found.at)
+
+    def see(self, routed: Routed) -> None:
+        """Takes in how a request went that the student was asked for."""
+        if routed.served_by == "student" or routed.reason == Reason.STUDENT_UNSURE:
+            self.ask(None, routed.end_time, begun=routed.start_time)
+        elif routed.reason in FAULTS:
+            self.ask(routed.reason, routed.end_time, begun=routed.start_time)
+
+    def begin_step(self, promotion: Promotion) -> None:
+        """The same student goes on to another step, or is forced by hand."""
+        self.step_at = promotion.at
+        self.of_step = dict.fromkeys(KINDS, Tally())
+        self._forced = promotion.forced
+        self._note_rate(promotion.at)
+
+    def evidence(self) -> Evidence:
+        """What a verdict rests on."""
+        n, agreed = _fair(self.tallies)
+        step_n, step_agreed = _fair(self.of_step)
+        if self._bound is None:
+            known = self._certificate
+            self._bound = extended_bound(known, n, agreed) if known is not None else 0.0
+        feedback = self.tallies["feedback"]
+        return Evidence(
+            since=self.promoted_at,
+            n=n,
+            agreed=agreed,
+            step_n=step_n,
+            step_agreed=step_agreed,
+            bound=self._bound,
+            disagreement=self.disagreement.suspicion(),
+            faults=self.faults.suspicion(),
+            failed_feedback=feedback.n - feedback.agreed,
+        )
+
+    def audit_rate_at(self, moment: float) -> float:
+        """The share of requests to audit that held at a moment."""
+        place = bisect_right(self._rates, moment, key=lambda entry: entry[0])
+        return self._rates[max(place - 1, 0)][1]
+
+    def _compare(self, found: Finding) -> None:
+        """Shows the detector of disagreement what a client was served, or would have been.
+
+        Feedback does not come from a fair sample, so it counts only where it complains, and a trace
+        that failed its audit too counts once.
+        """
+        if found.kind == "feedback" and found.agrees:
+            return
+        if not found.agrees:
+            if found.trace_id in self._complained:
+                return
+            self._complained.add(found.trace_id)
+        self.disagreement.show(not found.agrees, found.begun)
+
+    def ask(self, fault: str | None, at: float, *, begun: float) -> None:
+        """Shows the detector of faults that the student was asked, and what was wrong.
+
+        Requests in a row that find it down within OUTAGE_S are one fault: a process that died, and
+        is restarted, fails everything that comes meanwhile.
+        """
+        if fault != Reason.STUDENT_DOWN:
+            self._outage_since = None
+        elif self._outage_since is not None and at - self._outage_since < OUTAGE_S:
+            return
+        else:
+            self._outage_since = at
+        self.faults.show(fault is not None, begun)
+
+    def _note_rate(self, at: float) -> None:
+        rate = self._rate()
+        if rate != self._rates[-1][1]:
+            self._rates.append((at, rate))
+        if len(self._rates) > 2 * MOST_RATES:
+            del self._rates[:-MOST_RATES]
+
+    def _rate(self) -> float:
+        return audit_rate(
+            audits=self.tallies["audit"].n,
+            level=self.disagreement.level,
+            settings=self._settings.audit,
+            forced=self._forced,
+        )
+
+
+def read_dossier(
+    db: Database,
+    promotion: Promotion,
+    *,
+    promoted_at: float,
+    settings: TaskSettings,
+) -> Dossier:
+    """All that the store knows about the student of a promotion since `promoted_at`."""
+    certificate = promotion.certificate
+    threshold = certificate.threshold if certificate else settings.gate.threshold
+    dossier = Dossier(promotion, promoted_at, threshold, settings)
+    student_id = dossier.student_id
+    findings = live.findings_of_student(db, student_id, promoted_at, MOST_REPLAYED)
+    if len(findings) == MOST_REPLAYED:
+        older = live.tallies_of_student(
+            db,
+            student_id,
+            since=promoted_at,
+            until=findings[0].at,
+            step_at=promotion.at,
+        )
+        dossier.start_from(older)
+    requests = live.requests_of_student(db, student_id, promoted_at, MOST_REPLAYED)
+    things: list[list[Finding | Routed]] = [[*findings], [*requests]]
+    for thing in heapq.merge(*things, key=_moment):
+        if isinstance(thing, Finding):
+            dossier.learn(thing)
+        else:
+            dossier.see(thing)
+    return dossier
+
+
+def tolerated_faults(certificate: Certificate | None, settings: TaskSettings) -> float:
+    """The rate of faults that does not demote a student.
+
+    What is set, or more where the held-out rows showed faults and the gate let the student pass
+    with them: an upper bound of their rate (Clopper and Pearson 1934, one-sided). Held-out rows
+    without a fault are no reason to tolerate more than is set, however few they are.
+    """
+    tolerated = settings.audit.fault_rate
+    if certificate is None or not certificate.faults:
+        return tolerated
+    bad, good = certificate.faults, certificate.heldout - certificate.faults
+    bound = float(beta.ppf(FAULT_CONFIDENCE, bad + 1, good)) if good > 0 else 1.0
+    return min(max(tolerated, bound), 0.9)
+
+
+def _fair(tallies: Mapping[ComparisonKind, Tally]) -> tuple[int, int]:
+    """Servable comparisons from fair samples, and how many of them agree: all but feedback."""
+    shadow, audit = tallies["shadow"], tallies["audit"]
+    return shadow.servable + audit.servable, shadow.agreed + audit.agreed
+
+
+def _moment(thing: Finding | Routed) -> float:
+    return thing.at if isinstance(thing, Finding) else thing.end_time
+
+
+def _counted(tally: Tally, found: Finding) -> Tally:
+    return replace(
+        tally,
+        n=tally.n + 1,
+        servable=tally.servable + found.servable,
+        agreed=tally.agreed + (found.servable and found.agrees),
+    )

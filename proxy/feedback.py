@@ -1,0 +1,142 @@
+"""`POST /v1/feedback`: what a client says of an answer that it got, on its way into the journal.
+
+    {"trace_id": …, "score": 0 to 1}                       `x-understudy-trace` of the answer
+    {"trace_id": …, "label": "good", "up", "bad" or "down"}
+    {"trace_id": …, "correction": "what it should have said"}
+
+A correction may come with a score or a label. The data plane knows no traces, so the id is not
+looked up: feedback on one that does not exist is taken, and has no effect.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import orjson
+
+from proxy.asgi import JSON, Headers, Receive, Scope, Send, respond
+from proxy.body import parse_object, read_body, wrong_type
+from proxy.errors import ApiError, bad_request
+from proxy.keys import Keys
+from store.journal import JournalWriter
+from store.models import new_id
+from store.verdicts import Feedback
+
+PATH = "/v1/feedback"
+LABELS = {"good": 1.0, "up": 1.0, "bad": 0.0, "down": 0.0}  # and the score that each stands for
+
+_FIELDS = ("trace_id", "score", "label", "correction")
+_UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_LONGEST_NAME = 64  # characters of an unknown field's name that are repeated to its client
+
+
+class FeedbackBox:
+    """Takes feedback, under the same keys as everything else. Needs no control plane."""
+
+    def __init__(self, *, keys: Keys, body_limit: int, journal: JournalWriter) -> None:
+        self._keys = keys
+        self._body_limit = body_limit
+        self._journal = journal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The feedback is journalled before its answer leaves. Raises ApiError."""
+        headers: Headers = scope["headers"]
+        client = self._keys.authenticate(headers)
+        raw = await read_body(receive, headers, self._body_limit)
+        given = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
+        self._journal.append(given)
+        said = {"object": "feedback", "id": given.feedback_id, "trace_id": given.trace_id}
+        await respond(send, 200, [JSON], orjson.dumps(said))
+
+
+def parse_feedback(raw: bytes, *, at: float, key_hash: str | None) -> Feedback:
+    """The feedback that a request's body holds. Raises ApiError 400 on what is none.
+
+    `at`: when it came, in seconds since the epoch. A field that is null counts as left out.
+    """
+    body = parse_object(raw)
+    for name in body:
+        if name not in _FIELDS:
+            raise _unknown(name)
+    score, correction = _score(body), _correction(body)
+    if score is None and correction is None:
+        raise bad_request(
+            "Missing required parameter: one of 'score', 'label' and 'correction'.",
+            param="score",
+            code="missing_required_parameter",
+        )
+    return Feedback(
+        feedback_id=new_id(),
+        trace_id=_trace_id(body),
+        feedback_at=at,
+        score=score,
+        correction=correction,
+        feedback_key=key_hash,
+    )
+
+
+def _trace_id(body: dict[str, Any]) -> str:
+    found = body.get("trace_id")
+    if found is None:
+        raise bad_request(
+            "Missing required parameter: 'trace_id'.",
+            param="trace_id",
+            code="missing_required_parameter",
+        )
+    if not isinstance(found, str):
+        raise wrong_type("trace_id", "a string", found)
+    if not _UUID.fullmatch(found):
+        raise _invalid("trace_id", "the UUID that an answer's header x-understudy-trace holds")
+    return found.lower()
+
+
+def _score(body: dict[str, Any]) -> float | None:
+    score, label = body.get("score"), body.get("label")
+    if score is not None and label is not None:
+        raise bad_request(
+            "Both 'score' and 'label' are given: one of them says how good the answer was.",
+            param="label",
+            code="mutually_exclusive_parameters",
+        )
+    if score is not None:
+        if type(score) not in (int, float):  # bool is no number in JSON
+            raise wrong_type("score", "a number", score)
+        if not 0 <= score <= 1:
+            raise _invalid("score", "a number from 0 (bad) to 1 (good)")
+        return float(score)
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise wrong_type("label", "a string", label)
+    if label not in LABELS:
+        raise _invalid("label", "one of " + ", ".join(f"'{known}'" for known in LABELS))
+    return LABELS[label]
+
+
+def _correction(body: dict[str, Any]) -> str | None:
+    found = body.get("correction")
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        raise wrong_type("correction", "a string", found)
+    if not found.strip():
+        raise _invalid("correction", "the answer that it should have been, not an empty text")
+    return found
+
+
+def _invalid(param: str, expected: str) -> ApiError:
+    return bad_request(
+        f"Invalid value for '{param}': expected {expected}.", param=param, code="invalid_value"
+    )
+
+
+def _unknown(name: str) -> ApiError:
+    name = name[:_LONGEST_NAME]
+    known = ", ".join(f"'{field}'" for field in _FIELDS)
+    return bad_request(
+        f"Unknown parameter: '{name}'. Feedback has {known}.",
+        param=name,
+        code="unknown_parameter",
+    )
