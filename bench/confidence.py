@@ -142,12 +142,13 @@ def main() -> None:
     parser.add_argument("logs", type=Path, help="the file that it was made from")
     parser.add_argument("--rows", type=int, default=2500, help="at most so many more of the logs")
     parser.add_argument("--adapter", default="train-real-synthetic", help="or train-real")
+    parser.add_argument("--without", nargs="*", default=[], help="leave these answers out")
     given = parser.parse_args()
 
     kept = kept_run(given.kept, given.logs, most=given.rows, adapter=given.adapter)
     found = [e for e in asyncio.run(asked(kept)) if not e.fault and e.signals is not None]
     calibration = [e for e in found if e.split == "calibration"]
-    others = [e for e in found if e.split == "heldout"]
+    others = [e for e in found if e.split == "heldout" and e.student_output not in given.without]
     model = fit_confidence(calibration)
     agrees = np.array([e.agrees for e in others], dtype=np.float64)
 

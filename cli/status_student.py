@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cli.wording import mapping, number, percent, text, when
 
-SUSPICIOUS = 0.01  # share of a detector's limit from which the overview names its level
+SUSPICIOUS = 0.5  # level of a detector from which the overview names it; it demotes at 1
 
 Task = Mapping[str, Any]
 
@@ -56,10 +56,9 @@ def step(task: Task) -> list[str]:
     needed = f"/{number(live.get('rows_needed'))}" if live.get("step") != "live" else ""
     agreed = number(live.get("rows_agreed"))
     lines.append(f"{number(live.get('rows'))}{needed} rows, {agreed} agreed")
-    worst = max(mapping(live.get("suspicion")).values(), key=_share_of_limit, default=None)
-    if _share_of_limit(worst) >= SUSPICIOUS:
-        level, limit = mapping(worst).get("level"), mapping(worst).get("limit")
-        lines.append(f"suspicion {number(level)}/{number(limit)}")
+    worst = max(mapping(live.get("suspicion")).values(), key=_level, default=None)
+    if _level(worst) >= SUSPICIOUS:
+        lines.append(f"suspicion {percent(_level(worst))}")
     return lines
 
 
@@ -98,7 +97,7 @@ def suspicion(task: Task) -> list[str]:
     return [
         f"{name}: {number(mapping(found).get('bad'))} of {number(mapping(found).get('n'))}, "
         f"{percent(mapping(found).get('tolerated'))} tolerated; "
-        f"level {number(mapping(found).get('level'))} of {number(mapping(found).get('limit'))}"
+        f"level {percent(mapping(found).get('level'))}, demoted at 100%"
         for name, found in mapping(mapping(task.get("live")).get("suspicion")).items()
     ]
 
@@ -154,6 +153,6 @@ def _because(said: str, record: Mapping[str, Any]) -> str:
     return f"{said}: {record['reason']}" if record.get("reason") else said
 
 
-def _share_of_limit(detector: Any) -> float:
-    level, limit = mapping(detector).get("level"), mapping(detector).get("limit")
-    return level / limit if isinstance(level, int | float) and limit else 0.0
+def _level(detector: Any) -> float:
+    level = mapping(detector).get("level")
+    return float(level) if isinstance(level, int | float) else 0.0

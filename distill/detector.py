@@ -39,9 +39,9 @@ Everything bad from now on is found out after at most so many observations, what
 What is reached besides, and how far from the best that can be, is in bench/simulate_detector.py.
 
 Shin, Ramdas and Rinaldo, "E-detectors: a nonparametric framework for sequential change detection",
-New England Journal of Statistics in Data Science 2 (2024), https://doi.org/10.51387/23-NEJSDS51
-Pollak, "Optimal detection of a change in distribution", Annals of Statistics 13 (1985),
-https://doi.org/10.1214/aos/1176346587
+New England Journal of Statistics in Data Science 2 (2024), https://arxiv.org/abs/2203.03532
+Pollak, "Average run lengths of an optimal method of detecting a change in distribution", Annals of
+Statistics 15 (1987), https://doi.org/10.1214/aos/1176350373 (how far R jumps over its threshold)
 Harris, "A lower bound for the critical probability in a certain percolation process", Mathematical
 Proceedings of the Cambridge Philosophical Society 56 (1960), https://doi.org/10.1017/S0305004100034241
 """

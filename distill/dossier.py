@@ -82,7 +82,6 @@ class Watched:
             bad=self._detector.bad,
             tolerated=self.tolerated,
             level=self.level,
-            limit=1.0,
             run_length=self.run_length,
         )
 
@@ -187,11 +186,12 @@ class Dossier:
             self._complained.add(found.trace_id)
         self.disagreement.show(not found.agrees, found.begun)
 
-    def ask(self, fault: str | None, at: float, *, begun: float) -> None:
+    def ask(self, fault: str | None, at: float, *, begun: float | None = None) -> None:
         """Shows the detector of faults that the student was asked, and what was wrong.
 
         Requests in a row that find it down within OUTAGE_S are one fault: a process that died, and
-        is restarted, fails everything that comes meanwhile.
+        is restarted, fails everything that comes meanwhile. `at`: when it was asked. `begun`: when
+        the request was made, if that was long before.
         """
         if fault != Reason.STUDENT_DOWN:
             self._outage_since = None
@@ -199,7 +199,7 @@ class Dossier:
             return
         else:
             self._outage_since = at
-        self.faults.show(fault is not None, begun)
+        self.faults.show(fault is not None, at if begun is None else begun)
 
     def _note_rate(self, at: float) -> None:
         rate = self._rate()

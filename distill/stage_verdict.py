@@ -16,6 +16,8 @@ from store import records
 from store.models import Split
 from store.verdicts import Certificate, Evaluation
 
+FEWEST_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
+
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
     """The how manieth attempt this is, of the task under the fingerprints of these rows."""
@@ -34,9 +36,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
 ) -> Certificate:
     """Fixes the cutoffs on the calibration split and certifies one on the held-out split."""
     ceiling = await noise_stage(run, parts, split["heldout"], scorer, progress)
-    labelled = (
-        await asyncio.to_thread(judged_pairs, parts.db, run.task) if scorer.name == "judge" else ()
-    )
+    labelled = await _labelled(run, parts) if scorer.name == "judge" else []
     calibration = [e for e in evaluations if e.split == "calibration"]
     heldout = [e for e in evaluations if e.split == "heldout"]
     gate, attempt = run.settings.gate, await attempt_of(run, parts, selection)
@@ -57,3 +57,9 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         ceiling=ceiling,
         labelled=labelled,
     )
+
+
+async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:
+    """What judge and people said of the same answers; nothing where that is too little to say."""
+    pairs = await asyncio.to_thread(judged_pairs, parts.db, run.task)
+    return pairs if len(pairs) >= FEWEST_PAIRS else []

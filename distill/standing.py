@@ -28,9 +28,8 @@ class DetectorStanding:
     n: int  # what it has seen
     bad: int
     tolerated: float  # rate of bad ones that does not demote
-    level: float  # its suspicion that there are more now, from 0; it demotes at `limit`
-    limit: float
-    run_length: float = 0.0  # it demotes for nothing once in so many, at most
+    level: float  # its suspicion that there are more now, from 0; it demotes at 1
+    run_length: float  # it demotes for nothing once in so many, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,13 +35,13 @@ class Compared(BaseModel):
 
 
 class Suspicion(BaseModel):
-    """A change detector: it demotes the student when `level` reaches `limit`."""
+    """A change detector: it demotes the student when its level reaches 1."""
 
     n: int
     bad: int
     tolerated: float = Field(description="share of bad ones that does not demote")
-    level: float
-    limit: float = Field(description="one false demotion in so many, at most")
+    level: float = Field(description="its suspicion that there are more now, 0 to 1")
+    run_length: float = Field(description="one false demotion in so many, at most")
 
 
 class Audits(BaseModel):

@@ -113,7 +113,7 @@ class StudentSettings(Settings):
 class TaskSettings(Settings):
     """Everything that one task's distilling depends on."""
 
-    min_traces: int = Field(default=200, ge=10)
+    min_traces: int = Field(default=400, ge=10)
     paused: bool = False
     cooldown_s: float = Field(default=600, ge=0)
     split: SplitSettings = Field(default_factory=SplitSettings)

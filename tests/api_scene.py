@@ -28,7 +28,7 @@ TOKEN = {"x-understudy-token": "of this run"}
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 CONFIG = {"model_list": [ENTRY]}
 PRICES = {"gpt-4o": Price(1e-6, 1e-6)}
-DETECTOR = DetectorStanding(n=52, bad=3, tolerated=0.05, level=12.5, limit=5000)
+DETECTOR = DetectorStanding(n=52, bad=3, tolerated=0.05, level=0.25, run_length=5000)
 LIVE = {
     "triage": LiveStanding(
         task="triage",

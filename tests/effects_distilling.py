@@ -157,12 +157,12 @@ MANY = {f"{T}.amplify.target": 20, f"{T}.amplify.batch": 4}
 DISTILLING: dict[str, Effect] = {
     "tasks": Effect(
         verdict,
-        ({}, "collecting: 40 of 200 new teacher traces"),
+        ({}, "collecting: 40 of 400 new teacher traces"),
         ({TASK: {"paused": True}}, "paused"),
     ),
     f"{T}.min_traces": Effect(is_due, (100, True), (101, False), {f"{T}.cooldown_s": 0}),
     f"{T}.paused": Effect(
-        verdict, (False, "collecting: 40 of 200 new teacher traces"), (True, "paused")
+        verdict, (False, "collecting: 40 of 400 new teacher traces"), (True, "paused")
     ),
     f"{T}.cooldown_s": Effect(is_due, (100, True), (101, False), {f"{T}.min_traces": 10}),
     **{

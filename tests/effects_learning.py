@@ -251,7 +251,12 @@ LEARNING: dict[str, Effect] = {
         routes_time_limit,
         (10, 10),
         (3.5, 3.5),
-        {**SHORTEST, f"{T}.amplify.target": 0, f"{T}.gate.threshold": 0.5},
+        {
+            **SHORTEST,
+            f"{T}.amplify.target": 0,
+            f"{T}.evaluate.teacher_again": 0,
+            f"{T}.gate.threshold": 0.5,
+        },
         slow=True,
     ),
     f"{T}.student.start_timeout_s": Effect(

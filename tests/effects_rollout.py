@@ -44,6 +44,7 @@ def found(number: int, *, agrees: bool = True, fault: Reason | None = None) -> F
         servable=fault is None,
         fault=fault,
         at=AT + 1 + number,
+        begun=AT + 1 + number,
     )
 
 

@@ -22,7 +22,7 @@ REASON = "40 of 40 agree; the bound over held-out and live rows is 0.957 ≥ 0.9
 
 
 def detector(**changes: Any) -> DetectorStanding:
-    values = {"n": 412, "bad": 9, "tolerated": 0.05, "level": 0.8, "limit": 5000.0}
+    values = {"n": 412, "bad": 9, "tolerated": 0.05, "level": 0.12, "run_length": 5000.0}
     return DetectorStanding(**{**values, **changes})
 
 
@@ -44,7 +44,7 @@ def a_standing(task: str, **changes: Any) -> LiveStanding:
         "audits_dropped": 0,
         "shed": 4,
         "disagreement": detector(),
-        "faults": detector(bad=2, tolerated=0.02, level=0.3),
+        "faults": detector(bad=2, tolerated=0.02, level=0.05),
         "reason": "18 of the 30 comparisons that this step waits for",
     }
     return LiveStanding(**{**values, **changes})
@@ -195,7 +195,7 @@ def every_state() -> Status:
                     share=1.0,
                     of_step={"audit": Tally(240, 240, 229)},
                     audit_rate=0.013,
-                    disagreement=detector(n=318, bad=21, level=820.0),
+                    disagreement=detector(n=318, bad=21, level=0.72),
                     reason="the last step",
                 ),
             ),
@@ -216,7 +216,7 @@ def every_state() -> Status:
                 a_turn(
                     "demoted",
                     NOW - 120,
-                    reason="17 of the last 41 audits disagree: more than 5 % at a level of 5,112",
+                    reason="17 of the last 41 audits disagree: more than the 5 % that are tolerated",
                     suspect_since=NOW - 900,
                 ),
                 a_turn("live", NOW - 4000),

@@ -203,7 +203,7 @@ def test_the_students_way_and_what_speaks_against_it(scene) -> None:
     assert (live["rows"], live["rows_agreed"], live["rows_needed"]) == (12, 11, 30)
     assert live["comparisons"]["shadow"] == {"n": 50, "servable": 40, "agreed": 39}
     assert live["audits"]["rate"] == 0.05
-    assert live["suspicion"]["disagreement"]["level"] == 12.5
+    assert live["suspicion"]["disagreement"]["level"] == 0.25
     assert found["varying_prompts"] == [
         {"template_id": "a" * 16, "skeleton": "Today is \N{HORIZONTAL ELLIPSIS}.", "distinct": 7}
     ]

@@ -22,7 +22,8 @@ from store.models import RunEvent, RunState, new_id
 from store.verdicts import Promotion
 
 ENTRY = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}
-STUDENT, OTHER = new_id(), new_id()
+STUDENT = "01990000-0000-7000-8000-000000000001"  # the same in every process that collects
+OTHER = "01990000-0000-7000-8000-000000000002"
 
 
 def turn(state: str, at: float, run_id: str | None = STUDENT, **changes: Any) -> Promotion:
@@ -54,7 +55,7 @@ REJECTED, FAILED = RunState.REJECTED, RunState.FAILED
         ([turn("demoted", 9, None), turn("live", 5)], [], True, STUDENT, True),
         ([], [ended(REJECTED, 3)], True, OTHER, True),
         # a run that failed afterwards has left nothing in its place
-        ([], [ended(REJECTED, 3), ended(FAILED, 4, new_id())], True, OTHER, True),
+        ([], [ended(REJECTED, 3), ended(FAILED, 4, STUDENT)], True, OTHER, True),
         ([turn("live", 5)], [ended(REJECTED, 9)], True, OTHER, True),
     ],
 )

@@ -51,7 +51,7 @@ def test_the_overview_fits_a_hundred_columns_and_stays_short() -> None:
     [
         ("tickets", "student: certified shadow, then 5% 12/30 rows, 12 agreed proven 95.2% ≥ 95%"),
         ("orders", "canary 5%, then 25% 18/30 rows, 18 agreed"),
-        ("reviews", "live 100% 240 rows, 229 agreed suspicion 820/5,000"),
+        ("reviews", "live 100% 240 rows, 229 agreed suspicion 72%"),
         ("refunds", "FORCED student: certified live 100%"),
         ("returns", "demoted teacher: "),
         ("summaries", "proven 90.4% < 95%"),
@@ -92,7 +92,7 @@ def test_a_forced_student_is_red() -> None:
         ),
         ("orders", "18 of the 30 comparisons that this step waits for"),
         ("orders", "shadow: 60 compared, 52 servable, 51 agreed"),
-        ("orders", "disagreement: 9 of 412, 5% tolerated; level 0.8 of 5,000"),
+        ("orders", "disagreement: 9 of 412, 5% tolerated; level 12%, demoted at 100%"),
         ("orders", "5% of what it serves, 2 owed"),
         ("orders", "attempt 1: may err at 2.5%; 2.5% of 5% spent"),
         ("orders", "the teacher agrees with itself on 97.5% (86.8% to 99.9%, n 40)"),
