@@ -106,12 +106,14 @@ class View:
             "is started again."
         )
         with self._progress() as bars:
-            bar = bars.add_task(f"{name}, spoiled", total=None, note="")
+            bar = bars.add_task(f"{name}, spoiled", total=1, note="")
 
             def watch(status: Status) -> None:
                 answers = {n: s["requests"] for n, s in status["served"].items()}
                 said = ", ".join(f"{n} {count}" for n, count in answers.items())
-                bars.update(bar, note=f"{status['route']['reason']}; answered in all: {said}")
+                found = status["route"]["reason"] == "demoted"
+                note = f"{status['route']['reason']}; answered in all: {said}"
+                bars.update(bar, completed=int(found), note=note)
 
             yield watch
 
