@@ -184,6 +184,7 @@ class Case:
             shed=self._shadow.shed,
             disagreement=dossier.disagreement.standing(),
             faults=dossier.faults.standing(),
+            unsure=dossier.unsure.standing(),
             reason=self._reason,
             waits_for="; ".join(f"{name}: {why}" for name, why in waits.items() if why),
             dropped=dict(self._audits.dropped),
@@ -228,6 +229,7 @@ class Case:
                     fault=comparison.fault,
                     at=at,
                     begun=pair.begun,
+                    input_hash=pair.row.input_hash,
                 )
             )
             await self._judge()

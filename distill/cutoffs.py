@@ -24,6 +24,7 @@ from store.task_settings import GateSettings
 from store.verdicts import Evaluation
 
 STEPS = 20  # cutoffs after the first, at most
+SLACK = 0.1  # share of the lowest confidence seen by which the lowest cutoff lies below it
 ESTIMATE = 0.5  # Jeffreys' prior for an agreement that is estimated from few rows
 
 
@@ -62,7 +63,8 @@ def choose_cutoffs(
     certify it at a chance of error of `alpha`: how many of them would be served, and how many of
     those would agree, both with the uncertainty of an estimate from the calibration rows. The best
     chance comes first, as nothing is certified when the first one fails; among equals the larger
-    coverage. Up to STEPS more follow, at even steps of coverage; the last one serves everything.
+    coverage. Up to STEPS more follow, at even steps of coverage; the last one serves whatever is
+    about as sure as the least sure of the calibration rows.
     """
     candidates = _candidates(calibration)  # largest coverage first
     if not candidates:
@@ -96,12 +98,12 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
     """Every cutoff that serves another set of rows, largest coverage first.
 
     A cutoff lies halfway between two distinct confidences, so that a confidence which comes out
-    slightly different next time, in another batch, falls on the same side.
+    slightly different next time, in another batch, falls on the same side. The lowest lies somewhat
+    below all that were seen: what is far less sure is nothing that a certificate speaks of.
     """
     usable = [e for e in calibration if serves(e, None)]
     if not usable:
         return []
-    found = [_Candidate(None, len(usable), sum(e.agrees for e in usable))]
     measured = sorted(
         ((e.confidence, e.agrees) for e in usable if e.confidence is not None), reverse=True
     )
@@ -111,8 +113,12 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
         for _, agrees in rows:
             served, agreed = served + 1, agreed + agrees
         levels.append((confidence, served, agreed))
-    if levels and levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
-        found.append(_Candidate(*levels[-1]))
+    found = []
+    if not levels or levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
+        found.append(_Candidate(None, len(usable), sum(e.agrees for e in usable)))
+    if levels:
+        lowest, served, agreed = levels[-1]
+        found.append(_Candidate(lowest - SLACK * abs(lowest), served, agreed))
     for (below, _, _), (above, served, agreed) in pairwise(reversed(levels)):
         halfway = (below + above) / 2
         found.append(_Candidate(halfway if halfway > below else above, served, agreed))

@@ -10,28 +10,24 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from scipy.stats import beta
-
-from distill.detector import ChangeDetector
 from distill.gate import extended_bound
-from distill.rollout import Evidence, Suspicion, audit_rate
-from distill.standing import DetectorStanding, Tally
+from distill.rollout import Evidence, audit_rate
+from distill.standing import Tally
+from distill.watched import MOST_REPLAYED, Watched, tolerated_faults, tolerated_unsure
 from store import live
 from store.database import Database
 from store.live import Finding, Routed
 from store.models import Reason
 from store.task_settings import TaskSettings
-from store.verdicts import Certificate, ComparisonKind, Promotion
+from store.verdicts import ComparisonKind, Promotion
 
-MOST_REPLAYED = 20_000
 MOST_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
+MOST_INPUTS = 1_000
 OUTAGE_S = 10.0
-FAULT_CONFIDENCE = 0.8  # of the bound on what the held-out rows showed
 KINDS: tuple[ComparisonKind, ...] = get_args(ComparisonKind)
 FAULTS = frozenset(
     {
@@ -42,48 +38,6 @@ FAULTS = frozenset(
         Reason.STUDENT_MALFORMED,
     }
 )
-
-
-class Watched:
-    """A change detector that also knows of when the requests were that it was shown."""
-
-    def __init__(self, tolerated: float, run_length: float) -> None:
-        self.tolerated, self.run_length = tolerated, run_length
-        self._detector = ChangeDetector(tolerated, run_length)
-        self._times: deque[float] = deque(maxlen=MOST_REPLAYED)
-
-    def show(self, bad: bool, begun: float) -> None:
-        """Shows one observation, of a request that was made then."""
-        self._times.append(begun)
-        self._detector.update(bad)
-
-    @property
-    def level(self) -> float:
-        """The suspicion, from 0 to 1: at 1 there is an alarm."""
-        return self._detector.level
-
-    def suspicion(self) -> Suspicion:
-        """For the verdict."""
-        suspects = min(self._detector.suspects, len(self._times))
-        return Suspicion(
-            alarm=self._detector.alarmed,
-            level=self.level,
-            tolerated=self.tolerated,
-            n=self._detector.n,
-            suspects=self._detector.suspects,
-            suspects_bad=self._detector.suspects_bad,
-            since=self._times[-suspects] if suspects else None,
-        )
-
-    def standing(self) -> DetectorStanding:
-        """For the status."""
-        return DetectorStanding(
-            n=self._detector.n,
-            bad=self._detector.bad,
-            tolerated=self.tolerated,
-            level=self.level,
-            run_length=self.run_length,
-        )
 
 
 class Dossier:
@@ -108,6 +62,10 @@ class Dossier:
         self.faults = Watched(
             tolerated_faults(promotion.certificate, settings), run_length / settings.audit.first
         )
+        self.unsure = Watched(
+            tolerated_unsure(promotion.certificate, settings), run_length / settings.audit.first
+        )
+        self._lately: dict[str, None] = {}  # hashes of inputs, in the order of their coming
         self._complained: set[str] = set()  # traces that count as bad already
         self._outage_since: float | None = None  # the last request found the student down
         self._rates: list[tuple[float, float]] = [(promoted_at, self._rate())]
@@ -127,8 +85,11 @@ class Dossier:
         self.tallies[found.kind] = _counted(self.tallies[found.kind], found)
         if found.begun > self.step_at:
             self.of_step[found.kind] = _counted(self.of_step[found.kind], found)
-        if found.kind == "shadow" and found.fault != Reason.STUDENT_UNSURE:
-            self.ask(found.fault, found.at, begun=found.begun)
+        if found.kind == "shadow":
+            if found.fault != Reason.STUDENT_UNSURE:
+                self.ask(found.fault, found.at, begun=found.begun)
+            if found.fault not in FAULTS:
+                self._doubt(found.fault is not None, found.input_hash, found.begun)
         if found.servable:
             self._compare(found)
         self._note_rate(found.at)
@@ -137,6 +98,7 @@ class Dossier:
         """Takes in how a request went that the student was asked for."""
         if routed.served_by == "student" or routed.reason == Reason.STUDENT_UNSURE:
             self.ask(None, routed.end_time, begun=routed.start_time)
+            self._doubt(routed.served_by != "student", routed.input_hash, routed.start_time)
         elif routed.reason in FAULTS:
             self.ask(routed.reason, routed.end_time, begun=routed.start_time)
 
@@ -164,6 +126,7 @@ class Dossier:
             bound=self._bound,
             disagreement=self.disagreement.suspicion(),
             faults=self.faults.suspicion(),
+            unsure=self.unsure.suspicion(),
             failed_feedback=feedback.n - feedback.agreed,
         )
 
@@ -200,6 +163,18 @@ class Dossier:
         else:
             self._outage_since = at
         self.faults.show(fault is not None, at if begun is None else begun)
+
+    def _doubt(self, unsure: bool, input_hash: str, begun: float) -> None:
+        """Shows the detector of unsureness an answer to an input that did not come lately.
+
+        One odd input that comes again and again says nothing of the others.
+        """
+        if input_hash and input_hash in self._lately:
+            return
+        self._lately[input_hash] = None
+        if len(self._lately) > MOST_INPUTS:
+            del self._lately[next(iter(self._lately))]
+        self.unsure.show(unsure, begun)
 
     def _note_rate(self, at: float) -> None:
         rate = self._rate()
@@ -247,21 +222,6 @@ def read_dossier(
         else:
             dossier.see(thing)
     return dossier
-
-
-def tolerated_faults(certificate: Certificate | None, settings: TaskSettings) -> float:
-    """The rate of faults that does not demote a student.
-
-    What is set, or more where the held-out rows showed faults and the gate let the student pass
-    with them: an upper bound of their rate (Clopper and Pearson 1934, one-sided). Held-out rows
-    without a fault are no reason to tolerate more than is set, however few they are.
-    """
-    tolerated = settings.audit.fault_rate
-    if certificate is None or not certificate.faults:
-        return tolerated
-    bad, good = certificate.faults, certificate.heldout - certificate.faults
-    bound = float(beta.ppf(FAULT_CONFIDENCE, bad + 1, good)) if good > 0 else 1.0
-    return min(max(tolerated, bound), 0.9)
 
 
 def _fair(tallies: Mapping[ComparisonKind, Tally]) -> tuple[int, int]:

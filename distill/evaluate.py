@@ -17,7 +17,7 @@ from store.errors import TeacherError
 from store.models import OutputKind, Reason
 from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
 from store.task_settings import EvaluateSettings
-from store.verdicts import ConfidenceModel, Evaluation
+from store.verdicts import ConfidenceModel, Evaluation, Forms
 
 PATH = "/v1/chat/completions"
 
@@ -44,14 +44,15 @@ async def evaluate(
     timeout_s: float,
     progress: Progress,
     score: Scoring | None = None,
+    forms: Forms | None = None,
 ) -> list[Evaluation]:
     """One evaluation a row, in the order of the rows. Never raises for a student's faults.
 
     `base_url`: of the student's server, without /v1. `timeout_s`: for each answer, as for the
     proxy. What the student cannot answer within it, or answers unservably, is a fault of that row.
     The confidence is the lowest token log-probability, as no model is fitted before this.
-    `score`: how a pair is scored; None: as the scorer does by itself. Raises TeacherError when that
-    takes a judge who cannot be asked.
+    `forms`: of the teacher's answers. `score`: how a pair is scored; None: as the scorer does by
+    itself. Raises TeacherError when that takes a judge who cannot be asked.
     """
     score = score or scoring(scorer)
     slots = asyncio.Semaphore(settings.concurrency)
@@ -60,7 +61,7 @@ async def evaluate(
     async def one(session: aiohttp.ClientSession, row: Row) -> Evaluation:
         nonlocal done, agreed
         async with slots:
-            asked = await ask(session, row, output=output, max_tokens=max_tokens)
+            asked = await ask(session, row, output=output, max_tokens=max_tokens, forms=forms)
         evaluation = await _judged(row, asked, run_id, scorer, score)
         done, agreed = done + 1, agreed + evaluation.agrees
         progress("evaluate", done, len(rows), f"{agreed} of {done} agree")
@@ -86,13 +87,14 @@ async def ask(
     *,
     output: OutputKind,
     max_tokens: int,
+    forms: Forms | None = None,
     model: ConfidenceModel | None = None,
     cutoff: float | None = None,
 ) -> Asked:
     """Asks a student for one row. The session holds its address and the time limit.
 
-    The row's own limit, stops and response format hold, as a client's do in the proxy. `model` and
-    `cutoff`: as in a route.
+    The row's own limit, stops and response format hold, as a client's do in the proxy. `forms`,
+    `model` and `cutoff`: as in a route.
     """
     body = student_body(row.messages, max_tokens=max_tokens, params=row.params)
     began = time.perf_counter()
@@ -118,6 +120,7 @@ async def ask(
             answer,
             output=output,
             response_format=row.params.get("response_format"),
+            forms=forms,
             confidence=confidence,
             cutoff=cutoff,
         )

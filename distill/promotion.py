@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from distill.dataset import Row
+from distill.forms import forms_of
 from distill.run import Run, student_tokens
 from distill.scorers import Scorer
 from store.errors import RunError
@@ -51,6 +52,7 @@ def route_of(
         confidence=confidence,
         cutoff=certificate.cutoff,
         output=scorer.output,
+        forms=forms_of([r for r in rows if r.split != "heldout"], scorer.output),
         scorer=scorer.name,
         agree_at=scorer.agree_at,
         max_input_chars=max(input_chars(r.messages) for r in rows),

@@ -51,6 +51,7 @@ class Evidence:
     bound: float = 0.0  # lower bound of the agreement, held-out and live rows together
     disagreement: Suspicion = Suspicion()  # over servable comparisons and failed feedback
     faults: Suspicion = Suspicion()  # over requests that the student was asked for
+    unsure: Suspicion = Suspicion()  # over its whole answers: below the cutoff or not
     failed_feedback: int = 0
 
 
@@ -62,7 +63,7 @@ class Verdict:
     step: Step  # afterwards; of a demoted student, the step that it was on
     share: float  # of the conversations that it serves afterwards
     reason: str
-    suspect_since: float | None = None  # demoted: from when on its answers are not to be trusted
+    suspect_since: float | None = None  # demoted: from when on it disagreed with the teacher
 
 
 def audit_rate(*, audits: int, level: float, settings: AuditSettings, forced: bool) -> float:
@@ -106,7 +107,7 @@ def judge(promotion: Promotion, evidence: Evidence, settings: TaskSettings, now:
             step=route.step,
             share=0.0,
             reason=because,
-            suspect_since=min(since, now),
+            suspect_since=None if since is None else min(since, now),
         )
 
     larger = [share for share in settings.rollout.shares if share > route.share]
@@ -143,13 +144,16 @@ def _go_on(
 
 
 def _stay(route: Route, evidence: Evidence, reason: str) -> Verdict:
-    suspected = max(evidence.disagreement.level, evidence.faults.level) >= ALARMING
-    said = f"{reason}; under suspicion" if suspected else reason
+    levels = (evidence.disagreement.level, evidence.faults.level, evidence.unsure.level)
+    said = f"{reason}; under suspicion" if max(levels) >= ALARMING else reason
     return Verdict(action="stay", step=route.step, share=route.share, reason=said)
 
 
-def _demotion(evidence: Evidence, threshold: float, alpha: float) -> tuple[str, float]:
-    """Why the student is to be demoted, empty when it is not, and from when on it is suspect."""
+def _demotion(evidence: Evidence, threshold: float, alpha: float) -> tuple[str, float | None]:
+    """Why the student is to be demoted, empty when it is not, and since when its task is another.
+
+    A student that breaks, or is unsure, says nothing against what the teacher answered so far.
+    """
     wrong, broken = evidence.disagreement, evidence.faults
     if wrong.alarm:
         reason = _cry(wrong, "comparisons disagree")
@@ -157,13 +161,15 @@ def _demotion(evidence: Evidence, threshold: float, alpha: float) -> tuple[str, 
             reason += f"; {evidence.failed_feedback} answers were complained of"
         return reason, _since(wrong, evidence)
     if broken.alarm:
-        return _cry(broken, "requests found it broken"), _since(broken, evidence)
+        return _cry(broken, "requests found it broken"), None
+    if evidence.unsure.alarm:
+        return _cry(evidence.unsure, "answers were below the cutoff"), None
     most = upper_bound(evidence.agreed, evidence.n, alpha) if evidence.n else 1.0
     if most < threshold:
         found = _agreement(evidence.n, evidence.agreed)
         hopeless = f"the agreement is at most {most:.4f}, {threshold:g} is needed"
         return f"hopeless: {found}; {hopeless}", evidence.since
-    return "", evidence.since
+    return "", None
 
 
 def _cry(alarm: Suspicion, what: str) -> str:

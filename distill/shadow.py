@@ -145,6 +145,7 @@ async def ask_as_proxy(base_url: str, route: Route, row: Row) -> Asked:
             row,
             output=route.output,
             max_tokens=route.max_tokens,
+            forms=route.forms,
             model=route.confidence,
             cutoff=route.cutoff,
         )

@@ -10,6 +10,7 @@ from typing import Any
 from distill.confidence_fit import fit_confidence
 from distill.dataset import Row
 from distill.evaluate import evaluate
+from distill.forms import forms_of
 from distill.judge import run_scoring
 from distill.progress import Progress
 from distill.run import Parts, Run, some_rows, student_tokens
@@ -70,6 +71,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             timeout_s=settings.student.request_timeout_s,
             progress=progress,
             score=score,
+            forms=forms_of([*split["train"], *split["calibration"]], scorer.output),
         )
     evaluated = judge_confidence(evaluations)
     content = b"".join(records.as_line(e) for e in evaluated.evaluations)

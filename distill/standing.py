@@ -51,6 +51,7 @@ class LiveStanding:
     shed: int  # drawn for the shadow, and not asked of the student in time; since the start
     disagreement: DetectorStanding  # over comparisons
     faults: DetectorStanding  # over requests that the student was asked for
+    unsure: DetectorStanding  # over its whole answers: below the cutoff or not
     reason: str  # of the last verdict: why it stays, goes on or goes back
     waits_for: str = ""  # why audits or the shadow wait now; empty when they do not
     dropped: Mapping[str, int] = field(default_factory=dict)  # audits dropped, by why

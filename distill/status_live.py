@@ -71,7 +71,7 @@ class Live(BaseModel):
     comparisons: dict[str, Compared] = Field(description="by kind, since it was promoted")
     shed: int = Field(description="drawn for the shadow, not asked of the student in time")
     audits: Audits
-    suspicion: dict[str, Suspicion] = Field(description="`disagreement` and `faults`")
+    suspicion: dict[str, Suspicion] = Field(description="`disagreement`, `faults`, `unsure`")
 
 
 class Demotion(BaseModel):
@@ -154,6 +154,7 @@ def live(standing: LiveStanding | None, settings: TaskSettings) -> Live | None:
         suspicion={
             "disagreement": Suspicion(**asdict(standing.disagreement)),
             "faults": Suspicion(**asdict(standing.faults)),
+            "unsure": Suspicion(**asdict(standing.unsure)),
         },
     )
 

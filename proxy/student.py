@@ -53,6 +53,7 @@ class Student:
                 answer,
                 output=route.output,
                 response_format=body.get("response_format"),
+                forms=route.forms,
                 confidence=confidence,
                 cutoff=route.cutoff,
             )

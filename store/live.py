@@ -26,6 +26,7 @@ class Routed:
     start_time: float
     end_time: float
     whole: bool  # the client got the whole answer, with status 200
+    input_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Finding:
     fault: str | None
     at: float  # when it was made
     begun: float  # when the request was
+    input_hash: str = ""  # of the request
 
 
 def staged_routed(db: Database) -> list[Routed]:

@@ -157,7 +157,8 @@ SELECT
     coalesce(reason, '') AS reason,
     TRY_CAST(start_time AS DOUBLE) AS start_time,
     coalesce(TRY_CAST(end_time AS DOUBLE), TRY_CAST(start_time AS DOUBLE)) AS end_time,
-    coalesce(outcome = 'complete' AND TRY_CAST(status_code AS INTEGER) = 200, false) AS whole
+    coalesce(outcome = 'complete' AND TRY_CAST(status_code AS INTEGER) = 200, false) AS whole,
+    coalesce(input_hash, '') AS input_hash
 FROM staged
 WHERE is_trace AND task IS NOT NULL
     AND (student_id IS NOT NULL OR reason IN ('shadow', 'not_in_share'))
@@ -416,7 +417,7 @@ SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", tr
 -- the request was made.
 SELECT
     comparisons.trace_id, kind, agrees, servable, fault, "at",
-    coalesce(traces.start_time, "at") AS begun
+    coalesce(traces.start_time, "at") AS begun, coalesce(traces.input_hash, '') AS input_hash
 FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
 WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
 ORDER BY "at" DESC, comparisons.trace_id DESC
@@ -443,7 +444,7 @@ GROUP BY kind ORDER BY kind;
 -- The newest requests begun after a time that a student was asked for, newest first.
 SELECT
     trace_id, task, student_id, served_by, reason, start_time, end_time,
-    outcome = 'complete' AND status_code = 200 AS whole
+    outcome = 'complete' AND status_code = 200 AS whole, input_hash
 FROM traces
 WHERE student_id = $student_id AND start_time > $since
 ORDER BY end_time DESC, trace_id DESC

@@ -7,6 +7,7 @@ body for it is built from an allowlist, never copied from a client's.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 from store.models import OutputKind, Reason
 from store.output_format import meets_format
 from store.shape import Messages, text_of
-from store.verdicts import Signals
+from store.verdicts import Forms, Signals
 
 ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -99,17 +100,19 @@ async def fault_of(
     *,
     output: OutputKind,
     response_format: dict[str, Any] | None,
+    forms: Forms | None = None,
     confidence: float | None = None,
     cutoff: float | None = None,
 ) -> Reason | None:
     """Why this answer may not be served, or None when it may.
 
-    `output`: what kind of answers the task has. `response_format`: of the client's request.
+    `output`: what kind of answers the task has. `forms`: those they have. `response_format`: of
+    the client's request.
     `confidence`: of this answer; None is below every cutoff. `cutoff`: None when all is served.
     """
     if answer.finish_reason == "length":
         return Reason.STUDENT_CUT_OFF
-    if not answer.text or (output == "json" and not _is_json_container(answer.text)):
+    if not answer.text or not _has_form(answer.text, output, forms):
         return Reason.STUDENT_MALFORMED
     if not await meets_format(answer.text, response_format):
         return Reason.STUDENT_MALFORMED
@@ -150,8 +153,15 @@ def _logprob(value: Any) -> float:
     return min(max(float(value), LEAST_LOGPROB), 0.0)
 
 
-def _is_json_container(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict | list)
-    except orjson.JSONDecodeError:
-        return False
+def _has_form(text: str, output: OutputKind, forms: Forms | None) -> bool:
+    if output == "json":
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return False
+        if isinstance(value, dict):
+            return forms is None or not forms.keys or sorted(value) in forms.keys
+        return isinstance(value, list)
+    if output == "label" and forms is not None and forms.labels:
+        return unicodedata.normalize("NFC", text).strip() in forms.labels
+    return True

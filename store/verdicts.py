@@ -37,6 +37,17 @@ class ConfidenceModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forms:
+    """The forms that the teacher's answers have. A student's answer of another one is not served.
+
+    An empty list asks for nothing.
+    """
+
+    labels: list[str] = field(default_factory=list)  # every label, without space around it
+    keys: list[list[str]] = field(default_factory=list)  # sorted keys of every kind of JSON object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTemplate:
     """A system prompt that varies from request to request: what stays, and how long the rest is.
 
@@ -156,6 +167,7 @@ class Route:
     confidence: ConfidenceModel | None = None  # None: the lowest token log-probability itself
     cutoff: float | None = None  # lowest confidence that may be served
     output: OutputKind = "text"  # a student's answer of another kind goes to the teacher
+    forms: Forms | None = None  # and so does one of a form that the teacher never gave
     scorer: ScorerName = "exact"  # how its answers are compared with the teacher's
     agree_at: float = 1.0  # score from which they agree
     max_input_chars: int = 0  # longest input that was certified

@@ -54,6 +54,7 @@ LIVE = {
         shed=2,
         disagreement=DETECTOR,
         faults=DETECTOR,
+        unsure=DETECTOR,
         reason="12 of 30 comparisons",
     )
 }

@@ -45,6 +45,7 @@ def a_standing(task: str, **changes: Any) -> LiveStanding:
         "shed": 4,
         "disagreement": detector(),
         "faults": detector(bad=2, tolerated=0.02, level=0.05),
+        "unsure": detector(bad=40, tolerated=0.5, level=0.0),
         "reason": "18 of the 30 comparisons that this step waits for",
     }
     return LiveStanding(**{**values, **changes})
@@ -216,7 +217,7 @@ def every_state() -> Status:
                 a_turn(
                     "demoted",
                     NOW - 120,
-                    reason="17 of the last 41 audits disagree: more than the 5 % that are tolerated",
+                    reason="17 of the last 41 audits disagree: more than the tolerated 5 %",
                     suspect_since=NOW - 900,
                 ),
                 a_turn("live", NOW - 4000),

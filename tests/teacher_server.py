@@ -196,9 +196,11 @@ class LoopbackServer:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for _ in range(3):  # a connection that was just accepted becomes a task a turn later
+            await asyncio.sleep(0)
+            for task in self._connections:
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -12,13 +12,15 @@ from live_scene import Scene
 from samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
 
 from distill.collect import collect
-from distill.dossier import MOST_REPLAYED, Dossier, read_dossier, tolerated_faults
+from distill.dossier import Dossier, read_dossier
+from distill.rollout import judge
+from distill.watched import MOST_REPLAYED, tolerated_faults, tolerated_unsure
 from store import evidence
 from store.config import StoreSettings
 from store.database import Database
-from store.live import Finding
+from store.live import Finding, Routed
 from store.models import Reason, new_id
-from store.task_settings import TaskSettings
+from store.task_settings import GateSettings, TaskSettings
 from store.verdicts import Comparison, Promotion
 
 SETTINGS = TaskSettings.model_validate({"audit": {"first": 0.5, "last": 0.1}})
@@ -191,6 +193,47 @@ def test_the_faults_that_are_tolerated(
 
 def test_without_a_certificate_what_is_set_is_tolerated() -> None:
     assert tolerated_faults(None, SETTINGS) == SETTINGS.audit.fault_rate
+
+
+def unsure(number: int, same_input: bool) -> Routed:
+    at = BEGAN + 1 + number
+    return Routed(
+        trace_id=new_id(),
+        task="triage",
+        student_id=new_id(),
+        served_by="teacher",
+        reason=Reason.STUDENT_UNSURE,
+        start_time=at,
+        end_time=at,
+        whole=True,
+        input_hash="same" if same_input else str(number),
+    )
+
+
+@pytest.mark.parametrize(("same_input", "alarm"), [(False, True), (True, False)])
+def test_a_student_that_is_unsure_of_nearly_everything_is_of_no_use(
+    same_input: bool, alarm: bool
+) -> None:
+    """One odd input that comes again and again is not nearly everything."""
+    dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
+    for number in range(60):
+        dossier.see(unsure(number, same_input))
+    known = dossier.evidence()
+    assert known.unsure.alarm == alarm
+    assert not known.faults.alarm
+    assert judge(promoted(), known, SETTINGS, BEGAN + 100).action == ("demote" if alarm else "stay")
+
+
+@pytest.mark.parametrize(
+    ("min_coverage", "certified", "tolerated"),
+    [(0.5, 0.8, 0.5), (0.9, 0.95, 0.1), (0.5, 0.3, 0.7), (1.0, 1.0, 0.01)],
+)
+def test_as_much_unsureness_as_coverage_allows(
+    min_coverage: float, certified: float, tolerated: float
+) -> None:
+    settings = TaskSettings(gate=GateSettings(min_coverage=min_coverage))
+    found = tolerated_unsure(a_certificate(coverage=certified), settings)
+    assert found == pytest.approx(tolerated)
 
 
 async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: Path) -> None:

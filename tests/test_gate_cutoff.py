@@ -20,8 +20,17 @@ from store.verdicts import Evaluation
 def test_everything_is_served_when_everything_may_be() -> None:
     calibration = [row(True, place / 1000) for place in range(400)]
     found = chosen(calibration)
-    assert (found[-1].value, found[-1].coverage, found[-1].agreement) == (None, 1.0, 1.0)
+    assert (found[-1].coverage, found[-1].agreement) == (1.0, 1.0)
     assert found[0].chance > 0.9
+
+
+@pytest.mark.parametrize("scale", [1.0, -1.0])  # probabilities, and log-probabilities
+def test_what_is_far_less_sure_than_all_that_was_seen_is_not_served(scale: float) -> None:
+    calibration = [row(True, scale * (0.5 + place / 1000)) for place in range(400)]
+    last = chosen(calibration)[-1].value
+    lowest = min(e.confidence for e in calibration if e.confidence is not None)
+    assert last is not None
+    assert last == pytest.approx(lowest - 0.1 * abs(lowest))
 
 
 def test_it_begins_where_a_certificate_is_likeliest_and_goes_on_to_everything() -> None:
@@ -32,7 +41,7 @@ def test_it_begins_where_a_certificate_is_likeliest_and_goes_on_to_everything() 
     assert 0.7 <= found[0].coverage <= 0.77
     assert [c.coverage for c in found] == sorted({c.coverage for c in found})
     assert 5 < len(found) <= cutoffs.STEPS + 1
-    assert (found[-1].value, found[-1].coverage) == (None, 1.0)
+    assert (found[-1].value, found[-1].coverage) == (pytest.approx(0.09), 1.0)
     assert "calibration rows agree" in found[0].reason
 
 
@@ -48,7 +57,7 @@ def test_a_tie_is_served_as_a_whole_or_not_at_all() -> None:
     tied = [row(place % 2 == 0, 0.25) for place in range(100)]
     better = [row(True, 0.75)] * 300
     found = chosen([*tied, *better])
-    assert [c.value for c in found] == [0.5, None]  # halfway: never within the tie
+    assert [c.value for c in found] == [0.5, pytest.approx(0.225)]  # never within the tie
     assert found[0].coverage == 0.75
 
 
@@ -84,7 +93,7 @@ def test_no_servable_answer_no_cutoff() -> None:
 
 def test_unknown_confidence_falls_to_any_cutoff() -> None:
     calibration = [*[row(True, 0.8)] * 300, *[row(False, None)] * 60]
-    assert [c.value for c in chosen(calibration)] == [0.8, None]
+    assert [c.value for c in chosen(calibration)] == [pytest.approx(0.72), None]
 
 
 @settings(deadline=None)

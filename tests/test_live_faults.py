@@ -50,11 +50,9 @@ async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")
     for _ in range(30):
-        await scene.beat(
-            scene.fell_back("a", student, Reason.STUDENT_ERROR),
-            *(scene.served("b", student) for _ in range(60)),
-            *(scene.fell_back("c", student, Reason.STUDENT_UNSURE) for _ in range(39)),
-        )
+        unsure = [scene.fell_back("c", student, Reason.STUDENT_UNSURE) for _ in range(39)]
+        served = [scene.served("b", student) for _ in range(60)]
+        await scene.beat(scene.fell_back("a", student, Reason.STUDENT_ERROR), *served, *unsure)
     assert scene.promotion().target == "student"
     assert (scene.standing().faults.n, scene.standing().faults.bad) == (3000, 30)
 

@@ -148,14 +148,21 @@ def test_who_stays_and_who_goes_on(
         ),
         (
             rows(90, 90, faults=alarm(tolerated=0.02, suspects=40)),
-            700.0,
+            None,
             "7 of the last 40 requests found it broken: more than the 2 % that are tolerated",
         ),
-        (rows(90, 90, faults=alarm(since=9e9)), NOW, "7 of the last 12 requests"),
+        (
+            rows(90, 90, unsure=alarm(tolerated=0.5)),
+            None,
+            "7 of the last 12 answers were",
+        ),
+        (rows(90, 90, disagreement=alarm(since=9e9)), NOW, "7 of the last 12 comparisons"),
         (rows(80, 60), 100.0, "hopeless: 80 comparisons, 60 agree; the agreement is at most 0."),
     ],
 )
-def test_who_goes_back(promotion: Promotion, evidence: Evidence, since: float, reason: str) -> None:
+def test_who_goes_back(
+    promotion: Promotion, evidence: Evidence, since: float | None, reason: str
+) -> None:
     verdict = judge(promotion, evidence, SETTINGS, NOW)
     assert (verdict.action, verdict.share) == ("demote", 0.0)
     assert verdict.reason.startswith(reason)
@@ -225,6 +232,7 @@ def evidences(draw: st.DrawFn) -> Evidence:
         bound=draw(UNIT),
         disagreement=draw(SUSPICIONS),
         faults=draw(SUSPICIONS),
+        unsure=draw(SUSPICIONS),
         failed_feedback=draw(st.integers(0, 3)),
     )
 
@@ -253,12 +261,13 @@ def test_what_holds_of_every_verdict(
     assert route is not None
     assert judge(promotion, evidence, settings, NOW) == verdict
     assert verdict.reason
-    alarmed = evidence.disagreement.alarm or evidence.faults.alarm
+    alarmed = evidence.disagreement.alarm or evidence.faults.alarm or evidence.unsure.alarm
     if alarmed:
         assert verdict.action == "demote"
     if verdict.action == "demote":
-        assert verdict.suspect_since is not None
-        assert verdict.suspect_since <= NOW
+        assert verdict.suspect_since is None or verdict.suspect_since <= NOW
+        if evidence.disagreement.alarm:
+            assert verdict.suspect_since is not None
         assert (verdict.step, verdict.share) == (route.step, 0.0)
     else:
         assert verdict.suspect_since is None
