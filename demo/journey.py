@@ -14,7 +14,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -37,6 +37,7 @@ from store.teachers import Price
 
 # rows of orders are long and soon learned, reviews are short and need more
 EPOCHS = {"ticket-triage": 3, "order-extraction": 2, "review-sentiment": 5}
+TRACES = {"ticket-triage": 400, "order-extraction": 360, "review-sentiment": 600}
 SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was promoted
 
 
@@ -44,8 +45,8 @@ SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was p
 class Plan:
     """What the demo does, and the price at which it counts."""
 
-    traces: int = 440  # requests a task before it is distilled
-    fresh: int = 80  # requests a task afterwards
+    traces: Mapping[str, int] = field(default_factory=lambda: dict(TRACES))  # until a task's run
+    fresh: int = 60  # requests a task afterwards
     synthetic: int = 120  # examples that amplification adds to each task
     threshold: float = 0.9
     rows: int = 20  # live comparisons that each step waits for
@@ -91,8 +92,9 @@ async def _traffic(client: AsyncOpenAI, plan: Plan, view: View) -> int:
     """Sends what the students learn from. Returns how many requests failed."""
     errors = 0
     for task in TASKS.values():
-        texts = islice(task.texts("traffic"), plan.traces)
-        sent = await _send(client, task, texts, plan.traces, plan.concurrency, task.name, view)
+        count = plan.traces[task.name]
+        texts = islice(task.texts("traffic"), count)
+        sent = await _send(client, task, texts, count, plan.concurrency, task.name, view)
         errors += sum(e.error is not None for e in sent)
     return errors
 
@@ -182,7 +184,7 @@ async def _send(  # noqa: PLR0917  (each says something of the requests)
 
 def fresh_texts(task: DemoTask, plan: Plan) -> Iterator[str]:
     """Texts that were not among the traffic."""
-    known = set(islice(task.texts("traffic"), plan.traces))
+    known = set(islice(task.texts("traffic"), plan.traces[task.name]))
     unseen = (text for text in task.texts("fresh") if text not in known)
     return islice(unseen, plan.fresh)
 
@@ -190,7 +192,6 @@ def fresh_texts(task: DemoTask, plan: Plan) -> Iterator[str]:
 def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     """The settings of `config.yaml` that the demo runs with."""
     defaults = tiny_student().model_dump()
-    defaults["min_traces"] = plan.traces
     defaults["gate"]["threshold"] = plan.threshold
     defaults["split"] = {"train": 0.45, "calibration": 0.15, "heldout": 0.4}
     defaults["rollout"] |= {"shadow_share": 1.0, "rows": plan.rows}
@@ -200,7 +201,10 @@ def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     return {
         "model_list": [loopback_teacher(MODEL, teacher_url, plan.price)],
         "scheduler": {"due_seconds": 1, "health_seconds": 1},
-        "tasks": {name: {"train": {"epochs": epochs}} for name, epochs in EPOCHS.items()},
+        "tasks": {
+            name: {"min_traces": count, "train": {"epochs": EPOCHS[name]}}
+            for name, count in plan.traces.items()
+        },
         "task_defaults": defaults,
     }
 

@@ -154,12 +154,13 @@ class Live:
 
 def _news(db: Database) -> tuple[dict[str, Promotion], AbstractSet[str], AbstractSet[str]]:
     """The last promotion of each task, the tasks paused by hand, those with new complaints."""
+    promotions, paused = records.latest_promotions(db), evidence.paused_tasks(db)
     complained: set[str] = set()
-    try:
+    try:  # last: whoever hears of a complaint here has to act on it
         complained = {comparison.task for comparison in feedback_comparisons(db)}
     except Exception as error:  # what clients say is no reason to stop watching
         log.error("feedback is not taken in: %s", _told(error))
-    return records.latest_promotions(db), evidence.paused_tasks(db), complained
+    return promotions, paused, complained
 
 
 def _order(promotion: Promotion) -> tuple[float, str]:
