@@ -63,20 +63,29 @@ def choose_cutoffs(
     certify it at a chance of error of `alpha`: how many of them would be served, and how many of
     those would agree, both with the uncertainty of an estimate from the calibration rows. The best
     chance comes first, as nothing is certified when the first one fails; among equals the larger
-    coverage. Up to STEPS more follow, at even steps of coverage; the last one serves whatever is
-    about as sure as the least sure of the calibration rows.
+    coverage; where none has a chance, the surest that covers enough. Up to STEPS more follow, at
+    even steps of coverage; the last one serves whatever is about as sure as the least sure of the
+    calibration rows.
     """
     candidates = _candidates(calibration)  # largest coverage first
     if not candidates:
         return [Cutoff(None, 0.0, 0.0, 0.0, "no servable answer on the calibration rows")]
     chances = _chances(candidates, len(calibration), heldout, gate, alpha)
-    first = int(np.argmax(chances))
+    first = int(np.argmax(chances)) if chances.any() else _smallest(candidates, calibration, gate)
     served = np.array([c.served for c in candidates[: first + 1]])
     steps = np.linspace(served[first], served[0], STEPS + 1)
     order = dict.fromkeys(int(np.argmin(np.abs(served - step))) for step in steps)
     return [
         _cutoff(candidates[place], len(calibration), float(chances[place]), gate) for place in order
     ]
+
+
+def _smallest(
+    candidates: Sequence[_Candidate], calibration: Sequence[Evaluation], gate: GateSettings
+) -> int:
+    """The place of the surest candidate that still covers enough: where none has a chance."""
+    least = gate.min_coverage * len(calibration)
+    return max((i for i, c in enumerate(candidates) if c.served >= least), default=0)
 
 
 def _cutoff(candidate: _Candidate, calibration: int, chance: float, gate: GateSettings) -> Cutoff:

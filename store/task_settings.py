@@ -74,7 +74,7 @@ class EvaluateSettings(Settings):
 class GateSettings(Settings):
     threshold: float = Field(default=0.95, gt=0, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    min_coverage: float = Field(default=0.5, gt=0, le=1)
+    min_coverage: float = Field(default=0.3, gt=0, le=1)
     slice_rows: int = Field(default=20, ge=1)
     slice_tolerance: float = Field(default=0.1, ge=0, lt=1)
 

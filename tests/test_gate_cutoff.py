@@ -91,6 +91,13 @@ def test_no_servable_answer_no_cutoff() -> None:
         assert "no servable answer" in found.reason
 
 
+def test_where_none_has_a_chance_the_surest_that_covers_enough_is_tried() -> None:
+    calibration = [row(False, place / 1000) for place in range(200)]
+    [first, *_] = chosen(calibration)
+    assert first.chance == 0.0
+    assert first.coverage == 0.5  # gate.min_coverage
+
+
 def test_unknown_confidence_falls_to_any_cutoff() -> None:
     calibration = [*[row(True, 0.8)] * 300, *[row(False, None)] * 60]
     assert [c.value for c in chosen(calibration)] == [pytest.approx(0.72), None]
