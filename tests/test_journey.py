@@ -32,7 +32,8 @@ WAIT_S = 420
 
 def config(teacher_url: str) -> dict[str, Any]:
     """The demo's settings, smaller: this is about the way, not about how good the student gets."""
-    found = product_config(Plan(traces={TASK.name: TRAFFIC}, synthetic=60, threshold=0.7), teacher_url)
+    plan = Plan(traces={TASK.name: TRAFFIC}, synthetic=60, threshold=0.7)
+    found = product_config(plan, teacher_url)
     task = found["task_defaults"]
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
     task["train"] |= {"validations": 4, "compare": False}
