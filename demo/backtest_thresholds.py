@@ -3,6 +3,10 @@
 The gate is a pure function of the run's evaluations, so a stricter certificate needs no further
 training: it is earned on the same rows, with a cutoff of its own. What it would have served of the
 test rows is what the student really answered there with at least that confidence.
+
+Two things are told: what the certificate by itself would have had the student serve from the first
+row on, and what live confirmation would have: the rows are compared one by one, and the student
+serves from where they prove the threshold by themselves (`rollout.confirm`).
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo.backtest_report import agreement
-from distill.gate import attempt_alpha, certify, choose_cutoffs
+from distill.gate import attempt_alpha, certify, choose_cutoffs, confirmed_bound
 from store.models import OutputKind
 from store.task_settings import GateSettings
 from store.verdicts import Certificate, Evaluation
@@ -78,25 +82,51 @@ def _certificate(
 def _section(
     threshold: float, certificate: Certificate | None, rows: Sequence[TestRow]
 ) -> dict[str, Any]:
-    passed = certificate is not None and certificate.passed
-    served = [r.by_student and _sure(r, certificate) if passed else False for r in rows]
-    by_student = agreement([r.agrees for r, yes in zip(rows, served, strict=True) if yes])
-    # what the student does not serve goes to the teacher, whose recorded answer agrees with itself
-    right = sum(r.agrees if yes else True for r, yes in zip(rows, served, strict=True))
+    certified = certificate if certificate and certificate.passed else None
+    served = [certified is not None and r.by_student and _sure(r, certified) for r in rows]
+    after = _confirmed_after(certified, rows, served)
+    confirmed = [yes and after is not None and i > after for i, yes in enumerate(served)]
     return {
         "threshold": threshold,
-        "passed": passed,
+        "passed": certified is not None,
         "reason": certificate.reason if certificate else "the student was not evaluated",
         "certified": _certified(certificate),
-        "answered": round(sum(served) / len(rows), 4) if rows else 0.0,
-        "agreement_of_student": by_student,
-        "agreement_all": round(right / len(rows), 4) if rows else None,
-        "contradicted": passed and by_student["n"] > 0 and by_student["high"] < threshold,
+        **_served(rows, served, threshold),
+        "confirmed_after": None if after is None else after + 1,
+        "confirmed": _served(rows, confirmed, threshold),
     }
 
 
-def _sure(row: TestRow, certificate: Certificate | None) -> bool:
-    cutoff = certificate.cutoff if certificate else None
+def _served(rows: Sequence[TestRow], served: Sequence[bool], threshold: float) -> dict[str, Any]:
+    """What it comes to when the student answers these of the rows, and the teacher the others."""
+    by_student = agreement([r.agrees for r, yes in zip(rows, served, strict=True) if yes])
+    # the teacher's recorded answer agrees with itself
+    right = sum(r.agrees if yes else True for r, yes in zip(rows, served, strict=True))
+    return {
+        "answered": round(sum(served) / len(rows), 4) if rows else 0.0,
+        "agreement_of_student": by_student,
+        "agreement_all": round(right / len(rows), 4) if rows else None,
+        "contradicted": by_student["n"] > 0 and by_student["high"] < threshold,
+    }
+
+
+def _confirmed_after(
+    certified: Certificate | None, rows: Sequence[TestRow], served: Sequence[bool]
+) -> int | None:
+    """The place of the row with which the rows so far prove the threshold; None: they never do."""
+    if certified is None:
+        return None
+    n = agreed = 0
+    for place, (row, yes) in enumerate(zip(rows, served, strict=True)):
+        if yes:
+            n, agreed = n + 1, agreed + row.agrees
+            if confirmed_bound(certified, n, agreed) >= certified.threshold:
+                return place
+    return None
+
+
+def _sure(row: TestRow, certificate: Certificate) -> bool:
+    cutoff = certificate.cutoff
     return cutoff is None or (row.confidence is not None and row.confidence >= cutoff)
 
 

@@ -135,11 +135,18 @@ def _threshold(section: Mapping[str, Any]) -> str:
     certified = section["certified"]
     if not section["passed"]:
         return f"no certificate: {section['reason']}"
-    against = "; CONTRADICTED by the test rows" if section["contradicted"] else ""
+    after, confirmed = section["confirmed_after"], section["confirmed"]
+    against = "; the test rows are other traffic: they contradict it" * section["contradicted"]
+    live = (
+        f"confirmed by the first {after} rows, then {confirmed['answered']:.1%} answered, "
+        f"{_share(confirmed['agreement_of_student'])} of them agree"
+        if after is not None
+        else "live rows do not confirm it, so the teacher would go on"
+    )
     return (
         f"certified coverage {certified['coverage']:.1%}, at least "
         f"{certified['lower_bound']:.4f}; of the test rows {section['answered']:.1%} answered, "
-        f"{_share(section['agreement_of_student'])} of them agree{against}"
+        f"{_share(section['agreement_of_student'])} of them agree{against}; {live}"
     )
 
 

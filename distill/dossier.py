@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from distill.gate import extended_bound
+from distill.gate import confirmed_bound, extended_bound
 from distill.rollout import Evidence, audit_rate
 from distill.standing import Tally
 from distill.watched import MOST_REPLAYED, Watched, tolerated_faults, tolerated_unsure
@@ -23,7 +23,7 @@ from store.database import Database
 from store.live import Finding, Routed
 from store.models import Reason
 from store.task_settings import TaskSettings
-from store.verdicts import ComparisonKind, Promotion
+from store.verdicts import Certificate, ComparisonKind, Promotion
 
 MOST_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
 MOST_INPUTS = 1_000
@@ -50,7 +50,7 @@ class Dossier:
         self.promoted_at = promoted_at
         self._forced = promotion.forced
         self._certificate = promotion.certificate
-        self._bound: float | None = None  # of the agreement, until the next comparison
+        self._bounds: tuple[float, float] | None = None  # of the agreement, until it changes
         self._settings = settings
         self.step_at = promotion.at
         self.last_at = promotion.at  # of the newest comparison
@@ -81,7 +81,7 @@ class Dossier:
     def learn(self, found: Finding) -> None:
         """Takes a comparison in, newer than all before. A step's are those of its own requests."""
         self.last_at = max(self.last_at, found.at)
-        self._bound = None
+        self._bounds = None
         self.tallies[found.kind] = _counted(self.tallies[found.kind], found)
         if found.begun > self.step_at:
             self.of_step[found.kind] = _counted(self.of_step[found.kind], found)
@@ -113,9 +113,8 @@ class Dossier:
         """What a verdict rests on."""
         n, agreed = _fair(self.tallies)
         step_n, step_agreed = _fair(self.of_step)
-        if self._bound is None:
-            known = self._certificate
-            self._bound = extended_bound(known, n, agreed) if known is not None else 0.0
+        if self._bounds is None:
+            self._bounds = _bounds(self._certificate, n, agreed)
         feedback = self.tallies["feedback"]
         return Evidence(
             since=self.promoted_at,
@@ -123,7 +122,8 @@ class Dossier:
             agreed=agreed,
             step_n=step_n,
             step_agreed=step_agreed,
-            bound=self._bound,
+            bound=self._bounds[0],
+            live_bound=self._bounds[1],
             disagreement=self.disagreement.suspicion(),
             faults=self.faults.suspicion(),
             unsure=self.unsure.suspicion(),
@@ -222,6 +222,13 @@ def read_dossier(
         else:
             dossier.see(thing)
     return dossier
+
+
+def _bounds(certificate: Certificate | None, n: int, agreed: int) -> tuple[float, float]:
+    """Of held-out and live rows together, and of the live rows by themselves."""
+    if certificate is None:
+        return 0.0, 0.0
+    return extended_bound(certificate, n, agreed), confirmed_bound(certificate, n, agreed)
 
 
 def _fair(tallies: Mapping[ComparisonKind, Tally]) -> tuple[int, int]:

@@ -35,6 +35,7 @@ __all__ = [
     "attempt_number",
     "certify",
     "choose_cutoffs",
+    "confirmed_bound",
     "extended_bound",
     "recomputed",
     "rows_needed",
@@ -171,6 +172,20 @@ def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> f
         certificate.prior,
         certificate.judge,
     )
+
+
+def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+    """The lower bound that the live rows have by themselves, at the certificate's chance of error.
+
+    The held-out rows only say what to bet on. So it also holds where live traffic has become
+    another than the one that they were taken from.
+    """
+    prior = (
+        float(certificate.agreed),
+        float(certificate.n - certificate.agreed),
+        certificate.threshold,
+    )
+    return _bound(live_agreed, live_n, certificate.alpha, prior, certificate.judge)
 
 
 def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:

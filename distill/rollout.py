@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distill.bounds import upper_bound
-from store.task_settings import AuditSettings, TaskSettings
+from store.task_settings import AuditSettings, RolloutSettings, TaskSettings
 from store.verdicts import Promotion, Route, Step
 
 AUDITS_AT_FIRST = 100  # audits at the first share; from then on it falls as 1 / audits
@@ -49,6 +49,7 @@ class Evidence:
     step_n: int = 0  # since the present step began
     step_agreed: int = 0
     bound: float = 0.0  # lower bound of the agreement, held-out and live rows together
+    live_bound: float = 0.0  # the same of the live rows by themselves
     disagreement: Suspicion = Suspicion()  # over servable comparisons and failed feedback
     faults: Suspicion = Suspicion()  # over requests that the student was asked for
     unsure: Suspicion = Suspicion()  # over its whole answers: below the cutoff or not
@@ -89,9 +90,9 @@ def judge(promotion: Promotion, evidence: Evidence, settings: TaskSettings, now:
 
     It is demoted when a detector has raised the alarm, or when it is hopeless: the agreement over
     all live rows is below the threshold, by a bound that holds whenever one looks. It goes on when
-    the step has its rows and the bound over held-out and live rows is at the threshold. One that
-    was promoted by hand stays where it was put, or is demoted. Raises ValueError on a promotion of
-    the teacher: there is nobody to judge.
+    the step has its rows and the bound over held-out and live rows is at the threshold; to the last
+    step when the live rows prove it by themselves. One that was promoted by hand stays where it was
+    put, or is demoted. Raises ValueError on a promotion of the teacher: there is nobody to judge.
     """
     route = promotion.route
     if promotion.target != "student" or route is None:
@@ -122,19 +123,27 @@ def judge(promotion: Promotion, evidence: Evidence, settings: TaskSettings, now:
             share=route.share,
             reason=f"live: {_percent(route.share)} of the traffic is the last step now",
         )
-    return _go_on(route, evidence, larger, threshold, settings.rollout.rows)
+    return _go_on(route, evidence, larger, threshold, settings.rollout)
 
 
 def _go_on(
-    route: Route, evidence: Evidence, larger: Sequence[float], threshold: float, rows: int
+    route: Route,
+    evidence: Evidence,
+    larger: Sequence[float],
+    threshold: float,
+    settings: RolloutSettings,
 ) -> Verdict:
     """Whether a student goes on to the first of the larger shares, or what it waits for."""
-    found = _agreement(evidence.step_n, evidence.step_agreed, rows)
-    if evidence.step_n < rows:
+    found = _agreement(evidence.step_n, evidence.step_agreed, settings.rows)
+    if evidence.step_n < settings.rows:
         return _stay(route, evidence, f"{_name(route)}: {found}")
     bound = f"the agreement is at least {evidence.bound:.4f}, {threshold:g} is needed"
     if not evidence.bound >= threshold:
         return _stay(route, evidence, f"{_name(route)}: {found}; {bound}")
+    if len(larger) == 1 and settings.confirm and not evidence.live_bound >= threshold:
+        live = f"{_agreement(evidence.n, evidence.agreed)} live"
+        alone = f"by themselves they prove {evidence.live_bound:.4f}, {threshold:g} is needed"
+        return _stay(route, evidence, f"{_name(route)}: {live}; {alone}")
     return Verdict(
         action="advance",
         step="live" if len(larger) == 1 else "canary",

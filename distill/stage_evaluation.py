@@ -71,7 +71,10 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             timeout_s=settings.student.request_timeout_s,
             progress=progress,
             score=score,
-            forms=forms_of([*split["train"], *split["calibration"]], scorer.output),
+            forms=forms_of(
+                [row for name, part in split.items() if name != "heldout" for row in part],
+                scorer.output,
+            ),
         )
     evaluated = judge_confidence(evaluations)
     content = b"".join(records.as_line(e) for e in evaluated.evaluations)

@@ -82,11 +82,12 @@ class GateSettings(Settings):
 class RolloutSettings(Settings):
     """From the certificate to all of the traffic: shadow first, then these shares."""
 
-    shadow_share: float = Field(default=0.2, gt=0, le=1)
+    shadow_share: float = Field(default=0.5, gt=0, le=1)
     shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: [0.05, 0.25, 1.0], min_length=1
     )
     rows: int = Field(default=30, ge=0)
+    confirm: bool = True
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

@@ -126,6 +126,12 @@ ROLLOUT: dict[str, Effect] = {
         steps_of_a_good_student,
         ([0.5], [("live", 0.5)]),
         ([0.1, 0.4, 1.0], [("canary", 0.1), ("canary", 0.4), ("live", 1.0)]),
+        {f"{T}.rollout.confirm": False},
+    ),
+    f"{T}.rollout.confirm": Effect(
+        steps_of_a_good_student,
+        (True, [("canary", 0.05), ("canary", 0.25)]),  # 40 rows do not prove 0.95
+        (False, [("canary", 0.05), ("canary", 0.25), ("live", 1.0)]),
     ),
     f"{T}.rollout.rows": Effect(comparisons_of_a_step, (0, 0), (25, 25)),
     f"{T}.audit.first": Effect(audited(0), (0.05, 0.05), (0.5, 0.5)),

@@ -320,9 +320,9 @@ async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, resul
     settings = tiny_student()
     report = await backtest(
         Backtest(
-            file=write_reviews(tmp_path / "log.jsonl", "log", 200),
+            file=write_reviews(tmp_path / "log.jsonl", "log", 300),
             test=write_reviews(tmp_path / "test.jsonl", "test", 30),
-            limit=160,
+            limit=240,
             settings=with_thresholds(
                 settings.model_copy(
                     update={
@@ -337,11 +337,11 @@ async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, resul
         silence,
     )
     assert report["result"] == result
-    assert report["rows"]["traffic"] == 160
+    assert report["rows"]["traffic"] == 240
     assert report["test"]["n"] == 30
     assert report["test"]["errors"] == 0
     by_purpose = report["teacher"]["by_purpose"]
-    assert by_purpose["traffic"]["requests"] == 160
+    assert by_purpose["traffic"]["requests"] == 240
     from_teacher = 30 - report["test"]["answered_by_student"]["n"]
     assert by_purpose["test"]["requests"] == from_teacher
     assert (tmp_path / "kept" / "serve.log").exists()

@@ -31,7 +31,7 @@ def evaluations(count: int, seed: int) -> list[Evaluation]:
 
 
 def test_the_stricter_the_less_is_served() -> None:
-    rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(2000, seed=2)]
+    rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(9000, seed=2)]
     sections = at_thresholds([0.98, 0.9], evaluations(6000, seed=1), GATE, "text", rows)
 
     assert [s["threshold"] for s in sections] == [0.9, 0.98]
@@ -41,6 +41,10 @@ def test_the_stricter_the_less_is_served() -> None:
         assert loose["answered"] > strict["answered"] > 0.2
         assert loose["agreement_of_student"]["share"] < strict["agreement_of_student"]["share"]
         assert loose["agreement_all"] < strict["agreement_all"]
+    for section in sections:
+        assert 0 < section["confirmed_after"] < len(rows)
+        assert 0 < section["confirmed"]["answered"] < section["answered"]
+        assert not section["confirmed"]["contradicted"]
 
 
 def test_what_the_student_did_not_serve_is_the_teacher_s() -> None:
@@ -58,6 +62,9 @@ def test_a_test_file_can_contradict() -> None:
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
 
     assert section["contradicted"]
+    assert section["confirmed_after"] is None
+    assert section["confirmed"]["answered"] == 0
+    assert not section["confirmed"]["contradicted"]
 
 
 @pytest.mark.parametrize("count", [0, 30])

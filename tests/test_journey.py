@@ -38,7 +38,11 @@ def config(teacher_url: str) -> dict[str, Any]:
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
     task["train"] |= {"validations": 4, "compare": False}
     task["evaluate"] |= {"teacher_again": 0}
-    task["rollout"] = {"shares": [1.0], "rows": 0}  # the steps have a test of their own
+    task["rollout"] = {
+        "shares": [1.0],
+        "rows": 0,
+        "confirm": False,
+    }  # the steps have a test of their own
     return found
 
 

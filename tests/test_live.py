@@ -121,7 +121,7 @@ async def test_two_tasks_share_nothing(scene: Scene) -> None:
 
 async def test_from_shadow_to_live(tmp_path: Path) -> None:
     certified = {"n": 400, "agreed": 398, "heldout": 400}
-    settings = {"shadow_share": 1.0, "shares": [0.1, 0.5, 1.0], "rows": 5}
+    settings = {"shadow_share": 1.0, "shares": [0.1, 0.5, 1.0], "rows": 5, "confirm": False}
     async with Scene(tmp_path, audit=EVERY_AUDIT, rollout=settings) as scene:
         student = scene.promote(step="shadow", certificate=certified)
         seen = []

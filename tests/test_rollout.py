@@ -32,7 +32,7 @@ def on(step: Step, share: float, **changes: Any) -> Promotion:
 
 
 def known(**changes: Any) -> Evidence:
-    return Evidence(**{"since": 100.0, "bound": 0.96, **changes})
+    return Evidence(**{"since": 100.0, "bound": 0.96, "live_bound": 0.96, **changes})
 
 
 def rows(n: int, agreed: int, **changes: Any) -> Evidence:
@@ -169,6 +169,19 @@ def test_who_goes_back(
     assert verdict.suspect_since == since
 
 
+def test_to_the_last_step_the_live_rows_prove_it_by_themselves() -> None:
+    weak = rows(90, 90, live_bound=0.949)
+    verdict = judge(CANARY, weak, SETTINGS, NOW)
+    assert (verdict.action, verdict.share) == ("stay", 0.25)
+    assert verdict.reason == (
+        "canary at 25 %: 90 comparisons, all agree live; by themselves they prove 0.9490, "
+        "0.95 is needed"
+    )
+    assert judge(SHADOW, weak, SETTINGS, NOW).action == "advance"  # not to the last one yet
+    trusting = TaskSettings(rollout=RolloutSettings(confirm=False))
+    assert judge(CANARY, weak, trusting, NOW).action == "advance"
+
+
 def test_without_rows_to_wait_for_a_step_is_passed_at_once() -> None:
     at_once = TaskSettings(rollout=RolloutSettings(shares=[0.1, 1.0], rows=0))
     verdict = judge(SHADOW, known(), at_once, NOW)
@@ -230,6 +243,7 @@ def evidences(draw: st.DrawFn) -> Evidence:
         step_n=step_n,
         step_agreed=draw(st.integers(0, step_n)),
         bound=draw(UNIT),
+        live_bound=draw(UNIT),
         disagreement=draw(SUSPICIONS),
         faults=draw(SUSPICIONS),
         unsure=draw(SUSPICIONS),
@@ -283,6 +297,7 @@ def test_what_holds_of_every_verdict(
             assert (verdict.step == "live") == (len(larger) == 1)
             assert evidence.step_n >= settings.rollout.rows
             assert evidence.bound >= 0.95
+            assert len(larger) > 1 or evidence.live_bound >= 0.95
 
 
 # ---- how much is audited -----------------------------------------------------------------------
