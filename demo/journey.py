@@ -49,7 +49,7 @@ class Plan:
     fresh: int = 60  # requests a task afterwards
     synthetic: int = 120  # examples that amplification adds to each task
     threshold: float = 0.9
-    rows: int = 20  # live comparisons that each step waits for
+    rows: int = 15  # live comparisons that each step waits for
     concurrency: int = 8
     teacher_latency_s: float = 0.1  # what the stand-in waits before each answer
     price: Price = DEFAULT_PRICE
