@@ -36,8 +36,8 @@ from store.models import RunState
 from store.teachers import Price
 
 # rows of orders are long and soon learned, reviews are short and need more
-EPOCHS = {"ticket-triage": 3, "order-extraction": 2, "review-sentiment": 5}
-TRACES = {"ticket-triage": 400, "order-extraction": 360, "review-sentiment": 600}
+EPOCHS = {"ticket-triage": 4, "order-extraction": 2, "review-sentiment": 5}
+TRACES = {"ticket-triage": 480, "order-extraction": 340, "review-sentiment": 600}
 SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was promoted
 
 
@@ -46,7 +46,7 @@ class Plan:
     """What the demo does, and the price at which it counts."""
 
     traces: Mapping[str, int] = field(default_factory=lambda: dict(TRACES))  # until a task's run
-    fresh: int = 60  # requests a task afterwards
+    fresh: int = 50  # requests a task afterwards
     synthetic: int = 120  # examples that amplification adds to each task
     threshold: float = 0.9
     rows: int = 15  # live comparisons that each step waits for
