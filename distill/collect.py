@@ -4,7 +4,8 @@ A segment's name is committed together with its traces and its feedback, and onl
 goes. Whatever is killed when: a file that is still there is either not in the store at all, and is
 collected, or wholly, and only deleted. A line that is neither trace nor feedback, such as the last
 one of a killed writer, is kept in the folder `damaged` beside the segments; it never holds up the
-rest.
+rest. A trace that comes from another log has an id that is made from what it says: it is taken once,
+however often that log is imported.
 """
 
 from __future__ import annotations
@@ -110,8 +111,11 @@ def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Co
             if counts.get(segment.stem, _NOTHING)["damaged"]:
                 taken = {row["id"] for row in db.query("staged_ids", name=segment.stem)}
                 _set_aside(segment, taken)
+        if any(row["imported"] for row in counts.values()):
+            db.execute("drop_repeats")
+            counts = {row["name"]: row for row in db.query("staged_counts")}
         models = [row["request_model"] for row in db.query("staged_models")]
-        db.execute("insert_traces", prices=_priced(models, prices))
+        db.execute("insert_traces", prices=_priced(models, prices), now=time.time())
         if any(row["feedback"] for row in counts.values()):
             db.execute("insert_feedback")
         db.execute("insert_feedback_news")

@@ -161,8 +161,9 @@ def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: 
         return records.new_teacher_traces(db, task, since)
     if promotions[0].target == "student":
         return live.uncovered_teacher_traces(db, task, since)
-    since = max(since, suspect_since(promotions) or 0.0)
-    return records.new_teacher_traces(db, task, since) + live.audits_since(db, task, since)
+    suspect = suspect_since(promotions) or 0.0
+    new = records.new_teacher_traces(db, task, since, asked_since=suspect)
+    return new + live.audits_since(db, task, max(since, suspect))
 
 
 def _told(error: BaseException) -> str:

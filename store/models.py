@@ -58,6 +58,8 @@ class Reason(StrEnum):
     STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
     STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
+    # never a header's value: of traces that did not come through the proxy
+    IMPORTED = "imported"  # somebody else's log says that the teacher answered this
 
 
 class Outcome(StrEnum):
@@ -108,6 +110,8 @@ class Trace:
     content_bytes: int = 0  # request body + answer
     api_key_hash: str | None = None
     end_user: str | None = None  # the request's `user`
+    source: str = "proxy"  # or `import:<format>`, or `litellm`: whose log it comes from
+    cost_usd: float | None = None  # as that log states it; None: tokens times the price table
     schema_version: int = SCHEMA_VERSION
 
 

@@ -43,7 +43,8 @@ FROM read_json(
         reasoning_tokens: 'VARCHAR', request_params: 'VARCHAR', tool_definitions: 'VARCHAR',
         input_messages: 'VARCHAR', output_messages: 'VARCHAR', input_hash: 'VARCHAR',
         fingerprint: 'VARCHAR', confidence: 'VARCHAR', content_bytes: 'VARCHAR',
-        api_key_hash: 'VARCHAR', end_user: 'VARCHAR', schema_version: 'VARCHAR',
+        api_key_hash: 'VARCHAR', end_user: 'VARCHAR', source: 'VARCHAR', cost_usd: 'VARCHAR',
+        schema_version: 'VARCHAR',
         feedback_id: 'VARCHAR', feedback_at: 'VARCHAR', score: 'VARCHAR', correction: 'VARCHAR',
         feedback_key: 'VARCHAR'
     }
@@ -54,10 +55,12 @@ FROM read_json(
 SELECT DISTINCT request_model FROM staged WHERE is_trace AND request_model IS NOT NULL;
 
 -- name: staged_counts
--- How many lines of each staged segment are traces, how many feedback, and how many are neither.
+-- How many lines of each staged segment are traces, how many of those come from another log, how many
+-- are feedback, and how many are neither.
 SELECT
     filename AS name,
     count(*) FILTER (is_trace) AS traces,
+    count(*) FILTER (is_trace AND source <> 'proxy') AS imported,
     count(*) FILTER (is_feedback) AS feedback,
     count(*) FILTER (NOT is_trace AND NOT is_feedback) AS damaged
 FROM staged GROUP BY filename;
@@ -67,9 +70,25 @@ FROM staged GROUP BY filename;
 SELECT coalesce(feedback_id, trace_id) AS id FROM staged
 WHERE (is_trace OR is_feedback) AND filename = $name;
 
+-- name: drop_repeats
+-- Forgets the staged traces of other logs that the store has already, or that stand there twice: their
+-- ids are made from what they say. Those of the proxy are never looked up.
+DELETE FROM staged
+WHERE is_trace AND source <> 'proxy' AND (
+    TRY_CAST(trace_id AS UUID) IN (
+        SELECT trace_id FROM traces WHERE trace_id IN (
+            SELECT TRY_CAST(trace_id AS UUID) FROM staged WHERE is_trace AND source <> 'proxy'
+        )
+    )
+    OR rowid NOT IN (
+        SELECT min(rowid) FROM staged WHERE is_trace GROUP BY TRY_CAST(trace_id AS UUID)
+    )
+);
+
 -- name: insert_traces
--- Inserts the staged traces with their cost. `$prices`: JSON array of {name, input, output}, US
--- dollars a token, by model name. A key that an older writer left out gets the record's default.
+-- Inserts the staged traces with their cost: what their log states, else by the prices. `$prices`: JSON
+-- array of {name, input, output}, US dollars a token, by model name. `$now`: seconds since the epoch. A
+-- key that an older writer left out gets the record's default.
 INSERT INTO traces BY NAME
 WITH prices AS (
     SELECT unnest(
@@ -103,9 +122,12 @@ SELECT
     TRY_CAST(output_tokens AS BIGINT) AS output_tokens,
     TRY_CAST(cached_tokens AS BIGINT) AS cached_tokens,
     TRY_CAST(reasoning_tokens AS BIGINT) AS reasoning_tokens,
-    CASE WHEN served_by = 'student' THEN 0::DECIMAL(18, 9) ELSE TRY_CAST(
-        TRY_CAST(input_tokens AS BIGINT) * prices.input
-        + TRY_CAST(output_tokens AS BIGINT) * prices.output AS DECIMAL(18, 9)
+    CASE WHEN served_by = 'student' THEN 0::DECIMAL(18, 9) ELSE coalesce(
+        TRY_CAST(TRY_CAST(cost_usd AS DOUBLE) AS DECIMAL(18, 9)),
+        TRY_CAST(
+            TRY_CAST(input_tokens AS BIGINT) * prices.input
+            + TRY_CAST(output_tokens AS BIGINT) * prices.output AS DECIMAL(18, 9)
+        )
     ) END AS cost_usd,
     coalesce(request_params, '{}') AS request_params,
     tool_definitions,
@@ -117,6 +139,8 @@ SELECT
     coalesce(TRY_CAST(content_bytes AS BIGINT), 0) AS content_bytes,
     api_key_hash,
     end_user,
+    coalesce(source, 'proxy') AS source,
+    CASE WHEN source LIKE 'import:%' THEN $now::DOUBLE END AS imported_at,
     coalesce(TRY_CAST(schema_version AS INTEGER), 1) AS schema_version
 FROM staged LEFT JOIN prices ON prices.name = request_model
 WHERE is_trace;
@@ -257,13 +281,17 @@ LIMIT $limit;
 SELECT trace_id, confidence FROM traces WHERE task = $task AND student_id = $student;
 
 -- name: new_teacher_traces
--- How many whole answers of the teacher to requests since a time there are for a task.
-SELECT count(*) AS traces FROM teacher_traces WHERE task = $task AND start_time > $since;
+-- How many whole answers of the teacher there are for a task to requests after `$asked_since`, and
+-- after `$since` or imported after it: old answers are new to a task when they are imported.
+SELECT count(*) AS traces FROM teacher_traces
+WHERE task = $task AND start_time > $asked_since
+    AND (start_time > $since OR imported_at > $since);
 
 -- name: uncovered_teacher_traces
--- The same, without the requests that a promoted student is certified for and does not get yet.
+-- The same at all times, without what a promoted student is certified for and does not get yet.
 SELECT count(*) AS traces FROM teacher_traces
-WHERE task = $task AND start_time > $since AND reason NOT IN ('shadow', 'not_in_share');
+WHERE task = $task AND (start_time > $since OR imported_at > $since)
+    AND reason NOT IN ('shadow', 'not_in_share');
 
 -- ---- writing runs ------------------------------------------------------------------------------
 
@@ -545,16 +573,17 @@ ORDER BY task;
 
 -- name: served
 -- Requests by route, with milliseconds until the whole answer: of all, and of those since `$since`.
+-- Not every imported log knows how long an answer took: it says 0.
 SELECT
     route,
     count(*) AS requests,
     count(*) FILTER (outcome IN ('error', 'teacher_broke')) AS errors,
-    quantile_cont(duration_ms, 0.5) FILTER (outcome = 'complete') AS p50_ms,
-    quantile_cont(duration_ms, 0.95) FILTER (outcome = 'complete') AS p95_ms,
+    quantile_cont(nullif(duration_ms, 0), 0.5) FILTER (outcome = 'complete') AS p50_ms,
+    quantile_cont(nullif(duration_ms, 0), 0.95) FILTER (outcome = 'complete') AS p95_ms,
     count(*) FILTER (start_time >= $since) AS recent_requests,
-    quantile_cont(duration_ms, 0.5) FILTER (outcome = 'complete' AND start_time >= $since)
+    quantile_cont(nullif(duration_ms, 0), 0.5) FILTER (outcome = 'complete' AND start_time >= $since)
         AS recent_p50_ms,
-    quantile_cont(duration_ms, 0.95) FILTER (outcome = 'complete' AND start_time >= $since)
+    quantile_cont(nullif(duration_ms, 0), 0.95) FILTER (outcome = 'complete' AND start_time >= $since)
         AS recent_p95_ms
 FROM traces WHERE task IS NOT DISTINCT FROM $task::VARCHAR
 GROUP BY route ORDER BY route;

@@ -74,9 +74,16 @@ def corrected_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]
     return db.query("corrected_traces", task=task, limit=limit)
 
 
-def new_teacher_traces(db: Database, task: str, since: float) -> int:
-    """How many whole answers of the teacher there are to requests after `since`."""
-    return int(db.query("new_teacher_traces", task=task, since=since)[0]["traces"])
+def new_teacher_traces(
+    db: Database, task: str, since: float, *, asked_since: float = 0.0
+) -> int:
+    """How many whole answers of the teacher are new since a time.
+
+    To requests after `since`, or imported after it. `asked_since`: of those the ones to requests
+    after this time alone, whenever they were imported.
+    """
+    rows = db.query("new_teacher_traces", task=task, since=since, asked_since=asked_since)
+    return int(rows[0]["traces"])
 
 
 # ---- what a run makes --------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def task_statistics(
     usage = {row["served_by"]: row for row in db.query("usage", task=task)}
     served = _served(db, task, recent_since)
     distilling, costs = _distilling(db, task, prices or {})
-    new = db.query("new_teacher_traces", task=task, since=used_until)
+    new = db.query("new_teacher_traces", task=task, since=used_until, asked_since=0.0)
     teacher = usage.get("teacher", {})
     return TaskStatistics(
         task=task,

@@ -105,7 +105,7 @@ def test_the_schema_has_nothing_that_ducklake_refuses() -> None:
 @pytest.mark.parametrize(
     ("table", "record", "more"),
     [
-        ("traces", Trace, {"cost_usd"}),
+        ("traces", Trace, {"imported_at"}),
         ("examples", Example, set()),
         ("teacher_calls", TeacherCall, set()),
         ("run_events", RunEvent, set()),
