@@ -44,7 +44,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 TaskArgument = Annotated[str, typer.Argument(help="The task's tag.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept with the time and the key's name.")]
 DEFAULT_CONFIG = Path("config.yaml")
-DEFAULT_SERVER = "http://127.0.0.1:4100"
 
 
 @app.command()
@@ -72,11 +71,11 @@ def status(
     with _faults():
         from rich.console import Console
 
-        from cli.status import fetch_status
+        from cli.status import fetch_status, server_of
         from cli.status_table import render_status, render_task
 
         if server is None:
-            server, key = _server_of(config, key)
+            server, key = server_of(config, key)
         wide = None if sys.stdout.isatty() else 140
         console = Console(width=wide, markup=False, highlight=False)
         while True:
@@ -239,6 +238,50 @@ def backtest(
     raise typer.Exit(code)
 
 
+@app.command(name="import")
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="JSON lines, JSON or CSV, also gzipped.", show_default=False),
+    ],
+    *,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="litellm, langfuse, openai-stored or openai-finetuning; else it is recognised.",
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task of all rows.")] = None,
+    tag_from: Annotated[
+        str | None,
+        typer.Option(help="The field that holds a row's task, such as metadata.feature."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The teacher of all rows, as clients name it.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The data folder, if not as in the config.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take other logs of a teacher's answers as traces: OpenAI's, LiteLLM's, Langfuse's."""
+    with _faults():
+        from cli.import_command import run
+
+        run(
+            files,
+            wanted=format_,
+            task=task,
+            tag_from=tag_from,
+            model=model,
+            data_dir=data_dir,
+            config=None if config == DEFAULT_CONFIG and not config.exists() else config,
+            as_json=as_json,
+        )
+
+
 @app.command()
 def demo(as_json: JsonOption = False) -> None:
     """Show the whole loop in some minutes, without a key and without a download."""
@@ -273,34 +316,16 @@ def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
 
     with _faults():
         from cli.commands import give_command
+        from cli.status import server_of
 
         if server is None:
-            server, key = _server_of(config, key)
+            server, key = server_of(config, key)
         found = give_command(server, task, command, key=key, reason=reason, force=force)
         typer.echo(
             json.dumps(found, indent=2, ensure_ascii=False)
             if as_json
             else f"{task}: {found.get('done')}"
         )
-
-
-def _server_of(config: Path, key: str | None) -> tuple[str, str | None]:
-    """The URL and the key with which the server of this config is reached."""
-    from cli.serve import running_server
-    from store.config import load_config
-
-    if config == DEFAULT_CONFIG and not config.exists():
-        return DEFAULT_SERVER, key
-    found = load_config(config)
-    if key is None and found.server.keys:
-        key = found.server.keys[0].key.get_secret_value()
-    running = running_server(found.data_dir) if found.server.port == 0 else None
-    if running is not None:
-        return str(running["url"]), key
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
-        found.server.host, found.server.host
-    )
-    return f"http://{f'[{host}]' if ':' in host else host}:{found.server.port}", key
 
 
 @contextlib.contextmanager

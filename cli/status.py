@@ -6,11 +6,13 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from store.errors import ProductError
 
 TIMEOUT_S = 10.0
+DEFAULT_SERVER = "http://127.0.0.1:4100"
 
 
 class Refusal(ProductError):
@@ -93,3 +95,25 @@ def _said(error: urllib.error.HTTPError) -> str:
 
 def _last(place: Any) -> str:
     return str(place[-1]) if isinstance(place, list) and place else "body"
+
+
+def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
+    """The URL and the key with which the server of this config is reached.
+
+    The default server's, where there is no config file. Raises ConfigError when it cannot be used.
+    """
+    from cli.serve import running_server  # noqa: PLC0415  (it takes longer than a status)
+    from store.config import load_config  # noqa: PLC0415
+
+    if config == Path("config.yaml") and not config.exists():
+        return DEFAULT_SERVER, key
+    found = load_config(config)
+    if key is None and found.server.keys:
+        key = found.server.keys[0].key.get_secret_value()
+    running = running_server(found.data_dir) if found.server.port == 0 else None
+    if running is not None:
+        return str(running["url"]), key
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+        found.server.host, found.server.host
+    )
+    return f"http://{f'[{host}]' if ':' in host else host}:{found.server.port}", key

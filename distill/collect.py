@@ -4,8 +4,8 @@ A segment's name is committed together with its traces and its feedback, and onl
 goes. Whatever is killed when: a file that is still there is either not in the store at all, and is
 collected, or wholly, and only deleted. A line that is neither trace nor feedback, such as the last
 one of a killed writer, is kept in the folder `damaged` beside the segments; it never holds up the
-rest. A trace that comes from another log has an id that is made from what it says: it is taken once,
-however often that log is imported.
+rest. A trace that comes from another log has an id that is made from what it says: it is taken
+once, however often that log is imported.
 """
 
 from __future__ import annotations

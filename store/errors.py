@@ -15,7 +15,8 @@ UnderstudyError
 ├── RunError             a run cannot go on with what it has; the message says what is missing
 ├── CommandRefused       a command by hand cannot be carried out as the task stands
 ├── ProductError         `understudy serve` did not start or did not answer as agreed
-└── BacktestError        a log file cannot be replayed, or a backtest did not come to its end
+├── BacktestError        a log file cannot be replayed, or a backtest did not come to its end
+└── ImportFailed         a file of logged answers cannot be imported; what was taken before stays
 
 A message says what happened, to what, and what to do. The docstring is the default message.
 No message holds a secret, a prompt or an answer.
@@ -89,3 +90,7 @@ class ProductError(UnderstudyError):
 
 class BacktestError(UnderstudyError):
     """The log file cannot be replayed."""
+
+
+class ImportFailed(UnderstudyError):
+    """The file cannot be imported."""

@@ -112,8 +112,8 @@ def audits_since(db: Database, task: str, since: float) -> int:
 
 
 def uncovered_teacher_traces(db: Database, task: str, since: float) -> int:
-    """Whole answers of the teacher, new since `since`, without those that a student is ready to give:
-    the requests of its shadow, and of the conversations beyond its share.
+    """Whole answers of the teacher, new since `since`, without those that a student is ready to
+    give: the requests of its shadow, and of the conversations beyond its share.
     """
     return int(db.query("uncovered_teacher_traces", task=task, since=since)[0]["traces"])
 

@@ -74,9 +74,7 @@ def corrected_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]
     return db.query("corrected_traces", task=task, limit=limit)
 
 
-def new_teacher_traces(
-    db: Database, task: str, since: float, *, asked_since: float = 0.0
-) -> int:
+def new_teacher_traces(db: Database, task: str, since: float, *, asked_since: float = 0.0) -> int:
     """How many whole answers of the teacher are new since a time.
 
     To requests after `since`, or imported after it. `asked_since`: of those the ones to requests
