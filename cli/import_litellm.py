@@ -51,6 +51,7 @@ def spend_log(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
         first_chunk_at=a_time(row.get("completionStartTime")) if body.get("stream") else None,
         provider_name=a_text(row.get("custom_llm_provider")),
         cost_usd=cost_of(row.get("spend"), row.get("cache_hit")),
+        api_key_hash=a_text(row.get("api_key")),
         end_user=a_text(row.get("end_user")) or a_text(body.get("user")),
         task_names=task_names(body, metadata),
         tags=[*a_list(row.get("request_tags")), key_alias(metadata)],

@@ -40,7 +40,8 @@ def read_rows(path: Path) -> Iterator[Row | Unusable]:
             gzipped = plain.read(2) == _GZIP
             plain.seek(0)
             raw: Any = gzip.GzipFile(fileobj=plain) if gzipped else plain
-            yield from _rows(io.BufferedReader(raw, 2 * _HEAD), path)
+            with io.BufferedReader(raw, 2 * _HEAD) as file:
+                yield from _rows(file, path)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ImportFailed(f"{path}: the gzip file is damaged or not whole") from None
     except UnicodeDecodeError:
@@ -137,7 +138,8 @@ def _list(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
 def _table(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
     """CSV with a header. Values stay text; whoever reads them knows which hold JSON."""
     csv.field_size_limit(LONGEST_ROW)
-    reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    reader = csv.DictReader(text, strict=True)
     try:
         for row in reader:
             if None in row or None in row.values():
@@ -146,8 +148,10 @@ def _table(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]
                 yield {str(name): value for name, value in row.items() if value != ""}
     except csv.Error:
         raise ImportFailed(
-            f"{path} line {reader.line_num}: not valid CSV; what came before was taken"
+            f"{path}: not valid CSV after line {reader.line_num}; what came before was taken"
         ) from None
+    finally:
+        text.detach()  # whoever opened the file closes it
 
 
 def _row(line: bytes) -> Iterator[Row | Unusable]:

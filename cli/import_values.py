@@ -11,6 +11,7 @@ import orjson
 from store.logged import seconds_or_none
 
 _MILLISECONDS_FROM = 1e11  # a number of seconds this large lies in the year 5138
+_EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
 
 
 def parsed(value: Any) -> Any:
@@ -63,17 +64,20 @@ def a_cost(value: Any) -> float | None:
 
 
 def a_time(value: Any) -> float | None:
-    """Seconds since the epoch: of seconds, of milliseconds, or of ISO 8601, UTC without a zone."""
+    """Seconds since the epoch: of seconds, of milliseconds, or of ISO 8601, UTC without a zone.
+
+    None where a value is no time, or none of this century.
+    """
     found = a_number(value)
     if found is not None:
-        return found / 1000 if abs(found) >= _MILLISECONDS_FROM else found
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
+        found = found / 1000 if found >= _MILLISECONDS_FROM else found
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+            found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return found if found is not None and _EARLIEST <= found <= _LATEST else None
 
 
 def first_of(row: Mapping[str, Any], *names: str) -> Any:

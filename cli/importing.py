@@ -24,6 +24,7 @@ from store.logged import LoggedCall, Unusable, task_of, trace_of
 
 _TICK_ROWS = 64  # rows between two looks at whether a segment is due to be handed on
 _LOOKED_AT = 100  # rows in which a format is looked for
+_CLOCKS_DIFFER_S = 3600.0
 NO_TASK = "no task: give --task or --tag-from"
 NO_MODEL = "no model: give --model, as clients name the teacher"
 
@@ -82,6 +83,7 @@ def import_file(
     """
     rows, format_ = recognised(read_rows(path), path, wanted)
     at = _modified(path)
+    now = time.time()
     taken = 0
     left_out: Counter[str] = Counter()
     for number, row in enumerate(rows):
@@ -89,6 +91,8 @@ def import_file(
             try:
                 if isinstance(call, Unusable):
                     raise call
+                if call.start_time is not None and call.start_time > now + _CLOCKS_DIFFER_S:
+                    raise Unusable("its time lies in the future")
                 trace = trace_of(
                     call,
                     source=f"import:{format_.name}",

@@ -78,6 +78,7 @@ class LoggedCall:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: float | None = None  # US dollars
+    api_key_hash: str | None = None
     end_user: str | None = None
     task_names: Sequence[Any] = ()  # where the log may name the task, most telling first
     tags: Sequence[Any] = field(default=())  # of which one may be the task
@@ -146,6 +147,7 @@ def trace_of(
             input_hash=input_hash(messages),
             fingerprint=fingerprint(body),
             content_bytes=len(asked.encode()) + (len(said.encode()) if answers else 0),
+            api_key_hash=call.api_key_hash,
             end_user=call.end_user,
             source=source,
         )
@@ -166,9 +168,9 @@ def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as a request has it.
 
     Logs add to it: `weight` in fine-tuning files, `id` and `content_parts` in stored completions,
-    and fields that are null.
+    `provider_specific_fields` in LiteLLM's answers, and fields that are null.
     """
-    left_out = ("weight", "content_parts", "id")
+    left_out = ("weight", "content_parts", "id", "provider_specific_fields")
     plain = {
         name: value
         for name, value in message.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,9 @@ import openai
 import pytest
 from serving import CLIENT_KEY, ProxyThread, settings
 from teacher_server import LoopbackServer
+
+# or LiteLLM asks the internet for prices when a test imports it
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 StartProxy = Callable[..., ProxyThread]
 

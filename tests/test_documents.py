@@ -14,6 +14,7 @@ import yaml
 from serving import ProxyThread
 from typer.testing import CliRunner
 
+from cli.importing import FORMATS
 from cli.main import app
 from store.config import Config, parse_config
 
@@ -67,19 +68,38 @@ def test_every_file_that_a_document_names_is_there() -> None:
 def test_every_command_that_the_readme_names_is_there() -> None:
     runner = CliRunner()
     by_hand = "pause|resume|promote|demote|retrain"
-    commands = rf"understudy (serve|status|check|backtest|demo|version|{by_hand})\b"
+    commands = rf"understudy (serve|status|check|backtest|import|demo|version|{by_hand})\b"
     named = set(re.findall(commands, README))
-    assert {"serve", "status", "backtest", *by_hand.split("|")} <= named
+    assert {"serve", "status", "backtest", "import", *by_hand.split("|")} <= named
     for name in named:
         assert runner.invoke(app, [name, "--help"]).exit_code == 0
-    help_text = runner.invoke(app, ["backtest", "--help"]).output
-    shown = " ".join(re.findall(r"understudy backtest [^\n`]*", README))
-    for option in re.findall(r"--[a-z-]+", shown):
-        assert option in help_text, option
+    for command in ("backtest", "import"):
+        help_text = runner.invoke(app, [command, "--help"]).output
+        shown = " ".join(re.findall(rf"understudy {command} [^\n`]*", README))
+        for option in re.findall(r"--[a-z-]+", shown):
+            assert option in help_text, option
     for command, options in re.findall(rf"understudy ({by_hand}) ([^\n`]*)", README):
         help_text = runner.invoke(app, [command, "--help"]).output
         for option in re.findall(r"--[a-z-]+", options):
             assert option in help_text, (command, option)
+
+
+def test_the_formats_that_the_readme_names_are_those_of_the_import() -> None:
+    section = README.partition("## Bring your logs")[2].partition("\n## ")[0]
+    help_text = " ".join(CliRunner().invoke(app, ["import", "--help"]).output.split())
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.M)) == set(FORMATS)
+    for name in FORMATS:
+        assert name in help_text
+
+
+def test_the_line_for_litellm_names_something_that_is_there() -> None:
+    [block] = [text for text in blocks("text") if "litellm_settings" in text]
+    module, _, instance = yaml.safe_load(block)["litellm_settings"]["callbacks"].rpartition(".")
+    code = f"from {module} import {instance} as found; print(type(found).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "UnderstudyJournal"
 
 
 def test_every_make_target_that_the_readme_names_is_there() -> None:

@@ -1,0 +1,263 @@
+"""For an existing LiteLLM proxy: journals its traffic, by one line in its config.
+
+    litellm_settings:
+      callbacks: cli.litellm_callback.journal
+
+`UNDERSTUDY_DATA_DIR` says where Understudy's data folder is, or `UNDERSTUDY_CONFIG` which config
+names it. LiteLLM never waits and never fails for it: calls are queued, and written by a thread of
+their own; what does not fit into the queue is dropped, counted, and said in the log, without a word
+of its content.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from litellm.integrations.custom_logger import CustomLogger
+
+from cli.import_litellm import CHAT_CALLS, REDACTED, cost_of, key_alias, task_names
+from cli.import_openai import answers_of
+from cli.import_values import a_count, a_list, a_text, a_time, an_object
+from cli.litellm_child import KEY_VARIABLE
+from store.config import JournalSettings, load_config
+from store.errors import ConfigError
+from store.journal import JournalWriter
+from store.jsontext import to_json
+from store.logged import LoggedCall, Unusable, task_of, trace_of
+from store.models import Trace
+
+DATA_DIR, CONFIG = "UNDERSTUDY_DATA_DIR", "UNDERSTUDY_CONFIG"
+SOURCE = "litellm"
+TASK_HEADER, TRACE_HEADER = "x-understudy-task", "x-understudy-trace"
+MOST_WAITING = 1_000  # calls in the queue
+TICK_S = 0.25
+SAY_AGAIN_S = 60.0
+CLOSE_S = 5.0
+
+log = logging.getLogger("understudy.litellm")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What LiteLLM says of a call, as it stands: it is read by the thread that writes."""
+
+    payload: Mapping[str, Any]  # LiteLLM's standard logging payload
+    body: Mapping[str, Any]  # the client's request
+    headers: Mapping[str, Any]  # of that request
+
+
+class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no types to check against
+    """Hands LiteLLM's chat completions to Understudy as traces.
+
+    Other calls are left alone, and so is what went through Understudy itself: it has journalled it.
+    """
+
+    def __init__(self, data_dir: Path | None = None, *, most_waiting: int = MOST_WAITING) -> None:
+        super().__init__()
+        self._data_dir = data_dir
+        self._most = most_waiting
+        self._lock = threading.Lock()
+        self._writing: _Writing | None = None
+        self._off = False  # nowhere to write to
+
+    def log_success_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        self._take(kwargs)
+
+    def log_failure_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        self._take(kwargs)
+
+    async def async_log_success_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        self._take(kwargs)
+
+    async def async_log_failure_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        self._take(kwargs)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many calls of this process were not journalled, by reason."""
+        return dict(self._writing.dropped) if self._writing else {}
+
+    def close(self) -> None:
+        """Writes what waits, for some seconds at most."""
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
+
+    def _take(self, kwargs: Any) -> None:
+        try:
+            event = _event(kwargs)
+            if event is None or self._off:
+                return
+            writing = self._writing
+            if writing is None or writing.pid != os.getpid():  # LiteLLM may fork its workers
+                writing = self._start()
+            if writing is not None:
+                writing.put(event)
+        except Exception as error:  # LiteLLM's own work goes on, whatever this is
+            log.warning("a call was not journalled: %s", type(error).__name__)
+
+    def _start(self) -> _Writing | None:
+        with self._lock:
+            if self._writing is None or self._writing.pid != os.getpid():
+                folder = self._data_dir or _data_dir()
+                if folder is None:
+                    self._off = True
+                    return None
+                self._writing = _Writing(folder, self._most)
+                atexit.register(self.close)
+            return self._writing
+
+
+class _Writing:
+    """The queue of one process, and the thread that empties it into the journal."""
+
+    def __init__(self, data_dir: Path, most_waiting: int) -> None:
+        self.pid = os.getpid()
+        self.dropped: Counter[str] = Counter()
+        self._journal = JournalWriter(data_dir / "journal", JournalSettings(), worker=self.pid)
+        self._queue: queue.Queue[Event | None] = queue.Queue(most_waiting)
+        self._said: Counter[str] = Counter()
+        self._said_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="understudy-journal", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.dropped["the queue was full"] += 1
+
+    def close(self) -> None:
+        if self.pid != os.getpid():
+            return
+        try:
+            self._queue.put(None, timeout=CLOSE_S)
+            self._thread.join(CLOSE_S)
+        except queue.Full:
+            log.warning("some calls were not journalled: the disk is too slow, or LiteLLM stopped")
+
+    def _run(self) -> None:
+        while True:
+            try:
+                event = self._queue.get(timeout=TICK_S)
+            except queue.Empty:
+                self._tick()
+                continue
+            if event is None:
+                break
+            self._write(event)
+            if self._queue.empty():
+                self._tick()
+        self._journal.close()
+        self._tick(last=True)
+
+    def _write(self, event: Event) -> None:
+        try:
+            trace = trace_of_event(event)
+            if trace is not None:
+                self._journal.append(trace)
+        except Unusable as why:
+            self.dropped[str(why)] += 1
+        except Exception as error:  # the thread lives as long as LiteLLM
+            self.dropped[f"{type(error).__name__} inside us"] += 1
+
+    def _tick(self, *, last: bool = False) -> None:
+        self._journal.tick()
+        health = self._journal.health
+        if health.lost:
+            self.dropped["the disk is full or slow"] = health.lost
+        now = time.monotonic()
+        if self.dropped != self._said and (last or now - self._said_at >= SAY_AGAIN_S):
+            told = ", ".join(f"{count} ({why})" for why, count in self.dropped.most_common())
+            log.warning("calls that were not journalled since the start: %s", told)
+            self._said, self._said_at = self.dropped.copy(), now
+
+
+def trace_of_event(event: Event) -> Trace | None:
+    """The trace that a call makes; None for what is none of ours: other calls than chat.
+
+    Raises Unusable with the reason, when LiteLLM redacted it, say.
+    """
+    payload, body = event.payload, event.body
+    if (payload.get("call_type") or "") not in CHAT_CALLS:
+        return None
+    messages, response = payload.get("messages"), payload.get("response")
+    if REDACTED in to_json([messages, response]):
+        raise Unusable("LiteLLM redacted it")
+    metadata = an_object(payload.get("metadata"))
+    failed = payload.get("status") == "failure"
+    error = an_object(payload.get("error_information"))
+    completion = answers_of(an_object(response))
+    counts = {
+        "input_tokens": completion["input_tokens"] or a_count(payload.get("prompt_tokens")),
+        "output_tokens": completion["output_tokens"] or a_count(payload.get("completion_tokens")),
+    }
+    streamed = payload.get("stream") is True or body.get("stream") is True
+    model = body.get("model") or payload.get("model_group") or payload.get("model")
+    params = {**an_object(payload.get("model_parameters")), **body}
+    tags = [*a_list(payload.get("request_tags")), key_alias(metadata)]
+    header = next((v for n, v in event.headers.items() if n.lower() == TASK_HEADER), None)
+    call = LoggedCall(
+        request={**params, "messages": messages, "stream": streamed or None},
+        **{**completion, **({} if failed else counts)},
+        call_id=completion["response_id"] or a_text(payload.get("id")) or "",
+        start_time=a_time(payload.get("startTime")),
+        end_time=a_time(payload.get("endTime")),
+        first_chunk_at=a_time(payload.get("completionStartTime")) if streamed else None,
+        provider_name=a_text(payload.get("custom_llm_provider")),
+        cost_usd=None
+        if failed
+        else cost_of(payload.get("response_cost"), payload.get("cache_hit")),
+        api_key_hash=a_text(metadata.get("user_api_key_hash")),
+        end_user=a_text(payload.get("end_user")) or a_text(body.get("user")),
+        failed=(a_text(error.get("error_class")) or "error") if failed else None,
+        status_code=(a_count(error.get("error_code")) or 500) if failed else 200,
+    )
+    task = task_of([header, *task_names(body, metadata)], tags)
+    return trace_of(call, source=SOURCE, task=task, model=a_text(model), at=time.time())
+
+
+def _event(kwargs: Any) -> Event | None:
+    payload = kwargs.get("standard_logging_object")
+    if not isinstance(payload, Mapping) or KEY_VARIABLE in os.environ:
+        return None  # as Understudy's own child, whose calls the proxy journals
+    answered = an_object(an_object(payload.get("hidden_params")).get("additional_headers"))
+    if any(TRACE_HEADER in str(name).replace("_", "-") for name in answered):
+        return None  # Understudy is the endpoint that answered
+    sent = an_object(an_object(kwargs.get("litellm_params")).get("proxy_server_request"))
+    return Event(payload, an_object(sent.get("body")), an_object(sent.get("headers")))
+
+
+def _data_dir() -> Path | None:
+    """Where the environment says that Understudy keeps its data; None with a line in the log."""
+    folder, config = os.environ.get(DATA_DIR), os.environ.get(CONFIG)
+    if folder:
+        return Path(folder)
+    try:
+        if config:
+            return load_config(Path(config)).data_dir
+        log.error("nothing is journalled: set %s to Understudy's data folder", DATA_DIR)
+    except ConfigError as error:
+        log.error("nothing is journalled: %s", error)
+    return None
+
+
+journal = UnderstudyJournal()
