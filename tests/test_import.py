@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -319,3 +321,21 @@ def test_a_running_server_takes_an_import_once(
         assert imported(data, more, *named).exit_code == 0
         wait_until(lambda: there() == {"triage": 41} and not list(data.glob("journal/*.jsonl")))
         assert served.stop() == []
+
+
+def test_killed_in_the_middle_and_done_again_each_call_is_there_once(
+    tmp_path: Path, data: Path, db: Database
+) -> None:
+    rows = [logs.finetuning(f"{n} " + "a parcel " * 50) for n in range(20_000)]
+    file = jsonl(tmp_path / "a.jsonl", rows)
+    named = ["--task", "triage", "--model", "gpt-4.1", "--data-dir", str(data)]
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen([sys.executable, "-m", "cli", "import", str(file), *named], cwd=root)
+    wait_until(lambda: any(f.stat().st_size > 10_000 for f in data.glob("journal/*.open")))
+    process.kill()
+    process.wait()
+    before = taken(db, data).traces
+    assert 0 < before < 20_000
+    assert imported(data, file, *named[:4]).exit_code == 0
+    assert taken(db, data).traces == 20_000 - before
+    assert records.tasks(db) == {"triage": 20_000}
