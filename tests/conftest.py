@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import openai
 import pytest
 from serving import CLIENT_KEY, ProxyThread, settings
@@ -15,6 +16,10 @@ from teacher_server import LoopbackServer
 
 # or LiteLLM asks the internet for prices when a test imports it
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+# no test asserts on time: the machine may be busy with something else
+hypothesis.settings.register_profile("understudy", deadline=None)
+hypothesis.settings.load_profile("understudy")
 
 StartProxy = Callable[..., ProxyThread]
 

@@ -343,10 +343,20 @@ def test_serve_is_ready_to_start_its_children_without_heavy_imports() -> None:
     assert done.stdout == "[]\n"
 
 
+def heeds_ctrl_c() -> None:
+    """A shell's background job, as a test run may be one, hands on that it does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_status_is_watched_until_ctrl_c() -> None:
     with status_server({"/distill/status": (200, STATUS)}) as (url, asked):
         command = [sys.executable, "-m", "cli", "status", "--server", url, "--json", "--watch"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=heeds_ctrl_c,  # noqa: PLW1509 - nothing else runs in this process
+        ) as watching:
             assert watching.stdout is not None
             lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
             watching.send_signal(signal.SIGINT)
