@@ -6,6 +6,7 @@ some tags it says something else than what the student has learnt. To an audit t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ async def test_a_student_that_is_wrong_from_now_on(
             await product.wait(traffic.task, live, timeout_s=60)
 
         await wrong.until_demoted()
+        await asyncio.sleep(1.0)  # every proxy follows within a second
         [after] = await wrong.some(1)
         assert (after.route, after.reason) == ("teacher", "demoted")
 

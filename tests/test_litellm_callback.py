@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import resource
@@ -317,7 +318,7 @@ def litellm_proxy(folder: Path, data: Path, teacher: LoopbackServer) -> Iterator
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5):
                 return True
-        except OSError:
+        except (OSError, http.client.HTTPException):  # not yet, or a port that connects to itself
             return False
 
     try:
