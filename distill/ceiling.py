@@ -90,18 +90,6 @@ def ceiling_of(agreed: int, n: int) -> Ceiling:
     )
 
 
-def said(ceiling: Ceiling, threshold: float) -> str:
-    """The ceiling in a sentence, with what it means for the threshold that the task has."""
-    measured = (
-        f"the teacher agrees with itself on {ceiling.share:.2f} of {ceiling.n} rows "
-        f"({ceiling.low:.2f} to {ceiling.high:.2f})"
-    )
-    if threshold <= ceiling.share:
-        return measured
-    verb = "lies" if threshold > ceiling.high else "may lie"
-    return f"{measured}; the threshold of {threshold:g} {verb} above that"
-
-
 async def _asked_again(
     run: Run, parts: Parts, rows: Sequence[Row], progress: Progress
 ) -> dict[str, str | None]:

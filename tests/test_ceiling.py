@@ -14,7 +14,7 @@ from judging import a_run, judging, letters, parts_with, same_words
 from scipy.stats import beta
 from teacher_server import Answerer, LoopbackServer, Received, Reply, completion, error
 
-from distill.ceiling import ceiling_of, noise_stage, rows_again, said
+from distill.ceiling import ceiling_of, noise_stage, rows_again
 from distill.dataset import Row
 from distill.run import Parts
 from distill.scorers import Scorer
@@ -242,21 +242,7 @@ async def test_a_second_start_reads_what_is_there(
     assert await noise_stage(run, parts, rows, EXACT, untold) == first
 
 
-# ---- what is said -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("threshold", "more"),
-    [
-        (0.90, ""),
-        (0.93, "; the threshold of 0.93 may lie above that"),
-        (0.98, "; the threshold of 0.98 may lie above that"),
-        (0.99, "; the threshold of 0.99 lies above that"),
-    ],
-)
-def test_it_says_when_the_threshold_lies_above(threshold: float, more: str) -> None:
-    found = said(ceiling_of(37, 40), threshold)
-    assert found == f"the teacher agrees with itself on 0.93 of 40 rows (0.80 to 0.98){more}"
+# ---- the interval ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("agreed", "n"), [(0, 1), (1, 1), (199, 200), (200, 200)])
