@@ -242,7 +242,7 @@ async def test_a_second_start_reads_what_is_there(
     assert await noise_stage(run, parts, rows, EXACT, untold) == first
 
 
-# ---- the interval ---------------------------------------------------------------------------------
+# ---- the interval --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("agreed", "n"), [(0, 1), (1, 1), (199, 200), (200, 200)])
