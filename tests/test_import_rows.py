@@ -44,6 +44,8 @@ FORMS = {
     "pages in lines": "\n".join(json.dumps({"data": [row]}) for row in ROWS),
 }
 
+CUT_SHORT = gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20]
+
 
 @pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("zipped", [False, True])
