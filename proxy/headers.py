@@ -40,7 +40,7 @@ _NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
 _NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # whose cookies are not sent sets none either
 _OURS = b"x-understudy-"
 
-Pairs = list[tuple[str, str]]
+Pairs = Headers  # as they are sent: names and values in bytes, never decoded on the way
 
 
 def to_teacher(headers: Iterable[Header], deployment: Deployment) -> Pairs:
@@ -48,20 +48,16 @@ def to_teacher(headers: Iterable[Header], deployment: Deployment) -> Pairs:
 
     The body's length is left to whoever sends it.
     """
-    sent = [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in headers
-        if name not in _NOT_SENT and not name.startswith(_OURS)
-    ]
+    sent = _passed_on(headers)
     if deployment.api_key is not None:
-        sent.append(("authorization", f"Bearer {deployment.api_key}"))
+        sent.append((b"authorization", b"Bearer " + deployment.api_key.encode()))
     return sent
 
 
 def uncompressed(pairs: Pairs) -> Pairs:
     """The same headers, asking for an answer that can be read as it passes."""
-    kept = [pair for pair in pairs if pair[0] != "accept-encoding"]
-    kept.append(("accept-encoding", "identity"))
+    kept = [pair for pair in pairs if pair[0] != b"accept-encoding"]
+    kept.append((b"accept-encoding", b"identity"))
     return kept
 
 
@@ -70,26 +66,23 @@ def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs
 
     The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
     """
-    sent = [
-        (name.decode("latin-1"), value.decode("utf-8", "replace"))
-        for name, value in headers
-        if name not in _NOT_SENT and not name.startswith(_OURS)
-    ]
-    sent.append(("x-understudy-token", token))
-    sent.append(("x-understudy-actor", quote(actor)))
+    sent = _passed_on(headers)
+    sent.append((b"x-understudy-token", token.encode()))
+    sent.append((b"x-understudy-actor", quote(actor).encode()))
     return sent
 
 
-def from_upstream(raw: Iterable[Header]) -> Headers:
-    """An upstream's headers as the client gets them, names in lower case."""
-    kept = []
-    for name, value in raw:
-        lower = name.lower()
-        if lower not in _NOT_RETURNED and not lower.startswith(_OURS):
-            kept.append((lower, value))
-    return kept
+def from_upstream(headers: Iterable[Header]) -> Headers:
+    """An upstream's headers as the client gets them. Names are in lower case."""
+    return [
+        pair for pair in headers if pair[0] not in _NOT_RETURNED and not pair[0].startswith(_OURS)
+    ]
 
 
 def without_length(headers: Headers) -> Headers:
-    """Headers of a body that was decoded, or whose end we mark ourselves."""
-    return [pair for pair in headers if pair[0] not in (b"content-length", b"content-encoding")]
+    """Headers of a body whose length the server states, or whose end it marks."""
+    return [pair for pair in headers if pair[0] != b"content-length"]
+
+
+def _passed_on(headers: Iterable[Header]) -> Pairs:
+    return [pair for pair in headers if pair[0] not in _NOT_SENT and not pair[0].startswith(_OURS)]

@@ -1,0 +1,293 @@
+"""One connection to an upstream: HTTP/1.1 as RFC 9112 has it, one request at a time.
+
+    idle ──ask──▶ asked ──head──▶ begun ──end of the message──▶ idle
+                    └──────────────┴──broken, silent, closed──▶ gone
+
+The next request may be asked when the last answer has ended, whether or not somebody has read it
+by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from proxy.arriving import Arriving
+from proxy.asgi import Headers, header
+from proxy.response import LONGEST
+from proxy.upstream_errors import Broke, Slow, UpstreamError
+
+_UNREAD = 256 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
+_HEAD = 256 * 1024  # bytes of a head, or of anything that brings no body along
+_NOT_HTTP = (HttpParserError, HttpParserUpgrade)
+
+
+class Keeper(Protocol):
+    """Who looks after connections that nobody uses."""
+
+    def idle(self, connection: Connection) -> None:
+        """An answer has ended, and the connection may be used again."""
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone, or just going. May be called again."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Its keeper hears when it may be used again, and when it is gone."""
+
+    def __init__(
+        self, keeper: Keeper, loop: asyncio.AbstractEventLoop, read_timeout_s: float
+    ) -> None:
+        self.loop = loop
+        self.heard = 0.0  # loop time of the last byte, or of the request when there was none yet
+        self._keeper = keeper
+        self._read_timeout_s = read_timeout_s
+        self._time = loop.time
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+        self._parser: HttpResponseParser
+        self._response: Arriving | None = None
+        self._headers: Headers = []  # of the head that is being read
+        self._bodiless = False  # the answer to HEAD: whatever its headers say
+        self._interim = False  # in an answer that announces another one (1xx)
+        self._ended = False
+        self._reusable = False
+        self._uploading = False
+        self._paused = False  # reading, for a slow reader
+        self._full = False  # writing, for a slow upstream
+        self._unsent = 0
+        self._lost = False
+
+    # ---- a request
+
+    def ask(self, data: bytes | list[bytes], response: Arriving, *, bodiless: bool) -> None:
+        """Sends a request, or its head; the answer comes into `response`."""
+        self._response = response
+        self._headers = response.headers
+        self._bodiless = bodiless
+        self._ended = False
+        self.heard = self._time()
+        if self._lost:  # since it was made or taken
+            self._end(Broke())
+            return
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._read_timeout_s, self._watch)
+        if isinstance(data, bytes):
+            self._transport.write(data)
+        else:
+            self._transport.writelines(data)
+            self._unsent = self._transport.get_write_buffer_size()
+
+    async def upload(
+        self, response: Arriving, body: AsyncIterator[bytes], length: int | None
+    ) -> None:
+        """Sends the body after its head: in chunks, or `length` bytes without them.
+
+        It stops when an answer comes before its end. Raises what the body raises, and ValueError
+        when it is not of this length.
+        """
+        self._uploading = True
+        left = 0 if length is None else length
+        try:
+            async for piece in body:
+                if response.begun or response.connection is None:
+                    return  # still uploading: the connection is closed after the answer
+                if length is None and piece:
+                    self._transport.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+                else:
+                    left -= len(piece)
+                    if left < 0:
+                        raise ValueError("a body is longer than its content-length")
+                    self._transport.write(piece)
+                self.heard = self._time()
+                while self._full and not response.begun and response.connection is not None:
+                    await response.news(self)
+            if left:
+                raise ValueError("a body is shorter than its content-length")
+            if response.connection is not None:
+                if length is None:
+                    self._transport.write(b"0\r\n\r\n")
+                self._uploading = False
+                self.heard = self._time()
+        except BaseException:
+            response.close()
+            raise
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
+
+    def read_on(self) -> None:
+        """Reads again after a pause for the reader."""
+        if self._paused:
+            self._paused = False
+            self.heard = self._time()
+            self._transport.resume_reading()
+
+    def drop(self, error: UpstreamError) -> None:
+        """Ends the answer under way, if any, and closes the connection."""
+        self._end(error)
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Closes an idle connection, with a farewell where TLS has one."""
+        self._transport.close()
+
+    # ---- called by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from it
+        self._parser = HttpResponseParser(self)
+        # some servers end lines and sizes so; nothing can be hidden in it
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        limit = getattr(transport, "set_read_buffer_limits", None)
+        if limit is not None:
+            # TLS decrypts ahead of a paused reader, and at the end of TCP uvloop forgets what it
+            # has by then. Unless it stops at once: then the end is not seen before the rest.
+            limit(high=1, low=0)
+        plain = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        response = self._response
+        if response is None:  # nobody asked
+            self._keeper.lost(self)
+            self._transport.abort()
+            return
+        self.heard = self._time()
+        response.unread += len(data)
+        try:
+            self._parser.feed_data(data)
+        except _NOT_HTTP:
+            if not self._ended:
+                self.drop(Broke())
+                return
+            self._reusable = False  # a whole answer, and then something else
+        if self._ended:
+            self._finish()
+            return
+        unread = response.unread
+        if response.whole:
+            if unread > LONGEST:
+                self.drop(Broke())
+        elif not response.chunks:
+            if unread > _HEAD:
+                self.drop(Broke())
+            elif response.begun:
+                response.wake()
+        else:
+            if unread > _UNREAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+            response.wake()
+
+    def eof_received(self) -> None:
+        if self._response is None:
+            self._keeper.lost(self)  # at once: it takes a turn until it is closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        response = self._response
+        if response is not None:
+            whole = exc is None and response.begun and _until_close(response.headers)
+            self._end(None if whole else Broke())
+        self._keeper.lost(self)
+        del self._parser  # which holds on to this
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._uploading and self._response is not None:
+            self._response.wake()
+
+    # ---- called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self._reusable = False  # more than was asked for
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        response = self._response
+        assert response is not None
+        if self._ended:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._headers.clear()
+            self._interim = True
+            return
+        response.status = status
+        response.begun = True
+        self._headers = []  # for trailers, which nobody reads
+        if self._bodiless:  # where a body is announced, the parser waits for it in vain
+            self._ended = True
+            self._reusable = False
+
+    def on_body(self, data: bytes) -> None:
+        if not self._ended:
+            self._response.chunks.append(data)  # type: ignore[union-attr]
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._ended:
+            self._ended = True
+            self._reusable = self._parser.should_keep_alive()
+
+    # ---- the end of an answer
+
+    def _finish(self) -> None:
+        """The answer is whole."""
+        self._end(None)
+        if self._paused:
+            self.read_on()
+        if self._reusable and not self._uploading and not self._transport.get_write_buffer_size():
+            self._keeper.idle(self)
+        else:
+            self._transport.abort()
+
+    def _end(self, error: UpstreamError | None) -> None:
+        response = self._response
+        if response is not None:
+            self._response = None
+            response.connection = None
+            response.error = error
+            response.wake()
+
+    def _watch(self) -> None:
+        """Ends an answer that is silent for too long. Armed once for many requests."""
+        self._timer = None
+        if self._response is None:
+            return  # armed again with the next request
+        left = self.heard + self._read_timeout_s - self._time()
+        if self._paused or (self._uploading and not self._full):
+            left = self._read_timeout_s  # it is not the upstream that is waited for
+        elif left <= 0 and self._unsent > (unsent := self._transport.get_write_buffer_size()) > 0:
+            self._unsent = unsent  # it takes the request, if slowly
+            left = self._read_timeout_s
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._watch)
+        else:
+            self.drop(Slow())
+
+
+def _until_close(headers: Headers) -> bool:
+    """Whether the body of an answer that has one ends with its connection (RFC 9112, 6.3)."""
+    coding = header(headers, b"transfer-encoding")
+    if coding is not None:
+        return not coding.strip().lower().endswith(b"chunked")
+    return header(headers, b"content-length") is None

@@ -1,0 +1,149 @@
+"""The connections to one origin: made when needed, kept while they are used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+from proxy.connection import Connection
+from proxy.request import Origin
+from proxy.upstream_errors import Slow, Unreachable
+
+_ADDRESSES_S = 10.0  # how long a name's addresses count
+_NEXT_ADDRESS_S = 0.25  # RFC 8305, section 5: try the next address beside one that is slow
+_FAREWELL_S = 2.0
+
+AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
+
+
+class Pool:
+    """Connections to one origin. The one used last is used next; the others grow old and go."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        idle_s: float,
+        idle: int,
+        trust: Callable[[], ssl.SSLContext],
+    ) -> None:
+        """`idle_s`, `idle`: how long connections wait for use, and how many."""
+        self._origin = origin
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._idle_s = idle_s
+        self._most_idle = idle
+        self._trust = trust
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Connection] = []  # the longest unused first
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._addresses: list[AddressInfo] = []
+        self._looked_up = 0.0
+        self._closed = False
+
+    def take(self) -> Connection | None:
+        """A connection that waits for use."""
+        return self._idle.pop() if self._idle else None
+
+    async def connect(self) -> Connection:
+        """A new connection. Raises Unreachable or Slow."""
+        made: list[Connection] = []
+
+        def protocol() -> Connection:
+            made.append(Connection(self, self._loop, self._read_timeout_s))
+            return made[-1]
+
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._connect(protocol)
+        except OSError as error:
+            self._addresses = []
+            if isinstance(error, TimeoutError) and error.errno is None:  # ours
+                raise Slow from None
+            raise Unreachable from None
+        except UnicodeError:  # a name that no server can have
+            raise Unreachable from None
+        return made[-1]
+
+    async def _connect(self, protocol: Callable[[], Connection]) -> None:
+        origin = self._origin
+        secure = origin.scheme == "https"
+        connect: Callable[..., Awaitable[object]] = functools.partial(
+            self._loop.create_connection,
+            protocol,
+            ssl=self._trust() if secure else None,
+            server_hostname=origin.host if secure else None,
+            ssl_handshake_timeout=self._connect_timeout_s if secure else None,
+            ssl_shutdown_timeout=_FAREWELL_S if secure else None,
+        )
+        if origin.address is not None:
+            await connect(origin.host, origin.port)
+            return
+        from aiohappyeyeballs import start_connection  # noqa: PLC0415  (only names need it)
+
+        plain = await start_connection(
+            await self._resolve(),
+            happy_eyeballs_delay=_NEXT_ADDRESS_S,
+            interleave=1,
+            loop=self._loop,
+        )
+        try:
+            await connect(sock=plain)
+        except BaseException:
+            plain.close()
+            raise
+
+    async def _resolve(self) -> list[AddressInfo]:
+        now = self._loop.time()
+        if not self._addresses or now - self._looked_up > _ADDRESSES_S:
+            self._addresses = await self._loop.getaddrinfo(  # type: ignore[assignment]
+                self._origin.host,
+                self._origin.port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_ADDRCONFIG,
+            )
+            self._looked_up = now
+        return self._addresses
+
+    def idle(self, connection: Connection) -> None:
+        """As Keeper has it."""
+        if self._closed or len(self._idle) >= self._most_idle:
+            connection.close()
+            return
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
+
+    def lost(self, connection: Connection) -> None:
+        """As Keeper has it."""
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        """Closes what is idle now; a connection in use goes when its answer has ended."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now = self._loop.time()
+        fresh = next(
+            (n for n, one in enumerate(self._idle) if one.heard + self._idle_s > now),
+            len(self._idle),
+        )
+        for connection in self._idle[:fresh]:
+            connection.close()
+        del self._idle[:fresh]
+        if self._idle:
+            oldest = self._idle[0].heard + self._idle_s
+            self._sweeper = self._loop.call_later(oldest - now, self._sweep)

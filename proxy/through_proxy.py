@@ -1,0 +1,104 @@
+"""Asking an upstream through the forward proxy that the environment names.
+
+aiohttp does it: CONNECT, TLS in it and the proxy's password are its trade. It is imported for
+this alone, so a deployment that needs no forward proxy does without it.
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import AsyncIterator
+
+import aiohttp
+from yarl import URL
+
+from proxy.asgi import Headers
+from proxy.response import LONGEST, Response
+from proxy.upstream_errors import Broke, Slow, Unreachable
+
+_LARGE = 1024 * 1024  # aiohttp wants bodies over this size as a file
+_OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class ThroughProxy:
+    """Pooled connections through forward proxies. To be made in a running event loop."""
+
+    def __init__(
+        self, *, connect_timeout_s: float, read_timeout_s: float, context: ssl.SSLContext
+    ) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=connect_timeout_s, sock_read=read_timeout_s
+            ),
+            skip_auto_headers=_OWN_HEADERS,
+            auto_decompress=False,
+        )
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] | None,
+        *,
+        proxy: str,
+    ) -> Response:
+        """The answer to a request that goes through `proxy`, a URL. Raises UpstreamError."""
+        # aiohttp takes text, and writes it as UTF-8
+        pairs = [(name.decode(), value.decode("utf-8", "replace")) for name, value in headers]
+        data: io.BytesIO | AsyncIterator[bytes] | bytes | None = body
+        if isinstance(body, bytes):
+            pairs.append(("content-length", str(len(body))))
+            data = io.BytesIO(body) if len(body) > _LARGE else body
+        try:
+            inner = await self._session.request(
+                method,
+                URL(url, encoded=True),
+                headers=pairs,
+                data=data,
+                allow_redirects=False,
+                proxy=proxy,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL):
+            raise Unreachable from None
+        except TimeoutError:
+            raise Slow from None
+        except aiohttp.ClientError:
+            raise Broke from None
+        return _Relayed(inner)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._session.close()
+
+
+class _Relayed(Response):
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: aiohttp.ClientResponse) -> None:
+        super().__init__(inner.status, [(name.lower(), value) for name, value in inner.raw_headers])
+        self._inner = inner
+
+    async def read(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.next_chunk():
+            pieces.append(piece)
+            size += len(piece)
+            if size > LONGEST:
+                raise Broke
+        return b"".join(pieces)
+
+    async def next_chunk(self) -> bytes:
+        try:
+            return await self._inner.content.readany()
+        except TimeoutError:
+            raise Slow from None
+        except aiohttp.ClientError:
+            raise Broke from None
+
+    def close(self) -> None:
+        self._inner.close()
