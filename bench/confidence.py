@@ -84,7 +84,11 @@ def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
 async def asked(kept: Kept) -> list[Evaluation]:
     """Every row, asked of the kept student."""
     settings = tiny_student()
-    scorer = choose_scorer([row.target for row in kept.rows], settings.evaluate)
+    scorer = choose_scorer(
+        [row.target for row in kept.rows],
+        settings.evaluate,
+        tools=any("tools" in row.params for row in kept.rows),
+    )
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as logs:
         base = settings.train.base
         async with StudentServer(base, kept.adapter, settings.student, Path(logs)) as server:

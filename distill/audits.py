@@ -127,7 +127,7 @@ class Audits:
                 return "refused by the teacher"
             except TeacherMalformed:
                 return "no whole answer of the teacher"
-            if answer.finish_reason != "stop" or not (answer.text or "").strip():
+            if not answer.whole:
                 return "no whole answer of the teacher"
             self._paid[trace_id] = answer.text or ""
         await self._take(

@@ -31,7 +31,7 @@ class Candidate:
     example_id: str
     text: str
     template: Row  # whose messages and parameters it is asked with
-    parents: list[str]  # trace ids of the real rows that it was written from
+    parents: list[str]  # ids of the real rows that it was written from, and of what else was shown
     input_hash: str
     model: str
     created_at: float
@@ -94,15 +94,17 @@ class Candidates:
             in_vain += not any(c.open for c in batch)
         return in_vain >= DRY_BATCHES
 
-    def latest_texts(self, count: int) -> list[str]:
+    def latest(self, count: int) -> list[Candidate]:
         """The latest inputs that passed the checks of inputs."""
-        passed = [c.text for c in self._by_id.values() if c.kept or c.open]
+        passed = [c for c in self._by_id.values() if c.kept or c.open]
         return passed[-count:]
 
     def admit(self, line: Mapping[str, Any]) -> None:
         """Takes a batch in, as it stands in the file of inputs, and checks each of its inputs."""
         number = len(self._batches)
         context = [self._rows[trace_id] for trace_id in line["context"]]
+        # all that stood in the prompt; the policy goes by the id of its run
+        parents = [*line["context"], *line.get("shown", ()), self._run_id]
         batch = []
         for index, text in enumerate(line["inputs"]):
             template = context[index % len(context)]
@@ -110,7 +112,7 @@ class Candidates:
                 example_id=str(uuid.uuid5(_NAMESPACE, f"{self._run_id}/{number}/{index}/{text}")),
                 text=text,
                 template=template,
-                parents=list(line["context"]),
+                parents=parents,
                 input_hash=input_hash(with_input(template.messages, text)),
                 model=line["model"],
                 created_at=line["at"],
@@ -131,7 +133,13 @@ class Candidates:
             return  # its input stood in a line that was lost
         candidate.target = line["text"] or ""
         candidate.fault = line["fault"] or _word(
-            answer_fault(line["text"], line["finish_reason"], form=self._form, policy=self._policy)
+            answer_fault(
+                line["text"],
+                line["finish_reason"],
+                form=self._form,
+                policy=self._policy,
+                request=candidate.template.params,
+            )
         )
         candidate.kept = candidate.fault is None
         if candidate.kept:

@@ -6,7 +6,7 @@ Inputs are checked before their answers are paid for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,8 @@ import orjson
 from distill.dataset import canonical
 from distill.policy import TaskPolicy
 from store.models import OutputKind
+from store.output_format import meets_schema_now
+from store.tool_calls import allowed, parameters, read_said
 
 # The share of rows whose answer came once only is a good estimate of how often the next answer is
 # a new one (Good and Turing: Good 1953, "The population frequencies of species").
@@ -37,12 +39,13 @@ class Fault(StrEnum):
     # of the answer
     TEACHER_REFUSED = "teacher_refused"  # an error status for this input alone
     TEACHER_MALFORMED = "teacher_malformed"
-    NO_TEXT = "no_text"  # a refusal in words or a tool call
+    NO_TEXT = "no_text"  # a refusal in words, or a tool call that nobody asked for
     CUT_OFF = "cut_off"  # did not come to its own end
     OUTPUT_LENGTH = "output_length"  # outside of the policy's range
     NOT_JSON = "not_json"
     OTHER_KEYS = "other_keys"  # keys that no real answer has
     OTHER_LABEL = "other_label"  # a label that no real answer has
+    BAD_CALL = "bad_call"  # a tool call that the request's tools do not allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,36 @@ def input_fault(text: str, policy: TaskPolicy) -> Fault | None:
 
 
 def answer_fault(
-    text: str | None, finish_reason: str, *, form: AnswerForm, policy: TaskPolicy
+    text: str | None,
+    finish_reason: str,
+    *,
+    form: AnswerForm,
+    policy: TaskPolicy,
+    request: Mapping[str, Any] | None = None,
 ) -> Fault | None:
-    """What is wrong with the teacher's answer to a synthetic input, if anything."""
+    """What is wrong with the teacher's answer to a synthetic input, if anything.
+
+    `request`: what it was asked with, whose tools a call has to keep to.
+    """
     if text is None or not text.strip():
         return Fault.NO_TEXT
-    if finish_reason != "stop":
+    if finish_reason not in ("stop", "tool_calls"):
         return Fault.CUT_OFF
+    if request and request.get("tools") and not _may_be_called(text, request):
+        return Fault.BAD_CALL
     return _form_fault(text, form) or (
         None if text in policy.output_length_range else Fault.OUTPUT_LENGTH
+    )
+
+
+def _may_be_called(text: str, request: Mapping[str, Any]) -> bool:
+    said = read_said(text)
+    return (
+        said is not None
+        and allowed(said, request)
+        and all(
+            meets_schema_now(call.arguments, parameters(call.name, request)) for call in said.calls
+        )
     )
 
 

@@ -119,7 +119,7 @@ async def ask(
         fault = await fault_of(
             answer,
             output=output,
-            response_format=row.params.get("response_format"),
+            request=row.params,
             forms=forms,
             confidence=confidence,
             cutoff=cutoff,

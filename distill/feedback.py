@@ -16,10 +16,11 @@ from typing import Any
 
 import orjson
 
+from distill.asked import answer_in, corrected
 from distill.dataset import canonical
 from store.database import Database
 from store.evidence import write_comparisons
-from store.shape import text_of
+from store.tool_calls import read_said
 from store.verdicts import Comparison
 
 GOOD_FROM = 0.5  # of scores from 0 to 1
@@ -61,7 +62,11 @@ def complains(score: float | None, correction: str | None, answer: str | None) -
     """Whether feedback finds fault with an answer. Without a score, its correction decides."""
     if score is not None:
         return score < GOOD_FROM
-    return correction is not None and (answer is None or canonical(correction) != canonical(answer))
+    if correction is None or answer is None:
+        return correction is not None
+    # in words, or as calls: an answer to a request with tools says which it was
+    with_tools = {"tools": read_said(answer) is not None}
+    return canonical(corrected(correction, with_tools)) != canonical(answer)
 
 
 def _counts(row: Mapping[str, Any]) -> bool:
@@ -96,4 +101,6 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     except orjson.JSONDecodeError:  # no trace of ours: it must not hold up the others
         return None
     first = messages[0] if isinstance(messages, list) and messages else None
-    return text_of(first.get("content")) if isinstance(first, dict) else None
+    if not isinstance(first, dict):
+        return None
+    return answer_in(first, {"tools": bool(first.get("tool_calls"))})

@@ -1,8 +1,8 @@
 """Two answers to one live request, the teacher's and the student's, and how they become a
 comparison.
 
-Compared is what a certificate speaks of: whole text answers of the teacher to text requests, as
-distill.dataset takes them for rows.
+Compared is what a certificate speaks of: whole answers of the teacher to text requests, in words or
+as tool calls, as distill.dataset takes them for rows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from distill.dataset import REASKED_PARAMS, Row
+from distill.asked import answer_in, model_of, params_of
+from distill.dataset import Row
 from store.models import Reason
-from store.shape import text_of
 from store.verdicts import Comparison, ComparisonKind, Route
 
 
@@ -41,24 +41,23 @@ def row_of(trace: Mapping[str, Any], target: str | None = None) -> Row:
 
     `target`: the teacher's answer; None: the one in the trace is the teacher's.
     """
-    params = orjson.loads(trace["request_params"] or "{}")
     return Row(
         trace_id=str(trace["trace_id"]),
         input_hash=trace["input_hash"],
         split="heldout",  # nothing is learned from a row that is made here
         fingerprint=trace["fingerprint"],
-        model=str(trace["request_model"] or params.get("model") or ""),
+        model=model_of(trace),
         messages=orjson.loads(trace["input_messages"] or "[]"),
-        params={name: params[name] for name in REASKED_PARAMS if params.get(name) is not None},
+        params=params_of(trace),
         target=served_text(trace) if target is None else target,
     )
 
 
 def served_text(trace: Mapping[str, Any]) -> str:
-    """The answer that the client got; empty when the trace holds none."""
+    """The answer that the client got, as a student gives it; empty when the trace holds none."""
     choices = orjson.loads(trace["output_messages"] or "[]")
     first = choices[0] if choices and isinstance(choices[0], dict) else {}
-    return text_of(first.get("content"))
+    return answer_in(first, params_of(trace))
 
 
 async def compared(pair: Pair, route: Route, scoring: PairScoring) -> Comparison:

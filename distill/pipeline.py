@@ -46,7 +46,11 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     trained = await log.stage(
         RunState.TRAINED, train_best(run, split["train"], split["calibration"], examples, progress)
     )
-    scorer = choose_scorer([r.target for r in rows], run.settings.evaluate)
+    scorer = choose_scorer(
+        [r.target for r in rows],
+        run.settings.evaluate,
+        tools=any("tools" in r.params for r in rows),
+    )
     evaluated = await log.stage(
         RunState.EVALUATED, evaluate_student(run, parts, split, trained, scorer, progress)
     )
@@ -61,6 +65,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         certificate,
         templates=selection.templates,
         confidence=evaluated.confidence,
+        placeholders=parts.placeholders,
     )
     await asyncio.to_thread(keep_route, run.folder, route)
     if not certificate.passed:  # a student that serves already goes on: it has its own certificate

@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distill.dataset import Row, canonical
 from distill.teacher_client import TeacherClient
+from store.jsontext import to_json
 from store.shape import Messages, text_of
 
 MOST_ROWS = 24  # shown to the teacher
 MOST_CHARS = 1_500  # of one text that is shown
+MOST_TOOL_CHARS = 6_000  # of the definitions of all tools
 
 
 class LengthRange(BaseModel):
@@ -67,10 +69,10 @@ class TaskPolicy(BaseModel):
 
 
 _INSTRUCTION = """\
-You study a task that a language model is used for. Below are its production prompt and examples: \
-inputs, and the answers that were given. Describe the task so well that somebody who never saw an \
-example could write realistic inputs for it and would recognise a valid answer. Say only what the \
-examples support. Lengths are in characters."""
+You study a task that a language model is used for. Below are its production prompt, the tools \
+that it may call, if any, and examples: inputs, and the answers that were given. Describe the task \
+so well that somebody who never saw an example could write realistic inputs for it and would \
+recognise a valid answer. Say only what the examples support. Lengths are in characters."""
 
 
 async def extract_policy(client: TeacherClient, rows: Sequence[Row]) -> TaskPolicy:
@@ -80,6 +82,11 @@ async def extract_policy(client: TeacherClient, rows: Sequence[Row]) -> TaskPoli
     """
     found = await client.structured("policy", TaskPolicy, policy_prompt(rows))
     return made_to_cover(found.value, rows)
+
+
+def parents_of_policy(rows: Sequence[Row]) -> list[str]:
+    """The ids of the traces that the teacher is shown for the policy of these rows."""
+    return [row.trace_id for row in diverse(rows, MOST_ROWS)]
 
 
 def made_to_cover(policy: TaskPolicy, rows: Sequence[Row]) -> TaskPolicy:
@@ -92,8 +99,7 @@ def made_to_cover(policy: TaskPolicy, rows: Sequence[Row]) -> TaskPolicy:
 def policy_prompt(rows: Sequence[Row]) -> Messages:
     """The messages that ask for a policy."""
     shown = diverse(rows, MOST_ROWS)
-    prompts = dict.fromkeys(system_text(row.messages) for row in shown)
-    parts = [f"<production_prompt>\n{shortened(p)}\n</production_prompt>" for p in prompts if p]
+    parts = list(dict.fromkeys(part for row in shown for part in production_parts(row)))
     parts += [
         f"<example>\n<input>\n{shortened(user_text(row.messages))}\n</input>\n"
         f"<answer>\n{shortened(row.target)}\n</answer>\n</example>"
@@ -103,6 +109,15 @@ def policy_prompt(rows: Sequence[Row]) -> Messages:
         {"role": "system", "content": _INSTRUCTION},
         {"role": "user", "content": "\n\n".join(parts)},
     ]
+
+
+def production_parts(row: Row) -> list[str]:
+    """The system prompt and the tools of a row's request, as a prompt of ours shows them."""
+    prompt, tools = system_text(row.messages), row.params.get("tools")
+    parts = [f"<production_prompt>\n{shortened(prompt)}\n</production_prompt>"] if prompt else []
+    if tools:
+        parts.append(f"<tools>\n{shortened(to_json(tools).decode(), MOST_TOOL_CHARS)}\n</tools>")
+    return parts
 
 
 def diverse(rows: Sequence[Row], count: int) -> list[Row]:

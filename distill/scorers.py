@@ -7,8 +7,13 @@ json    matching leaves over all leaves of both sides, so that a missing key cos
         not, nor does the order of keys matter. An answer that is not JSON scores 0.
 text    similarity of the two texts, white space folded: 1 - edits / characters of both sides
         (insertions and deletions, rapidfuzz's `ratio`).
+        Tool calls are paired so that they match best, in whatever order they are made; a call of
+        another function matches in nothing, and words never match a call.
 judge   1 when the teacher, asked with a rubric, says that the two are equivalent, else 0: see
         distill.judge. The others are pure functions; this one is a paid call.
+
+Of answers to requests with tools (store.tool_calls), `exact` and `text` compare the words, and want
+calls to match in all.
 """
 
 from __future__ import annotations
@@ -20,12 +25,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
 from rapidfuzz import fuzz
 
+from store.jsontext import read_json
 from store.models import OutputKind, ScorerName
 from store.shape import Messages
 from store.task_settings import EvaluateSettings
+from store.tool_calls import Said, ToolCall, read_said
 
 PureScorer = Literal["exact", "json", "text"]
 # (teacher's answer, student's answer, the request's messages) → score from 0 to 1
@@ -61,14 +67,16 @@ class Scorer:
         return self.name
 
 
-def choose_scorer(targets: Sequence[str], settings: EvaluateSettings) -> Scorer:
+def choose_scorer(
+    targets: Sequence[str], settings: EvaluateSettings, *, tools: bool = False
+) -> Scorer:
     """The scorer that fits the teacher's answers, or the one that is set.
 
-    Raises ValueError without answers.
+    `tools`: whether requests had some. Raises ValueError without answers.
     """
     if not targets:
         raise ValueError("no answers to choose a scorer from")
-    output, fitting, reason = _kind(targets)
+    output, fitting, reason = _kind_with_tools(targets) if tools else _kind(targets)
     name = fitting
     if settings.scorer != "auto":
         name, reason = settings.scorer, f"set in evaluate.scorer; {reason}"
@@ -83,16 +91,23 @@ def scoring(scorer: Scorer, judge: Scoring | None = None) -> Scoring:
     """
     if scorer.name == "judge" and judge is not None:
         return judge
-    name = scorer.pure
+    name, tools = scorer.pure, scorer.output == "tools"
 
     async def pure(teacher: str, student: str, _: Messages) -> float:
-        return score(name, teacher, student)
+        return score(name, teacher, student, tools=tools)
 
     return pure
 
 
-def score(name: PureScorer, teacher: str, student: str) -> float:
-    """How much the student's answer agrees with the teacher's, from 0 to 1."""
+def score(name: PureScorer, teacher: str, student: str, *, tools: bool = False) -> float:
+    """How much the student's answer agrees with the teacher's, from 0 to 1.
+
+    `tools`: whether the task's requests have some.
+    """
+    wanted = read_said(teacher) if tools else None
+    if wanted is not None:
+        given = read_said(student)
+        return 0.0 if given is None else _said_score(name, wanted, given)
     match name:
         case "exact":
             return float(_normal(teacher) == _normal(student))
@@ -101,6 +116,12 @@ def score(name: PureScorer, teacher: str, student: str) -> float:
         case "text":
             folded = (_SPACE.sub(" ", _normal(text)) for text in (teacher, student))
             return fuzz.ratio(*folded) / 100
+
+
+def _kind_with_tools(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
+    said = [read_said(target) for target in targets]
+    calling = sum(bool(one.calls) for one in said if one is not None)
+    return "tools", "json", f"{calling} of {len(targets)} answers call tools"
 
 
 def _kind(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
@@ -120,6 +141,47 @@ def _kind(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
     return "text", "exact", f"{short} of {count} answers are one short line"
 
 
+def _said_score(name: PureScorer, wanted: Said, given: Said) -> float:
+    if not (wanted.calls and given.calls):
+        both_words = not wanted.calls and not given.calls
+        words: PureScorer = "exact" if name == "json" else name
+        return score(words, wanted.text, given.text) if both_words else 0.0
+    points = _calls_score(wanted.calls, given.calls)
+    return points if name == "json" else float(points == 1)
+
+
+def _calls_score(wanted: Sequence[ToolCall], given: Sequence[ToolCall]) -> float:
+    """Matching leaves over all leaves, with each call beside the one that it matches best.
+
+    A call has a leaf for its function and those of its arguments.
+    """
+    left, right = [[_call_leaves(call) for call in calls] for calls in (wanted, given)]
+    pairs = [[_matching(one, other) for other in right] for one in left]
+    if len(left) == len(right) == 1:
+        chosen = [pairs[0][0]]
+    else:
+        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - slow to import
+
+        # of pairs that match in as much, those with more places in common
+        weights = [[same + shared * 1e-6 for same, shared in row] for row in pairs]
+        places = zip(*linear_sum_assignment(weights, maximize=True), strict=True)
+        chosen = [pairs[row][column] for row, column in places]
+    leaves = sum(map(len, left)) + sum(map(len, right))
+    return sum(same for same, _ in chosen) / (leaves - sum(shared for _, shared in chosen))
+
+
+def _call_leaves(call: ToolCall) -> _Leaves:
+    return _leaves({"name": call.name, "arguments": call.arguments})
+
+
+def _matching(one: _Leaves, other: _Leaves) -> tuple[int, int]:
+    """How many leaves of two calls match, and how many places both have."""
+    if one["name",] != other["name",]:
+        return 0, 0
+    shared = one.keys() & other.keys()
+    return sum(_same(one[path], other[path]) for path in shared), len(shared)
+
+
 def _json_score(teacher: str, student: str) -> float:
     wanted, given = _parsed(teacher), _parsed(student)
     if wanted is _NOT_JSON:  # the teacher broke its own format: nothing to compare by field
@@ -137,8 +199,8 @@ _EMPTY_OBJECT, _EMPTY_LIST = object(), object()
 
 def _parsed(text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return read_json(text)
+    except ValueError:
         return _NOT_JSON
 
 

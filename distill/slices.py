@@ -1,9 +1,10 @@
-"""The worst slice: no fingerprint and no label may lie far below what the whole has to reach.
+"""The worst slice: no fingerprint, label or call may lie far below what the whole has to reach.
 
 A mean over all rows hides a small part of the traffic that goes wrong. So the served rows of each
-fingerprint, and of each of the teacher's labels, are tested by themselves: an exact binomial test
-of "it agrees at least as often as the floor", with Holm's procedure over all of them, so that among
-slices that all reach the floor one is blamed with a probability of at most 1 - confidence.
+fingerprint, and of each of the teacher's labels or calls, are tested by themselves: an exact
+binomial test of "it agrees at least as often as the floor", with Holm's procedure over all of them,
+so that among slices that all reach the floor one is blamed with a probability of at most
+1 - confidence.
 
 Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
 6 (1979), https://www.jstor.org/stable/4615733
@@ -16,13 +17,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import Literal
 
 from scipy.stats import binom
 
 from store.models import OutputKind
 from store.task_settings import GateSettings
-from store.verdicts import Evaluation, Slice
+from store.tool_calls import read_said
+from store.verdicts import Evaluation, Slice, SliceKind
 
 
 def floor_of(gate: GateSettings) -> float:
@@ -32,11 +33,13 @@ def floor_of(gate: GateSettings) -> float:
 
 def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
     """Every slice with at least `slice_rows` of these rows, the most suspicious one first."""
-    agrees: dict[tuple[Literal["fingerprint", "label"], str], list[bool]] = defaultdict(list)
+    agrees: dict[tuple[SliceKind, str], list[bool]] = defaultdict(list)
     for row in served:
         agrees["fingerprint", row.fingerprint].append(row.agrees)
         if output == "label":
             agrees["label", _label(row)].append(row.agrees)
+        elif output == "tools":
+            agrees["call", _call(row)].append(row.agrees)
     found = [
         Slice(
             kind=kind,
@@ -61,6 +64,12 @@ def judged(slices: Iterable[Slice], alpha: float) -> list[Slice]:
         below = below and one.p_value <= alpha / (len(ordered) - place)
         found.append(replace(one, below=below))
     return found
+
+
+def _call(evaluation: Evaluation) -> str:
+    """The functions that the teacher calls, or `none`."""
+    said = read_said(evaluation.teacher_output)
+    return " + ".join(said.names) if said is not None and said.calls else "none"
 
 
 def _label(evaluation: Evaluation) -> str:

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field
 
 from distill.checks import REPEATS_AT, parsed, share_seen_once
 from distill.dataset import Row, canonical
-from distill.policy import TaskPolicy, shortened, system_text, user_text
+from distill.policy import TaskPolicy, production_parts, shortened, user_text
 from store.shape import Messages
 from store.task_settings import AmplifySettings
+from store.tool_calls import read_said
 
 DIFFICULTIES = {"easy": 1, "typical": 2, "hard": 1}  # how often each is wanted
 RECENT = 20  # latest synthetic inputs that a prompt says to keep away from
@@ -52,7 +53,8 @@ class BatchPlan:
 
 
 class Aims:
-    """The answers that one can aim at: labels, or those JSON fields whose values repeat."""
+    """The answers that one can aim at: labels, JSON fields whose values repeat, or which functions
+    are called."""
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._fields: tuple[str, ...] | None = None  # None: the whole answer
@@ -65,6 +67,9 @@ class Aims:
         """What this answer says, as far as one can aim at it."""
         if self._fields is None:
             return canonical(target)
+        called = read_said(target)
+        if called is not None and called.calls:
+            return " + ".join(called.names)
         value = parsed(target)
         if not self._fields or not isinstance(value, dict):
             return None
@@ -142,10 +147,7 @@ word. Keep the kind, the language and the imperfections of the examples."""
 
 def inputs_prompt(plan: BatchPlan, policy: TaskPolicy) -> Messages:
     """The messages that ask for a batch of synthetic inputs."""
-    parts = []
-    prompt = system_text(plan.context[0].messages)
-    if prompt:
-        parts.append(f"<production_prompt>\n{shortened(prompt)}\n</production_prompt>")
+    parts = production_parts(plan.context[0])
     parts.append(f"<policy>\n{policy.model_dump_json()}\n</policy>")
     parts += [
         f"<example>\n<input>\n{shortened(user_text(row.messages))}\n</input>\n"

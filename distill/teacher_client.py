@@ -21,6 +21,7 @@ from instructor.core.exceptions import IncompleteOutputException, InstructorRetr
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
+from distill.asked import answer_in
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.models import Purpose, TeacherCall, new_id
 from store.shape import Messages, text_of
@@ -61,9 +62,15 @@ class Tokens:
 class Answer:
     """The teacher's answer to a production prompt."""
 
-    text: str | None  # None: it called a tool, or refused in words
+    text: str | None  # as a student should give it (distill.asked); None: it refused, or called
     finish_reason: str
     tokens: Tokens
+
+    @property
+    def whole(self) -> bool:
+        """Whether it says something and came to its own end."""
+        ended = self.finish_reason in ("stop", "tool_calls")
+        return ended and bool((self.text or "").strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class TeacherClient:
     async def answer(
         self, messages: Messages, params: Mapping[str, Any], purpose: Purpose = "answers"
     ) -> Answer:
-        """Asks a production prompt, with the request's own parameters.
+        """Asks a production prompt, with the request's own parameters and tools.
 
         Raises BudgetSpent before a call that the budget does not allow, TeacherRefused when the
         teacher refuses this request, TeacherError when it cannot be used at all.
@@ -134,8 +141,8 @@ class TeacherClient:
         if not completion.choices:
             raise TeacherMalformed("the teacher's answer has no choices")
         choice = completion.choices[0]
-        in_words = not choice.message.tool_calls and not choice.message.refusal
-        text = choice.message.content if in_words else None
+        refused = bool(choice.message.refusal)
+        text = None if refused else answer_in(choice.message.model_dump(), params) or None
         return Answer(
             # half of a surrogate pair is valid JSON, and cannot be written to any file
             text=None if text is None else text.encode("utf-8", "replace").decode(),

@@ -16,11 +16,14 @@ from proxy.conversation import position
 from store.models import Reason
 from store.shape import input_chars
 from store.templates import template_of
+from store.tool_calls import FIELDS as TOOL_FIELDS
+from store.tool_calls import beyond_students as beyond_with_tools
 from store.verdicts import Route
 
 # What a student honours, or what does not change an answer. `model` and `response_format` are part
-# of the fingerprint; `temperature`, `top_p` and `seed` say how to sample what the certificate
-# already compared; a student's limits and stops are set from the client's.
+# of the fingerprint, as is all that a request says of its tools (store.tool_calls); `temperature`,
+# `top_p` and `seed` say how to sample what the certificate already compared; a student's limits and
+# stops are set from the client's.
 HONOURED = frozenset(
     {
         "model",
@@ -47,7 +50,6 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "store": (False,),  # true: the teacher's platform is to keep it for later look-up
     "logprobs": (False,),
-    "tools": ([],),
     "functions": ([],),
     "modalities": (["text"],),
     "presence_penalty": (0,),
@@ -58,9 +60,6 @@ _WHY = {
     "n": Reason.SEVERAL_CHOICES,
     "logprobs": Reason.LOGPROBS,
     "top_logprobs": Reason.LOGPROBS,
-    "tools": Reason.TOOLS,
-    "tool_choice": Reason.TOOLS,
-    "parallel_tool_calls": Reason.TOOLS,
     "functions": Reason.TOOLS,
     "function_call": Reason.TOOLS,
     "modalities": Reason.NOT_TEXT,
@@ -95,6 +94,8 @@ def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) ->
     # a template is looked for only where the fingerprint is not known as it is
     if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
         return Reason.OTHER_FINGERPRINT
+    if body.get("tools") and route.output != "tools":
+        return Reason.TOOLS
     beyond = beyond_students(body)
     if beyond is None and input_chars(body["messages"]) > route.max_input_chars:
         return Reason.INPUT_TOO_LONG
@@ -112,8 +113,10 @@ def _beyond_share(route: Route, body: dict[str, Any]) -> Reason | None:
 
 def beyond_students(body: dict[str, Any]) -> Reason | None:
     """What in this request no student can do, or None when one may be asked."""
+    if beyond_with_tools(body):
+        return Reason.TOOLS
     for name, value in body.items():
-        if name in HONOURED or value is None or _is_idle(name, value):
+        if name in HONOURED or name in TOOL_FIELDS or value is None or _is_idle(name, value):
             continue
         return _WHY.get(name, Reason.UNKNOWN_FIELD)
     if not _STREAM_OPTIONS.issuperset(body.get("stream_options") or ()):

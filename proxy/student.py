@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.upstream import Upstream, UpstreamError
 from store.confidence import confidence_of
 from store.models import Reason
-from store.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
+from store.student_wire import (
+    StudentAnswer,
+    fault_of,
+    read_student_answer,
+    reply_of,
+    student_body,
+)
 from store.verdicts import Route
 
-_HEADERS = [("content-type", "application/json")]
+_HEADERS = [(b"content-type", b"application/json")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class Asked:
     """What came of asking a student."""
 
     ms: float  # how long it took
-    answer: StudentAnswer | None  # None: there was none that could be read
+    answer: StudentAnswer | None  # as the client gets it when there is no fault; None: none came
     confidence: float | None  # of the answer, by the route's model
     fault: Reason | None  # why the answer may not be served; None: it may
 
@@ -29,8 +36,10 @@ class Asked:
 class Student:
     """Asks the student that a route names."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, placeholders: Sequence[str] = ()) -> None:
+        """`placeholders`: what stands for what is redacted, and no answer may hold."""
         self._upstream = upstream
+        self._placeholders = tuple(placeholders)
 
     async def ask(self, route: Route, body: dict[str, Any]) -> Asked:
         """The student's answer to a request that `decide` has sent to it. Never raises for it."""
@@ -52,11 +61,14 @@ class Student:
             fault = await fault_of(
                 answer,
                 output=route.output,
-                response_format=body.get("response_format"),
+                request=body,
                 forms=route.forms,
                 confidence=confidence,
                 cutoff=route.cutoff,
+                placeholders=self._placeholders,
             )
+            if fault is None:
+                answer = reply_of(answer, body)
         return Asked(ms, answer, confidence, fault)
 
     async def _answer(self, route: Route, body: dict[str, Any]) -> StudentAnswer:

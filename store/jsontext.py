@@ -1,4 +1,7 @@
-"""JSON as this project writes it: UTF-8 in every case, whatever text a client or a teacher sent."""
+"""JSON as this project writes it: UTF-8 in every case, whatever text a client or a teacher sent.
+
+And as it reads it where a client is to get it: one reading, whoever reads it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,27 @@ def to_json(value: Any) -> bytes:
         finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
         text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text of which every reader has the same idea.
+
+    Raises ValueError on anything else: text around it, NaN and infinite numbers, half of a
+    surrogate pair, and an object that says a key twice, of which some readers take the first and
+    some the last. Integers have any size.
+    """
+    orjson.loads(text)  # stricter than the standard library, which alone shows the keys
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _plain(value: Any) -> Any:

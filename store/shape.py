@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from store.tool_calls import rules
+
 Messages = list[dict[str, Any]]
 
 # How several system prompts stand in one text: see `system_text`.
@@ -54,6 +56,7 @@ def system_text(messages: Messages) -> str:
 def fingerprint(body: dict[str, Any]) -> str:
     """Hash of what fixes a request's shape: system prompts, tools, response format, teacher model.
 
+    Of requests with tools also whether to call one, and whether several at once, where they say so.
     Returns 16 hex digits. `body` is a chat completion request; unknown or missing parts are fine.
     """
     return _hash([system_texts(body.get("messages") or []), *_rest(body)])
@@ -96,11 +99,11 @@ def input_chars(messages: Messages) -> int:
 
 
 def _rest(body: dict[str, Any]) -> list[Any]:
-    return [
-        body.get("tools") or body.get("functions"),
-        body.get("response_format"),
-        body.get("model"),
-    ]
+    tools = body.get("tools")
+    rest = [tools or body.get("functions"), body.get("response_format"), body.get("model")]
+    if tools and (how := rules(body)):  # only then: other requests keep the hash that they had
+        rest.append(how)
+    return rest
 
 
 def _hash(parts: list[Any]) -> str:

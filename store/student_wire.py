@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from store.jsontext import read_json
 from store.models import OutputKind, Reason
-from store.output_format import meets_format
+from store.output_format import meets_format, meets_schema
 from store.shape import Messages, text_of
+from store.tool_calls import Said, ToolCall, allowed, finish_reason, parameters, read_said
 from store.verdicts import Forms, Signals
 
 ROLES = ("system", "user", "assistant")
@@ -27,13 +29,14 @@ LEAST_LOGPROB = -700.0  # a lower one is read as this: its probability is still 
 
 @dataclass(frozen=True, slots=True)
 class StudentAnswer:
-    """A student's whole answer."""
+    """A student's whole answer: as it wrote it, or as a client gets it (see `reply_of`)."""
 
-    text: str
+    text: str  # empty when a client gets calls
     signals: Signals | None  # None: it does not say how likely its tokens were
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    calls: tuple[ToolCall, ...] = ()  # for a client, in the order in which they are to be made
 
 
 def student_messages(messages: Messages) -> list[dict[str, str]]:
@@ -95,26 +98,45 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         raise ValueError(f"not a chat completion: {type(error).__name__}") from None
 
 
+def reply_of(answer: StudentAnswer, request: Mapping[str, Any]) -> StudentAnswer:
+    """The answer as a client gets it: calls of the request's tools, or text.
+
+    To be given an answer without a fault. `request`: a chat completion request.
+    """
+    if not request.get("tools"):
+        return answer
+    said = read_said(answer.text)
+    if said is None:
+        raise ValueError("not an answer to a request with tools")
+    return replace(
+        answer, text=said.text, calls=said.calls, finish_reason=finish_reason(said, request)
+    )
+
+
 async def fault_of(
     answer: StudentAnswer,
     *,
     output: OutputKind,
-    response_format: dict[str, Any] | None,
+    request: Mapping[str, Any],
     forms: Forms | None = None,
     confidence: float | None = None,
     cutoff: float | None = None,
+    placeholders: Sequence[str] = (),
 ) -> Reason | None:
     """Why this answer may not be served, or None when it may.
 
-    `output`: what kind of answers the task has. `forms`: those they have. `response_format`: of
-    the client's request.
+    `output`: what kind of answers the task has. `forms`: those they have. `request`: the client's,
+    whose response format, tools and `tool_choice` the answer has to meet.
     `confidence`: of this answer; None is below every cutoff. `cutoff`: None when all is served.
+    `placeholders`: besides those of the forms, what stands for what was redacted.
     """
     if answer.finish_reason == "length":
         return Reason.STUDENT_CUT_OFF
-    if not answer.text or not _has_form(answer.text, output, forms):
-        return Reason.STUDENT_MALFORMED
-    if not await meets_format(answer.text, response_format):
+    if any(
+        known in answer.text for known in (*placeholders, *(forms.placeholders if forms else ()))
+    ):
+        return Reason.STUDENT_REDACTED
+    if not await _is_well_formed(answer.text, output, request, forms):
         return Reason.STUDENT_MALFORMED
     if cutoff is not None and (confidence is None or confidence < cutoff):
         return Reason.STUDENT_UNSURE
@@ -153,11 +175,34 @@ def _logprob(value: Any) -> float:
     return min(max(float(value), LEAST_LOGPROB), 0.0)
 
 
+async def _is_well_formed(
+    text: str, output: OutputKind, request: Mapping[str, Any], forms: Forms | None
+) -> bool:
+    if not request.get("tools"):
+        if not text or not _has_form(text, output, forms):
+            return False
+        return await meets_format(text, request.get("response_format"))
+    said = read_said(text) if output == "tools" else None
+    if said is None or not _may_say(said, request, forms):
+        return False
+    if not said.calls:
+        return await meets_format(said.text, request.get("response_format"))
+    for call in said.calls:
+        if not await meets_schema(call.arguments, parameters(call.name, request)):
+            return False
+    return True
+
+
+def _may_say(said: Said, request: Mapping[str, Any], forms: Forms | None) -> bool:
+    known = forms is None or not forms.calls or set(said.names).issubset(forms.calls)
+    return known and allowed(said, request)
+
+
 def _has_form(text: str, output: OutputKind, forms: Forms | None) -> bool:
     if output == "json":
         try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
+            value = read_json(text)
+        except ValueError:
             return False
         if isinstance(value, dict):
             return forms is None or not forms.keys or sorted(value) in forms.keys

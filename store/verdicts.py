@@ -10,6 +10,7 @@ from typing import Literal
 
 from store.models import OutputKind, ScorerName, Split
 
+SliceKind = Literal["fingerprint", "label", "call"]
 Step = Literal["shadow", "canary", "live"]
 ComparisonKind = Literal["shadow", "audit", "feedback"]
 Command = Literal["pause", "resume", "promote", "demote", "retrain"]
@@ -45,6 +46,10 @@ class Forms:
 
     labels: list[str] = field(default_factory=list)  # every label, without space around it
     keys: list[list[str]] = field(default_factory=list)  # sorted keys of every kind of JSON object
+    # every function that is called; an empty name for answers in words
+    calls: list[str] = field(default_factory=list)
+    # what stands for what was redacted, and for nothing that a client could use
+    placeholders: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +88,9 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The served held-out rows of one fingerprint, or of one of the teacher's labels."""
+    """The served held-out rows of one fingerprint, or of one of the teacher's labels or calls."""
 
-    kind: Literal["fingerprint", "label"]
+    kind: SliceKind
     name: str
     n: int
     agreed: int

@@ -57,5 +57,5 @@ async def test_another_form_is_not_served(
     answer = StudentAnswer(
         text=text, signals=None, finish_reason="stop", input_tokens=1, output_tokens=1
     )
-    found = await fault_of(answer, output=output, response_format=None, forms=forms)
+    found = await fault_of(answer, output=output, request={}, forms=forms)
     assert found == fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import a_trace
 
-from store.jsontext import to_json
+from store.jsontext import read_json, to_json
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
@@ -34,3 +35,40 @@ def test_what_json_cannot_hold_is_null(number: float, text: str) -> None:
     found = orjson.loads(to_json(a_trace(confidence=number, input_messages=text)))
     assert found["confidence"] is None
     assert found["input_messages"] == text.replace("\ud83d", "\ufffd")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "{} {}",
+        "{} and more",
+        "\ufeff{}",
+        "NaN",
+        "[Infinity]",
+        "1e999",
+        '"\\ud83d"',
+        '"half \ud83d"',
+        '{"a": 1, "a": 1}',
+        '[{"a": {"b": 1, "\\u0062": 2}}]',
+        "[" * 5000 + "]" * 5000,
+        "1" * 5000,
+    ],
+)
+def test_what_readers_may_read_in_two_ways_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_json(text)
+
+
+def test_numbers_are_read_as_they_stand() -> None:
+    assert read_json(' {"id": 123456789012345678901234, "x": [1.5, -0]}\n') == {
+        "id": 123456789012345678901234,
+        "x": [1.5, 0],
+    }
+
+
+@given(values)
+def test_what_is_written_can_be_read(value: Any) -> None:
+    line = to_json(value).decode()
+    assert read_json(line) == json.loads(line)

@@ -1,5 +1,7 @@
 """Where a request goes and why: tables, and what holds for any request."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from hypothesis import given
@@ -130,6 +132,36 @@ def test_what_goes_to_the_teacher(extra, expected):
 )
 def test_by_message(message, expected):
     assert beyond_students({"model": "m", "messages": [USER, message]}) == expected
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+WITH_TOOLS = {**PLAIN, "tools": [FUNCTION]}
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({}, Reason.CERTIFIED),
+        ({"tool_choice": "auto", "parallel_tool_calls": True}, Reason.CERTIFIED),
+        ({"tool_choice": "required"}, Reason.OTHER_FINGERPRINT),
+        ({"tool_choice": "none"}, Reason.OTHER_FINGERPRINT),
+        ({"parallel_tool_calls": False}, Reason.OTHER_FINGERPRINT),
+        ({"tools": [FUNCTION, {**FUNCTION, "function": {"name": "g"}}]}, Reason.OTHER_FINGERPRINT),
+        ({"stop": ["."]}, Reason.TOOLS),
+        ({"function_call": "auto"}, Reason.TOOLS),
+        ({"messages": [*PLAIN["messages"], {"role": "tool", "content": "1"}]}, Reason.TOOLS),
+        ({"logprobs": True}, Reason.LOGPROBS),
+    ],
+)
+def test_with_tools(extra, expected):
+    route = replace(ROUTE, output="tools", fingerprints=[fingerprint(WITH_TOOLS)])
+    assert reason({**WITH_TOOLS, **extra}, {"t": route}) == expected
+
+
+@given(st.sampled_from(["json", "label", "text"]))
+def test_a_student_of_texts_gets_no_tools(output):
+    route = replace(ROUTE, output=output, fingerprints=[fingerprint(WITH_TOOLS)])
+    assert reason(WITH_TOOLS, {"t": route}) == Reason.TOOLS
 
 
 def test_an_edited_prompt_goes_to_the_teacher():

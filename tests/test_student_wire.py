@@ -145,6 +145,10 @@ async def test_why_an_answer_may_not_be_served(
 ) -> None:
     given = StudentAnswer(text, Signals(lowest=-1, mean=-1, rivals=-1), finish, 1, 1)
     found = await fault_of(
-        given, output=output, response_format=asked, confidence=confidence, cutoff=cutoff
+        given,
+        output=output,
+        request={"response_format": asked},
+        confidence=confidence,
+        cutoff=cutoff,
     )
     assert found == fault

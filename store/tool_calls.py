@@ -1,0 +1,201 @@
+"""Tool calls: which requests a student can do, and the text in which it learns to call.
+
+A student does not see a request's tools: its fingerprint fixes them. It answers in JSON, and so
+does the teacher in what it learns from:
+
+    {"name": "book", "arguments": {"seats": 2}}     a call; several are a list of such objects
+    {"content": "For how many people?"}             an answer in words
+
+So, and spaced so, base models have seen calls in their own formats, and it takes few tokens. Calls,
+and keys of arguments, stay in the teacher's order: an argument may follow from the one before it.
+Words beside calls are left out: the calls are the answer. Pure functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from store.jsontext import read_json
+
+FIELDS = ("tools", "tool_choice", "parallel_tool_calls")  # of a request, that say what to call
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a function."""
+
+    name: str
+    arguments_json: str  # a JSON object
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by name."""
+        found: dict[str, Any] = json.loads(self.arguments_json)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer to a request with tools: calls, or words."""
+
+    calls: tuple[ToolCall, ...] = ()
+    text: str = ""  # empty with calls
+
+    @property
+    def names(self) -> list[str]:
+        """The functions that it calls, sorted; one empty name for an answer in words."""
+        return sorted(call.name for call in self.calls) or [""]
+
+
+# ---- requests ------------------------------------------------------------------------------------
+
+
+def beyond_students(request: Mapping[str, Any]) -> bool:
+    """Whether a request asks of tools what no student can do.
+
+    It can do functions whose names differ; `tool_choice` as none, auto, required or a function's
+    name; and `parallel_tool_calls`. Not: tools of other types, the old `functions`, lists of
+    allowed tools, and `stop`, which would look for the teacher's words in another text.
+    """
+    tools = request.get("tools")
+    if not tools:
+        return tools not in (None, []) or any(request.get(n) is not None for n in FIELDS[1:])
+    if request.get("functions") or request.get("function_call") or request.get("stop"):
+        return True
+    if not isinstance(tools, list) or not all(map(_is_function, tools)):
+        return True
+    names = {tool["function"]["name"] for tool in tools}
+    choice, parallel = request.get("tool_choice"), request.get("parallel_tool_calls")
+    known = choice in (None, "none", "auto", "required") or forced(request) in names
+    return not known or len(names) < len(tools) or not isinstance(parallel, bool | None)
+
+
+def forced(request: Mapping[str, Any]) -> str | None:
+    """The one function that `tool_choice` names; None when it names none."""
+    choice = request.get("tool_choice")
+    if not isinstance(choice, dict) or choice.get("type") != "function" or len(choice) != 2:
+        return None
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def rules(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request with tools says of their use, as far as it is not what goes without saying.
+
+    Part of the fingerprint where there is any.
+    """
+    found = {}
+    if request.get("tool_choice") not in (None, "auto"):
+        found["tool_choice"] = request["tool_choice"]
+    if request.get("parallel_tool_calls") not in (None, True):
+        found["parallel_tool_calls"] = request["parallel_tool_calls"]
+    return found
+
+
+def _is_function(tool: Any) -> bool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return (
+        isinstance(function, dict)
+        and tool.get("type") == "function"
+        and isinstance(function.get("name"), str)
+        and isinstance(function.get("parameters"), dict | None)
+    )
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+def target_of(message: Mapping[str, Any]) -> str | None:
+    """What is learned of the teacher's message in answer to a request with tools.
+
+    None when there is nothing to learn: a refusal, no word, a call of something that is no
+    function, or arguments that are no JSON object.
+    """
+    calls = message.get("tool_calls")
+    if message.get("function_call") or message.get("refusal"):
+        return None
+    if not calls:
+        text = message.get("content")
+        return _learnt({"content": text}) if isinstance(text, str) and text.strip() else None
+    try:
+        called = [_called(call) for call in calls]
+        return _learnt(called[0] if len(called) == 1 else called)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def read_said(text: str) -> Said | None:
+    """What a student's text says; None when it is neither calls nor words."""
+    try:
+        value = read_json(text)
+    except ValueError:
+        return None
+    calls = value if isinstance(value, list) else [value]
+    if not calls or not all(map(_is_call, calls)):
+        words = value.get("content") if isinstance(value, dict) and len(value) == 1 else None
+        return Said(text=words) if isinstance(words, str) and words.strip() else None
+    return Said(tuple(ToolCall(call["name"], _sent(call["arguments"])) for call in calls))
+
+
+def allowed(said: Said, request: Mapping[str, Any]) -> bool:
+    """Whether a request's tools and `tool_choice` allow these calls, or an answer in words.
+
+    Not looked at: whether the arguments are what the function's schema asks for.
+    """
+    choice = request.get("tool_choice")
+    if not said.calls:
+        return choice in (None, "auto", "none")
+    name = forced(request)
+    if choice == "none" or (len(said.calls) > 1 and request.get("parallel_tool_calls") is False):
+        return False
+    known = {tool["function"]["name"] for tool in request["tools"]} if name is None else {name}
+    return all(call.name in known for call in said.calls)
+
+
+def finish_reason(said: Said, request: Mapping[str, Any]) -> str:
+    """How such an answer ends: as OpenAI's, which calls a function that it is told to and stops."""
+    return "tool_calls" if said.calls and forced(request) is None else "stop"
+
+
+def parameters(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a function's arguments; one that takes none has none."""
+    for tool in request["tools"]:
+        if tool["function"]["name"] == name:
+            schema = tool["function"].get("parameters")
+            return {"maxProperties": 0} if schema is None else schema
+    return {"not": {}}
+
+
+def _called(call: Mapping[str, Any]) -> dict[str, Any]:
+    if call.get("type", "function") != "function":
+        raise ValueError("not a function")
+    function = call["function"]
+    found = {"name": function["name"], "arguments": read_json(function["arguments"] or "{}")}
+    if not _is_call(found):
+        raise ValueError("not a call")
+    return found
+
+
+def _is_call(call: Any) -> bool:
+    return (
+        isinstance(call, dict)
+        and len(call) == 2
+        and isinstance(call.get("name"), str)
+        and isinstance(call.get("arguments"), dict)
+    )
+
+
+# the standard library's JSON, as orjson knows no integers beyond 64 bits
+
+
+def _learnt(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _sent(value: Any) -> str:
+    """Compact, as OpenAI sends it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
