@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from proxy.sse import EventReader
+
 _DONE = b"[DONE]"
 _TEXTS = ("content", "refusal", "reasoning_content")  # delta fields whose pieces are joined
 _LONGEST_DONE_LINE = 32
@@ -27,6 +29,11 @@ class Completion:
     usage: dict[str, Any] = field(default_factory=dict)
     error_type: str | None = None
 
+    @property
+    def total_tokens(self) -> int:
+        """In and out, 0 where the answer does not say."""
+        return (self.tokens("prompt_tokens") or 0) + (self.tokens("completion_tokens") or 0)
+
     def tokens(self, name: str, detail: str | None = None) -> int | None:
         """A count from `usage`, or None when it is not there."""
         value = self.usage.get(name)
@@ -40,7 +47,7 @@ def read_completion(raw: bytes) -> Completion:
     completion = Completion()
     try:
         payload = orjson.loads(raw)
-        _take_head(completion, payload)
+        take_head(completion, payload)
         for choice in payload.get("choices") or ():
             completion.messages.append(choice.get("message") or {})
             if choice.get("finish_reason"):
@@ -50,62 +57,37 @@ def read_completion(raw: bytes) -> Completion:
     return completion
 
 
-class StreamAssembler:
-    """Reads server-sent events, cut anywhere, and joins the chunks of each choice.
+class StreamAssembler(EventReader):
+    """Reads a streamed completion and joins the chunks of each choice.
 
-    Takes every line ending of the SSE specification, comments, events of several data lines, and
-    streams that end without `[DONE]`.
+    Takes streams that end without `[DONE]`.
     """
 
-    __slots__ = ("_choices", "_completion", "_event", "_rest", "done")
+    __slots__ = ("_choices", "_completion")
 
     def __init__(self) -> None:
-        self.done = False  # from the last byte of `data: [DONE]` on
+        super().__init__()
         self._completion = Completion()
         self._choices: dict[int, _Choice] = {}
-        self._event: list[bytes] = []  # data lines of the event that is being read
-        self._rest = b""  # of a line whose end has not come
-
-    def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes."""
-        lines = (self._rest + chunk).splitlines(keepends=True)
-        # a final \r may be the first half of \r\n
-        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        for line in lines:
-            self._take_line(line.rstrip(b"\r\n"))
-        # a client that looks for [DONE] does not wait for the line to end
-        rest = self._rest
-        if rest and len(rest) <= _LONGEST_DONE_LINE and _is_done(rest):
-            self.done = True
 
     def finish(self) -> Completion:
         """The completion as far as it came."""
-        self._take_line(self._rest.rstrip(b"\r\n"))
-        self._take_line(b"")
-        self._rest = b""
+        self.flush()
         completion = self._completion
         choices = [self._choices[index] for index in sorted(self._choices)]
         completion.messages = [choice.message() for choice in choices]
         completion.finish_reasons = [c.finish_reason for c in choices if c.finish_reason]
         return completion
 
-    def _take_line(self, line: bytes) -> None:
-        if not line:
-            if self._event:
-                event = self._event
-                self._event = []
-                self._take_event(event[0] if len(event) == 1 else b"\n".join(event))
-        elif line.startswith(b"data:"):
-            self._event.append(line[5:])
-            if len(line) <= _LONGEST_DONE_LINE and _is_done(line):
-                self.done = True
+    def is_end(self, line: bytes) -> bool:
+        return len(line) <= _LONGEST_DONE_LINE and _is_done(line)
 
-    def _take_event(self, raw: bytes) -> None:
+    def take_event(self, raw: bytes) -> None:
         try:
             payload = orjson.loads(raw)
-            _take_head(self._completion, payload)
+            take_head(self._completion, payload)
             for choice in payload.get("choices") or ():
-                index = choice.get("index") or 0
+                index = _index(choice)
                 known = self._choices.get(index)
                 if known is None:
                     known = self._choices[index] = _Choice()
@@ -129,14 +111,15 @@ class _Choice:
     def take(self, choice: dict[str, Any]) -> None:
         if choice.get("finish_reason"):
             self.finish_reason = str(choice["finish_reason"])
-        for name, value in (choice.get("delta") or {}).items():
+        delta = choice.get("delta") or {"content": choice.get("text")}  # text: a legacy completion
+        for name, value in delta.items():
             if value is None:
                 continue
             if name in _TEXTS:
                 self._texts.setdefault(name, []).append(str(value))
             elif name == "tool_calls":
                 for part in value:
-                    self._tools.setdefault(part.get("index") or 0, _Call()).take(part)
+                    self._tools.setdefault(_index(part), _Call()).take(part)
             elif name == "function_call":
                 self._call = self._call or _Call()
                 self._call.take({"function": value})
@@ -177,6 +160,11 @@ class _Call:
         return {**self._head, "function": function}
 
 
+def _index(part: dict[str, Any]) -> int:
+    index = part.get("index")
+    return index if isinstance(index, int) else 0
+
+
 def error_type_of(payload: Any) -> str | None:
     """`error.type` or `error.code` of an error answer, `"error"` when it says neither."""
     error = payload.get("error") if isinstance(payload, dict) else None
@@ -187,7 +175,7 @@ def error_type_of(payload: Any) -> str | None:
     return "error"
 
 
-def _take_head(completion: Completion, payload: dict[str, Any]) -> None:
+def take_head(completion: Completion, payload: dict[str, Any]) -> None:
     """What stands beside the choices. Azure begins with a chunk in which all of it is empty."""
     completion.response_id = completion.response_id or _text(payload.get("id"))
     completion.model = completion.model or _text(payload.get("model"))

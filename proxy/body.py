@@ -15,9 +15,11 @@ _NOT_JSON = (
     "was sent was not valid JSON."
 )
 _DEEPEST = 200  # orjson writes 254 levels, and we wrap some around
-# Field → (types, what a message calls them). null counts as absent, and bool is no number in JSON.
-# Ranges are left to the teacher: which values it takes is its own business.
-_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+Types = dict[str, tuple[tuple[type, ...], str]]  # field → (types, what a message calls them)
+
+# null counts as absent, and bool is no number in JSON. Ranges are left to the teacher: which values
+# it takes is its own business.
+_TYPES: Types = {
     "stream": ((bool,), "a boolean"),
     "n": ((int,), "an integer"),
     "max_tokens": ((int,), "an integer"),
@@ -34,10 +36,19 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "functions": ((list,), "an array"),
     "stop": ((str, list), "a string or an array of strings"),
 }
+_CONTENT = (str, list, type(None))  # what a message's content may be
 
 
 class ClientGone(Exception):
     """The client hung up before its request was whole."""
+
+
+def body_size(headers: Headers, unknown: int) -> int:
+    """Bytes of the body that the headers declare, 0 without one; `unknown` when they do not say."""
+    declared = header(headers, b"content-length")
+    if declared is not None and declared.isdigit():
+        return int(declared)
+    return 0 if header(headers, b"transfer-encoding") is None else unknown
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
@@ -71,16 +82,9 @@ def parse_chat_body(raw: bytes) -> dict[str, Any]:
     Unknown fields are welcome: what the teacher makes of them is between it and the client.
     """
     body = parse_object(raw)
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-        _check_depth(body)
-    _check_model(body.get("model"))
-    _check_messages(body.get("messages"))
-    for name, value in body.items():
-        if value is None or name not in _TYPES:
-            continue
-        types, words = _TYPES[name]
-        if type(value) not in types:
-            raise wrong_type(name, words, value)
+    check_model(body.get("model"))
+    check_messages(body.get("messages"))
+    check_types(body, _TYPES)
     return body
 
 
@@ -89,13 +93,27 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     body = _parse_json(raw)
     if not isinstance(body, dict):
         raise bad_request("The body of your request must be a JSON object.")
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _check_depth(body)
     return body
 
 
+def check_types(body: dict[str, Any], types: Types) -> None:
+    """Raises ApiError 400 where a field of the body is of another type. null counts as absent."""
+    for name in types.keys() & body.keys():
+        fitting, words = types[name]
+        value = body[name]
+        if value is not None and type(value) not in fitting:
+            raise wrong_type(name, words, value)
+
+
 def _check_depth(body: dict[str, Any]) -> None:
-    """What is nested so deeply that it can be read and not written again is refused."""
+    """What is nested so deeply that it can be read and not written again is refused.
+
+    Wrapped as deep as a surface's view of the body may put a part of it.
+    """
     try:
-        orjson.dumps(body)
+        orjson.dumps([[[[body]]]])
     except TypeError:
         raise bad_request("The body of your request is nested too deeply.") from None
 
@@ -123,14 +141,16 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Raises ApiError 400 on what names no model."""
     if model is None:
         raise bad_request("you must provide a model parameter", param="model")
     if not isinstance(model, str):
         raise wrong_type("model", "a string", model)
 
 
-def _check_messages(messages: Any) -> None:
+def check_messages(messages: Any) -> None:
+    """Raises ApiError 400 on what is no list of messages with their roles."""
     if messages is None:
         raise bad_request(
             "Missing required parameter: 'messages'.",
@@ -146,20 +166,24 @@ def _check_messages(messages: Any) -> None:
             code="empty_array",
         )
     for number, message in enumerate(messages):
-        where = f"messages[{number}]"
-        if not isinstance(message, dict):
-            raise wrong_type(where, "an object", message)
-        role, content = message.get("role"), message.get("content")
-        if role is None:
-            raise bad_request(
-                f"Missing required parameter: '{where}.role'.",
-                param=f"{where}.role",
-                code="missing_required_parameter",
-            )
-        if not isinstance(role, str):
-            raise wrong_type(f"{where}.role", "a string", role)
-        if content is not None and not isinstance(content, str | list):
-            raise wrong_type(f"{where}.content", "a string or an array of parts", content)
+        if type(message) is not dict:
+            raise wrong_type(f"messages[{number}]", "an object", message)
+        if type(message.get("role")) is not str or type(message.get("content")) not in _CONTENT:
+            raise _wrong_message(f"messages[{number}]", message)
+
+
+def _wrong_message(where: str, message: dict[str, Any]) -> ApiError:
+    role = message.get("role")
+    if role is None:
+        return bad_request(
+            f"Missing required parameter: '{where}.role'.",
+            param=f"{where}.role",
+            code="missing_required_parameter",
+        )
+    if not isinstance(role, str):
+        return wrong_type(f"{where}.role", "a string", role)
+    content = message.get("content")
+    return wrong_type(f"{where}.content", "a string or an array of parts", content)
 
 
 def wrong_type(param: str, expected: str, value: Any) -> ApiError:

@@ -38,7 +38,7 @@ class ControlPlane:
         body = await read_body(receive, headers, self._body_limit)
         query: bytes = scope["query_string"]
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
-        with ClientWatch(receive) as watch:
+        with ClientWatch(scope) as watch:
             try:
                 response = await self._upstream.send(
                     scope["method"],

@@ -7,12 +7,15 @@ Messages go to the client that caused them. None holds a secret, and none is log
 
 from __future__ import annotations
 
+import math
+
 import orjson
 
 from proxy.asgi import JSON, Headers, Send, respond
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
+RATE_LIMIT = "rate_limit_error"
 
 
 class ApiError(Exception):
@@ -33,9 +36,12 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers = headers or []
+        self.request_id: str | None = None  # what the client is told to name it by
 
     @property
     def type(self) -> str:
+        if self.status == 429:
+            return RATE_LIMIT
         return INVALID_REQUEST if self.status < 500 else SERVER_ERROR
 
     def body(self) -> bytes:
@@ -124,6 +130,18 @@ def too_large(limit_bytes: int) -> ApiError:
         413,
         f"The request body is larger than {megabytes:g} MB, the limit server.body_limit_mb.",
         code="request_too_large",
+    )
+
+
+def too_many(what: str, whose: str, wait_s: float) -> ApiError:
+    """429: a limit of `server.limits` or of a key is reached. `whose`: the key's name, or all."""
+    whom = "of all clients" if whose == "all" else f"of the key {whose}"
+    seconds = max(1, math.ceil(wait_s))
+    return ApiError(
+        429,
+        f"Rate limit reached: {what} {whom}. Try again in {seconds} s.",
+        code="rate_limit_exceeded",
+        headers=[(b"retry-after", b"%d" % seconds)],
     )
 
 

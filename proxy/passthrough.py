@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 import orjson
 
 from proxy.asgi import Headers, Receive, Scope, Send, header
-from proxy.body import ClientGone, read_body
+from proxy.body import ClientGone, body_size, read_body
 from proxy.errors import ApiError, unknown_path
 from proxy.headers import Pairs, to_teacher
 from proxy.keys import Keys
+from proxy.limits import Limits
 from proxy.relay import relay_untouched
 from proxy.teacher import Teacher
 from proxy.upstream import Body
@@ -43,30 +44,40 @@ _INFERENCE = frozenset(
 class Passthrough:
     """Passes requests on to the deployment that their body's `model` names, else to the default."""
 
-    def __init__(self, *, keys: Keys, body_limit: int, teacher: Teacher) -> None:
+    def __init__(self, *, keys: Keys, limits: Limits, body_limit: int, teacher: Teacher) -> None:
         self._keys = keys
+        self._limits = limits
         self._body_limit = body_limit
         self._teacher = teacher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
-        self._keys.authenticate(headers)
+        client = self._keys.authenticate(headers)
+        json = (header(headers, b"content-type") or b"").startswith(b"application/json")
+        size = body_size(headers, self._body_limit)
+        ticket = self._limits.admit(client, size if json else 0)
+        try:
+            await self._pass(scope, receive, send, json=json, upload=size > 0 and not json)
+        finally:
+            ticket.release()
+
+    async def _pass(
+        self, scope: Scope, receive: Receive, send: Send, *, json: bool, upload: bool
+    ) -> None:
+        headers: Headers = scope["headers"]
         path = below_v1(scope)
-        kind = header(headers, b"content-type") or b""
         deployment = self._teacher.default()
         body: Body = None
-        watch = ClientWatch(receive)
-        if kind.startswith(b"application/json"):
+        if json:
             raw = await read_body(receive, headers, self._body_limit)
             deployment, body = self._by_model(raw, deployment)
-        elif _has_body(headers):  # an upload, of any size: never held in memory
-            watch = ClientWatch(receive, at_once=False)
-            body = _upload(receive, watch)
+        elif upload:  # of any size: never held in memory
+            body = _upload(receive)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:
             raise unknown_path(scope["method"], scope["path"])
         sent = to_teacher(headers, deployment) + _framing(headers, body)
-        with watch:
+        with ClientWatch(scope) as watch:
             try:
                 response = await self._teacher.ask(
                     deployment, scope["method"], path, sent, body, decode=False
@@ -114,20 +125,15 @@ def below_v1(scope: Scope) -> str:
     return (raw[3:] + (b"?" + query if query else b"")).decode("ascii")
 
 
-def _has_body(headers: Headers) -> bool:
-    length = header(headers, b"content-length")
-    return header(headers, b"transfer-encoding") is not None or length not in (None, b"0")
-
-
 def _framing(headers: Headers, body: Body) -> Pairs:
     """An upload keeps the length that its client stated; without one it goes in chunks."""
     length = header(headers, b"content-length")
     if body is None or isinstance(body, bytes) or length is None:
         return []
-    return [("content-length", length.decode("ascii"))]
+    return [(b"content-length", length)]
 
 
-async def _upload(receive: Receive, watch: ClientWatch) -> AsyncIterator[bytes]:
+async def _upload(receive: Receive) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -136,4 +142,3 @@ async def _upload(receive: Receive, watch: ClientWatch) -> AsyncIterator[bytes]:
             yield message["body"]
         if not message.get("more_body"):
             break
-    watch.begin()

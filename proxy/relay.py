@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.asgi import Headers, Send, respond, start
-from proxy.assemble import Completion, StreamAssembler, read_completion
+from proxy.assemble import Completion
 from proxy.headers import from_upstream, without_length
 from proxy.traces import Exchange
 from proxy.upstream import Response, UpstreamError
@@ -31,8 +31,9 @@ async def relay_whole(response: Response, exchange: Exchange, send: Send) -> Non
     """
     raw = await response.read()
     exchange.answer_bytes = len(raw)
-    exchange.completion = read_completion(raw)
+    exchange.completion = exchange.surface.read(raw)
     exchange.status = response.status
+    await exchange.settle()
     exchange.record(Outcome.COMPLETE if response.status < 400 else Outcome.ERROR)
     await respond(send, response.status, _headers(response, exchange), raw)
 
@@ -40,11 +41,11 @@ async def relay_whole(response: Response, exchange: Exchange, send: Send) -> Non
 async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bool:
     """Passes on a stream; False when it broke off, and the client's is to end likewise.
 
-    The trace is journalled when `[DONE]` has come and has not been sent, else at the end of the
-    body, which is marked only after that.
+    The trace is recorded when the stream's end mark has come and has not been sent, else at the
+    end of the body, which is marked only after that.
     """
     exchange.status = response.status
-    assembler = StreamAssembler()
+    assembler = exchange.surface.assembler()
     await start(send, response.status, _headers(response, exchange))
     try:
         while chunk := await response.next_chunk():
@@ -52,18 +53,21 @@ async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bo
                 exchange.first_chunk_ms = exchange.arrival.ms
             exchange.answer_bytes += len(chunk)
             assembler.feed(chunk)
-            if assembler.done and not exchange.journalled:
+            if assembler.done and not exchange.recorded:
                 exchange.completion = assembler.finish()
+                await exchange.settle()
                 exchange.record(_outcome(exchange.completion, done=True))
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except UpstreamError:
-        if not exchange.journalled:
+        if not exchange.recorded:
             exchange.completion = assembler.finish()
+            await exchange.settle()
             exchange.record(Outcome.TEACHER_BROKE)
             return False
     finally:
-        if not exchange.journalled:  # also for a client that hangs up: what it had got by then
+        if not exchange.recorded:  # also for a client that hangs up: what it had got by then
             exchange.completion = assembler.finish()
+    await exchange.settle()
     exchange.record(_outcome(exchange.completion, done=False))
     await send({"type": "http.response.body", "body": b""})
     return True
@@ -77,7 +81,7 @@ def _outcome(completion: Completion, *, done: bool) -> Outcome:
 
 
 def _headers(response: Response, exchange: Exchange) -> Headers:
-    return without_length(from_upstream(response.headers)) + exchange.headers()
+    return without_length(from_upstream(response.headers)) + exchange.answer_headers()
 
 
 async def relay_untouched(response: Response, send: Send) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -37,6 +38,15 @@ class Teacher:
         if found is None:
             raise unknown_model(model)
         return found
+
+    def for_any(self, model: str) -> Deployment:
+        """The deployment for a model name: the default one, by that name, when no entry matches.
+
+        A teacher has more models than a config names for chat completions: those that embed, say.
+        """
+        return self._pool.choose(model) or replace(
+            self.default(), model_name=model, upstream_model=model
+        )
 
     def default(self) -> Deployment:
         """The deployment for what names no model: the one that `teacher.model` names."""
@@ -82,9 +92,10 @@ def teacher_body(
 ) -> bytes:
     """What the teacher is sent: the client's own bytes wherever nothing has to change.
 
-    `untagged` is the body without its tag, None when it carried none.
+    `untagged` is the body without its tag, None when it carried none. `model` is in the body, or
+    something else in it names one.
     """
-    if deployment.upstream_model != body["model"]:
+    if body.get("model") not in (None, deployment.upstream_model):
         return orjson.dumps({**(untagged or body), "model": deployment.upstream_model})
     return raw if untagged is None else orjson.dumps(untagged)
 
