@@ -10,8 +10,13 @@ from typing import Any
 import orjson
 
 
-def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Writes a file that readers see whole or not at all, also after a crash."""
+def write_atomically(
+    path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True
+) -> None:
+    """Writes a file that readers see whole or not at all, also after a crash.
+
+    Not `durable`: only the kernel has it on return, and a power cut may leave it empty.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -19,7 +24,8 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

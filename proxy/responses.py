@@ -1,0 +1,50 @@
+"""The surface of the Responses API: `POST /v1/responses`."""
+
+from __future__ import annotations
+
+from proxy.assemble import Completion
+from proxy.errors import ApiError
+from proxy.responses_answer import StudentResponse
+from proxy.responses_body import parse_responses_body
+from proxy.responses_events import ResponseAssembler
+from proxy.responses_read import read_response
+from proxy.responses_view import chat_view
+from proxy.surface import Body
+from store.models import Api
+from store.student_wire import StudentAnswer
+
+
+class Responses:
+    """Typed items in and out. What a request asks for is seen as a chat completion."""
+
+    api: Api = "responses"
+    operation_name = "chat"
+    path = "/v1/responses"
+    request_id = b"x-request-id"
+    students = True
+
+    def parse(self, raw: bytes) -> Body:
+        """The request. Raises ApiError 400. Without `model` only where `prompt` may name it."""
+        return parse_responses_body(raw)
+
+    def chat_view(self, body: Body) -> Body:
+        """The chat completion that asks the same."""
+        return chat_view(body)
+
+    def read(self, raw: bytes) -> Completion:
+        """What a `response` object says."""
+        return read_response(raw)
+
+    def assembler(self) -> ResponseAssembler:
+        """Reads the typed events."""
+        return ResponseAssembler()
+
+    def student_answer(
+        self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
+    ) -> StudentResponse:
+        """A `response`, or its events."""
+        return StudentResponse(answer, body, trace_id=trace_id)
+
+    def error(self, error: ApiError) -> bytes:
+        """`{"error": {…}}`."""
+        return error.body()

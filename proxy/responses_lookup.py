@@ -1,0 +1,124 @@
+"""`/v1/responses/…`: what clients do with responses that they have got.
+
+    GET    /v1/responses/ID               the response
+    DELETE /v1/responses/ID
+    GET    /v1/responses/ID/input_items   what was asked, in pages
+    POST   /v1/responses/ID/cancel
+    POST   /v1/responses/input_tokens     of a request that may name a response
+    POST   /v1/responses/compact
+
+Responses of students are answered for here. All others are the teacher's: passed through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from proxy.asgi import JSON, Message, Receive, Scope, Send, header, respond
+from proxy.body import parse_object, read_body
+from proxy.errors import ApiError, bad_request, unknown_path
+from proxy.keys import Keys
+from proxy.passthrough import Passthrough
+from proxy.stored_responses import StoredResponses, listed_input, named_of_ours
+from store.responses import KeptResponse, trace_of
+
+PREFIX = "/v1/responses/"
+_ASKING = ("input_tokens", "compact")
+_MOST_ITEMS = 100  # in a page
+_ITEMS = "20"
+
+
+class ResponsesLookup:
+    """Answers for kept responses."""
+
+    def __init__(
+        self, *, keys: Keys, body_limit: int, stored: StoredResponses, passthrough: Passthrough
+    ) -> None:
+        self._keys = keys
+        self._body_limit = body_limit
+        self._stored = stored
+        self._passthrough = passthrough
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises ApiError."""
+        name, _, what = scope["path"].removeprefix(PREFIX).rstrip("/").partition("/")
+        method: str = scope["method"]
+        if trace_of(name) is not None:
+            await respond(send, 200, [JSON], self._answer(scope, method, name, what))
+        elif method == "POST" and name in _ASKING and not what and _is_json(scope):
+            await self._passthrough(scope, await self._spelled_out(scope, receive), send)
+        else:
+            await self._passthrough(scope, receive, send)
+
+    def _answer(self, scope: Scope, method: str, name: str, what: str) -> bytes:
+        """The answer about a response of ours. Raises ApiError."""
+        key_hash = self._keys.authenticate(scope["headers"]).key_hash
+        kept = self._stored.find(name, key_hash)
+        if kept is None:
+            raise ApiError(404, f"Response with id '{name}' not found.")
+        query = {key: values[-1] for key, values in parse_qs(_query(scope)).items()}
+        if (method, what) == ("GET", ""):
+            if query.get("stream") == "true":
+                raise bad_request("Only responses made with background=true can be streamed.")
+            return orjson.dumps(kept.response)
+        if (method, what) == ("GET", "input_items"):
+            return orjson.dumps(_page(kept, query))
+        if (method, what) == ("DELETE", ""):
+            self._stored.forget(name, key_hash)
+            return orjson.dumps({"id": name, "object": "response", "deleted": True})
+        if (method, what) == ("POST", "cancel"):
+            raise bad_request("Cannot cancel a synchronous response.")
+        raise unknown_path(method, scope["path"])
+
+    async def _spelled_out(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, with what it names of ours in place of the names."""
+        key_hash = self._keys.authenticate(scope["headers"]).key_hash
+        raw = await read_body(receive, scope["headers"], self._body_limit)
+        try:
+            body = parse_object(raw)
+        except ApiError:
+            body = {}  # what that is, is for the teacher to say
+        if named_of_ours(body) is not None:
+            raw = orjson.dumps(self._stored.spelled_out(body, key_hash))
+
+        async def again() -> Message:
+            return {"type": "http.request", "body": raw, "more_body": False}
+
+        return again
+
+
+def _is_json(scope: Scope) -> bool:
+    return (header(scope["headers"], b"content-type") or b"").startswith(b"application/json")
+
+
+def _query(scope: Scope) -> str:
+    query: bytes = scope["query_string"]
+    return query.decode("latin-1")
+
+
+def _page(kept: KeptResponse, query: dict[str, str]) -> dict[str, Any]:
+    """A page of the input items. Raises ApiError."""
+    limit, after = query.get("limit", _ITEMS), query.get("after")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= _MOST_ITEMS:
+        raise bad_request(
+            f"Invalid 'limit': expected an integer from 1 to {_MOST_ITEMS}.", param="limit"
+        )
+    items = listed_input(kept)
+    if query.get("order", "desc") != "asc":
+        items.reverse()
+    if after is not None:
+        names = [item["id"] for item in items]
+        if after not in names:
+            raise ApiError(404, f"Item with id '{after}' not found.", param="after")
+        items = items[names.index(after) + 1 :]
+    page = items[: int(limit)]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(items) > len(page),
+    }
