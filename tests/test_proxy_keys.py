@@ -87,3 +87,25 @@ def test_without_keys_pages_from_elsewhere_are_not(origin, status):
     else:
         assert refused(Keys([]), headers).status == status
     KEYS.authenticate([*headers, *with_key(b"Bearer sk-one")])
+
+
+@pytest.mark.parametrize(
+    ("headers", "task"),
+    [
+        ([(b"x-api-key", b"sk-two")], "triage"),
+        ([(b"x-api-key", b" sk-one ")], None),
+        # a client that sends both may mean either; of two good ones the bearer token holds
+        ([*with_key(b"Bearer of-another-server"), (b"x-api-key", b"sk-two")], "triage"),
+        ([*with_key(b"Bearer sk-two"), (b"x-api-key", b"of-another-server")], "triage"),
+        ([*with_key(b"Bearer sk-two"), (b"x-api-key", b"sk-one")], "triage"),
+        ([*with_key(b"Basic sk-one"), (b"x-api-key", b"sk-two")], "triage"),
+    ],
+)
+def test_anthropics_header_may_bring_the_key(headers, task):
+    assert KEYS.authenticate(headers).task == task
+
+
+@pytest.mark.parametrize("key", [b"", b"sk-on", b"Bearer sk-one", b"\xff"])
+def test_others_are_refused_there_too(key):
+    error = refused(KEYS, [(b"x-api-key", key)])
+    assert (error.status, error.code) == (401, "invalid_api_key" if key else None)

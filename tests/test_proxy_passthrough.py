@@ -9,18 +9,11 @@ from serving import CLIENT_KEY, CONTROL_TOKEN, TEACHER_KEY, wait_until
 from teacher_server import DROP, LoopbackServer, Reply, error, events, stream
 
 
-def test_embeddings_through_the_sdk(client, proxy, teacher):
-    payload = (
-        b'{"object":"list","model":"e","data":[{"object":"embedding","index":0,"embedding":[0.5]}],'
-        b'"usage":{"prompt_tokens":1,"total_tokens":1}}'
-    )
-    teacher.script(Reply((payload,)))
-    found = client.embeddings.create(
-        model="text-embedding-3-small", input="hi", encoding_format="float"
-    )
-    assert found.data[0].embedding == [0.5]
+def test_moderations_through_the_sdk(client, proxy, teacher):
+    teacher.script(Reply((b'{"id":"modr-1","model":"m","results":[{"flagged":false}]}',)))
+    assert client.moderations.create(input="hi").results[0].flagged is False
     [request] = teacher.requests
-    assert (request.method, request.path) == ("POST", "/v1/embeddings")
+    assert (request.method, request.path) == ("POST", "/v1/moderations")
     assert request.headers["authorization"] == f"Bearer {TEACHER_KEY}"
     assert CLIENT_KEY not in repr(request)
     assert proxy.traces() == []
@@ -113,7 +106,9 @@ def test_a_chunked_upload_that_is_cut(proxy, teacher):
 def test_answers_are_streamed_back(proxy, teacher):
     reply = stream("one two three")
     teacher.script(reply)
-    response = httpx.post(f"{proxy.base_url}/responses", json={"model": "gpt-4o", "stream": True})
+    response = httpx.post(
+        f"{proxy.base_url}/audio/speech", json={"model": "gpt-4o", "stream": True}
+    )
     assert response.content == b"".join(reply.chunks)
     assert response.headers["content-type"] == "text/event-stream"
 
@@ -130,20 +125,20 @@ def test_a_compressed_answer_stays_so(proxy, teacher):
 
 def test_errors_pass_and_breaks_show(proxy, teacher):
     teacher.script(error(418, "teapot"))
-    response = httpx.post(f"{proxy.base_url}/embeddings", json={})
+    response = httpx.post(f"{proxy.base_url}/moderations", json={})
     assert (response.status_code, response.json()["error"]["message"]) == (418, "teapot")
     teacher.script(events(b"data: 1\n\n", b"data: 2\n\n").broken(1))
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.post(f"{proxy.base_url}/responses", json={})
+        httpx.post(f"{proxy.base_url}/audio/speech", json={})
     teacher.script(DROP, DROP)
-    assert httpx.post(f"{proxy.base_url}/embeddings", json={}).status_code == 502
+    assert httpx.post(f"{proxy.base_url}/moderations", json={}).status_code == 502
 
 
 def test_the_client_hangs_up(proxy, teacher):
     teacher.script(stream("word " * 300).paced(0.05))
     with (
         httpx.Client() as http,
-        http.stream("POST", f"{proxy.base_url}/responses", json={}) as response,
+        http.stream("POST", f"{proxy.base_url}/audio/speech", json={}) as response,
     ):
         next(response.iter_raw())
     wait_until(lambda: teacher.hang_ups == 1)
@@ -161,9 +156,9 @@ def test_the_deployment_is_chosen_by_the_bodys_model(start_proxy, teacher):
             teacher={"model": "second"},
         )
         for body in ({"model": "first"}, {"model": "second"}, {"model": "?"}, {"model": 1}, []):
-            assert httpx.post(f"{proxy.base_url}/embeddings", json=body).status_code == 200
+            assert httpx.post(f"{proxy.base_url}/moderations", json=body).status_code == 200
         httpx.post(
-            f"{proxy.base_url}/embeddings",
+            f"{proxy.base_url}/moderations",
             content=b"not json",
             headers={"content-type": "application/json"},
         )
@@ -188,7 +183,7 @@ def test_litellms_own_routes_are_not_for_clients(start_proxy, teacher):
     assert httpx.get(f"{proxy.base_url}/model/info").status_code == 404
     assert httpx.post(f"{proxy.base_url}/mcp/server?x=1", json={}).status_code == 404
     assert teacher.requests == []
-    assert httpx.post(f"{proxy.base_url}/messages", json={"model": "claude"}).status_code == 200
+    assert httpx.post(f"{proxy.base_url}/rerank", json={"model": "claude"}).status_code == 200
     assert teacher.requests[0].headers["authorization"] == "Bearer sk-master"
 
 
