@@ -5,13 +5,19 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test setup check format clean
+.PHONY: demo test test-clients setup check format clean
 
 demo: setup
 	@$(BIN)/understudy demo $(ARGS)
 
 test: setup check
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+# The clients that people use, against the running proxy; npm brings the one for Node.
+test-clients: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clients]'
+	npm install --silent --no-save --no-package-lock --prefix $(VENV)/npm openai
+	UNDERSTUDY_NODE_MODULES=$(abspath $(VENV)/npm/node_modules) $(BIN)/python -m pytest tests/clients $(ARGS)
 
 setup: $(READY)
 
