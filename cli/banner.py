@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cli.serve import Plan
+from cli.plan import Plan
 from store.config import Config
 from store.teachers import needs_litellm
 

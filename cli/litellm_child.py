@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from cli.supervisor import ChildSpec
+from cli.children import ChildSpec
 from store import leash
 from store.config import LITELLM_BLOCKS, Config, from_environment
 from store.errors import ConfigError
@@ -34,22 +34,29 @@ class LitellmChild:
     """How to start LiteLLM, and how to call it then."""
 
     spec: ChildSpec
+    file: Path  # its config
+    port: int
     url: str  # with /v1
     key: str = field(repr=False)
     left_out: list[str]  # settings of general_settings that are not handed on
 
 
 def litellm_child(
-    config: Config, *, config_folder: Path, port: int, environment: Mapping[str, str] = os.environ
+    config: Config,
+    *,
+    config_folder: Path,
+    port: int,
+    environment: Mapping[str, str] = os.environ,
+    file_name: str = "litellm.yaml",
 ) -> LitellmChild:
-    """Writes `data_dir/litellm.yaml` and says how to start LiteLLM with it.
+    """Writes LiteLLM's config into `data_dir` and says how to start LiteLLM with it.
 
     `config_folder` becomes its working directory: LiteLLM finds callbacks and credential files
     that a config names relative to it. Raises ConfigError when the master key that the config
     names is not set, or when the file cannot be written.
     """
     settings, left_out = litellm_config(config)
-    file = config.data_dir.absolute() / "litellm.yaml"
+    file = config.data_dir.absolute() / file_name
     log = config.data_dir.absolute() / "logs" / "litellm.log"
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,8 +72,9 @@ def litellm_child(
         cwd=config_folder,
         log=log,
         grace_s=GRACE_S,
+        stage=2,  # the proxies and the control plane call it until they end
     )
-    return LitellmChild(spec, f"http://127.0.0.1:{port}/v1", key, left_out)
+    return LitellmChild(spec, file, port, f"http://127.0.0.1:{port}/v1", key, left_out)
 
 
 def litellm_config(config: Config) -> tuple[dict[str, Any], list[str]]:

@@ -39,7 +39,14 @@ def fetch_status(server: str, *, key: str | None = None, task: str | None = None
         raise ProductError(f"{server} has no status now (HTTP {refusal.code}){said}") from None
 
 
-def ask(server: str, path: str, *, key: str | None = None, body: Any = None) -> Any:
+def ask(
+    server: str,
+    path: str,
+    *,
+    key: str | None = None,
+    body: Any = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
     """The server's answer as parsed JSON: to GET, or to POST when there is a body.
 
     Raises Refusal for an error status, ProductError when there is no answer or a key is missing.
@@ -56,7 +63,7 @@ def ask(server: str, path: str, *, key: str | None = None, body: Any = None) -> 
     # a proxy of the environment is for the internet, not for our own server
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=TIMEOUT_S) as answer:
+        with opener.open(request, timeout=timeout_s) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -102,7 +109,7 @@ def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
 
     The default server's, where there is no config file. Raises ConfigError when it cannot be used.
     """
-    from cli.serve import running_server  # noqa: PLC0415  (it takes longer than a status)
+    from cli.data_folder import running_server  # noqa: PLC0415  (a status may not need it)
     from store.config import load_config  # noqa: PLC0415
 
     if config == Path("config.yaml") and not config.exists():

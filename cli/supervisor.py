@@ -1,78 +1,45 @@
-"""Keeps child processes running, and stops them in order.
+"""Keeps child processes running, replaces them by successors, and stops them in order.
 
 A child that ends is started again, after a delay that grows while it keeps ending. Each child has
 a session of its own, so that Ctrl-C in a terminal reaches only the supervisor, which then stops
-them one after the other: told first, killed when it takes too long. Nothing else is ever signalled.
+them stage by stage: told first, killed when they take too long. Nothing else is ever signalled.
+
+    introduced ──ready──▶ kept running ──replaced──▶ leaving ──▶ gone
+        └──────not ready, or ended──────▶ gone
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 30.0
+from cli.children import Child, ChildSpec, how_it_ended, restart_delay
+
 HEALTHY_AFTER_S = 60.0  # a child that ran this long is forgiven its earlier ends
-LOG_LIMIT_BYTES = 8 << 20
 _TICK_S = 0.2
+_SOON_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """How to start one child."""
+class _Leaving:
+    """A child that others have replaced, or are about to."""
 
-    name: str  # as messages call it
-    argv: Sequence[str]
-    env: Mapping[str, str] = field(repr=False)  # holds secrets
-    pass_fds: Sequence[int] = ()
-    cwd: Path | None = None
-    log: Path | None = None  # where its output goes; None: where ours goes
-    grace_s: float = 10.0  # how long it may take to stop before it is killed
-
-
-def restart_delay(ends_in_a_row: int) -> float:
-    """Seconds until the next start: 0.5, 1, 2… up to 30."""
-    return float(min(FIRST_DELAY_S * 2 ** min(ends_in_a_row - 1, 16), LONGEST_DELAY_S))
-
-
-def how_it_ended(returncode: int) -> str:
-    """An exit status in words."""
-    if returncode >= 0:
-        return f"exit status {returncode}"
-    try:
-        return f"killed by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"killed by signal {-returncode}"
-
-
-class _Child:
-    """One child's present state."""
-
-    def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started_at = 0.0
-        self.ends_in_a_row = 0
-        self.due_at: float | None = None  # when to start it again; None: it runs, or never ran
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+    child: Child
+    by: signal.Signals  # how it is told
+    grace_s: float  # how long it may take then
+    after: Sequence[Child]  # it is told when these are gone, since they use it
 
 
 class Supervisor:
-    """Runs `specs`; the order of the list is the order in which they are stopped.
+    """Runs `specs`.
 
-    `say` gets one line for each thing that an operator should know. `start` and `run` belong to
-    one thread; `stop` may be called from a signal handler or from another thread.
+    `say` gets one line for each thing that an operator should know. `stop` and `request` may be
+    called from a signal handler or from another thread, all else belongs to one thread.
     """
 
     def __init__(
@@ -83,43 +50,62 @@ class Supervisor:
         delay: Callable[[int], float] = restart_delay,
         healthy_after_s: float = HEALTHY_AFTER_S,
     ) -> None:
-        self._children = {spec.name: _Child(spec) for spec in specs}
+        self._kept = {spec.name: Child(spec) for spec in specs}
+        self._introduced: list[Child] = []
+        self._leaving: list[_Leaving] = []
         self._say = say
         self._delay = delay
         self._healthy_after_s = healthy_after_s
         self._stops = 0
+        self._requested = False
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process id of each child that runs."""
+        """The process id of each child that is kept running, while it runs."""
         return {
             name: child.process.pid
-            for name, child in self._children.items()
+            for name, child in self._kept.items()
             if child.process is not None and child.running
         }
 
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._stops > 0
+
     def start(self, name: str) -> None:
         """Starts one child now; `run` starts those that were not started yet."""
-        child = self._children[name]
-        child.started_at = time.monotonic()
-        child.due_at = None
+        child = self._kept[name]
         try:
-            child.process = _spawn(child.spec)
+            child.start()
         except OSError as error:
-            child.process = None
             self._plan_restart(child, f"could not be started ({error.strerror})")
 
-    def run(self) -> None:
-        """Keeps the children running until `stop`, then stops them and returns."""
-        for name, child in self._children.items():
+    def run(
+        self,
+        on_request: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Keeps the children running until `stop`, then stops them and returns.
+
+        Calls `on_request` after each `request`, `on_tick` some times a second, and `on_stop` before
+        the children are told.
+        """
+        for name, child in list(self._kept.items()):
             if child.process is None and child.due_at is None and not self._stops:
                 self.start(name)
         while not self._stops:
             self._wait(_TICK_S)
             self._look_after()
+            on_tick()
+            if self._requested and not self._stops:
+                self._requested = False
+                on_request()
+        on_stop()
         self._stop_all()
         self._wake_read.close()
         self._wake_write.close()
@@ -127,12 +113,101 @@ class Supervisor:
     def stop(self) -> None:
         """Asks for an orderly stop; asked a second time, for one without any grace."""
         self._stops += 1
-        with contextlib.suppress(OSError):  # full: it is awake anyway; closed: it has stopped
-            self._wake_write.send(b"s")
+        self._wake()
+
+    def request(self) -> None:
+        """Has `run` call its `on_request` soon; once for several requests until then."""
+        self._requested = True
+        self._wake()
+
+    # ---- one in another's place
+
+    def introduce(
+        self, specs: Sequence[ChildSpec], ready: Callable[[], bool], at_most_s: float
+    ) -> list[Child] | None:
+        """Starts children beside those that run, and gives them once they are ready.
+
+        None, with them stopped, when one of them ends, when they are not ready in time, or when a
+        stop was asked for.
+        """
+        newcomers = [Child(spec) for spec in specs]
+        self._introduced += newcomers
+        try:
+            for child in newcomers:
+                child.start()
+        except OSError as error:
+            self._say(f"{child.spec.name} could not be started ({error.strerror})")
+            self.dismiss(newcomers)
+            return None
+        self.wait_until(lambda: ready() or not all(c.running for c in newcomers), at_most_s)
+        for child in newcomers:
+            if not child.running and child.process is not None:
+                self._say(f"{child.spec.name} ended ({how_it_ended(child.process.returncode)})")
+        if ready() and all(child.running for child in newcomers) and not self._stops:
+            return newcomers
+        self.dismiss(newcomers)
+        return None
+
+    def dismiss(self, newcomers: Sequence[Child]) -> None:
+        """Stops children that were introduced."""
+        for child in newcomers:
+            self._introduced.remove(child)
+            self._leave(child, signal.SIGTERM, child.spec.grace_s)
+
+    def take_over(
+        self,
+        newcomers: Sequence[Child],
+        replaced: Sequence[str],
+        *,
+        by: signal.Signals = signal.SIGTERM,
+        grace_s: float | None = None,
+        after: Sequence[Child] = (),
+    ) -> list[Child]:
+        """Keeps the newcomers running, and tells those that they replace to end; gives these.
+
+        They are told `by` a signal, once all of `after` are gone, and killed `grace_s` later.
+        """
+        leaving = []
+        for name in replaced:
+            child = self._kept.pop(name)
+            self._leave(child, by, child.spec.grace_s if grace_s is None else grace_s, after)
+            leaving.append(child)
+        for child in newcomers:
+            self._introduced.remove(child)
+            self._kept[child.spec.name] = child
+        return leaving
+
+    def exchange(self, name: str, spec: ChildSpec) -> None:
+        """Stops a child and then starts another in its place: there can be but one of them."""
+        child = self._kept.pop(name)
+        self._leave(child, signal.SIGTERM, child.spec.grace_s)
+        self.wait_until(lambda: not child.running, child.spec.grace_s + 5)
+        self._kept[spec.name] = Child(spec)
+        if not self._stops:
+            self.start(spec.name)
+
+    def wait_until(self, true: Callable[[], bool], at_most_s: float) -> bool:
+        """Looks after the children until it is true; False when it is not in time, or on a stop."""
+        deadline = time.monotonic() + at_most_s
+        while not true():
+            if self._stops or time.monotonic() >= deadline:
+                return False
+            self._wait(_SOON_S)
+            self._look_after()
+        return True
+
+    def _leave(
+        self, child: Child, by: signal.Signals, grace_s: float, after: Sequence[Child] = ()
+    ) -> None:
+        self._leaving.append(_Leaving(child, by, grace_s, tuple(after)))
+        self._see_off()
+
+    # ---- looking after them
 
     def _look_after(self) -> None:
+        self._see_off()
         now = time.monotonic()
-        for name, child in self._children.items():
+        for name, child in self._kept.items():
             if self._stops:
                 return
             if child.process is not None and not child.running:
@@ -145,9 +220,22 @@ class Supervisor:
                 self.start(name)
                 if child.running and child.process is not None:
                     self._say(f"{name} is started again (pid {child.process.pid})")
-            _keep_short(child.spec.log)
+            child.keep_log_short()
 
-    def _plan_restart(self, child: _Child, what: str) -> None:
+    def _see_off(self) -> None:
+        """Tells those that leave when it is time, kills the late, and forgets the gone."""
+        for one in list(self._leaving):
+            child = one.child
+            if not child.running:
+                self._leaving.remove(one)
+            elif child.kill_at is None:
+                if not any(other.running for other in one.after):
+                    child.tell(one.by, one.grace_s)
+            elif time.monotonic() >= child.kill_at:
+                self._say(f"{child.spec.name} did not end within {one.grace_s:g} s and is killed")
+                child.kill()
+
+    def _plan_restart(self, child: Child, what: str) -> None:
         child.ends_in_a_row += 1
         delay = self._delay(child.ends_in_a_row)
         child.due_at = time.monotonic() + delay
@@ -155,54 +243,30 @@ class Supervisor:
         self._say(f"{child.spec.name} {what}, next start in {delay:g} s{log}")
 
     def _stop_all(self) -> None:
-        for child in self._children.values():
-            process = child.process
-            if process is None or not child.running:
-                continue
-            process.terminate()
-            deadline = time.monotonic() + child.spec.grace_s
-            while child.running and self._stops < 2 and time.monotonic() < deadline:
-                self._wait(0.02)
-            if child.running:
-                if self._stops < 2:
-                    grace = f"{child.spec.grace_s:g}"
-                    self._say(f"{child.spec.name} did not stop within {grace} s and is killed")
-                # its whole group; the leader is not reaped yet, so the number is still its own
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        there = [*(one.child for one in self._leaving), *self._introduced, *self._kept.values()]
+        for stage in sorted({child.spec.stage for child in there}):
+            of_stage = [child for child in there if child.spec.stage == stage]
+            for child in of_stage:
+                child.tell(signal.SIGTERM, child.spec.grace_s)
+            for child in of_stage:
+                self._see_to_the_end(child)
+
+    def _see_to_the_end(self, child: Child) -> None:
+        assert child.kill_at is not None
+        while child.running and self._stops < 2 and time.monotonic() < child.kill_at:
+            self._wait(_SOON_S)
+        if child.running:
+            if self._stops < 2:
+                grace = f"{child.spec.grace_s:g}"
+                self._say(f"{child.spec.name} did not stop within {grace} s and is killed")
+            child.kill()
+        if child.process is not None:
+            child.process.wait()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it is awake anyway; closed: it has stopped
+            self._wake_write.send(b"s")
 
     def _wait(self, seconds: float) -> None:
         if select.select([self._wake_read], [], [], seconds)[0]:
             self._wake_read.recv(64)
-
-
-def _spawn(spec: ChildSpec) -> subprocess.Popen[bytes]:
-    if spec.log is None:
-        output = None
-    else:
-        # appending, so that the file may be emptied while the child writes
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        output = os.open(spec.log, flags, 0o600)
-    try:
-        return subprocess.Popen(
-            list(spec.argv),
-            env=dict(spec.env),
-            cwd=spec.cwd,
-            pass_fds=tuple(spec.pass_fds),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    finally:
-        if output is not None:
-            os.close(output)
-
-
-def _keep_short(log: Path | None) -> None:
-    if log is None:
-        return
-    with contextlib.suppress(OSError):
-        if log.stat().st_size > LOG_LIMIT_BYTES:
-            os.truncate(log, 0)

@@ -20,7 +20,7 @@ import openai
 import yaml
 from openai.types.chat import ChatCompletion
 
-from cli.serve import running_server
+from cli.data_folder import running_server
 from store import leash
 from store.config import Config, parse_config
 from store.errors import ProductError

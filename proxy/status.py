@@ -12,11 +12,16 @@ from proxy.keys import Keys
 from proxy.passthrough import below_v1
 from proxy.teacher import Teacher
 from store.journal import JournalWriter
+from store.roster import Roster
 from store.routes import RoutesFile
 
 
 class Health:
-    """`GET /health`: always 200 while requests are served; `degraded` says what is not well."""
+    """`GET /health`: always 200 while requests are served; `degraded` says what is not well.
+
+    Of several workers any one answers, and speaks for all: `journal` is the one's own, `workers`
+    has them all, as they told within the last second (store.roster).
+    """
 
     def __init__(self, *, version: str, journal: JournalWriter, routes: RoutesFile) -> None:
         self._version = version
@@ -27,12 +32,21 @@ class Health:
         journal = self._journal.health
         well = journal.ok and journal.lost == 0 and self._routes.error is None
         students = [r.task for r in self._routes.routes.values() if r.target == "student"]
-        payload = {
-            "status": "ok" if well else "degraded",
+        payload: dict[str, object] = {
+            "status": "ok",
             "version": self._version,
             "journal": asdict(journal),
             "routes": {"error": self._routes.error, "students": len(students)},
         }
+        state = scope.get("state") or {}
+        roster: Roster | None = state.get("roster")
+        if roster is not None:
+            workers = list(roster)
+            well = well and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
+            payload["worker"] = state["worker"]
+            payload["workers"] = [asdict(w) for w in workers]
+        if not well:
+            payload["status"] = "degraded"
         await respond(send, 200, [JSON], orjson.dumps(payload))
 
 

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass
 
 VARIABLE = "UNDERSTUDY_RUNTIME"
+# tells a worker of the proxy that another has taken its place
+RETIRE = signal.SIGUSR1
+# seconds for its requests under way then: OpenAI's clients wait as long for an answer
+RETIRE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,9 @@ class Runtime:
     control_token: str  # the proxy shows it there
     litellm_url: str | None = None  # http://127.0.0.1:PORT/v1; None: no child is needed
     litellm_key: str | None = None
-    worker: int = 0  # which of the proxy's workers this is
+    worker: int = 0  # which of the proxy's workers this is, from 0
+    workers: int = 1  # how many there are
+    roster_fd: int | None = None  # the page that they share (store.roster), inherited
 
     def environment(self) -> dict[str, str]:
         """The current environment with this runtime in it."""

@@ -19,8 +19,9 @@ from serving import CLIENT_KEY, ProxyProcess, ProxyThread
 from teacher_server import LoopbackServer, completion
 
 from cli.banner import summary
+from cli.listen import listen
 from cli.litellm_child import KEY_VARIABLE
-from cli.serve import listen, plan_children
+from cli.plan import Ground, litellm_for, plan_children
 from store.config import LITELLM_BLOCKS, ServerSettings, parse_config
 from store.errors import ProductError
 from store.teachers import Price, deployments, prices
@@ -165,13 +166,39 @@ def handed_to_litellm(block: str) -> Callable[[Raw], Any]:
 
     def seen(raw: Raw) -> Any:
         config = parse_config(raw)
-        with listen(ServerSettings(port=0)) as listening:
-            plan = plan_children(config, config.data_dir / "config.yaml", listening, 5001, 5002)
-        if "LiteLLM" not in [spec.name for spec in plan.specs]:
-            return None
+        with listen(ServerSettings(port=0)) as listening, contextlib.ExitStack() as ports:
+            ground = Ground.of(config.data_dir / "config.yaml", listening, 5001)
+            if litellm_for(ground, config, ports) is None:
+                return None
         return yaml.safe_load((config.data_dir / "litellm.yaml").read_text())[block]
 
     return seen
+
+
+def planned_workers(raw: Raw) -> list[str]:
+    """The names of the proxy's processes."""
+    config = parse_config(raw)
+    with listen(ServerSettings(port=0)) as listening:
+        ground = Ground.of(config.data_dir / "config.yaml", listening, 5001)
+        plan = plan_children(ground, config, config.data_dir / "accepted.yaml", None)
+        plan.roster.close()
+    return [spec.name for spec in plan.proxies]
+
+
+def status_of_an_answer_that_is_late(raw: Raw) -> int | None:
+    """The status of an answer that comes a second after the stop; None when there is none."""
+    with LoopbackServer() as teacher, tempfile.TemporaryDirectory() as folder:
+        raw["model_list"][0]["litellm_params"]["api_base"] = teacher.base_url
+        teacher.script(completion("late").slow(1))
+        with ProxyProcess(raw, Path(folder)) as proxy, ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask, proxy)
+            while not teacher.requests:
+                wait([asked], timeout=0.05)
+            proxy.process.terminate()
+            try:
+                return asked.result().status_code
+            except httpx.RemoteProtocolError:
+                return None
 
 
 def teachers_address(raw: Raw) -> str:
@@ -243,6 +270,8 @@ SERVING: dict[str, Effect] = {
     "server.port": Effect(
         where_it_listens, (PORT, f"127.0.0.1:{PORT}"), (OTHER_PORT, f"127.0.0.1:{OTHER_PORT}")
     ),
+    "server.workers": Effect(planned_workers, (1, ["proxy"]), (2, ["proxy 0", "proxy 1"])),
+    "server.drain_s": Effect(status_of_an_answer_that_is_late, (20, 200), (0.2, None)),
     "server.keys": Effect(
         status_of("hello"), ([], 200), ([{"key": "sk-of-somebody-else", "name": "app"}], 401)
     ),

@@ -14,7 +14,7 @@ import psutil
 import yaml
 from serving import CLIENT_KEY, wait_until
 
-from cli.serve import running_server
+from cli.data_folder import running_server
 
 
 class Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,15 +17,9 @@ import yaml
 from rich.console import Console
 
 from cli.banner import client_hint, show
-from cli.serve import (
-    Plan,
-    hold_data_dir,
-    listen,
-    plan_children,
-    reserved_port,
-    running_server,
-    wait_until_it_answers,
-)
+from cli.data_folder import hold_data_dir, is_held, leave_note, running_server
+from cli.listen import listen, listens, reserved_port, wait_until_it_answers
+from cli.plan import Ground, Plan, litellm_for, plan_children
 from store.config import Config, ServerSettings, parse_config
 from store.errors import ConfigError, ProductError
 
@@ -39,8 +34,12 @@ def config(folder: Path, params: dict[str, str], **more: Any) -> Config:
 
 def planned(folder: Path, params: dict[str, str], **more: Any) -> Plan:
     settings = config(folder, params, **more)
-    with listen(ServerSettings(port=0)) as listener:
-        return plan_children(settings, folder / "config.yaml", listener, 5001, 5002)
+    with listen(ServerSettings(port=0)) as listener, contextlib.ExitStack() as ports:
+        ground = Ground.of(folder / "config.yaml", listener, 5001)
+        litellm = litellm_for(ground, settings, ports)
+        plan = plan_children(ground, settings, folder / "accepted.yaml", litellm)
+        plan.roster.close()
+        return plan
 
 
 def test_the_data_folder_is_the_owners_alone(tmp_path: Path) -> None:
@@ -67,6 +66,18 @@ def test_a_lock_that_says_nothing_is_still_a_lock(tmp_path: Path, content: str) 
         assert running_server(tmp_path) is None
         with pytest.raises(ProductError, match="another understudy serves from"):
             hold_data_dir(tmp_path).__enter__()
+
+
+def test_a_note_is_whole_whatever_stood_there(tmp_path: Path) -> None:
+    with hold_data_dir(tmp_path) as lock:
+        for said in ("x" * 3000, "y"):
+            leave_note(lock, {"pid": 1, "url": "u", "said": said})
+            found = running_server(tmp_path)
+            assert found is not None
+            assert found["said"] == said
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+    assert not is_held(tmp_path / "nowhere")
 
 
 def test_a_data_folder_that_cannot_be_one_is_a_fault_of_the_config(tmp_path: Path) -> None:
@@ -122,9 +133,11 @@ def test_waiting_ends_with_the_first_answer_of_any_kind() -> None:
 
 def test_a_reserved_port_can_be_bound_by_a_child() -> None:
     with reserved_port() as port, socket.socket() as child:
+        assert not listens(port)
         child.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         child.bind(("127.0.0.1", port))
         child.listen()
+        assert listens(port)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux holds the port, others only choose it")
@@ -139,13 +152,15 @@ def test_the_plan_stops_the_proxy_first_and_shows_secrets_to_nobody(tmp_path: Pa
     assert [spec.name for spec in plan.specs] == ["proxy", "control plane"]
     proxy, control = plan.specs
     assert list(proxy.argv)[-3:] == ["proxy.server", "--fd", str(proxy.pass_fds[0])]
+    assert proxy.stage < control.stage
     assert list(control.argv)[-1] == "distill.control"
     assert control.pass_fds == ()
     runtime = json.loads(proxy.env["UNDERSTUDY_RUNTIME"])
-    assert runtime["config_path"] == str(tmp_path / "config.yaml")
+    assert runtime["config_path"] == str(tmp_path / "accepted.yaml")
     assert runtime["control_port"] == 5001
     assert runtime["litellm_url"] is None
-    assert control.env["UNDERSTUDY_RUNTIME"] == proxy.env["UNDERSTUDY_RUNTIME"]
+    told = json.loads(control.env["UNDERSTUDY_RUNTIME"])
+    assert told["control_token"] == runtime["control_token"]
     for secret in (runtime["control_token"], "sk-teacher"):
         assert secret not in repr(plan.specs)
         assert not any(secret in argument for spec in plan.specs for argument in spec.argv)
@@ -154,7 +169,22 @@ def test_the_plan_stops_the_proxy_first_and_shows_secrets_to_nobody(tmp_path: Pa
 def test_together_they_stop_before_a_service_manager_kills(tmp_path: Path) -> None:
     plan = planned(tmp_path, ELSEWHERE)
 
-    assert sum(spec.grace_s for spec in plan.specs) < 30
+    stages = {spec.stage for spec in plan.specs}
+    assert len(stages) == 3
+    assert sum(max(s.grace_s for s in plan.specs if s.stage == n) for n in stages) < 30
+
+
+def test_each_worker_has_a_name_and_a_row_of_its_own(tmp_path: Path) -> None:
+    plan = planned(tmp_path, DIRECT, server={"workers": 3, "drain_s": 40})
+
+    assert [spec.name for spec in plan.proxies] == ["proxy 0", "proxy 1", "proxy 2"]
+    told = [json.loads(spec.env["UNDERSTUDY_RUNTIME"]) for spec in plan.proxies]
+    assert [t["worker"] for t in told] == [0, 1, 2]
+    assert {(t["workers"], t["roster_fd"]) for t in told} == {(3, plan.roster.fd)}
+    assert len({tuple(spec.argv) for spec in plan.proxies}) == 1
+    for spec in plan.proxies:
+        assert spec.pass_fds[1] == plan.roster.fd
+        assert spec.grace_s > 40
 
 
 def test_each_run_has_a_token_of_its_own(tmp_path: Path) -> None:
@@ -171,7 +201,8 @@ def test_a_teacher_of_another_provider_brings_litellm(tmp_path: Path) -> None:
 
     assert [spec.name for spec in plan.specs] == ["proxy", "control plane", "LiteLLM"]
     runtime = json.loads(plan.specs[0].env["UNDERSTUDY_RUNTIME"])
-    assert runtime["litellm_url"] == "http://127.0.0.1:5002/v1"
+    assert plan.litellm is not None
+    assert runtime["litellm_url"] == f"http://127.0.0.1:{plan.litellm.port}/v1"
     assert runtime["litellm_key"].startswith("sk-")
 
 

@@ -6,82 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from polite import DEAF, POLITE, alive, running, spec, until
 
-from cli.supervisor import (
-    LOG_LIMIT_BYTES,
-    ChildSpec,
-    Supervisor,
-    how_it_ended,
-    restart_delay,
-)
-
-# writes `NAME start`, then `NAME term` when it is told to stop
-POLITE = """
-import signal, sys, time
-file, name = sys.argv[1:]
-def say(what):
-    with open(file, "a") as f:
-        f.write(f"{name} {what}\\n")
-def stop(*_):
-    say("term")
-    time.sleep(0.3)
-    say("end")
-    sys.exit(0)
-signal.signal(signal.SIGTERM, stop)
-say("start")
-while True:
-    time.sleep(0.05)
-"""
-# starts a child of its own, tells both process ids, and does not stop when asked
-DEAF = """
-import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-own = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-with open(sys.argv[1], "a") as f:
-    f.write(f"{own.pid}\\n")
-while True:
-    time.sleep(0.05)
-"""
-
-
-def spec(name: str, script: str, *arguments: object, **more: object) -> ChildSpec:
-    argv = [sys.executable, "-c", script, *map(str, arguments)]
-    return ChildSpec(name=name, argv=argv, env=dict(os.environ), **more)  # type: ignore[arg-type]
-
-
-def until(true: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")  # a zombie is dead
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
-
-
-@contextmanager
-def running(supervisor: Supervisor) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        while thread.is_alive():
-            supervisor.stop()
-            thread.join(5)
+from cli.children import LOG_LIMIT_BYTES, ChildSpec, how_it_ended, restart_delay
+from cli.supervisor import Supervisor
 
 
 @pytest.mark.parametrize(
@@ -153,15 +84,26 @@ def test_a_killed_child_comes_back_and_the_others_stay(tmp_path: Path) -> None:
     assert after["b"] == before["b"]
 
 
-def test_children_are_stopped_one_after_the_other_in_the_order_of_the_list(tmp_path: Path) -> None:
+def test_children_are_stopped_stage_by_stage(tmp_path: Path) -> None:
     file = tmp_path / "log"
     names = ["first", "second", "third"]
-    specs = [spec(name, POLITE, file, name) for name in names]
-    with running(Supervisor(specs, say=lambda _: None)):
+    specs = [spec(name, POLITE, file, name, stage=stage) for stage, name in enumerate(names)]
+    with running(Supervisor(specs[::-1], say=lambda _: None)):
         until(lambda: file.exists() and file.read_text().count("start") == 3)
 
     stopped = file.read_text().splitlines()[3:]
     assert stopped == [f"{name} {what}" for name in names for what in ("term", "end")]
+
+
+def test_children_of_a_stage_are_stopped_together(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    names = ["one", "other"]
+    specs = [spec(name, POLITE, file, name) for name in names]
+    with running(Supervisor(specs, say=lambda _: None)):
+        until(lambda: file.exists() and file.read_text().count("start") == 2)
+
+    stopped = [line.split()[1] for line in file.read_text().splitlines()[2:]]
+    assert stopped == ["term", "term", "end", "end"]
 
 
 def test_a_child_that_does_not_stop_is_killed_with_its_own_children(tmp_path: Path) -> None:
@@ -246,19 +188,21 @@ def test_a_log_that_grows_is_emptied_while_the_child_writes_on(tmp_path: Path) -
 
 PARENT = """
 import os, sys
+from cli.children import ChildSpec
 from cli.serve import stop_on_signals
-from cli.supervisor import ChildSpec, Supervisor
+from cli.supervisor import Supervisor
+from cli.terminal import Terminal
 script, file = sys.argv[1:]
 argv = [sys.executable, "-c", script, file, "child"]
 child = ChildSpec(name="child", argv=argv, env=os.environ, grace_s=3600)
 supervisor = Supervisor([child], say=print)
-with stop_on_signals(supervisor):
+with stop_on_signals(supervisor, Terminal()):
     supervisor.run()
 print("in order")
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_everything_in_order(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "log"
     argv = [sys.executable, "-c", PARENT, POLITE, str(file)]

@@ -1,0 +1,84 @@
+"""The data folder as one `understudy serve` holds it: locked, with a note of who that is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from store.errors import ConfigError, ProductError
+
+LOCK_NAME = "serve.lock"
+# the note is written in one go, over whatever note was there
+_NOTE_BYTES = 8192
+
+
+@contextlib.contextmanager
+def hold_data_dir(folder: Path) -> Iterator[int]:
+    """Creates the data folder, readable by its owner alone, and keeps others from serving on it.
+
+    Gives the descriptor of the locked file. Raises ProductError when another `serve` holds it,
+    ConfigError when it cannot be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir {folder} cannot be used ({error.strerror}): "
+            "give it to the user that runs understudy, or choose another"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = running_server(folder)
+        who = f" (PID {holder['pid']}, {holder['url']})" if holder else ""
+        os.close(handle)
+        raise ProductError(
+            f"another understudy serves from {folder}{who}: stop it, or use another data_dir"
+        ) from None
+    try:
+        os.ftruncate(handle, 0)
+        yield handle
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
+
+
+def leave_note(lock: int, note: dict[str, Any]) -> None:
+    """Writes down who serves: at least `pid` and `url`."""
+    line = orjson.dumps(note)
+    os.pwrite(lock, line.ljust(_NOTE_BYTES), 0)
+
+
+def running_server(folder: Path) -> dict[str, Any] | None:
+    """What the `serve` on this data folder wrote down, with its `pid` and `url`; None without one.
+
+    A `serve` that was killed leaves it there.
+    """
+    try:
+        found = orjson.loads((folder / LOCK_NAME).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    whole = isinstance(found, dict) and {"pid", "url"} <= found.keys()
+    return found if whole else None
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a `serve` holds this data folder now."""
+    try:
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
