@@ -58,6 +58,7 @@ class MetricsPage:
         self._worker = worker
         self._workers = workers
         self._clock = clock
+        self._began = clock()
         self._shared_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +74,9 @@ class MetricsPage:
         now = self._clock()
         if self._workers > 1 and now - self._shared_at >= _SHARED_EVERY_S:
             self._shared_at = now
+            there = self._read(self._worker)
+            if there is not None and there["began"] > self._began:
+                return  # this worker's successor has taken over; this one only drains
             with suppress(OSError):  # a full disk: the journal says so; these are a little old
                 write_atomically(self._file(self._worker), orjson.dumps(self._own()))
 
@@ -83,6 +87,7 @@ class MetricsPage:
         journal = self._journal.health
         return {
             "at": self._clock(),
+            "began": self._began,
             "in_flight": self._limits.in_flight,
             "backlog": journal.backlog,
             "lost": journal.lost,
@@ -94,12 +99,17 @@ class MetricsPage:
         for worker in range(self._workers):
             if worker == self._worker:
                 continue
-            try:
-                other = orjson.loads(self._file(worker).read_bytes())
-            except (OSError, orjson.JSONDecodeError):
-                continue  # it has not been up for a second yet
-            if self._clock() - other["at"] < _STALE_AFTER_S:
+            other = self._read(worker)
+            if other is not None and self._clock() - other["at"] < _STALE_AFTER_S:
                 found[worker] = other
+        return found
+
+    def _read(self, worker: int) -> dict[str, Any] | None:
+        """What a worker has left; None when it has not been up for a second yet."""
+        try:
+            found: dict[str, Any] = orjson.loads(self._file(worker).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None
         return found
 
 

@@ -1,5 +1,6 @@
 """What the data plane counts, and how Prometheus gets to read it."""
 
+import asyncio
 from collections import Counter
 
 import httpx
@@ -12,8 +13,13 @@ from samples import a_trace
 from serving import ProxyThread, settings
 from teacher_server import LoopbackServer, completion, error
 
+from proxy.keys import Keys
+from proxy.limits import Limits
 from proxy.metrics import DURATION_S, MOST_TASKS, OTHER_TASKS, Metrics
-from proxy.metrics_page import families
+from proxy.metrics_page import MetricsPage, families
+from store.config import JournalSettings
+from store.journal import JournalWriter
+from store.limit_settings import ServerLimits
 
 ALONE = {"in_flight": 0, "backlog": 0, "lost": 0}
 
@@ -97,6 +103,50 @@ def test_workers_are_told_apart():
     assert total(samples, "understudy_requests_total", task="a") == 2
     assert total(samples, "understudy_requests_total", task="a", worker="1") == 1
     assert total(samples, "understudy_refused_total", status="429", worker="1") == 1
+
+
+def test_each_worker_shows_what_the_others_left_and_a_successor_takes_over(tmp_path):
+    clock = [1_800_000_000.0]
+
+    def worker(number):
+        metrics = Metrics()
+        journal = JournalWriter(tmp_path / "journal", JournalSettings(), number)
+        page = MetricsPage(
+            metrics,
+            keys=Keys([]),
+            limits=Limits(ServerLimits(), [], tmp_path),
+            journal=journal,
+            folder=tmp_path / "metrics",
+            worker=number,
+            workers=2,
+            clock=lambda: clock[0],
+        )
+        return metrics, page
+
+    (one, here), (two, there) = worker(0), worker(1)
+    one.count(a_trace(task="a"))
+    two.count(a_trace(task="a"))
+    there.tick()
+    assert total(shown_by(here), "understudy_requests_total", task="a") == 2
+    clock[0] += 2
+    _, successor = worker(1)  # of a config that was read again
+    successor.tick()
+    clock[0] += 2
+    there.tick()  # drains still
+    assert total(shown_by(here), "understudy_requests_total", worker="1") == 0
+    clock[0] += 120
+    assert ("understudy_requests_in_flight", (("worker", "1"),)) not in shown_by(here)
+
+
+def shown_by(page):
+    """Every sample that a worker's page shows."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(page({"headers": []}, None, send))
+    return samples_of(sent[-1]["body"].decode())
 
 
 # ---- through the proxy -------------------------------------------------------------------------
