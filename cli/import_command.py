@@ -9,7 +9,15 @@ from pathlib import Path
 
 import typer
 
-from cli.importing import FORMATS, Imported, Labels, import_file, journal_of, teacher_names
+from cli.importing import (
+    FORMATS,
+    Imported,
+    Kept,
+    Labels,
+    import_file,
+    journal_of,
+    teacher_names,
+)
 from store.config import TAG, load_config
 from store.errors import ConfigError, ImportFailed
 
@@ -42,14 +50,15 @@ def run(
     if data_dir is None and found is None:
         raise ConfigError("there is no config.yaml here: give --config or --data-dir")
     folder = data_dir or (found.data_dir if found else Path())
-    labels = Labels(task, tag_from, model)
+    labels, kept = Labels(task, tag_from, model), Kept()
     if found is not None:
         labels = Labels(task, tag_from, model, teacher_names(found))
+        kept = Kept.by(found.privacy)
     journal = journal_of(found, folder)
     done: list[Imported] = []
     try:
         for file in files:
-            done.append(import_file(file, journal, labels, wanted=wanted))
+            done.append(import_file(file, journal, labels, wanted=wanted, kept=kept))
             if not as_json:
                 typer.echo(_told(done[-1]))
     finally:

@@ -21,11 +21,14 @@ from store.config import Config, JournalSettings
 from store.errors import ImportFailed, JournalError
 from store.journal import JournalWriter
 from store.logged import LoggedCall, Unusable, task_of, trace_of
+from store.privacy_settings import PrivacySettings
+from store.redaction import Redaction, redaction_of
 
 _TICK_ROWS = 64  # rows between two looks at whether a segment is due to be handed on
 _LOOKED_AT = 100  # rows in which a format is looked for
 _CLOCKS_DIFFER_S = 3600.0
 NO_TASK = "no task: give --task or --tag-from"
+OPTED_OUT = "its client had opted out: `store` is false"
 NO_MODEL = "no model: give --model, as clients name the teacher"
 
 
@@ -60,6 +63,19 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What of the calls may be kept, by the config of whoever imports them."""
+
+    store_false: bool = False  # whether `store: false` in a request says that nothing may be
+    redaction: Redaction | None = None
+
+    @classmethod
+    def by(cls, settings: PrivacySettings) -> Kept:
+        """Raises ConfigError when the redaction cannot be used."""
+        return cls("chat_completions" in settings.store_false, redaction_of(settings))
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """What became of a file."""
 
@@ -74,7 +90,12 @@ class Imported:
 
 
 def import_file(
-    path: Path, journal: JournalWriter, labels: Labels, *, wanted: str | None = None
+    path: Path,
+    journal: JournalWriter,
+    labels: Labels,
+    *,
+    wanted: str | None = None,
+    kept: Kept = Kept(),
 ) -> Imported:
     """Writes the calls of a file into the journal. `wanted`: the format, else it is recognised.
 
@@ -93,12 +114,15 @@ def import_file(
                     raise call
                 if call.start_time is not None and call.start_time > now + _CLOCKS_DIFFER_S:
                     raise Unusable("its time lies in the future")
+                if kept.store_false and call.request.get("store") is False:
+                    raise Unusable(OPTED_OUT)
                 trace = trace_of(
                     call,
                     source=f"import:{format_.name}",
                     task=_task(call, row, labels),
                     model=_model(call, labels),
                     at=at,
+                    redaction=kept.redaction,
                 )
             except Unusable as why:
                 left_out[str(why)] += 1

@@ -3,10 +3,10 @@
     litellm_settings:
       callbacks: cli.litellm_callback.journal
 
-`UNDERSTUDY_DATA_DIR` says where Understudy's data folder is, or `UNDERSTUDY_CONFIG` which config
-names it. LiteLLM never waits and never fails for it: calls are queued, and written by a thread of
-their own; what does not fit into the queue is dropped, counted, and said in the log, without a word
-of its content.
+`UNDERSTUDY_CONFIG` says which config names Understudy's data folder, and what of the calls may be
+kept. `UNDERSTUDY_DATA_DIR` names another folder, or with no config the folder alone. LiteLLM never
+waits and never fails for it: calls are queued, and written by a thread of their own; what does not
+fit into the queue is dropped, counted, and said in the log, without a word of its content.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ from store.journal import JournalWriter
 from store.jsontext import to_json
 from store.logged import LoggedCall, Unusable, task_of, trace_of
 from store.models import Trace
+from store.privacy_settings import PrivacySettings
+from store.redaction import Redaction, redaction_of
 
 DATA_DIR, CONFIG = "UNDERSTUDY_DATA_DIR", "UNDERSTUDY_CONFIG"
 SOURCE = "litellm"
 TASK_HEADER, TRACE_HEADER = "x-understudy-task", "x-understudy-trace"
+STORE_HEADER = "x-understudy-store"
 MOST_WAITING = 1_000  # calls in the queue
 TICK_S = 0.25
 SAY_AGAIN_S = 60.0
@@ -62,9 +65,17 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
     Other calls are left alone, and so is what went through Understudy itself: it has journalled it.
     """
 
-    def __init__(self, data_dir: Path | None = None, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        privacy: PrivacySettings | None = None,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        """What is not given here, the environment says."""
         super().__init__()
         self._data_dir = data_dir
+        self._privacy = privacy or PrivacySettings()
         self._most = most_waiting
         self._lock = threading.Lock()
         self._writing: _Writing | None = None
@@ -117,11 +128,11 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
     def _start(self) -> _Writing | None:
         with self._lock:
             if self._writing is None or self._writing.pid != os.getpid():
-                folder = self._data_dir or _data_dir()
-                if folder is None:
+                place = _place() if self._data_dir is None else (self._data_dir, self._privacy)
+                if place is None:
                     self._off = True
                     return None
-                self._writing = _Writing(folder, self._most)
+                self._writing = _Writing(*place, self._most)
                 atexit.register(self.close)
             return self._writing
 
@@ -129,8 +140,11 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
 class _Writing:
     """The queue of one process, and the thread that empties it into the journal."""
 
-    def __init__(self, data_dir: Path, most_waiting: int) -> None:
+    def __init__(self, data_dir: Path, privacy: PrivacySettings, most_waiting: int) -> None:
         self.pid = os.getpid()
+        self._privacy = privacy
+        self._redaction: Redaction | None = None
+        self._unredacted = False  # the redaction cannot be used
         self.dropped: Counter[str] = Counter()
         self._journal = JournalWriter(data_dir / "journal", JournalSettings(), worker=self.pid)
         self._queue: queue.Queue[Event | None] = queue.Queue(most_waiting)
@@ -155,6 +169,11 @@ class _Writing:
             log.warning("some calls were not journalled: the disk is too slow, or LiteLLM stopped")
 
     def _run(self) -> None:
+        try:
+            self._redaction = redaction_of(self._privacy)  # may take seconds
+        except Exception as error:  # without its rules nothing is written
+            log.error("nothing is journalled: %s", error)
+            self._unredacted = True
         while True:
             try:
                 event = self._queue.get(timeout=TICK_S)
@@ -171,7 +190,10 @@ class _Writing:
 
     def _write(self, event: Event) -> None:
         try:
-            trace = trace_of_event(event)
+            if self._unredacted:
+                raise Unusable("the redaction cannot be used")
+            kept = keeps(event, self._privacy)
+            trace = trace_of_event(event, redaction=self._redaction, kept=kept)
             if trace is not None:
                 self._journal.append(trace)
         except Unusable as why:
@@ -191,9 +213,19 @@ class _Writing:
             self._said, self._said_at = self.dropped.copy(), now
 
 
-def trace_of_event(event: Event) -> Trace | None:
+def keeps(event: Event, privacy: PrivacySettings) -> bool:
+    """Whether the content of a call may be kept, by its header and by `store` in its body."""
+    said = next((v for n, v in event.headers.items() if n.lower() == STORE_HEADER), "true")
+    refused = event.body.get("store") is False and "chat_completions" in privacy.store_false
+    return str(said).strip().lower() == "true" and not refused
+
+
+def trace_of_event(
+    event: Event, *, redaction: Redaction | None = None, kept: bool = True
+) -> Trace | None:
     """The trace that a call makes; None for what is none of ours: other calls than chat.
 
+    `kept`: False for a client that has opted out.
     Raises Unusable with the reason, when LiteLLM redacted it, say.
     """
     payload, body = event.payload, event.body
@@ -232,7 +264,15 @@ def trace_of_event(event: Event) -> Trace | None:
         status_code=(a_count(error.get("error_code")) or 500) if failed else 200,
     )
     task = task_of([header, *task_names(body, metadata)], tags)
-    return trace_of(call, source=SOURCE, task=task, model=a_text(model), at=time.time())
+    return trace_of(
+        call,
+        source=SOURCE,
+        task=task,
+        model=a_text(model),
+        at=time.time(),
+        redaction=redaction,
+        kept=kept,
+    )
 
 
 def _event(kwargs: Any) -> Event | None:
@@ -246,15 +286,22 @@ def _event(kwargs: Any) -> Event | None:
     return Event(payload, an_object(sent.get("body")), an_object(sent.get("headers")))
 
 
-def _data_dir() -> Path | None:
-    """Where the environment says that Understudy keeps its data; None with a line in the log."""
+def _place() -> tuple[Path, PrivacySettings] | None:
+    """Where the environment says that Understudy keeps its data, and what of the calls may be kept.
+
+    None with a line in the log.
+    """
     folder, config = os.environ.get(DATA_DIR), os.environ.get(CONFIG)
-    if folder:
-        return Path(folder)
     try:
         if config:
-            return load_config(Path(config)).data_dir
-        log.error("nothing is journalled: set %s to Understudy's data folder", DATA_DIR)
+            found = load_config(Path(config))
+            return Path(folder) if folder else found.data_dir, found.privacy
+        if folder:
+            return Path(folder), PrivacySettings()
+        log.error(
+            "nothing is journalled: set %s to Understudy's data folder, or %s to its config",
+            *(DATA_DIR, CONFIG),
+        )
     except ConfigError as error:
         log.error("nothing is journalled: %s", error)
     return None

@@ -15,8 +15,11 @@ from math import isfinite
 from typing import Any
 
 from store.config import TAG
+from store.errors import RedactionError
 from store.jsontext import to_json
-from store.models import Outcome, Reason, Trace
+from store.models import Content, Outcome, Reason, Trace, new_id
+from store.opted_out import without_content
+from store.redaction import Redaction
 from store.shape import Messages, fingerprint, input_hash, system_texts, text_of
 
 # what of a logged request is kept: fields of OpenAI's API, and no secret that a log has beside them
@@ -95,12 +98,20 @@ def task_of(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
 
 
 def trace_of(
-    call: LoggedCall, *, source: str, task: str | None, model: str | None, at: float
+    call: LoggedCall,
+    *,
+    source: str,
+    task: str | None,
+    model: str | None,
+    at: float,
+    redaction: Redaction | None = None,
+    kept: bool = True,
 ) -> Trace:
     """The trace of a logged call: an answer of the teacher.
 
     `model`: the teacher as clients name it. `at`: when it was asked at the latest, if the log does
-    not say when. Raises Unusable when there is nothing to learn it from, or a student answered.
+    not say when. `kept`: False for a client that has opted out. Raises Unusable when there is
+    nothing to learn it from, a student answered, or it cannot be redacted.
     """
     request = {name: call.request[name] for name in REQUEST_FIELDS if _there(call.request, name)}
     messages = messages_in(call.request.get("messages"))
@@ -111,13 +122,19 @@ def trace_of(
         raise Unusable("a student of Understudy answered it, or it is in its log already")
     tools = call.request.get("tools") or None
     body = {**request, "messages": messages, "tools": tools, "model": model}
+    user = call.end_user
+    content: Content = "full"
+    if redaction is not None:
+        body, answers, user, content = _redacted(body, answers, user, redaction)
+        request = {name: body[name] for name in request}
+        messages, tools = body["messages"], body["tools"]
     start = at if call.start_time is None else call.start_time
     end = max(start, start if call.end_time is None else call.end_time)
     first = call.first_chunk_at
     kept_tools = tools or request.get("functions")
     try:
-        return Trace(
-            trace_id=_id(call, messages, answers, task, model),
+        trace = Trace(
+            trace_id=_id(call, messages, answers, task, model) if kept else new_id(),
             start_time=start,
             end_time=end,
             task=task,
@@ -148,11 +165,27 @@ def trace_of(
             fingerprint=fingerprint(body),
             content_bytes=len(asked.encode()) + (len(said.encode()) if answers else 0),
             api_key_hash=call.api_key_hash,
-            end_user=call.end_user,
+            end_user=user,
             source=source,
+            content=content,
         )
+        return trace if kept else without_content(trace)
     except (TypeError, ValueError, RecursionError):  # nested deeper than JSON is written
         raise Unusable("it is nested too deeply, or holds what JSON cannot") from None
+
+
+def _redacted(
+    body: dict[str, Any], answers: Messages, user: str | None, redaction: Redaction
+) -> tuple[dict[str, Any], Messages, str | None, Content]:
+    """The same with placeholders in place of what the rules find, and whether there are any."""
+    try:
+        new = redaction.view({**body, "user_of_log": user}), redaction.messages(answers)
+    except RedactionError:
+        raise Unusable("it could not be redacted") from None
+    view, said = new
+    changed = said is not answers or any(view[name] is not body[name] for name in body)
+    changed = changed or view["user_of_log"] is not user
+    return view, said, view["user_of_log"], "redacted" if changed else "full"
 
 
 def messages_in(value: Any) -> Messages:
