@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 SCHEMA_VERSION = 1
 
 Split = Literal["train", "calibration", "heldout"]
 Origin = Literal["trace", "synthetic", "seed", "correction"]
-OutputKind = Literal["json", "label", "text"]
+OutputKind = Literal["json", "label", "text", "tools"]
 ScorerName = Literal["exact", "json", "text", "judge"]
 Purpose = Literal["policy", "inputs", "answers", "noise", "judge", "audits"]
 RouteName = Literal["teacher", "student", "fallback"]
+Api = Literal["chat_completions", "responses", "messages", "completions", "embeddings"]
+Content = Literal["full", "redacted", "none"]
+
+_Record = TypeVar("_Record")
+_VERSION_7 = 0x7 << 76 | 0x2 << 62  # and the variant
+_RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
-    stamp = time.time_ns() // 1_000_000
-    value = (stamp << 80) | (int.from_bytes(os.urandom(10), "big"))
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return str(uuid.UUID(int=value))
+    # written out, since uuid.UUID takes three times as long and every request needs one
+    random = int.from_bytes(os.urandom(10), "big")
+    bits = (time.time_ns() // 1_000_000) << 80 | random & _RANDOM_BITS | _VERSION_7
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class Reason(StrEnum):
@@ -45,12 +50,16 @@ class Reason(StrEnum):
     DEMOTED = "demoted"  # the student was found out, or demoted by hand
     PAUSED = "paused"  # the task is paused: no runs, and the teacher answers
     OTHER_FINGERPRINT = "other_fingerprint"  # another prompt, schema or teacher than certified
-    TOOLS = "tools"  # the request brings tools or functions
+    TOOLS = "tools"  # the request brings tools, or what a student cannot do with them
     NOT_TEXT = "not_text"  # images, audio, files
     SEVERAL_CHOICES = "several_choices"  # n > 1
     LOGPROBS = "logprobs"  # the client wants token probabilities
     INPUT_TOO_LONG = "input_too_long"  # longer than what was certified
     UNKNOWN_FIELD = "unknown_field"  # a request field that the student was not certified for
+    OTHER_API = "other_api"  # embeddings, legacy completions: no student answers there
+    NOT_REDACTED = "not_redacted"  # the redaction failed, and students know redacted requests alone
+    # also after it was asked, as `fallback`
+    NOT_KEPT = "not_kept"  # a student's answer cannot be kept for a client that may come back to it
     # decided after the student was asked: the route is then `fallback`
     STUDENT_DOWN = "student_down"  # no connection, or it broke
     STUDENT_ERROR = "student_error"  # an error status, or an answer that cannot be read
@@ -58,6 +67,7 @@ class Reason(StrEnum):
     STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
     STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
+    STUDENT_REDACTED = "student_redacted"  # says a placeholder where the client wants the text
     # never a header's value: of traces that did not come through the proxy
     IMPORTED = "imported"  # somebody else's log says that the teacher answered this
 
@@ -71,7 +81,16 @@ class Outcome(StrEnum):
     ERROR = "error"  # an error status, the teacher's or ours
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def _quickly_made(record: type[_Record]) -> type[_Record]:
+    """Frozen for whoever checks types; at run time neither frozen nor with slots.
+
+    The proxy makes and writes one for each request: 2 µs so, 16 µs as other records are.
+    """
+    return dataclass(kw_only=True, unsafe_hash=True)(record)
+
+
+@_quickly_made
 class Trace:
     """One logged request with its answer."""
 
@@ -79,7 +98,7 @@ class Trace:
     start_time: float
     end_time: float
     task: str | None  # None: untagged
-    operation_name: str = "chat"
+    operation_name: str = "chat"  # OpenTelemetry's name: chat, text_completion, embeddings
     served_by: Literal["teacher", "student"] | None  # None: nobody answered
     route: RouteName
     reason: str  # a Reason
@@ -112,6 +131,8 @@ class Trace:
     end_user: str | None = None  # the request's `user`
     source: str = "proxy"  # or `import:<format>`, or `litellm`: whose log it comes from
     cost_usd: float | None = None  # as that log states it; None: tokens times the price table
+    api: Api = "chat_completions"  # which one the client called
+    content: Content = "full"  # how much of the texts is kept; none: the client opted out
     schema_version: int = SCHEMA_VERSION
 
 
@@ -130,7 +151,9 @@ class Example:
     target: str  # the teacher's answer
     input_hash: str
     source_trace_id: str | None = None  # for origin `trace`
-    parent_ids: list[str] = field(default_factory=list)  # trace ids of what it was made from
+    # what stood in the prompt that it was written under: ids of traces and of other examples, and
+    # that of its run for the run's policy
+    parent_ids: list[str] = field(default_factory=list)
     generator_model: str | None = None
     created_at: float = 0.0
 

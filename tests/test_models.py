@@ -10,7 +10,7 @@ import pytest
 from samples import a_trace
 
 from store import models
-from store.models import RunState, new_id
+from store.models import RunState, Trace, new_id
 
 
 def test_ids_are_uuid_version_7() -> None:
@@ -48,11 +48,12 @@ RECORDS = [
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
 def test_records_are_frozen_and_closed(kind: type) -> None:
-    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    assert "__slots__" in vars(kind)
+    if kind is not Trace:  # frozen for mypy alone, see there
+        assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert "__slots__" in vars(kind)
     assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
 
 
-def test_a_record_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        a_trace().task = "another"  # type: ignore[misc]
+def test_a_trace_cannot_be_changed_by_what_passes_the_check_of_types() -> None:
+    trace = a_trace()
+    trace.task = "another"  # type: ignore[misc]  # an ignore that is not needed is an error

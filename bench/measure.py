@@ -1,0 +1,241 @@
+"""One gateway in one round: its start, load and streams, memory, its stop, and its log."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bench.gateways import OUTPUT, Gateway, Running
+from bench.load import PATH, Load, chat_body, load
+from bench.logged import Logged, look_up, settle
+from bench.metering import Cpu, Memory, cpu_of, memory_of
+from bench.streams import StreamLoad, stream_load
+from bench.upstream import PACED, SHORT, UNPACED
+
+START_S = 180.0
+WARM_UP_S = 1
+FIRST_LOOK_S = 5.0  # scheduler.due_seconds
+REST_S = 60.0
+LOOK_S = 0.3
+CALM = 0.15  # share of a core that a gateway uses at most when it has nothing to do
+LEDGER_S = 1
+FOR_EACH_CUT_OFF = 20  # requests that are counted for one that is not, at least
+MANY = 16  # connections of streams, and of what is not measured
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured of each gateway in each round."""
+
+    connections: Sequence[int]
+    seconds: int  # of each cell
+    streams: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """CPU time during one cell."""
+
+    answering: Cpu | None  # None: the gateway's processes are not known
+    others: Cpu | None  # None: it has none. Until what was answered is in the store
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Whole answers at so many connections."""
+
+    load: Load
+    used: Used
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCell:
+    """Streamed answers of one kind: a model of the upstream's."""
+
+    kind: str
+    load: StreamLoad
+    used: Used
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one round found of one gateway."""
+
+    start_s: float  # from the command to the first whole answer
+    memory_at_start: Memory | None
+    others_at_start: Memory | None
+    memory_after: Memory | None
+    others_after: Memory | None
+    cells: list[Cell]
+    streams: list[StreamCell]
+    logged: Logged | None  # of a gateway that logs
+    settled: bool  # its journal was collected in time after each cell
+
+
+def measure(gateway: Gateway, upstream: str, plan: Plan) -> Measured:
+    """Raises RuntimeError, OSError or psutil.Error when it does not start, or breaks."""
+    with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
+        folder, ledger = Path(name), Path(name) / "ledger"
+        with gateway.start(upstream, folder) as running:
+            meter = _Meter(running)
+            start_s = until_answered(running, folder)
+            meter.settle()  # until the control plane is there too
+            at_start = meter.memory()
+            warm = load(running.url, connections=MANY, seconds=WARM_UP_S, headers=running.headers)
+            meter.settle()
+            meter.calm_down()
+            rate = warm.requests / warm.seconds
+            cells = [
+                _cell(running, meter, number, cell_seconds(plan.seconds, number, rate))
+                for number in plan.connections
+            ]
+            streams = list(_streams(running, meter, plan)) if plan.streams else []
+            after = meter.memory()
+            loads = [warm, *(cell.load for cell in cells)]
+            if running.data_dir is not None:
+                loads.append(
+                    load(
+                        running.url,
+                        connections=MANY,
+                        seconds=LEDGER_S,
+                        headers=running.headers,
+                        ledger=ledger,
+                    )
+                )
+                meter.settle()
+        logged = None
+        if running.data_dir is not None:
+            whole = sum(one.load.streams for one in streams)
+            logged = look_up(
+                running.data_dir,
+                answered=1 + whole + sum(one.good for one in loads),
+                cut_off=sum(one.connections for one in loads),
+                ids=_noted(ledger),
+            )
+    return Measured(
+        start_s,
+        *(at_start[0], at_start[1], after[0], after[1]),
+        cells,
+        streams,
+        logged,
+        meter.settled,
+    )
+
+
+def until_answered(running: Running, folder: Path) -> float:
+    """Seconds from the command to the first whole answer. Raises RuntimeError without one."""
+    at = urlsplit(running.url)
+    deadline = running.began + START_S
+    said = "nothing"
+    while time.perf_counter() < deadline:
+        connection = http.client.HTTPConnection(at.netloc, timeout=START_S)
+        try:
+            connection.request("POST", at.path + PATH, chat_body(), dict(running.headers))
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status == 200:
+                return time.perf_counter() - running.began
+            said = f"status {answer.status}: {text[:200].decode('utf-8', 'replace')}"
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        if running.process is not None and running.process.poll() is not None:
+            printed = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+            raise RuntimeError(f"it ended before its first answer: {printed.strip()[-300:]}")
+        time.sleep(0.01)
+    raise RuntimeError(f"no first answer within {START_S:.0f} s; it said {said}")
+
+
+class _Meter:
+    """Reads what a gateway uses."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self.settled = True
+        self.used = Used(None, None)
+
+    def settle(self) -> None:
+        """Waits until all that was answered is in the store."""
+        if self._running.data_dir is not None:
+            self.settled = settle(self._running.data_dir) and self.settled
+
+    def memory(self) -> tuple[Memory | None, Memory | None]:
+        """Of what answers, and of the others."""
+        return memory_of(self._running.answering()), memory_of(self._running.others())
+
+    def calm_down(self) -> None:
+        """Waits for what a control plane does once: its first look at what is due loads much."""
+        if self._running.data_dir is not None:
+            time.sleep(FIRST_LOOK_S)
+        self.rest()
+
+    def rest(self) -> None:
+        """Waits until it has nothing to do: a slow one goes on with what nobody waits for."""
+        deadline = time.monotonic() + REST_S
+        while time.monotonic() < deadline:
+            processes = [*self._running.answering(), *self._running.others()]
+            before = cpu_of(processes)
+            if not processes:
+                return
+            time.sleep(LOOK_S)
+            if (cpu_of(processes) - before).total < LOOK_S * CALM:
+                return
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """What is used within it is in `used` afterwards."""
+        self.rest()
+        answering, others = self._running.answering(), self._running.others()
+        before = cpu_of(answering), cpu_of(others)
+        yield
+        used = cpu_of(answering) - before[0]
+        self.settle()
+        self.used = Used(
+            used if answering else None, cpu_of(others) - before[1] if others else None
+        )
+
+
+def cell_seconds(at_least: int, connections: int, rate: float) -> int:
+    """How long a cell takes: longer than planned for a slow gateway, up to ten times.
+
+    The requests that are under way when a cell ends have cost CPU time and are not counted: they
+    have to be few among those that are. `rate`: requests/s, as the warm-up found it.
+    """
+    wanted = math.ceil(FOR_EACH_CUT_OFF * connections / max(rate, 1.0))
+    return min(max(at_least, wanted), 10 * at_least)
+
+
+def _cell(running: Running, meter: _Meter, connections: int, seconds: int) -> Cell:
+    with meter.metered():
+        found = load(running.url, connections=connections, seconds=seconds, headers=running.headers)
+    return Cell(found, meter.used)
+
+
+def _streams(running: Running, meter: _Meter, plan: Plan) -> Iterator[StreamCell]:
+    """First events at one connection; chunks that come one by one, and all at once, at many."""
+    for kind, connections in ((SHORT, 1), (PACED, MANY), (UNPACED, MANY)):
+        with meter.metered():
+            found = stream_load(
+                running.url,
+                kind,
+                connections=connections,
+                seconds=plan.seconds,
+                headers=running.headers,
+            )
+        yield StreamCell(kind, found, meter.used)
+
+
+def _noted(ledger: Path) -> Iterator[str]:
+    """The traces of the 2xx answers in a ledger of bench/wrk.lua."""
+    for line in ledger.read_text(encoding="ascii").splitlines():
+        status, trace, _ = line.split(" ")
+        if status.startswith("2"):
+            yield trace
