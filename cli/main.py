@@ -7,15 +7,24 @@ after a third of a second, before anything that takes longer to import.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cli.forget_command import forget
+from cli.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    KeyOption,
+    ReasonOption,
+    ServerOption,
+    TaskArgument,
+    faults,
+)
 
 if TYPE_CHECKING:
     from store.verdicts import Command
@@ -30,29 +39,23 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="UNDERSTUDY_CONFIG", help="The config file.")
-]
-ServerOption = Annotated[
-    str | None, typer.Option(help="The server's URL, if not as in the config.")
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option(envvar="UNDERSTUDY_KEY", help="A client key; else the config's first."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-TaskArgument = Annotated[str, typer.Argument(help="The task's tag.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; kept with the time and the key's name.")]
-DEFAULT_CONFIG = Path("config.yaml")
-
 
 @app.command()
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the proxy, the control plane and what else the config needs, until stopped."""
-    with _faults():
+    with faults():
         from cli.serve import serve as run
 
         run(config)
+
+
+@app.command()
+def reload(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Have a running server read its config again, without dropping a request."""
+    with faults():
+        from cli.reload_command import reload as run
+
+        typer.echo(run(config))
 
 
 @app.command()
@@ -68,7 +71,7 @@ def status(
     """Show how each task stands: traces, run, certificate, route, latency, tokens and money."""
     import json
 
-    with _faults():
+    with faults():
         from rich.console import Console
 
         from cli.status import fetch_status, server_of
@@ -165,10 +168,13 @@ def retrain(
     _by_hand("retrain", task, reason, config, server, key, as_json=as_json)
 
 
+app.command()(forget)
+
+
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the config file and say what it means; start nothing."""
-    with _faults():
+    with faults():
         from cli.banner import summary
         from store.config import load_config
         from store.teachers import teacher_pool
@@ -220,7 +226,7 @@ def backtest(
     ] = None,
 ) -> None:
     """Replay logged answers through the real product: what would it have saved?"""
-    with _faults():
+    with faults():
         from demo.backtest import run
 
         code = run(
@@ -267,7 +273,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Take other logs of a teacher's answers as traces: OpenAI's, LiteLLM's, Langfuse's."""
-    with _faults():
+    with faults():
         from cli.import_command import run
 
         run(
@@ -285,7 +291,7 @@ def import_(
 @app.command()
 def demo(as_json: JsonOption = False) -> None:
     """Show the whole loop in some minutes, without a key and without a download."""
-    with _faults():
+    with faults():
         from demo.journey import run
 
         code = run(as_json=as_json)
@@ -314,7 +320,7 @@ def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
     """Gives a running server a command and prints what it did."""
     import json
 
-    with _faults():
+    with faults():
         from cli.commands import give_command
         from cli.status import server_of
 
@@ -326,20 +332,3 @@ def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
             if as_json
             else f"{task}: {found.get('done')}"
         )
-
-
-@contextlib.contextmanager
-def _faults() -> Iterator[None]:
-    """Our own errors end a command with their message: 2 for the config, 1 for the rest."""
-    from store.errors import ConfigError, UnderstudyError
-
-    try:
-        yield
-    except UnderstudyError as error:
-        typer.echo(f"understudy: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except BrokenPipeError:  # the reader of our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None

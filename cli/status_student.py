@@ -19,6 +19,7 @@ def loud(task: Task) -> list[Text]:
     words = {
         "forced": Text("FORCED", style="bold red"),
         "demotion": Text("demoted", style="red"),
+        "unlearned": Text("learned from what was forgotten", style="yellow"),
         "paused": Text("paused", style="yellow"),
     }
     return [word for name, word in words.items() if task.get(name)]
@@ -34,6 +35,9 @@ def notices(task: Task) -> list[Text]:
     if demoted:
         said = f"demoted by {text(demoted.get('actor'))}, {when(demoted.get('at'))}"
         lines.append(Text(_because(said, demoted), style="red"))
+    unlearned = mapping(task.get("unlearned"))
+    if unlearned:
+        lines.append(Text(f"the student {text(unlearned.get('says'))}", style="yellow"))
     paused = mapping(task.get("paused"))
     if paused:
         lines.append(Text(_because(f"paused by {text(paused.get('by'))}", paused), style="yellow"))

@@ -32,6 +32,10 @@ def render_status(status: Any) -> RenderableType:
         parts.append(Text(f"store: {store.get('error')}", style="red"))
     if store.get("damaged"):
         parts.append(Text(f"journal lines that could not be read: {store['damaged']}"))
+    if store.get("forgotten"):
+        parts.append(Text(f"journal lines dropped, of what was forgotten: {store['forgotten']}"))
+    if store.get("forgetting"):
+        parts.append(Text(f"forgettings under way: {store['forgetting']}", style="yellow"))
     students = mapping(whole.get("students"))
     if students:
         parts.append(Text("students: " + ", ".join(f"{k} {v}" for k, v in students.items())))
@@ -160,6 +164,8 @@ def _served(task: Mapping[str, Any]) -> list[str]:
     for name, row in rows:
         errors = f", {number(row['errors'])} errors" if row.get("errors") else ""
         lines.append(f"{name} {number(row.get('requests'))}{errors}")
+        if others := mapping(row.get("reasons")).get("other_api"):
+            lines.append(f"  {number(others)} of them embeddings or legacy completions")
         lines.append(f"  {number(row.get('p50_ms'))}/{number(row.get('p95_ms'))} ms")
     return lines
 

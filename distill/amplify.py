@@ -200,13 +200,14 @@ class _Amplification:
         return None
 
     async def _buy_inputs(self, number: int) -> None:
+        recent = self._candidates.latest(RECENT)
         plan = plan_batch(
             Random(f"{self._run_id}/{number}"),  # noqa: S311 - a seeded draw, not a secret
             self._rows,
             self._settings,
             aims=self._candidates.aims,
             so_far=self._candidates.aimed,
-            avoid=self._candidates.latest_texts(RECENT),
+            avoid=[candidate.text for candidate in recent],
         )
         inputs: list[str] = []
         fault, tokens = "", Tokens()
@@ -224,9 +225,12 @@ class _Amplification:
             fault = Fault.TEACHER_MALFORMED.value
         finally:
             self._batches_under_way -= 1
-        self._keep_inputs(plan, inputs, fault, tokens)
+        shown = [candidate.example_id for candidate in recent]
+        self._keep_inputs(plan, shown, inputs, fault, tokens)
 
-    def _keep_inputs(self, plan: BatchPlan, inputs: list[str], fault: str, tokens: Tokens) -> None:
+    def _keep_inputs(
+        self, plan: BatchPlan, shown: list[str], inputs: list[str], fault: str, tokens: Tokens
+    ) -> None:
         line = {
             "batch": self._candidates.batches,
             "at": time.time(),
@@ -235,6 +239,7 @@ class _Amplification:
             "fault": fault,
             "tokens": asdict(tokens),
             "context": [row.trace_id for row in plan.context],
+            "shown": shown,  # ids of the synthetic inputs to keep away from
         }
         append_line(self._inputs_file, line)
         self._candidates.admit(line)

@@ -13,11 +13,13 @@ from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from swagger_ui_bundle import swagger_ui_path
 
+from distill.forget_api import Forgets, forget_route
+from distill.metrics import page as metrics_page
 from distill.status import Status, TaskStatus
 from store.errors import CommandRefused
 from store.verdicts import Command
@@ -58,11 +60,13 @@ def build_api(
     status: Callable[[], Awaitable[Status]],
     task_status: Callable[[str], Awaitable[TaskStatus | None]],
     do: Do,
+    forget: Forgets,
     version: str,
 ) -> FastAPI:
     """The FastAPI application. `status` and `task_status` read the store when they are called.
 
-    `do` carries out a command; who gives it stands in a header that the proxy alone can set.
+    `do` carries out a command, `forget` forgets; who asks stands in a header that the proxy alone
+    can set.
     """
 
     def only_the_proxy(x_understudy_token: Annotated[str, Header()] = "") -> None:
@@ -106,6 +110,17 @@ def build_api(
         """Every task: traces, stage, examples, last run, certificate, route, traffic, money."""
         return await status()
 
+    @api.get(
+        "/distill/metrics",
+        tags=["status"],
+        response_class=PlainTextResponse,
+        responses={200: {"description": "In the text format of Prometheus, or OpenMetrics."}},
+    )
+    async def metrics(accept: Annotated[str, Header()] = "") -> Response:
+        """The status for Prometheus; the requests themselves are at /metrics."""
+        kind, page = metrics_page(await status(), accept)
+        return Response(page, headers={"content-type": kind})
+
     @api.get("/distill/status/{task}", tags=["status"])
     async def one_task(task: str) -> TaskStatus:
         """One task. 404 when no request was tagged so yet."""
@@ -148,4 +163,5 @@ def build_api(
         assert now is not None, "a task that was there is gone"
         return Done(done=done, status=now)
 
+    api.include_router(forget_route(forget), dependencies=[Depends(json_alone)])
     return api

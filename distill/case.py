@@ -99,11 +99,12 @@ class Case:
             return
         if routed.student_id == self.dossier.student_id:
             self.dossier.see(routed)
-            if routed.served_by == "student":
+            if routed.served_by == "student" and routed.has_texts:
                 self.consider_audit(routed.trace_id, routed.end_time)
         elif (
             routed.student_id is None
             and routed.whole
+            and routed.has_texts
             and routed.served_by == "teacher"
             and routed.reason in FOR_SHADOW
             and routed.start_time > self.dossier.promoted_at + ROUTES_ARE_READ_S
@@ -209,7 +210,7 @@ class Case:
     async def _score(self, route: Route, pair: Pair) -> float:
         teacher, student = pair.row.target, pair.student or ""
         if route.scorer != "judge":
-            return score(route.scorer, teacher, student)
+            return score(route.scorer, teacher, student, tools=route.output == "tools")
         found = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
         return await found(teacher, student, pair.row.messages)
 

@@ -5,7 +5,8 @@ goes. Whatever is killed when: a file that is still there is either not in the s
 collected, or wholly, and only deleted. A line that is neither trace nor feedback, such as the last
 one of a killed writer, is kept in the folder `damaged` beside the segments; it never holds up the
 rest. A trace that comes from another log has an id that is made from what it says: it is taken
-once, however often that log is imported.
+once, however often that log is imported. What is of somebody or something that was forgotten is not
+taken: see store.forgetting.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from store.teachers import Price, price_of
 _SMALLEST_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
 _BATCH_BYTES = 1 << 24
 _BATCH_SEGMENTS = 256
-_NOTHING = {"traces": 0, "feedback": 0, "damaged": 0}
+_NOTHING = {"traces": 0, "feedback": 0, "damaged": 0, "forgotten": 0}
+_KINDS = ("traces", "damaged", "feedback", "forgotten")
 
 log = logging.getLogger("understudy.collect")
 
@@ -43,6 +45,7 @@ class Collected:
     traces: int
     damaged: int  # lines set aside
     feedback: int = 0
+    forgotten: int = 0  # lines that were not taken, because their subject was forgotten
     routed: tuple[Routed, ...] = field(default=(), compare=False)  # evidence
 
     def __add__(self, other: Collected) -> Collected:
@@ -51,6 +54,7 @@ class Collected:
             self.traces + other.traces,
             self.damaged + other.damaged,
             self.feedback + other.feedback,
+            self.forgotten + other.forgotten,
             self.routed + other.routed,
         )
 
@@ -111,16 +115,36 @@ def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Co
             if counts.get(segment.stem, _NOTHING)["damaged"]:
                 taken = {row["id"] for row in db.query("staged_ids", name=segment.stem)}
                 _set_aside(segment, taken)
+        dropped = _drop_forgotten(db)
         if any(row["imported"] for row in counts.values()):
             db.execute("drop_repeats")
+        if dropped or any(row["imported"] for row in counts.values()):
             counts = {row["name"]: row for row in db.query("staged_counts")}
         models = [row["request_model"] for row in db.query("staged_models")]
         db.execute("insert_traces", prices=_priced(models, prices), now=time.time())
         if any(row["feedback"] for row in counts.values()):
             db.execute("insert_feedback")
         db.execute("insert_feedback_news")
-        got = _remember(db, [{"name": s.stem, **counts.get(s.stem, _NOTHING)} for s in segments])
+        db.execute("drop_corrections")
+        db.execute("drop_empty_feedback")
+        rows = [{"name": s.stem, **_NOTHING, **counts.get(s.stem, {})} for s in segments]
+        got = _remember(db, [{**row, "forgotten": dropped.get(row["name"], 0)} for row in rows])
         return replace(got, routed=tuple(staged_routed(db)))
+
+
+def _drop_forgotten(db: Database) -> dict[str, int]:
+    """Takes out of what is staged what was forgotten. Returns how many lines of which segment."""
+    if not db.query("any_forgotten"):
+        return {}
+    db.execute("stage_dropped")
+    dropped = {row["name"]: int(row["dropped"]) for row in db.query("dropped_counts")}
+    if dropped:
+        for query in ("remember_dropped", "delete_dropped_feedback", "delete_dropped"):
+            db.execute(query)
+        log.warning(
+            "%d lines were not taken: what they speak of was forgotten", sum(dropped.values())
+        )
+    return dropped
 
 
 def _refuse(db: Database, segment: Path) -> Collected:
@@ -133,8 +157,7 @@ def _remember(db: Database, segments: list[dict[str, Any]]) -> Collected:
     now = time.time()
     rows = orjson.dumps([{**segment, "collected_at": now} for segment in segments]).decode()
     db.execute("insert_segments", rows=rows)
-    kinds = ("traces", "damaged", "feedback")
-    return Collected(len(segments), *(sum(s[kind] for s in segments) for kind in kinds))
+    return Collected(len(segments), *(sum(s[kind] for s in segments) for kind in _KINDS))
 
 
 def _set_aside(segment: Path, taken: set[str]) -> int:

@@ -124,6 +124,12 @@ class Commands:
         await self._follow()
         return done
 
+    async def demote_forgetful(self, task: str, actor: str) -> str:
+        """Demotes a student that learned from what this actor has had forgotten."""
+        return await self.do(
+            task, "demote", actor=actor, reason="it learned from what was forgotten"
+        )
+
     def _do(self, task: str, command: Command, actor: str, reason: str, force: bool) -> str:
         now = self._clock()
         with self._db.transaction():

@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,20 +26,23 @@ from distill.case import LiveParts
 from distill.collect import Collected, collect
 from distill.commands import Commands
 from distill.draws import Draw, load_key
+from distill.forget_api import forget_by
+from distill.forgetting import Forgetter
 from distill.live import Live
 from distill.progress import Board
 from distill.publish import Publisher, routes_now
 from distill.reporter import Reporter
-from distill.run import Parts, Run
+from distill.retention import Retention
+from distill.run import Parts
 from distill.runner import Runner
 from distill.status import StoreHealth
 from distill.students import Students, StudentSpec
-from distill.teacher_client import TeacherClient
+from distill.teachers import Teachers
+from distill.threads import Threads
 from store import evidence, records
 from store.config import Config, load_config
 from store.database import Database
-from store.errors import ConfigError, TeacherError, UnderstudyError
-from store.models import TeacherCall
+from store.errors import ConfigError, UnderstudyError
 from store.runtime import Runtime
 from store.teachers import Price, TeacherPool, prices, teacher_pool
 from store.verdicts import Promotion, Route
@@ -45,6 +50,8 @@ from store.verdicts import Promotion, Route
 log = logging.getLogger("understudy.control")
 
 CHECKPOINT_SECONDS = 300
+TIDY_SECONDS = 86_400
+FIRST_TIDY_S = 10  # after the start, which has more urgent things to do
 KEY_FILE = "draws.key"
 
 
@@ -62,8 +69,37 @@ class ControlPlane:
         self.board = Board()
         self.students = Students(log_dir=config.data_dir / "logs", on_change=self.publish)
         self.publisher = Publisher(config.routes_file, time.time)
-        parts = Parts(db=db, clock=time.time, teacher=self._teacher)
-        self.runner = Runner(config, parts, self.board, on_end=self.follow_promotions)
+        teachers = Teachers(self._pool)
+        parts = Parts(
+            db=db,
+            clock=time.time,
+            teacher=teachers.for_run,
+            placeholders=config.privacy.placeholders,
+        )
+        self.threads = Threads()  # to be the loop's, see run_control_plane
+        self.runner = Runner(
+            config,
+            parts,
+            self.board,
+            on_end=self.follow_promotions,
+            settled=self.threads.settled,
+        )
+        self.commands = Commands(db, config, clock=time.time, follow=self.follow_promotions)
+        self.forgetter = Forgetter(
+            db,
+            config,
+            clock=time.time,
+            collect=self.beat,
+            follow=self.follow_promotions,
+            demote=self.commands.demote_forgetful,
+            runs=self.runner,
+        )
+        self.retention = Retention(
+            db,
+            config,
+            clock=time.time,
+            sweep=self.forgetter.sweep,
+        )
         self.live = Live(
             LiveParts(
                 db=db,
@@ -71,16 +107,22 @@ class ControlPlane:
                 draw=Draw(load_key(config.data_dir / KEY_FILE)),
                 settings=config.task,
                 ready=self.students.ready,
-                teacher=self._auditor,
+                teacher=teachers.for_audits,
                 follow=self.follow_promotions,
             )
         )
+        self._collecting = asyncio.Lock()  # two at a time would take a segment twice
+        self._beating = asyncio.Lock()
         self._routing = asyncio.Lock()  # older routes never come after newer ones
         self._published = False  # whether the routes are those that were to be published last
         self._said = ""  # what the last beat ended with, so that it is said once
 
     async def beat(self) -> None:
         """Collects, and has what came in judged. Does again what a full disk prevented."""
+        async with self._beating:
+            await self._beat()
+
+    async def _beat(self) -> None:
         got = await self.collect()
         if got is None:
             self.live.miss()
@@ -102,7 +144,10 @@ class ControlPlane:
         None when that did not come to its end.
         """
         try:
-            got = await asyncio.to_thread(collect, self._db, self.config.journal_dir, self.prices)
+            async with self._collecting:
+                got = await asyncio.to_thread(
+                    collect, self._db, self.config.journal_dir, self.prices
+                )
         except (UnderstudyError, OSError) as error:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
@@ -115,8 +160,17 @@ class ControlPlane:
             error=None,
             collected=self.health.collected + got.traces,
             damaged=self.health.damaged + got.damaged,
+            forgotten=self.health.forgotten + got.forgotten,
         )
         return got
+
+    async def tidy(self) -> None:
+        """Goes on with forgetting that was cut short, and deletes what is too old."""
+        try:
+            await self.forgetter.resume()
+        except (UnderstudyError, OSError) as error:
+            log.error("what was to be forgotten is not yet: %s", error)
+        await self.retention.check()
 
     async def follow_promotions(self) -> None:
         """Wants exactly the students that are promoted, and publishes the routes."""
@@ -168,40 +222,6 @@ class ControlPlane:
             settings=self.config.task(task).student,
         )
 
-    def _teacher(
-        self, model: str, run: Run, record: Callable[[TeacherCall], None]
-    ) -> TeacherClient:
-        """The teacher as a run asks it: within its budget."""
-        budget = run.settings.amplify.token_budget
-        return self._client(model, run.run_id, run.task, record, budget)
-
-    def _auditor(
-        self, model: str, student_id: str, task: str, record: Callable[[TeacherCall], None]
-    ) -> TeacherClient:
-        """The teacher as audits ask it: for as long as their student serves."""
-        return self._client(model, student_id, task, record, None)
-
-    def _client(
-        self,
-        model: str,
-        run_id: str,
-        task: str,
-        record: Callable[[TeacherCall], None],
-        token_budget: int | None,
-    ) -> TeacherClient:
-        deployment = self._pool.choose(model) or self._pool.choose(self._pool.default)
-        if deployment is None:
-            raise TeacherError(f"no entry of model_list answers for {model}")
-        return TeacherClient(
-            base_url=deployment.base_url,
-            api_key=deployment.api_key,
-            model=deployment.upstream_model,
-            record=record,
-            run_id=run_id,
-            task=task,
-            token_budget=token_budget,
-        )
-
 
 def _told(route: Route) -> str:
     """A route's step or reason, for the log."""
@@ -223,12 +243,13 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             settings=config.task,
             live=plane.live.standing,
         )
-        commands = Commands(db, config, clock=time.time, follow=plane.follow_promotions)
+        asyncio.get_running_loop().set_default_executor(plane.threads)
         api = build_api(
             token=runtime.control_token,
             status=lambda: reporter.status(plane.health, plane.students.states()),
             task_status=reporter.task,
-            do=commands.do,
+            do=plane.commands.do,
+            forget=partial(forget_by, plane.forgetter, clock=time.time),
             version=version("understudy"),
         )
         server = uvicorn.Server(
@@ -250,7 +271,9 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
 
 
 def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
-    """Starts what beats: collecting and judging, due runs, the students' health, checkpoints."""
+    """Starts what beats: collecting and judging, due runs, the students' health, checkpoints, and
+    what is deleted for its age.
+    """
 
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
@@ -260,8 +283,10 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
         (plane.runner.check, config.scheduler.due_seconds),
         (plane.students.check, config.scheduler.health_seconds),
         (checkpoint, CHECKPOINT_SECONDS),
+        (plane.tidy, TIDY_SECONDS),
     ]
     scheduler = AsyncIOScheduler(timezone="UTC")
+    first_tidy = datetime.now(UTC) + timedelta(seconds=FIRST_TIDY_S)
     for work, seconds in beats:
         scheduler.add_job(
             work,
@@ -270,6 +295,7 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
+            **({"next_run_time": first_tidy} if work == plane.tidy else {}),
         )
     scheduler.start()
     return scheduler

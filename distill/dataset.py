@@ -15,31 +15,16 @@ from typing import Any
 
 import orjson
 
+from distill.asked import answer_in, corrected, model_of, params_of, why_not_tools
 from distill.split import split_of
 from distill.traffic import Shape, Traffic, from_json, request_of
 from store.files import read_lines, write_atomically
 from store.models import Origin, Outcome, Split
-from store.shape import Messages, input_hash, text_of
+from store.shape import Messages, input_hash
 from store.student_wire import ROLES
 from store.task_settings import SplitSettings
+from store.tool_calls import read_said
 from store.verdicts import PromptTemplate
-
-# what is sent again when the teacher is asked for a synthetic input; all else is a client's own
-# business (`metadata`, `user`, `stream`…) or cannot be learnt from (`n`, `logprobs`, `tools`)
-REASKED_PARAMS = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "response_format",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "reasoning_effort",
-    "verbosity",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +37,8 @@ class Row:
     fingerprint: str  # or the id of the template that the system prompt is made from
     model: str  # as the client named the teacher
     messages: Messages  # OpenAI wire format, without the answer; the last one is the user's
-    params: dict[str, Any]  # of the request, those of REASKED_PARAMS that it had
-    target: str  # the teacher's answer, or what a client says it should have been
+    params: dict[str, Any]  # of the request, those of REASKED_PARAMS that it had, with its tools
+    target: str  # the teacher's answer, or what a client says it should have been: distill.asked
     origin: Origin = "trace"  # or correction
 
     @property
@@ -105,10 +90,10 @@ def choose_rows(
 ) -> Selection:
     """The rows that these traces make. A trace has the columns of the traces table.
 
-    Taken are whole text answers of the teacher to text requests, of the shapes that count in the
-    recent traffic (see distill.traffic). `audits`: traces that a student answered, with what the
-    teacher answers to them as `teacher_output`. `corrections`: traces that anybody answered, with
-    what the answer should have been as `correction`. Both say `answered_at`.
+    Taken are whole answers of the teacher to text requests, in words or as tool calls, of the
+    shapes that count in the recent traffic (see distill.traffic). `audits`: traces that a student
+    answered, with what the teacher answers to them as `teacher_output`. `corrections`: traces that
+    anybody answered, with what the answer should have been as `correction`. Both say `answered_at`.
 
     When an input was answered several times, the newest correction counts; without one the answer
     given most often, the newer of two equally common ones.
@@ -164,25 +149,37 @@ def why_not(trace: Mapping[str, Any]) -> str:
         return _why_not_asked(trace) or ("" if _answer(trace).strip() else "no_answer")
     choices = from_json(trace["output_messages"]) or []
     choice = choices[0] if len(choices) == 1 and isinstance(choices[0], dict) else {}
+    calls = _calls_something(choice)
+    answered = bool(answer_in(choice, params_of(trace)).strip())
+    ended = ("stop", "tool_calls") if calls else ("stop",)
     faults = (
         ("not_from_teacher", trace["served_by"] != "teacher"),
         ("incomplete", trace["status_code"] != 200 or trace["outcome"] != Outcome.COMPLETE),
-        ("tools", _calls_something(choice)),
+        ("tools", calls and not answered),
         (_why_not_asked(trace), True),
         ("several_choices", len(choices) > 1),
-        ("not_finished", from_json(trace["finish_reasons"]) != ["stop"]),
-        ("no_answer", not text_of(choice.get("content")).strip()),
+        ("not_finished", from_json(trace["finish_reasons"]) not in ([end] for end in ended)),
+        ("no_answer", not answered),
     )
     return next((reason for reason, is_so in faults if reason and is_so), "")
 
 
 def canonical(answer: str) -> str:
-    """Equal for answers that say the same: JSON however it is laid out, text by its edges."""
+    """Equal for answers that say the same: JSON however it is laid out, text by its edges.
+
+    So are tool calls in whatever order.
+    """
     try:
         value = orjson.loads(answer)
     except orjson.JSONDecodeError:
         return answer.strip()
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    if isinstance(value, list) and read_said(answer) is not None:
+        value = sorted(value, key=_sorted_keys)
+    return _sorted_keys(value).decode()
+
+
+def _sorted_keys(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -193,7 +190,12 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file that `write_rows` wrote."""
-    return [Row(**line) for line in read_lines(path)]
+    rows = [Row(**line) for line in read_lines(path)]
+    shared: dict[bytes, Any] = {}  # thousands of rows have the same tools
+    for row in rows:
+        if tools := row.params.get("tools"):
+            row.params["tools"] = shared.setdefault(orjson.dumps(tools), tools)
+    return rows
 
 
 def _once(*kinds: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -208,7 +210,7 @@ def _once(*kinds: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
 
 def _candidate(trace: Mapping[str, Any], traffic: Traffic, shares: SplitSettings) -> _Candidate:
     messages = from_json(trace["input_messages"])
-    params = from_json(trace["request_params"]) or {}
+    params = params_of(trace)
     shape = traffic.shape_of(trace["fingerprint"], lambda: request_of(trace))
     of_input = _input_hash(trace, messages, shape)
     asked_at = _seconds(trace["start_time"])
@@ -217,9 +219,9 @@ def _candidate(trace: Mapping[str, Any], traffic: Traffic, shares: SplitSettings
         input_hash=of_input,
         split=split_of(of_input, shares),
         fingerprint=shape.name,
-        model=str(trace.get("request_model") or params.get("model") or ""),
+        model=model_of(trace),
         messages=messages,
-        params={name: params[name] for name in REASKED_PARAMS if params.get(name) is not None},
+        params=params,
         target=_answer(trace),
         origin="correction" if "correction" in trace else "trace",
     )
@@ -234,10 +236,11 @@ def _input_hash(trace: Mapping[str, Any], messages: Messages, shape: Shape) -> s
 
 def _answer(trace: Mapping[str, Any]) -> str:
     """The answer to learn."""
-    for name in ("correction", "teacher_output"):
-        if name in trace:
-            return trace[name] or ""
-    return text_of(from_json(trace["output_messages"])[0].get("content"))
+    if "correction" in trace:
+        return corrected(trace["correction"] or "", params_of(trace))
+    if "teacher_output" in trace:
+        return trace["teacher_output"] or ""
+    return answer_in(from_json(trace["output_messages"])[0], params_of(trace))
 
 
 def _verdict(group: list[_Candidate]) -> _Candidate:
@@ -251,8 +254,9 @@ def _verdict(group: list[_Candidate]) -> _Candidate:
 
 def _why_not_asked(trace: Mapping[str, Any]) -> str:
     """Why what was asked cannot be learnt, whoever answered it."""
-    if trace.get("tool_definitions"):
-        return "tools"
+    why = why_not_tools(trace)
+    if why:
+        return why
     return "" if _is_text_conversation(from_json(trace["input_messages"])) else "not_text"
 
 

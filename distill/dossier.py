@@ -38,6 +38,7 @@ FAULTS = frozenset(
         Reason.STUDENT_MALFORMED,
     }
 )
+HELD_BACK = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED})  # on purpose: no faults
 
 
 class Dossier:
@@ -86,7 +87,7 @@ class Dossier:
         if found.begun > self.step_at:
             self.of_step[found.kind] = _counted(self.of_step[found.kind], found)
         if found.kind == "shadow":
-            if found.fault != Reason.STUDENT_UNSURE:
+            if found.fault not in HELD_BACK:
                 self.ask(found.fault, found.at, begun=found.begun)
             if found.fault not in FAULTS:
                 self._doubt(found.fault is not None, found.input_hash, found.begun)
@@ -96,7 +97,7 @@ class Dossier:
 
     def see(self, routed: Routed) -> None:
         """Takes in how a request went that the student was asked for."""
-        if routed.served_by == "student" or routed.reason == Reason.STUDENT_UNSURE:
+        if routed.served_by == "student" or routed.reason in HELD_BACK:
             self.ask(None, routed.end_time, begun=routed.start_time)
             self._doubt(routed.served_by != "student", routed.input_hash, routed.start_time)
         elif routed.reason in FAULTS:

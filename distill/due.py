@@ -29,6 +29,8 @@ def due(
     demoted_at: float | None = None,
     retrain: bool = False,
     usable_traces: int = 0,
+    marked: bool = False,
+    retrain_marked: bool = False,
 ) -> Due:
     """Decides whether a task gets a run now.
 
@@ -36,7 +38,9 @@ def due(
     run that failed has used up nothing. `ended`: the last events of the task's ended runs, oldest
     first. `paused`: by hand. `demoted_at`: when its student was, None when it is not demoted.
     `retrain`: a run was asked for by hand since the last one began; it starts with whatever
-    `usable_traces` there are, old and new, and waits for no cooldown.
+    `usable_traces` there are, old and new, and waits for no cooldown. `marked`: the student that is
+    promoted learned from what was forgotten: one new trace is enough, and with `retrain_marked`
+    the usable ones are.
     """
     if paused or settings.paused:
         return Due(False, "paused")
@@ -44,13 +48,17 @@ def due(
         if usable_traces:
             return Due(True, f"due: asked for by hand, with {usable_traces} teacher traces")
         return Due(False, "asked for by hand, but there are no teacher traces to learn from")
-    if new_traces < settings.min_traces:
-        return Due(False, f"collecting: {new_traces} of {settings.min_traces} new teacher traces")
+    waits_for = settings.min_traces
+    if marked:
+        waits_for = 0 if retrain_marked and usable_traces else 1
+    if new_traces < waits_for:
+        return Due(False, f"collecting: {new_traces} of {waits_for} new teacher traces")
     cooling = _cooling(settings, ended, demoted_at, now)
     if cooling:
         return Due(False, cooling)
     new = " new" if ended else ""
-    return Due(True, f"due: {new_traces}{new} teacher traces")
+    why = "its student learned from what was forgotten" if marked else ""
+    return Due(True, f"due: {why or f'{new_traces}{new} teacher traces'}")
 
 
 def _cooling(

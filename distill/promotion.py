@@ -34,6 +34,7 @@ def route_of(
     *,
     templates: Sequence[PromptTemplate] = (),
     confidence: ConfidenceModel | None = None,
+    placeholders: Sequence[str] = (),
 ) -> Route:
     """The route of a run's student at its first step, shadow: it answers nobody yet.
 
@@ -52,7 +53,7 @@ def route_of(
         confidence=confidence,
         cutoff=certificate.cutoff,
         output=scorer.output,
-        forms=forms_of([r for r in rows if r.split != "heldout"], scorer.output),
+        forms=forms_of([r for r in rows if r.split != "heldout"], scorer.output, placeholders),
         scorer=scorer.name,
         agree_at=scorer.agree_at,
         max_input_chars=max(input_chars(r.messages) for r in rows),

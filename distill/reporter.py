@@ -13,7 +13,7 @@ from distill.publish import Publisher
 from distill.runner import Runner
 from distill.standing import LiveStanding
 from distill.status import Status, StoreHealth, TaskStatus, task_status
-from store import evidence, records
+from store import evidence, forgetting, records
 from store.database import Database
 from store.statistics import task_statistics
 from store.task_settings import TaskSettings
@@ -48,10 +48,11 @@ class Reporter:
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
         tasks = await asyncio.to_thread(records.tasks, self._db)
+        open_ones = len(await asyncio.to_thread(forgetting.unfinished, self._db))
         return Status(
             version=version("understudy"),
             at=time.time(),
-            store=health,
+            store=health.model_copy(update={"forgetting": open_ones}),
             students=dict(students),
             tasks=[found for task in tasks if (found := await self.task(task)) is not None],
         )
@@ -69,18 +70,22 @@ class Reporter:
             recent_since=time.time() - RECENT_S,
             prices=self._prices,
         )
-        if not statistics.traces:
+        events = records.events_of_last_run(self._db, task)
+        if not statistics.traces and not events:
             return None
+        promotions = records.promotions_of_task(self._db, task)
+        student = promotions[0].run_id if promotions else None
         return task_status(
             task=task,
             statistics=statistics,
             standing=self._board.standing(task),
-            events=records.events_of_last_run(self._db, task),
-            promotions=records.promotions_of_task(self._db, task),
+            events=events,
+            promotions=promotions,
             actions=evidence.actions_of_task(self._db, task, MOST_ACTIONS),
             live=self._live(task),
             route=self._publisher.routes.get(task),
             due=self._runner.verdicts.get(task),
             settings=self._settings(task),
             now=time.time(),
+            mark=forgetting.marks(self._db).get(str(student)),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Parts:
     clock: Callable[[], float]
     # (task's model, run, what to do with each paid call) → a client for the teacher's endpoint
     teacher: Callable[[str, Run, Callable[[TeacherCall], None]], TeacherClient]
+    placeholders: Sequence[str] = ()  # what stands for what is redacted
 
 
 def some_rows(rows: list[Row], most: int) -> list[Row]:

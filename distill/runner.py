@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from distill.due import Due, due, used_until
@@ -16,13 +17,13 @@ from distill.pipeline import distil
 from distill.progress import Board
 from distill.run import Parts, Run
 from distill.runlog import RunLog
-from distill.stage_rows import MOST_PROMOTIONS, suspect_since
-from store import evidence, live, records
+from distill.stage_rows import MANIFEST, MOST_PROMOTIONS, suspect_since
+from store import evidence, forgetting, live, records
 from store.config import Config
 from store.database import Database
 from store.errors import UnderstudyError
 from store.files import append_line, read_lines
-from store.models import RunState, new_id
+from store.models import RunEvent, RunState, new_id
 from store.task_settings import TaskSettings
 from store.verdicts import Promotion
 
@@ -35,13 +36,22 @@ class Runner:
     """Starts due runs, one at a time, and records how each ended."""
 
     def __init__(
-        self, config: Config, parts: Parts, board: Board, on_end: Callable[[], Awaitable[None]]
+        self,
+        config: Config,
+        parts: Parts,
+        board: Board,
+        on_end: Callable[[], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`settled` returns when the threads that are at work now are done; see `give_up`."""
         self._config = config
         self._parts = parts
         self._board = board
         self._on_end = on_end
+        self._settled = settled
         self._current: asyncio.Task[None] | None = None
+        self._run: Run | None = None  # the one that is or was under way
+        self._holds = 0
         self.verdicts: dict[str, Due] = {}  # why each task has a run, or none
 
     @property
@@ -55,8 +65,35 @@ class Runner:
         if self.busy:
             return
         run = await self._unfinished() or next_due
-        if run is not None:
+        if run is not None and not self._holds:
+            self._run = run
             self._current = asyncio.create_task(self._one(run), name=f"run {run.run_id}")
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Inside, no run is begun. The one under way goes on."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
+    async def give_up(self, lost: Callable[[Path], bool], reason: str) -> None:
+        """Ends the run under way as failed, when `lost` says so of its folder.
+
+        A run that chooses its rows just now is waited for until it has written them down. Returns
+        when nothing that it had begun is still at work.
+        """
+        run = self._run
+        while self.busy and run is not None and not (run.folder / MANIFEST).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a file tells
+        if not self.busy or run is None or not await asyncio.to_thread(lost, run.folder):
+            return
+        await self.stop()
+        if self._settled is not None:
+            await self._settled()
+        await self._fail(run, reason)
+        await self._on_end()
 
     async def stop(self) -> None:
         """Stops the run under way; it goes on when the control plane starts again."""
@@ -99,6 +136,8 @@ class Runner:
         demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
         retrain = live.retrain_asked(db, task)
         new = new_traces(db, task, promotions, used_until(ended))
+        marked = self._marked(promotions, ended)
+        usable = records.new_teacher_traces(db, task, 0.0) if retrain or marked else 0
         verdict = due(
             settings=settings,
             new_traces=new,
@@ -107,9 +146,24 @@ class Runner:
             paused=task in evidence.paused_tasks(db),
             demoted_at=demotion.at if demotion is not None else None,
             retrain=retrain,
-            usable_traces=records.new_teacher_traces(db, task, 0.0) if retrain else 0,
+            usable_traces=usable,
+            marked=marked,
+            retrain_marked=self._config.retention.retrain_marked,
         )
         return verdict, (retrain, new)
+
+    def _marked(self, promotions: Sequence[Promotion], ended: Sequence[RunEvent]) -> bool:
+        """Whether the promoted student learned from what was forgotten, and no judged run that
+        began after that has looked for another.
+        """
+        if not promotions or promotions[0].target != "student":
+            return False
+        mark = forgetting.marks(self._parts.db).get(str(promotions[0].run_id))
+        judged = [event for event in ended if event.state is not RunState.FAILED]
+        if mark is None or not judged:
+            return mark is not None
+        first = records.events_of_run(self._parts.db, judged[-1].run_id)[0]
+        return first.at - first.seconds <= mark.at
 
     async def _one(self, run: Run) -> None:
         progress = self._board.start(run.task, run.run_id, run.started_at)

@@ -74,6 +74,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             forms=forms_of(
                 [row for name, part in split.items() if name != "heldout" for row in part],
                 scorer.output,
+                parts.placeholders,
             ),
         )
     evaluated = judge_confidence(evaluations)

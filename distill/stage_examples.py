@@ -6,7 +6,7 @@ import asyncio
 
 from distill.amplify import Amplified, amplify
 from distill.dataset import Row
-from distill.policy import TaskPolicy, extract_policy
+from distill.policy import TaskPolicy, extract_policy, parents_of_policy
 from distill.progress import Progress
 from distill.run import Parts, Run
 from distill.runlog import StageResult
@@ -42,7 +42,12 @@ async def make_examples(
                 progress=progress,
             )
             await asyncio.to_thread(
-                records.save_policy, parts.db, run.run_id, run.task, policy.model_dump()
+                records.save_policy,
+                parts.db,
+                run.run_id,
+                run.task,
+                policy.model_dump(),
+                parents_of_policy(train_rows),
             )
     examples = [*real, *made.examples]
     await asyncio.to_thread(records.replace_examples, parts.db, run.run_id, examples)

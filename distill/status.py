@@ -15,8 +15,10 @@ from distill import status_live, status_promise
 from distill.due import Due
 from distill.progress import Standing
 from distill.standing import LiveStanding
+from distill.status_forgotten import Unlearned, unlearned
 from distill.status_live import Demotion, Forced, Live, Paused, Turn, VaryingPrompt
 from distill.status_promise import Attempts, JudgeState, TeacherCeiling
+from store.forgetting import Mark
 from store.models import Reason, RunEvent, RunState
 from store.statistics import TaskStatistics
 from store.task_settings import TaskSettings
@@ -120,6 +122,9 @@ class TaskStatus(BaseModel):
     judge: JudgeState | None = Field(description="None when no judge scores the answers")
     live: Live | None = Field(description="the promoted student: step, evidence, suspicion")
     demotion: Demotion | None = Field(description="why the last student serves no more")
+    unlearned: Unlearned | None = Field(
+        description="what the last student learned from and was forgotten"
+    )
     forced: Forced | None = Field(description="who promoted the student past the gate")
     paused: Paused | None
     varying_prompts: list[VaryingPrompt]
@@ -138,6 +143,8 @@ class StoreHealth(BaseModel):
     error: str | None
     collected: int = Field(description="traces collected since the control plane started")
     damaged: int = Field(description="journal lines that could not be read")
+    forgotten: int = Field(default=0, description="lines that were dropped: of what was forgotten")
+    forgetting: int = Field(default=0, description="forgettings that have not come to their end")
 
 
 class Status(BaseModel):
@@ -163,11 +170,13 @@ def task_status(
     due: Due | None,
     settings: TaskSettings,
     now: float,
+    mark: Mark | None = None,
 ) -> TaskStatus:
     """Puts one task's status together.
 
     `events`: the history of its last run, oldest first. `promotions`, `actions`: the history of its
     route and of what was done by hand, newest first. `route`: what is published, if anything.
+    `mark`: of the student that was promoted last.
     """
     latest = promotions[0] if promotions else None
     certificate = _certificate(latest, events)
@@ -189,6 +198,7 @@ def task_status(
         judge=status_promise.judge(certificate),
         live=status_live.live(live, settings),
         demotion=status_live.demotion(latest),
+        unlearned=unlearned(latest, mark),
         forced=status_live.forced(latest),
         paused=status_live.paused(actions, settings),
         varying_prompts=status_live.varying_prompts(route or (latest.route if latest else None)),

@@ -100,7 +100,9 @@ def request_of(trace: Mapping[str, Any]) -> dict[str, Any]:
     params = from_json(trace["request_params"]) or {}
     return {
         "messages": messages_of(trace),
-        "tools": from_json(trace.get("tool_definitions")),
+        "tools": None if params.get("functions") else from_json(trace.get("tool_definitions")),
+        "tool_choice": params.get("tool_choice"),
+        "parallel_tool_calls": params.get("parallel_tool_calls"),
         "functions": params.get("functions"),
         "response_format": params.get("response_format"),
         "model": params.get("model"),

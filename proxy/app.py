@@ -1,11 +1,18 @@
 """The ASGI application: which path is whose, and what lives as long as the process.
 
-POST /v1/chat/completions   proxy.chat
+POST /v1/chat/completions   proxy.answering, through the surface proxy.chat
+POST /v1/responses          the same, through proxy.responses
+POST /v1/messages           the same, through proxy.messages
+POST /v1/completions        the same, through proxy.text_completions
+POST /v1/embeddings         the same, through proxy.embeddings
+*    /v1/responses/…        proxy.responses_lookup
 POST /v1/feedback           proxy.feedback
 GET  /v1/models[/NAME]      proxy.status
 *    /v1/…                  proxy.passthrough
 *    /distill[/…]           proxy.control
 GET  /health                proxy.status, for anybody
+GET  /openapi.json          proxy.api_document, for anybody
+GET  /metrics               proxy.metrics_page
 """
 
 from __future__ import annotations
@@ -13,16 +20,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 
-from proxy import chat, control, feedback, passthrough
+from proxy import api_document, control, feedback, metrics_page, passthrough, responses_lookup
+from proxy.answering import Answering
+from proxy.api_document import ApiDocument
 from proxy.asgi import Handler, Receive, Scope, Send, start
 from proxy.body import ClientGone
+from proxy.chat import ChatCompletions
+from proxy.embeddings import Embeddings
 from proxy.errors import ApiError, internal, unknown_path, wrong_method
 from proxy.keys import Keys
+from proxy.limits import Limits
+from proxy.messages import Messages
+from proxy.metrics import Metrics
+from proxy.metrics_page import MetricsPage
+from proxy.privacy import Privacy
+from proxy.recorder import Recorder
+from proxy.responses import Responses
+from proxy.responses_lookup import ResponsesLookup
 from proxy.status import Health, Models
+from proxy.stored_responses import StoredResponses
 from proxy.student import Student
+from proxy.surface import Surface
 from proxy.teacher import Teacher
+from proxy.telemetry import Spans, spans_to
+from proxy.text_completions import TextCompletions
 from proxy.upstream import Upstream
 from store.config import Config
 from store.journal import JournalWriter
@@ -30,6 +54,13 @@ from store.routes import RoutesFile
 from store.runtime import Runtime
 from store.teachers import teacher_pool
 
+SURFACES: tuple[Surface, ...] = (
+    ChatCompletions(),
+    Responses(),
+    Messages(),
+    TextCompletions(),
+    Embeddings(),
+)
 UPKEEP_S = 0.25  # how often the journal is sealed and the routes are looked at
 
 log = logging.getLogger(__name__)
@@ -41,25 +72,41 @@ class App:
     def __init__(
         self,
         *,
-        chat_completions: Handler,
+        answering: Mapping[str, Handler],
         feedback_box: Handler,
+        lookup: Handler,
         models: Handler,
         passed_through: Handler,
         control_plane: Handler,
         health: Handler,
+        metrics: MetricsPage,
+        recorder: Recorder,
+        spans: Spans | None,
+        stored_responses: StoredResponses,
         upstream: Upstream,
         journal: JournalWriter,
         routes: RoutesFile,
     ) -> None:
-        self._chat_completions = chat_completions
+        """`answering`: who answers a POST, by its path."""
+        self._answering = answering
         self._models = models
-        self._passed_through = passed_through
         self._control_plane = control_plane
+        # who answers what is below a path; the first that fits
+        self._below = (
+            (responses_lookup.PREFIX, lookup),
+            (passthrough.PREFIX, passed_through),
+        )
         # paths that are ours alone: the methods that they take, and who answers
         self._ours: dict[str, tuple[tuple[str, ...], Handler]] = {
             "/health": (("GET", "HEAD"), health),
+            metrics_page.PATH: (("GET", "HEAD"), metrics),
+            api_document.PATH: (("GET", "HEAD"), ApiDocument()),
             feedback.PATH: (("POST",), feedback_box),
         }
+        self._metrics = metrics
+        self._recorder = recorder
+        self._spans = spans
+        self._stored_responses = stored_responses
         self._upstream = upstream
         self._journal = journal
         self._routes = routes
@@ -71,6 +118,7 @@ class App:
         try:
             await self._handler(scope["method"], scope["path"])(scope, receive, send)
         except ApiError as error:
+            self._recorder.refused(error.status)
             await error.send(send)
         except ClientGone:
             pass
@@ -83,8 +131,8 @@ class App:
             path = path.rstrip("/")
         if method == "OPTIONS":
             return _options
-        if method == "POST" and path == chat.PATH:
-            return self._chat_completions
+        if method == "POST" and path in self._answering:
+            return self._answering[path]
         if path in self._ours:
             methods, handler = self._ours[path]
             if method not in methods:
@@ -92,8 +140,9 @@ class App:
             return handler
         if method in ("GET", "HEAD") and f"{path}/".startswith("/v1/models/"):
             return self._models
-        if path.startswith(passthrough.PREFIX):
-            return self._passed_through
+        for prefix, handler in self._below:
+            if path.startswith(prefix):
+                return handler
         if f"{path}/".startswith(f"{control.PREFIX}/"):
             return self._control_plane
         raise unknown_path(method, path)
@@ -108,13 +157,19 @@ class App:
         upkeep.cancel()
         await self._upstream.close()
         self._journal.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _upkeep(self) -> None:
         told: tuple[str | None, str | None] = (None, None)
+        sweeping: asyncio.Task[None] | None = None
         while True:
             await asyncio.sleep(UPKEEP_S)
             self._journal.tick()
+            self._metrics.tick()
+            if (sweeping is None or sweeping.done()) and self._stored_responses.sweep_is_due():
+                sweeping = asyncio.create_task(asyncio.to_thread(self._stored_responses.sweep))
             if self._routes.refresh():
                 log.info("routes_changed tasks=%d", len(self._routes.routes))
             faults = (self._journal.health.error, self._routes.error)
@@ -134,6 +189,7 @@ def build(config: Config, runtime: Runtime) -> App:
     journal = JournalWriter(config.journal_dir, config.journal, runtime.worker)
     routes = RoutesFile(config.routes_file)
     keys = Keys(config.server.keys)
+    limits = Limits(config.server.limits, config.server.keys, config.data_dir)
     limit = int(config.server.body_limit_mb * 1024 * 1024)
     upstream = Upstream(
         connect_timeout_s=config.teacher.connect_timeout_s,
@@ -141,18 +197,41 @@ def build(config: Config, runtime: Runtime) -> App:
     )
     pool = teacher_pool(config, litellm_url=runtime.litellm_url, litellm_key=runtime.litellm_key)
     teacher = Teacher(pool, upstream, config.teacher)
-    return App(
-        chat_completions=chat.ChatCompletions(
+    privacy = Privacy(config.privacy)
+    student = Student(upstream, privacy.placeholders)
+    metrics = Metrics()
+    endpoint = config.telemetry.otlp_endpoint
+    spans = spans_to(endpoint) if endpoint is not None else None
+    recorder = Recorder(journal, metrics, [spans] if spans is not None else [])
+    stored = StoredResponses(config.responses_dir, config.responses_days)
+    passed_through = passthrough.Passthrough(
+        keys=keys, limits=limits, body_limit=limit, teacher=teacher
+    )
+    answering = {
+        surface.path: Answering(
+            surface,
             keys=keys,
+            limits=limits,
             body_limit=limit,
             routes=routes,
             teacher=teacher,
-            student=Student(upstream),
-            journal=journal,
+            student=student,
+            recorder=recorder,
+            privacy=privacy,
+            memory=stored if surface.api == "responses" else None,
+        )
+        for surface in SURFACES
+    }
+    return App(
+        answering=answering,
+        feedback_box=feedback.FeedbackBox(
+            keys=keys, body_limit=limit, journal=journal, privacy=privacy
         ),
-        feedback_box=feedback.FeedbackBox(keys=keys, body_limit=limit, journal=journal),
         models=Models(keys=keys, teacher=teacher, created=int(time.time())),
-        passed_through=passthrough.Passthrough(keys=keys, body_limit=limit, teacher=teacher),
+        lookup=ResponsesLookup(
+            keys=keys, body_limit=limit, stored=stored, passthrough=passed_through
+        ),
+        passed_through=passed_through,
         control_plane=control.ControlPlane(
             keys=keys,
             body_limit=limit,
@@ -160,7 +239,19 @@ def build(config: Config, runtime: Runtime) -> App:
             port=runtime.control_port,
             token=runtime.control_token,
         ),
+        metrics=MetricsPage(
+            metrics,
+            keys=keys,
+            limits=limits,
+            journal=journal,
+            folder=config.data_dir / metrics_page.FOLDER,
+            worker=runtime.worker,
+            workers=config.server.workers,
+        ),
         health=Health(version=version("understudy"), journal=journal, routes=routes),
+        recorder=recorder,
+        spans=spans,
+        stored_responses=stored,
         upstream=upstream,
         journal=journal,
         routes=routes,

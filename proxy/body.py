@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from proxy.asgi import Headers, Receive, header
-from proxy.errors import ApiError, bad_request, too_large
+from proxy.errors import ApiError, bad_request, too_deep, too_large
 
 _NOT_JSON = (
     "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
@@ -115,7 +115,7 @@ def _check_depth(body: dict[str, Any]) -> None:
     try:
         orjson.dumps([[[[body]]]])
     except TypeError:
-        raise bad_request("The body of your request is nested too deeply.") from None
+        raise too_deep() from None
 
 
 def _parse_json(raw: bytes) -> Any:

@@ -64,6 +64,11 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
     return ApiError(400, message, param=param, code=code)
 
 
+def too_deep() -> ApiError:
+    """400: JSON that can be read and could not be written again."""
+    return bad_request("The body of your request is nested too deeply.")
+
+
 def unauthorized(*, presented: bool, browser: bool = False) -> ApiError:
     """401: no key, or one that is not in `server.keys`. A browser then asks its user for one."""
     ask = [(b"www-authenticate", b'Basic realm="Understudy: a key as the password"')]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from proxy.asgi import JSON, Headers, Receive, Scope, Send, respond
 from proxy.body import parse_object, read_body, wrong_type
 from proxy.errors import ApiError, bad_request
 from proxy.keys import Keys
+from proxy.privacy import Privacy, content_is_not_kept
 from store.journal import JournalWriter
 from store.models import new_id
 from store.verdicts import Feedback
@@ -35,8 +37,11 @@ _LONGEST_NAME = 64  # characters of an unknown field's name that are repeated to
 class FeedbackBox:
     """Takes feedback, under the same keys as everything else. Needs no control plane."""
 
-    def __init__(self, *, keys: Keys, body_limit: int, journal: JournalWriter) -> None:
+    def __init__(
+        self, *, keys: Keys, body_limit: int, journal: JournalWriter, privacy: Privacy
+    ) -> None:
         self._keys = keys
+        self._privacy = privacy
         self._body_limit = body_limit
         self._journal = journal
 
@@ -46,6 +51,11 @@ class FeedbackBox:
         client = self._keys.authenticate(headers)
         raw = await read_body(receive, headers, self._body_limit)
         given = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
+        if given.correction is not None:
+            if not self._privacy.keeps_for(headers, client):
+                raise content_is_not_kept()
+            # RedactionError: it is not taken, and the client gets a 500
+            given = replace(given, correction=await self._privacy.text(given.correction))
         self._journal.append(given)
         said = {"object": "feedback", "id": given.feedback_id, "trace_id": given.trace_id}
         await respond(send, 200, [JSON], orjson.dumps(said))

@@ -127,7 +127,10 @@ def _page(workers: Mapping[int, Snapshot], accept: str) -> tuple[str, bytes]:
     """The content type and the text that Prometheus asks for."""
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
-    encode, kind = choose_encoder(accept)
+    try:
+        encode, kind = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        encode, kind = choose_encoder("")
     return kind, encode(_Collector(workers))
 
 

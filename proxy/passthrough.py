@@ -9,7 +9,7 @@ import orjson
 
 from proxy.asgi import Headers, Receive, Scope, Send, header
 from proxy.body import ClientGone, body_size, read_body
-from proxy.errors import ApiError, unknown_path
+from proxy.errors import ApiError, too_deep, unknown_path
 from proxy.headers import Pairs, to_teacher
 from proxy.keys import Keys
 from proxy.limits import Limits
@@ -104,7 +104,10 @@ class Passthrough:
         except ApiError:
             return default, raw  # the teacher knows more names than chat completions may use
         if deployment.upstream_model != model:
-            raw = orjson.dumps({**payload, "model": deployment.upstream_model})
+            try:
+                raw = orjson.dumps({**payload, "model": deployment.upstream_model})
+            except TypeError:
+                raise too_deep() from None
         return deployment, raw
 
 

@@ -105,7 +105,7 @@ class Protocol(HttpToolsProtocol):
         try:
             fd = self.transport.get_extra_info("socket").fileno()
             waiting = fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0")
-        except OSError:
+        except (OSError, ValueError):  # closed by now, the latter by Python's word
             return False
         return bool(struct.unpack("i", waiting)[0])
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from proxy.body import parse_object, wrong_type
-from proxy.errors import bad_request
+from proxy.errors import bad_request, too_deep
 
 # Field → (types, what a message calls them). null counts as absent, and bool is no number in JSON.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -95,4 +95,4 @@ def _check_depth(body: dict[str, Any]) -> None:
     try:
         orjson.dumps(wrapped)
     except TypeError:
-        raise bad_request("The body of your request is nested too deeply.") from None
+        raise too_deep() from None

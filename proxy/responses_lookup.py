@@ -12,6 +12,7 @@ Responses of students are answered for here. All others are the teacher's: passe
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,6 +29,7 @@ from store.responses import KeptResponse, trace_of
 PREFIX = "/v1/responses/"
 _ASKING = ("input_tokens", "compact")
 _MOST_ITEMS = 100  # in a page
+_LIMIT = re.compile(r"[0-9]{1,9}")  # Python reads no number of many thousand digits
 _ITEMS = "20"
 
 
@@ -102,7 +104,7 @@ def _query(scope: Scope) -> str:
 def _page(kept: KeptResponse, query: dict[str, str]) -> dict[str, Any]:
     """A page of the input items. Raises ApiError."""
     limit, after = query.get("limit", _ITEMS), query.get("after")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= _MOST_ITEMS:
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MOST_ITEMS:
         raise bad_request(
             f"Invalid 'limit': expected an integer from 1 to {_MOST_ITEMS}.", param="limit"
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,8 @@ from pydantic import (
 )
 
 from store.errors import ConfigError
+from store.limit_settings import RateLimits, ServerLimits
+from store.privacy_settings import PrivacySettings
 from store.task_settings import Settings, TaskSettings
 
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -41,12 +44,17 @@ class ApiKey(Settings):
     key: SecretStr
     name: str = Field(min_length=1, description="shown at the start instead of the key")
     task: Tag | None = Field(default=None, description="task of requests that bring no tag")
+    limits: RateLimits = Field(default_factory=RateLimits)
+    store: bool = Field(default=True, description="whether content of its requests is kept")
 
 
 class ServerSettings(Settings):
     host: str = "127.0.0.1"
     port: int = Field(default=4100, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1)
+    drain_s: float = Field(default=15, ge=0)
     keys: list[ApiKey] = Field(default_factory=list)
+    limits: ServerLimits = Field(default_factory=ServerLimits)
     body_limit_mb: float = Field(default=20, gt=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -62,6 +70,16 @@ class TeacherSettings(Settings):
     connect_timeout_s: float = Field(default=10, gt=0)
     read_timeout_s: float = Field(default=300, gt=0)
     litellm_start_timeout_s: float = Field(default=90, gt=0)
+
+
+class TelemetrySettings(Settings):
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
+class ResponsesSettings(Settings):
+    """Students' answers in the Responses API, which clients may come back to."""
+
+    keep_days: float = Field(default=30, ge=0, le=3650)
 
 
 class JournalSettings(Settings):
@@ -82,6 +100,14 @@ class SchedulerSettings(Settings):
     health_seconds: float = Field(default=2, gt=0)
 
 
+class RetentionSettings(Settings):
+    """How long traces and runs are kept, and what follows for a student when one is forgotten."""
+
+    traces_days: float | None = Field(default=None, gt=0)
+    runs_days: float | None = Field(default=None, gt=0)
+    retrain_marked: bool = False
+
+
 class Config(Settings):
     """The whole configuration."""
 
@@ -95,9 +121,13 @@ class Config(Settings):
     data_dir: Path = Path("understudy-data")
     server: ServerSettings = Field(default_factory=ServerSettings)
     teacher: TeacherSettings = Field(default_factory=TeacherSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    responses: ResponsesSettings = Field(default_factory=ResponsesSettings)
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     task_defaults: TaskSettings = Field(default_factory=TaskSettings)
     tasks: dict[Tag, dict[str, Any]] = Field(default_factory=dict)
 
@@ -133,6 +163,15 @@ class Config(Settings):
     @property
     def journal_dir(self) -> Path:
         return self.data_dir / "journal"
+
+    @property
+    def responses_dir(self) -> Path:
+        return self.data_dir / "responses"
+
+    @property
+    def responses_days(self) -> float:
+        """How long students' responses are kept: no longer than traces. 0: none is."""
+        return min(self.responses.keep_days, self.retention.traces_days or inf)
 
     @property
     def routes_file(self) -> Path:
@@ -176,19 +215,32 @@ def from_environment(value: Any, where: str) -> Any:
 
 def load_config(path: Path) -> Config:
     """Reads and checks a config file. Raises ConfigError with every fault that it has."""
+    return config_from_yaml(read_config(path), where=str(path))
+
+
+def read_config(path: Path) -> bytes:
+    """The content of a config file. Raises ConfigError."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give one with --config") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
+def config_from_yaml(content: bytes, *, where: str) -> Config:
+    """Checks the content of a config file. Raises ConfigError with every fault that it has."""
+    try:
+        raw = yaml.safe_load(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: cannot be read ({type(error).__name__})") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}: not valid YAML{line}") from None
+        raise ConfigError(f"{where}: not valid YAML{line}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: not a mapping of settings")
-    return parse_config(raw, where=str(path))
+        raise ConfigError(f"{where}: not a mapping of settings")
+    return parse_config(raw, where=where)
 
 
 def parse_config(raw: dict[str, Any], *, where: str = "config") -> Config:

@@ -15,7 +15,9 @@ before the next operation; what had been committed stays committed.
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +64,8 @@ class Database:
         self, file: Path, settings: StoreSettings, *, migrations: Path = MIGRATIONS
     ) -> None:
         self._file = file.absolute()
+        self._temp = self._file.with_name(f"{self._file.name}.tmp")
+        self._fresh = self._file.with_name(f"{self._file.name}.fresh")
         self._settings = settings
         self._queries = load_queries()
         self._migrations = load_migrations(migrations)
@@ -133,6 +137,51 @@ class Database:
                 self._own.cursor = None
             self._commit(cursor)
 
+    def rewrite(self) -> None:
+        """Writes the file anew from what is in it, so that no byte of what was deleted stays.
+
+        DuckDB neither shrinks a file nor overwrites what it has freed in it, not by CHECKPOINT and
+        not by VACUUM. Needs as much space again. Writers wait all the while, and readers when the
+        new file takes the place of the old one. Raises StoreError, with the old file in place, when
+        it cannot be written. Not to be called inside a transaction.
+        """
+        fresh = self._fresh
+        with self._writing:
+            try:
+                fresh.unlink(missing_ok=True)
+                with self._cursor() as cursor:
+                    self._plain(cursor, "CHECKPOINT store")
+                    self._plain(cursor, self._attachment(fresh, "fresh"))
+                    try:
+                        self._plain(cursor, "COPY FROM DATABASE store TO fresh")
+                    finally:
+                        with suppress(duckdb.Error):
+                            cursor.execute("DETACH fresh")
+                with self._gate:
+                    self._gate.wait_for(lambda: not self._users)
+                    self._detach()
+                    self._broken = True
+                    self._put_in_place(fresh)
+            except OSError as error:
+                raise StoreError(f"{self._file}: cannot be written anew: {error}") from None
+            finally:
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
+
+    def _put_in_place(self, fresh: Path) -> None:
+        """Replaces the closed file. What spilled out of memory goes too."""
+        if self._file.with_name(f"{self._file.name}.wal").exists():
+            raise StoreError(f"{self._file}: cannot be written anew: it was not closed in full")
+        fresh.chmod(self._file.stat().st_mode)
+        for path in (fresh, fresh.parent):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        fresh.replace(self._file)
+        shutil.rmtree(self._temp, ignore_errors=True)
+
     def checkpoint(self) -> None:
         """Moves the write-ahead log into the file. Writers wait meanwhile, readers do not."""
         with self._writing, self._cursor() as cursor:
@@ -173,12 +222,10 @@ class Database:
             raise StoreError(f"{self._file.parent}: cannot be made: {error.strerror}") from None
         connection = self._empty()
         try:
-            path = str(self._file).replace("'", "''")
-            connection.execute(
-                f"ATTACH '{path}' AS store"
-                f" (ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}')"
-            )
+            connection.execute(self._attachment(self._file, "store"))
             connection.execute("USE store")
+            with suppress(OSError):  # of a rewriting that was killed; the lock is ours
+                self._fresh.unlink(missing_ok=True)
             migrate(connection, self._migrations, at=time.time())
         except (duckdb.Error, StoreError) as error:
             connection.close()
@@ -186,6 +233,14 @@ class Database:
                 raise
             raise self._not_opened(error) from None
         self._connection, self._broken = connection, False
+
+    @staticmethod
+    def _attachment(file: Path, name: str) -> str:
+        path = str(file).replace("'", "''")
+        return (
+            f"ATTACH '{path}' AS {name}"
+            f" (ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
 
     def _empty(self) -> duckdb.DuckDBPyConnection:
         """An in-memory database with our settings, to attach the file to."""
@@ -195,7 +250,7 @@ class Database:
                 config={
                     "threads": self._settings.threads,
                     "memory_limit": self._settings.memory_limit,
-                    "temp_directory": f"{self._file}.tmp",
+                    "temp_directory": str(self._temp),
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                 },

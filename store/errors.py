@@ -10,6 +10,8 @@ UnderstudyError
 │   ├── TeacherRefused   it refused this one request; others may be answered
 │   ├── TeacherMalformed it answered, but not in the structure that was asked for
 │   └── BudgetSpent      the token budget of a run does not allow another call
+├── RedactionError       something could not be redacted; nothing of it is kept
+│   └── RedactionSlow    that takes longer than it may
 ├── TrainingError        the training subprocess ended without an adapter
 ├── StudentError         a student server did not start or did not answer as agreed
 ├── RunError             a run cannot go on with what it has; the message says what is missing
@@ -66,6 +68,14 @@ class TeacherMalformed(TeacherError):
 
 class BudgetSpent(TeacherError):
     """The token budget of this run is spent: raise amplify.token_budget or lower amplify.target."""
+
+
+class RedactionError(UnderstudyError):
+    """Something could not be redacted: nothing of it is kept."""
+
+
+class RedactionSlow(RedactionError):
+    """The redaction takes too long."""
 
 
 class TrainingError(UnderstudyError):

@@ -194,6 +194,11 @@ def sealed_segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SEALED}"))
 
 
+def unsealed_segments(folder: Path) -> set[str]:
+    """The names of the segments that are being written, without their suffix."""
+    return {path.stem for path in folder.glob(f"*{OPEN}")}
+
+
 def _adopt(path: Path) -> None:
     """Seals a segment when nobody holds its lock; removes it when nothing was ever written."""
     try:

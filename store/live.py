@@ -27,6 +27,7 @@ class Routed:
     end_time: float
     whole: bool  # the client got the whole answer, with status 200
     input_hash: str = ""
+    has_texts: bool = True  # False: no chat, or the client opted out; nothing can be compared on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,8 @@ def write_findings(
     """Adds comparisons, and what was paid for them, together."""
     with db.transaction():
         write_comparisons(db, comparisons)
+        if comparisons:  # a trace may have been forgotten while its answer was waited for
+            db.execute("blank_comparisons_of_gone", ids=[c.trace_id for c in comparisons])
         if calls:
             db.execute("insert_teacher_calls", rows=to_json(list(calls)).decode())
 

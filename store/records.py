@@ -124,12 +124,24 @@ def evaluation(row: Mapping[str, Any]) -> Evaluation:
     return _EVALUATION.validate_python({**row, "signals": read})
 
 
-def save_policy(db: Database, run_id: str, task: str, policy: Mapping[str, Any]) -> None:
-    """Keeps the policy that a run works by, in place of the one that it had."""
+def save_policy(
+    db: Database, run_id: str, task: str, policy: Mapping[str, Any], parent_ids: Sequence[str] = ()
+) -> None:
+    """Keeps the policy that a run works by, in place of the one that it had.
+
+    `parent_ids`: of the traces that the teacher was shown for it.
+    """
     with db.transaction():
         db.execute("delete_policy", run_id=run_id)
-        text = to_json(dict(policy)).decode()
-        db.execute("insert_policy", run_id=run_id, task=task, policy=text, at=time.time())
+        text, parents = to_json(dict(policy)).decode(), to_json(list(parent_ids)).decode()
+        db.execute(
+            "insert_policy",
+            run_id=run_id,
+            task=task,
+            policy=text,
+            at=time.time(),
+            parents=parents,
+        )
 
 
 def policy_of_run(db: Database, run_id: str) -> dict[str, Any] | None:

@@ -48,8 +48,10 @@ def migrate(connection: duckdb.DuckDBPyConnection, steps: list[Migration], *, at
         "CREATE TABLE IF NOT EXISTS migrations"
         ' (number INTEGER NOT NULL, name VARCHAR NOT NULL, "at" DOUBLE NOT NULL)'
     )
-    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
-    current = int(row[0]) if row else 0
+    # all of it: a result that is not read to its end is a transaction that is never over, and after
+    # an UPDATE no checkpoint is made while there is one
+    [row] = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
+    current = int(row[0])
     if current > len(steps):
         raise StoreError(
             f"the database is of a newer version (schema {current}, this version knows "

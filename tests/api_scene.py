@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from distill.api import build_api
 from distill.collect import collect
 from distill.commands import Commands
 from distill.due import Due
+from distill.forget_api import forget_by
+from distill.forgetting import Forgetter
 from distill.progress import Board
 from distill.publish import Publisher
 from distill.reporter import Reporter
@@ -95,12 +98,21 @@ def api_scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Pub
             live=LIVE.get,
         )
         commands = Commands(db, config, clock=time.time, follow=nothing_to_follow)
+        forgetter = Forgetter(
+            db,
+            config,
+            clock=time.time,
+            collect=nothing_to_follow,
+            follow=nothing_to_follow,
+            demote=commands.demote_forgetful,
+        )
         health = StoreHealth(ok=False, error="the disk is full", collected=9, damaged=1)
         api = build_api(
             token="of this run",
             status=lambda: reporter.status(health, {"triage": "starting"}),
             task_status=reporter.task,
             do=commands.do,
+            forget=partial(forget_by, forgetter, clock=time.time),
             version="1.2.3",
         )
         with TestClient(api) as client:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import duckdb
 from effects import Effect, Raw
-from samples import a_trace
+from forget_scene import TASK as TRIAGE
+from forget_scene import USER, a_forgetter, live_in, nothing
+from samples import a_run_event, a_trace, write_segment
 
+from distill.collect import collect
 from distill.control import ControlPlane, schedule
+from distill.progress import Board
+from distill.retention import Retention
+from distill.run import Parts
+from distill.run_files import DAY_S
+from distill.runner import Runner
+from store import records
 from store.config import parse_config
 from store.database import Database
+from store.errors import TeacherError
+from store.forgetting import Subject
 from store.journal import JournalWriter, sealed_segments
+from store.models import RunState, new_id
 from store.runtime import Runtime
 
 
@@ -98,7 +111,71 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
     return seen
 
 
+def traces_kept(raw: Raw) -> Any:
+    """Of two, 20 and 40 days old, after a look at what is too old."""
+
+    async def seen() -> int:
+        config, now = parse_config(raw), 100 * DAY_S
+        with Database(config.database_file, config.store) as db:
+            ages = [a_trace(start_time=now - days * DAY_S) for days in (20, 40)]
+            write_segment(config.journal_dir, *ages)
+            collect(db, config.journal_dir, {})
+            sweep = a_forgetter(db, config).sweep
+            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+            return sum(records.tasks(db).values())
+
+    return seen()
+
+
+def runs_kept(raw: Raw) -> Any:
+    """Of the folders of three, which ended 60, 40 and 20 days ago."""
+
+    async def seen() -> int:
+        config, now = parse_config(raw), 100 * DAY_S
+        with Database(config.database_file, config.store) as db:
+            for days in (60, 40, 20):
+                run_id = new_id()
+                (config.runs_dir / run_id).mkdir(parents=True)
+                ended = a_run_event(run_id, state=RunState.REJECTED, at=now - days * DAY_S)
+                records.append_run_event(db, ended)
+            sweep = a_forgetter(db, config).sweep
+            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+        return len(list(config.runs_dir.iterdir()))
+
+    return seen()
+
+
+def marked_is_due(raw: Raw) -> Any:
+    """Whether a student that learned from what was forgotten is replaced before new traces come."""
+
+    async def seen() -> bool:
+        config = parse_config(raw)
+        live_in(config)
+        with Database(config.database_file, config.store) as db:
+            now = time.time()
+            await a_forgetter(db, config).forget(
+                [Subject(kind="user", subject=USER, until=now)], actor="ann"
+            )
+            parts = Parts(db=db, clock=lambda: now, teacher=no_teacher)
+            runner = Runner(config, parts, Board(), on_end=nothing)
+            async with runner.held():
+                await runner.check()
+            return runner.verdicts[TRIAGE].due
+
+    return seen()
+
+
+def no_teacher(*_: object) -> Any:
+    """Nothing is asked of one."""
+    raise TeacherError
+
+
 STORING: dict[str, Effect] = {
+    "retention.traces_days": Effect(traces_kept, (30, 1), (None, 2)),
+    "retention.runs_days": Effect(runs_kept, (30, 1), (50, 2)),
+    "retention.retrain_marked": Effect(
+        marked_is_due, (True, True), (False, False), {"task_defaults.cooldown_s": 0}
+    ),
     "journal.segment_seconds": Effect(segments_handed_on, (2, 1), (2.1, 0)),
     "journal.segment_mb": Effect(
         segments_handed_on, (0.01, 1), (0.1, 0), {"journal.segment_seconds": 10}

@@ -167,7 +167,9 @@ class Scene:
             **changes,
         )
 
-    def served(self, text: str, promotion: Promotion, answer: str | None = None) -> Trace:
+    def served(
+        self, text: str, promotion: Promotion, answer: str | None = None, **changes: Any
+    ) -> Trace:
         """A request that the student answered."""
         return self.request(
             text,
@@ -178,6 +180,7 @@ class Scene:
             reason=Reason.CERTIFIED,
             student_id=promotion.run_id,
             confidence=-0.01,
+            **changes,
         )
 
     def fell_back(self, text: str, promotion: Promotion, reason: Reason) -> Trace:

@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
 from proxy.app import build
+from proxy.protocol import Protocol
 from proxy.server import worker
 from store.config import Config, parse_config
 from store.routes import publish_routes
@@ -103,6 +105,25 @@ class ProxyThread(_Proxy):
         self._server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive()
+
+    @property
+    def connections(self) -> list[Protocol]:
+        """Those of clients, as the proxy has them."""
+        return [c for c in self._server.server_state.connections.copy() if isinstance(c, Protocol)]
+
+
+def in_its_loop(connection: Protocol, what: Callable[[], Any]) -> Any:
+    """What this gives when it is called in the connection's own thread."""
+    given: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            given.set_result(what())
+        except BaseException as error:
+            given.set_exception(error)
+
+    connection.loop.call_soon_threadsafe(call)
+    return given.result(20)
 
 
 class ProxyProcess(_Proxy):

@@ -92,13 +92,20 @@ async def test_examples_say_where_they_come_from(tmp_path: Path) -> None:
     rows = rows_of(JSON, 30)
     async with await start_teacher() as teacher:
         found = await amplified(tmp_path, teacher.base_url, rows, target=20)
+    made: set[str] = set()
     assert len({e.example_id for e in found.examples}) == len(found.examples)
     for example in found.examples:
         assert (example.run_id, example.task, example.split) == (RUN, "a-task", "train")
         assert (example.origin, example.generator_model) == ("synthetic", MODEL)
         assert example.source_trace_id is None
-        assert set(example.parent_ids) <= {row.trace_id for row in rows}
-        assert len(example.parent_ids) == 4
+        *shown, policy = example.parent_ids
+        assert policy == RUN  # its run's
+        context, earlier = shown[:4], shown[4:]  # shown to be followed, and to be kept away from
+        assert set(context) <= {row.trace_id for row in rows}
+        assert set(earlier) <= made
+        made.add(example.example_id)
+    assert any(len(example.parent_ids) > 5 for example in found.examples)
+    for example in found.examples:
         assert example.created_at > 0
 
 

@@ -89,6 +89,8 @@ def test_the_whole_says_how_the_store_and_the_students_are(scene) -> None:
         "error": "the disk is full",
         "collected": 9,
         "damaged": 1,
+        "forgotten": 0,
+        "forgetting": 0,
     }
     assert found["students"] == {"triage": "starting"}
     assert [t["task"] for t in found["tasks"]] == ["triage"]
@@ -139,6 +141,7 @@ def test_the_description_names_every_path(scene) -> None:
         "/distill/status",
         "/distill/status/{task}",
         "/distill/tasks/{task}/{command}",
+        "/distill/forget",
     }
     fields = described["components"]["schemas"]
     for name in ("TaskStatus", "Live", "Suspicion", "TeacherCeiling", "Order", "Done"):

@@ -107,6 +107,8 @@ traces = st.builds(
     api_key_hash=st.none() | any_text,
     end_user=st.none() | any_text,
     source=st.sampled_from(["proxy", "litellm"]),
+    api=st.sampled_from(["chat_completions", "responses", "embeddings"]),
+    content=st.sampled_from(["full", "redacted", "none"]),
     schema_version=st.integers(1, 99),
 )
 
@@ -260,7 +262,8 @@ def test_a_newer_or_an_older_writer_is_understood(db: Database, journal: Path) -
     assert read(db, newer.trace_id)["finish_reasons"] == []
     row = read(db, older["trace_id"])  # type: ignore[arg-type]
     defaults = asdict(a_trace(trace_id=older["trace_id"], start_time=5.5))
-    for name in ("operation_name", "stream", "request_params", "content_bytes", "schema_version"):
+    names = ("operation_name", "stream", "request_params", "content_bytes", "schema_version")
+    for name in (*names, "api", "content"):
         assert row[name] == defaults[name]
     assert (row["end_time"], row["finish_reasons"], row["input_tokens"]) == (5.5, [], None)
 

@@ -67,7 +67,7 @@ def test_every_file_that_a_document_names_is_there() -> None:
 
 def test_every_command_that_the_readme_names_is_there() -> None:
     runner = CliRunner()
-    by_hand = "pause|resume|promote|demote|retrain"
+    by_hand = "pause|resume|promote|demote|retrain|forget"
     commands = rf"understudy (serve|status|check|backtest|import|demo|version|{by_hand})\b"
     named = set(re.findall(commands, README))
     assert {"serve", "status", "backtest", "import", *by_hand.split("|")} <= named

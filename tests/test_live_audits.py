@@ -51,6 +51,17 @@ async def test_the_teacher_gets_the_request_as_it_was(scene: Scene) -> None:
     assert not asked.json.keys() & {"user", "stream"}
 
 
+async def test_what_a_client_opted_out_of_is_not_audited(scene: Scene) -> None:
+    student = scene.promote()
+    await scene.settle(scene.served("one", student), scene.served("two", student, content="none"))
+    assert [c.student_output for c in scene.comparisons(student)] == [right("one")]
+    await scene.live.stop()
+    scene.live = scene.watch()
+    await scene.settle()
+    assert len(scene.teacher.requests) == 1
+    assert scene.standing().faults.n == 2  # that it was served well counts all the same
+
+
 async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served("the same", student) for _ in range(7)))

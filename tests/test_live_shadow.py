@@ -78,6 +78,8 @@ async def test_only_what_the_student_is_certified_for_is_asked(scene: Scene) -> 
         in_shadow(scene, "shadow"),
         scene.request("canary", reason=Reason.NOT_IN_SHARE),
         scene.request("another prompt", reason=Reason.OTHER_FINGERPRINT),
+        in_shadow(scene, "opted out", content="none"),
+        in_shadow(scene, "no chat", operation_name="text_completion"),
         scene.request("with an error", reason=Reason.SHADOW, status_code=500, outcome="error"),
         scene.request("not finished", reason=Reason.SHADOW, finish_reasons=["length"]),
         in_shadow(scene, "of another task", task="other"),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from samples import (
+    a_comparison,
+    a_feedback,
     a_promotion,
     a_run_event,
     a_teacher_call,
@@ -19,9 +21,10 @@ from samples import (
 )
 
 from distill.collect import collect
-from store import records
+from store import live, records
 from store.config import StoreSettings
 from store.database import Database
+from store.evidence import write_comparisons
 from store.models import RunState, Trace, new_id
 
 
@@ -160,8 +163,8 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
 ) -> None:
     usable = [
         a_trace(start_time=3.0),
-        a_trace(start_time=5.0, stream=True),
-        a_trace(start_time=4.0),
+        a_trace(start_time=5.0, stream=True, api="responses"),
+        a_trace(start_time=4.0, content="redacted"),
     ]
     take(
         *usable,
@@ -171,6 +174,9 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
         a_trace(outcome="teacher_broke"),
         a_trace(outcome="error", status_code=500, served_by=None),
         a_trace(status_code=201),
+        a_trace(content="none"),
+        a_trace(api="embeddings", operation_name="embeddings"),
+        a_trace(api="completions", operation_name="text_completion"),
         a_trace(task="orders"),
         a_trace(task=None),
     )
@@ -180,7 +186,40 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
     assert records.new_teacher_traces(db, "triage", 0.0) == 3
     assert records.new_teacher_traces(db, "triage", 3.0) == 2
     assert records.new_teacher_traces(db, "nobody", 0.0) == 0
-    assert records.tasks(db) == {"orders": 1, "triage": 9}
+    assert records.tasks(db) == {"orders": 1, "triage": 12}
+
+
+OPTED_OUT = [{"content": "none"}, {"operation_name": "embeddings", "api": "embeddings"}]
+
+
+@pytest.mark.parametrize("changes", OPTED_OUT)
+def test_what_has_no_texts_is_in_nothing_that_is_made_of_texts(
+    db: Database, take: Callable[..., None], changes: dict[str, Any]
+) -> None:
+    student = {"served_by": "student", "route": "student", "student_id": new_id()}
+    kept, hidden = a_trace(**student), a_trace(**student, **changes)
+    take(kept, hidden, a_trace(**changes))
+    for trace in (kept, hidden):
+        audit = {"kind": "audit", "student_id": student["student_id"], "at": trace.end_time}
+        write_comparisons(db, [a_comparison(trace_id=trace.trace_id, **audit)])
+        take(a_feedback(trace_id=trace.trace_id, correction="refund"))
+
+    found = records.recent_traffic(db, "triage", requests=9, newest=9, shapes=9)
+    assert [row["requests"] for row in found] == [1]
+    for rows in (
+        records.audited_traces(db, "triage", 9),
+        records.corrected_traces(db, "triage", 9),
+    ):
+        assert [row["trace_id"] for row in rows] == [kept.trace_id]
+    assert live.uncovered_teacher_traces(db, "triage", 0.0) == 0
+    requests = live.requests_of_student(db, student["student_id"], 0.0, 9)
+    assert {r.trace_id: r.has_texts for r in requests} == {
+        kept.trace_id: True,
+        hidden.trace_id: False,
+    }
+    db.execute("delete_comparisons", kind="audit", ids=[kept.trace_id, hidden.trace_id])
+    owed = live.unaudited(db, student["student_id"], 0.0)
+    assert [trace_id for trace_id, _ in owed] == [kept.trace_id]
 
 
 # ---- lines -------------------------------------------------------------------------------------

@@ -14,14 +14,29 @@ from effects import Effect
 from effects_distilling import DISTILLING
 from effects_judging import JUDGING
 from effects_learning import LEARNING
+from effects_limits import LIMITS
 from effects_live import LIVE
+from effects_privacy import PRIVACY
+from effects_responses import RESPONSES
 from effects_rollout import ROLLOUT
 from effects_serving import PARAMS, SERVING
 from effects_storing import STORING
 
 from store.config import ApiKey, Config
+from store.privacy_settings import PresidioSettings, RedactRule
 
-TABLES = (SERVING, STORING, DISTILLING, LEARNING, JUDGING, LIVE, ROLLOUT)
+TABLES = (
+    SERVING,
+    STORING,
+    DISTILLING,
+    LEARNING,
+    JUDGING,
+    LIMITS,
+    LIVE,
+    PRIVACY,
+    RESPONSES,
+    ROLLOUT,
+)
 EFFECTS = {path: effect for table in TABLES for path, effect in table.items()}
 
 
@@ -43,6 +58,8 @@ async def test_each_setting_changes_what_is_seen(path: str, effect: Effect, tmp_
 def test_no_setting_is_left_out() -> None:
     settings = {".".join(path) for path, _ in leaves(Config)}
     settings |= {f"server.keys.{name}" for name in ApiKey.model_fields}
+    settings |= {f"privacy.redact.{name}" for name in RedactRule.model_fields}
+    settings |= {f"privacy.presidio.{name}" for name in PresidioSettings.model_fields}
 
     assert settings <= EFFECTS.keys()
     # what else stands there is below model_list, whose inner form is LiteLLM's

@@ -135,3 +135,9 @@ def test_nothing_has_to_be_there(name: str) -> None:
         for bare in ({k: v for k, v in task.items() if k != name}, {**task, name: None}):
             shown(render_task(bare))
             shown(render_status({**STATUS, "tasks": [bare]}))
+
+
+def test_requests_that_no_student_ever_answers_are_named() -> None:
+    teacher = {"requests": 12, "reasons": {"no_student": 8, "other_api": 4}}
+    lines = shown(render_task({"task": "search", "served": {"teacher": teacher}})).splitlines()
+    assert any("4 of them embeddings or legacy completions" in line for line in lines)

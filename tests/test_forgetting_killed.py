@@ -1,0 +1,104 @@
+"""Forgetting that is killed at any statement: the next start finishes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from forget_scene import CANARY, TASK, a_forgetter, live_in, places_of
+
+from store import forgetting, records
+from store.config import parse_config
+from store.database import Database
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
+ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+
+VICTIM = """
+import asyncio, os, signal, sys, time
+from forget_scene import USER, a_forgetter
+from store.config import parse_config
+from store.database import Database
+from store.forgetting import Subject
+
+class Dying(Database):
+    left = int(sys.argv[2])
+
+    def tell(self):
+        Dying.left -= 1
+        if Dying.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _run(self, cursor, name, params):  # before each named query…
+        self.tell()
+        super()._run(cursor, name, params)
+
+    def _plain(self, cursor, sql):  # …and each BEGIN, CHECKPOINT, ATTACH and COPY…
+        if not sql.startswith("USE"):
+            self.tell()
+        super()._plain(cursor, sql)
+
+    def _commit(self, cursor):  # …and COMMIT, and after it
+        self.tell()
+        super()._commit(cursor)
+        self.tell()
+
+    def _put_in_place(self, fresh):
+        self.tell()
+        super()._put_in_place(fresh)
+        self.tell()
+
+entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+config = parse_config({"model_list": [entry], "data_dir": sys.argv[1]})
+subjects = [Subject(kind="user", subject=USER, until=time.time())]
+with Dying(config.database_file, config.store) as db:
+    Dying.left = int(sys.argv[2])
+    asyncio.run(a_forgetter(db, config).forget(subjects, actor="ann"))
+print("came through", flush=True)
+"""
+
+
+async def finish(data_dir: Path) -> bool:
+    """What the next start does. Whether anything had been asked for."""
+    config = parse_config({"model_list": [ENTRY], "data_dir": str(data_dir)})
+    with Database(config.database_file, config.store) as db:
+        asked = bool(db.query("any_forgotten"))
+        await a_forgetter(db, config).resume()
+        assert forgetting.unfinished(db) == []
+        assert records.tasks(db)[TASK] == (12 if asked else 18)
+        if asked:
+            assert sum(mark.traces for mark in forgetting.marks(db).values()) == 4
+    return asked
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_when_the_next_start_finishes_it(tmp_path: Path) -> None:
+    survived, kills, begun = False, 0, 0
+    for number in range(1, 600, 11):
+        folder = tmp_path / str(number)
+        config = parse_config({"model_list": [ENTRY], "data_dir": str(folder)})
+        live_in(config)
+        victim = subprocess.run(
+            [sys.executable, "-c", VICTIM, str(folder), str(number)],
+            env=ENVIRONMENT,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        survived = b"came through" in victim.stdout
+        assert survived or victim.returncode == -signal.SIGKILL, victim.stderr.decode()
+        kills += not survived
+        if asyncio.run(finish(folder)):
+            begun += 1
+            assert places_of(CANARY, folder) == []
+        if survived:
+            break
+    assert survived, "it has more statements than were tried"
+    assert kills >= 6
+    assert begun >= 5
