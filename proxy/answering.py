@@ -7,7 +7,6 @@ import logging
 from typing import Protocol
 
 from proxy.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
-from proxy.assemble import Completion
 from proxy.body import body_size, read_body
 from proxy.errors import ApiError, internal
 from proxy.headers import to_teacher, uncompressed
@@ -18,11 +17,12 @@ from proxy.recorder import Recorder
 from proxy.relay import is_stream, relay_stream, relay_whole
 from proxy.routing import Decision, decide
 from proxy.student import Student
-from proxy.surface import Body, Served, Surface
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.surface import Body, Served, Surface
 from proxy.tagging import TASK_HEADER, task_of, without_tag
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.traces import HUNG_UP, Arrival, Exchange
-from proxy.upstream import UpstreamError
+from proxy.upstream.client import UpstreamError
 from proxy.watch import ClientWatch
 from store.errors import RedactionError
 from store.models import Content, Outcome, Reason, new_id

@@ -1,10 +1,10 @@
 """The ASGI application: which path is whose, and what lives as long as the process.
 
-POST /v1/chat/completions   proxy.answering, through the surface proxy.chat
-POST /v1/responses          the same, through proxy.responses
-POST /v1/messages           the same, through proxy.messages
-POST /v1/completions        the same, through proxy.text_completions
-POST /v1/embeddings         the same, through proxy.embeddings
+POST /v1/chat/completions   proxy.answering, through the surface proxy.surfaces.chat
+POST /v1/responses          the same, through proxy.surfaces.responses
+POST /v1/messages           the same, through proxy.surfaces.messages
+POST /v1/completions        the same, through proxy.surfaces.text_completions
+POST /v1/embeddings         the same, through proxy.surfaces.embeddings
 *    /v1/responses/…        proxy.responses_lookup
 POST /v1/feedback           proxy.feedback
 GET  /v1/models[/NAME]      proxy.status
@@ -28,26 +28,26 @@ from proxy.answering import Answering
 from proxy.api_document import ApiDocument
 from proxy.asgi import Handler, Receive, Scope, Send, start
 from proxy.body import ClientGone
-from proxy.chat import ChatCompletions
-from proxy.embeddings import Embeddings
 from proxy.errors import ApiError, internal, unknown_path, wrong_method
 from proxy.keys import Keys
 from proxy.limits import Limits
-from proxy.messages import Messages
 from proxy.metrics import Metrics
 from proxy.metrics_page import MetricsPage
 from proxy.privacy import Privacy
 from proxy.recorder import Recorder
-from proxy.responses import Responses
 from proxy.responses_lookup import ResponsesLookup
 from proxy.status import Health, Models
 from proxy.stored_responses import StoredResponses
 from proxy.student import Student
-from proxy.surface import Surface
+from proxy.surfaces.chat import ChatCompletions
+from proxy.surfaces.embeddings import Embeddings
+from proxy.surfaces.messages import Messages
+from proxy.surfaces.responses import Responses
+from proxy.surfaces.surface import Surface
+from proxy.surfaces.text_completions import TextCompletions
 from proxy.teacher import Teacher
 from proxy.telemetry import Spans, spans_to
-from proxy.text_completions import TextCompletions
-from proxy.upstream import Upstream
+from proxy.upstream.client import Upstream
 from store.config import Config
 from store.journal import JournalWriter
 from store.routes import RoutesFile

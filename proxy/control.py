@@ -11,7 +11,7 @@ from proxy.errors import control_plane_down, foreign_command
 from proxy.headers import to_control_plane
 from proxy.keys import Keys
 from proxy.relay import relay_untouched
-from proxy.upstream import Upstream, UpstreamError
+from proxy.upstream.client import Upstream, UpstreamError
 from proxy.watch import ClientWatch
 
 PREFIX = "/distill"

@@ -15,7 +15,7 @@ from proxy.keys import Keys
 from proxy.limits import Limits
 from proxy.relay import relay_untouched
 from proxy.teacher import Teacher
-from proxy.upstream import Body
+from proxy.upstream.client import Body
 from proxy.watch import ClientWatch
 from store.teachers import Deployment
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from proxy.asgi import Headers, header
 from proxy.errors import ApiError, bad_request
 from proxy.keys import Client
-from proxy.surface import Body
+from proxy.surfaces.surface import Body
 from store.errors import RedactionError, RedactionSlow
 from store.models import Api
 from store.privacy_settings import PrivacySettings

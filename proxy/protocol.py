@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from proxy.cycle import Cycle
 
-HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers
+HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers, or of what follows a body
 PIPELINED = 16  # requests that wait for an earlier one's answer before no more are read
 LINGER_S = 1.0  # how long a draining connection waits for one more request
 STALL_S = 300.0  # how long a client may leave an answer unread
@@ -41,6 +41,8 @@ class Protocol(HttpToolsProtocol):
     draining = False
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
     _head_bytes: int | None = None  # of a request whose headers are not complete; None: no such
+    # bytes since the head, or a piece of the body, that brought nothing along: trailers, say;
+    _beside_body = -1  # -1: there was some just now
     _body_is_left = False  # the parser takes a request that offers an upgrade to end with its head
     _broken = False  # what came is no HTTP: nothing more is read
     _stalled_at: float | None = None  # since when the client leaves an answer unread
@@ -133,6 +135,10 @@ class Protocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT:
                 self._refuse(431, "The headers of the request are too large.")
+        elif self.cycle is not None and self.cycle.more_body:
+            self._beside_body = 0 if self._beside_body < 0 else self._beside_body + len(data)
+            if self._beside_body > HEAD_LIMIT:
+                self._refuse(431, "The trailers of the request are too large.")
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers what is no request, unless an answer is under way: that one is ended first."""
@@ -156,6 +162,8 @@ class Protocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_bytes is None:
+            return  # a trailer: what counts stands in the head (RFC 9110, section 6.5.1)
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -163,6 +171,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None
+        self._beside_body = -1
         url = self.url
         if url[:1] == b"/" and b"#" not in url:
             raw_path, _, query = url.partition(b"?")
@@ -204,6 +213,7 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         cycle = self.cycle
         assert cycle is not None
+        self._beside_body = -1
         if cycle.response_complete:
             return
         cycle.body += body

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from proxy.asgi import Headers, Send, respond, start
-from proxy.assemble import Completion
 from proxy.headers import from_upstream, without_length
+from proxy.surfaces.assemble import Completion
 from proxy.traces import Exchange
-from proxy.upstream import Response, UpstreamError
+from proxy.upstream.client import Response, UpstreamError
 from store.models import Outcome
 
 _EVENTS = "text/event-stream"

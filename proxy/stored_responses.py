@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
+from proxy.body import wrong_type
 from proxy.errors import ApiError, bad_request
-from proxy.responses_view import chat_view
-from proxy.surface import Body, Served
+from proxy.surfaces.responses_view import chat_view
+from proxy.surfaces.surface import Body, Served
 from proxy.traces import Exchange
 from store.models import Content
 from store.responses import (
@@ -71,6 +72,8 @@ class StoredResponses:
     def spelled_out(self, body: Body, key_hash: str | None) -> Body:
         """The body without names of ours. Raises ApiError."""
         asked, previous = body.get("input"), body.get("previous_response_id")
+        if not isinstance(asked, str | list | None):
+            raise wrong_type("input", "a string or an array of input items", asked)
         items = [
             self._item(item, key_hash) if _names_ours(item) else item for item in _as_items(asked)
         ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.upstream import Upstream, UpstreamError
+from proxy.upstream.client import Upstream, UpstreamError
 from store.confidence import confidence_of
 from store.models import Reason
 from store.student_wire import (

@@ -11,7 +11,7 @@ import orjson
 
 from proxy.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
 from proxy.headers import Pairs
-from proxy.upstream import Body, Response, Slow, Unreachable, Upstream, UpstreamError
+from proxy.upstream.client import Body, Response, Slow, Unreachable, Upstream, UpstreamError
 from store.config import TeacherSettings
 from store.teachers import Deployment, TeacherPool
 

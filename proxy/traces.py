@@ -10,11 +10,11 @@ from typing import Any, Literal
 import orjson
 
 from proxy.asgi import Headers
-from proxy.assemble import Completion
 from proxy.privacy import Privacy
 from proxy.recorder import Recorder
 from proxy.routing import Decision
-from proxy.surface import Body, Surface
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.surface import Body, Surface
 from store.errors import RedactionError
 from store.models import Content, Outcome, Reason, RouteName, Trace, new_id
 from store.opted_out import without_content

@@ -51,7 +51,7 @@ REQUEST_FIELDS = (
 )
 _IDS = uuid.UUID("6f3d2f0c-6a35-5d0e-9c1b-0b6f5a2f7d51")  # the namespace of these traces' ids
 _TASK_PREFIX = "task:"  # of a tag that names the task among other tags
-# the id of a student's answer: see proxy/completion.py. It holds its trace's id, a UUIDv7
+# the id of a student's answer: see proxy/surfaces/completion.py. It holds its trace's id, a UUIDv7
 _OURS = re.compile(r"chatcmpl-[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from teacher_server import Received, Reply, completion, events
 
-from proxy.sse import event
+from proxy.surfaces.sse import event
 
 MODEL = "claude-sonnet-4-5-20250929"
 HEAD = {"id": "msg_teacher", "type": "message", "role": "assistant", "model": MODEL}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from proxy.upstream import Upstream
+from proxy.upstream.client import Upstream
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -8,7 +8,7 @@ import httpx
 from serving import CLIENT_KEY, ProxyThread, student_route, wait_until
 from teacher_server import LoopbackServer, Received, Reply, completion
 
-from proxy.responses_view import chat_view
+from proxy.surfaces.responses_view import chat_view
 from store.shape import fingerprint
 
 BODY: dict[str, Any] = {"model": "gpt-4o", "instructions": "Label it.", "input": "I am glad"}

@@ -97,7 +97,7 @@ def test_no_value_is_told() -> None:
 )
 def test_no_plane_reads_what_is_for_the_other_alone(plane: str, foreign: tuple[str, ...]) -> None:
     """Else a setting would change in the file and not in the plane."""
-    for file in sorted((ROOT / plane).glob("*.py")):
+    for file in sorted((ROOT / plane).rglob("*.py")):
         read = set(re.findall(r"\bconfig\.((?:\w+\.)?\w+)", file.read_text(encoding="utf-8")))
         for name in read:
             assert not any(name == p or name.startswith(f"{p}.") for p in foreign), (file, name)

@@ -21,7 +21,16 @@ from store.config import Config, parse_config
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-FOLDERS = ("proxy", "distill", "store", "cli", "demo", "demo/base")
+FOLDERS = (
+    "proxy",
+    "proxy/surfaces",
+    "proxy/upstream",
+    "distill",
+    "store",
+    "cli",
+    "demo",
+    "demo/base",
+)
 SUFFIXES = {".py", ".sql", ".html"}
 
 

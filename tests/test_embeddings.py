@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from teacher_server import LoopbackServer, Reply, error
 
-from proxy.embeddings import Embeddings, without_vectors
 from proxy.errors import ApiError
+from proxy.surfaces.embeddings import Embeddings, without_vectors
 
 MODEL = "text-embedding-3-small"
 USAGE = {"prompt_tokens": 8, "total_tokens": 8}

@@ -15,7 +15,7 @@ from serving import CLIENT_KEY, ProxyThread, student_route, wait_until
 from teacher_server import LoopbackServer, error
 
 from cli.litellm_child import litellm_child
-from proxy.messages import Messages
+from proxy.surfaces.messages import Messages
 from store.config import parse_config
 from store.shape import fingerprint
 

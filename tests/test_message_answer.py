@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.message_answer import MessageAssembler, read_message, usage_of
+from proxy.surfaces.message_answer import MessageAssembler, read_message, usage_of
 
 GOLDEN = Path(__file__).parent / "golden" / "messages"
 TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import ApiError
-from proxy.messages import Messages
 from proxy.routing import beyond_students
+from proxy.surfaces.messages import Messages
 from store.models import Reason
 from store.shape import fingerprint
 

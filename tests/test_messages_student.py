@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from serving import CLIENT_KEY, student_route, wait_until
 from teacher_server import DROP, LoopbackServer
 
-from proxy.messages import Messages
+from proxy.surfaces.messages import Messages
 from store.shape import fingerprint
 from store.tool_calls import target_of
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.assemble import StreamAssembler, read_completion
+from proxy.surfaces.assemble import StreamAssembler, read_completion
 
 GOLDEN = Path(__file__).parent / "golden"
 TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_server import in_pieces, raw_server, upstream, whole
 
-from proxy.decoding import Decoder
-from proxy.upstream import Broke
+from proxy.upstream.client import Broke
+from proxy.upstream.decoding import Decoder
 
 TEXT = b"".join(b"line %d of what was said\n" % n for n in range(5000))
 

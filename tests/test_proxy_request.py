@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.environment import forward_proxy
-from proxy.request import Origin, head_lines, target_of
+from proxy.upstream.environment import forward_proxy
+from proxy.upstream.request import Origin, head_lines, target_of
 
 
 @pytest.mark.parametrize(

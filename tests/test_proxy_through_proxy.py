@@ -11,7 +11,7 @@ import pytest
 from raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 from test_proxy_upstream_tls import authority, tls  # noqa: F401
 
-from proxy.upstream import Broke, Slow, Unreachable
+from proxy.upstream.client import Broke, Slow, Unreachable
 
 
 @contextlib.asynccontextmanager

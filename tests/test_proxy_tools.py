@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from serving import ProxyThread, student_route, wait_until
 from teacher_server import LoopbackServer, Received, Reply, completion
 
-from proxy.completion import StudentCompletion
+from proxy.surfaces.completion import StudentCompletion
 from store.models import Reason
 from store.output_format import meets_schema_now
 from store.shape import fingerprint

@@ -13,7 +13,7 @@ from raw_server import (
 )
 from test_proxy_upstream import ANSWERS
 
-from proxy.upstream import Broke, Slow, Unreachable
+from proxy.upstream.client import Broke, Slow, Unreachable
 
 
 async def test_nobody_there():

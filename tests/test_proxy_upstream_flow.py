@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 
-from proxy.upstream import Broke, Slow
+from proxy.upstream.client import Broke, Slow
 
 MB = 1024 * 1024
 # what the kernel holds of a loopback connection at most, in both of its ends

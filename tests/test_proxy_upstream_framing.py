@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from raw_server import raw_server, read_request, upstream
 from test_proxy_upstream import ANSWERS
 
-from proxy.upstream import Broke
+from proxy.upstream.client import Broke
 
 SQUEEZED = gzip.compress(b"hello " * 50, mtime=0)
 MORE = {

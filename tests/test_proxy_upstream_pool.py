@@ -6,7 +6,7 @@ import gc
 import pytest
 from raw_server import OK, event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 
-from proxy.upstream import Broke, Upstream
+from proxy.upstream.client import Broke, Upstream
 
 
 def failing(*, first=0, after=b""):

@@ -9,7 +9,7 @@ import pytest
 import trustme
 from raw_server import OK, event_loop_policy, in_pieces, raw_server, read_request, upstream, whole  # noqa: F401
 
-from proxy.upstream import Broke, Unreachable
+from proxy.upstream.client import Broke, Unreachable
 
 MB = 1024 * 1024
 

@@ -6,8 +6,8 @@ import pydantic
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
-from proxy.responses_answer import StudentResponse
-from proxy.responses_events import ResponseAssembler
+from proxy.surfaces.responses_answer import StudentResponse
+from proxy.surfaces.responses_events import ResponseAssembler
 from store.models import new_id
 from store.responses import trace_of
 from store.student_wire import StudentAnswer

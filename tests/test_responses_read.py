@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from responses_teacher import message, response_object
 
-from proxy.responses_events import ResponseAssembler
-from proxy.responses_read import completion_of, read_response
+from proxy.surfaces.responses_events import ResponseAssembler
+from proxy.surfaces.responses_read import completion_of, read_response
 
 GOLDEN = Path(__file__).parent / "golden" / "responses"
 TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))

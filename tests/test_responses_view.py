@@ -11,9 +11,9 @@ from teacher_server import error
 
 from proxy.body import parse_chat_body
 from proxy.errors import ApiError
-from proxy.responses_body import parse_responses_body
-from proxy.responses_view import chat_view
 from proxy.routing import beyond_students
+from proxy.surfaces.responses_body import parse_responses_body
+from proxy.surfaces.responses_view import chat_view
 from store.models import Reason
 from store.shape import fingerprint, input_hash
 

@@ -10,7 +10,7 @@ import pytest
 from serving import student_route, wait_until
 from teacher_server import LoopbackServer, Reply, completion, error, events
 
-from proxy.text_completions import TextCompletions
+from proxy.surfaces.text_completions import TextCompletions
 
 GOLDEN = Path(__file__).parent / "golden" / "text_completions"
 STREAM = (GOLDEN / "two_choices.sse").read_bytes()

@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion, StreamAssembler, take_head
 from proxy.errors import ApiError
-from proxy.prompts import parse_prompt_body, prompt_view
-from proxy.surface import Body, Served
+from proxy.surfaces.assemble import Completion, StreamAssembler, take_head
+from proxy.surfaces.prompts import parse_prompt_body, prompt_view
+from proxy.surfaces.surface import Body, Served
 from store.models import Api
 from store.student_wire import StudentAnswer
 

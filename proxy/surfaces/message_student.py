@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion
-from proxy.completion import call_id
-from proxy.message_answer import usage_of
-from proxy.sse import event
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.completion import call_id
+from proxy.surfaces.message_answer import usage_of
+from proxy.surfaces.sse import event
 from store.student_wire import StudentAnswer
 
 
@@ -17,7 +17,7 @@ class StudentMessage:
     """One answer, to be sent in either form.
 
     It ends with `tool_use` or `end_turn`. Requests whose answers end otherwise (`stop_sequence`,
-    `max_tokens`) go to the teacher: see proxy.message_view.
+    `max_tokens`) go to the teacher: see proxy.surfaces.message_view.
     """
 
     def __init__(self, answer: StudentAnswer, *, trace_id: str, model: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from proxy.sse import EventReader
+from proxy.surfaces.sse import EventReader
 
 _DONE = b"[DONE]"
 _TEXTS = ("content", "refusal", "reasoning_content")  # delta fields whose pieces are joined

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.assemble import Completion, StreamAssembler, read_completion
 from proxy.body import parse_chat_body
-from proxy.completion import StudentCompletion
 from proxy.errors import ApiError
-from proxy.surface import Body
+from proxy.surfaces.assemble import Completion, StreamAssembler, read_completion
+from proxy.surfaces.completion import StudentCompletion
+from proxy.surfaces.surface import Body
 from store.models import Api
 from store.student_wire import StudentAnswer
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Protocol
 
 from proxy.asgi import Headers
-from proxy.response import Response
-from proxy.upstream_errors import Broke, UpstreamError
+from proxy.upstream.errors import Broke, UpstreamError
+from proxy.upstream.response import Response
 
 
 class Source(Protocol):

@@ -9,9 +9,9 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
-from proxy.connection import Connection
-from proxy.request import Origin
-from proxy.upstream_errors import Slow, Unreachable
+from proxy.upstream.connection import Connection
+from proxy.upstream.errors import Slow, Unreachable
+from proxy.upstream.request import Origin
 
 _ADDRESSES_S = 10.0  # how long a name's addresses count
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, section 5: try the next address beside one that is slow

@@ -60,7 +60,7 @@ _CHATS_OWN = (HONOURED | IDLE.keys() | set(TOOL_FIELDS)) - _SAME
 
 
 def chat_view(body: Fields) -> Fields:
-    """The chat completion. `body` has passed proxy.responses_body; it is not changed."""
+    """The chat completion. `body` has passed proxy.surfaces.responses_body; it is not changed."""
     view: Fields = {"model": body.get("model"), "messages": _messages(body)}
     idle = _IDLE if body.get("tools") else _IDLE_WITHOUT_TOOLS
     for name, value in body.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proxy.request import Origin
+from proxy.upstream.request import Origin
 
 _NAMES = ("http_proxy", "https_proxy")  # upper case counts as well
 

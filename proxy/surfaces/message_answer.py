@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion, error_type_of
-from proxy.sse import EventReader
+from proxy.surfaces.assemble import Completion, error_type_of
+from proxy.surfaces.sse import EventReader
 
 _END = b"message_stop"
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion
+from proxy.surfaces.assemble import Completion
 from store.student_wire import StudentAnswer
 
 _LETTERS = string.ascii_letters + string.digits

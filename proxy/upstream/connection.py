@@ -17,10 +17,10 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from proxy.arriving import Arriving
 from proxy.asgi import Headers, header
-from proxy.response import LONGEST
-from proxy.upstream_errors import Broke, Slow, UpstreamError
+from proxy.upstream.arriving import Arriving
+from proxy.upstream.errors import Broke, Slow, UpstreamError
+from proxy.upstream.response import LONGEST
 
 _UNREAD = 256 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
 _HEAD = 256 * 1024  # bytes of a head, or of anything that brings no body along

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from proxy.assemble import Completion
 from proxy.errors import ApiError
+from proxy.surfaces.assemble import Completion
 from store.models import Api
 from store.student_wire import StudentAnswer
 

@@ -14,8 +14,8 @@ import aiohttp
 from yarl import URL
 
 from proxy.asgi import Headers
-from proxy.response import LONGEST, Response
-from proxy.upstream_errors import Broke, Slow, Unreachable
+from proxy.upstream.errors import Broke, Slow, Unreachable
+from proxy.upstream.response import LONGEST, Response
 
 _LARGE = 1024 * 1024  # aiohttp wants bodies over this size as a file
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")

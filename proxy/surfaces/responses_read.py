@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion, error_type_of
+from proxy.surfaces.assemble import Completion, error_type_of
 
 # Status → the finish reasons that say the same, where a response is not `completed`.
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}

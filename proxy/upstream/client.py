@@ -6,8 +6,8 @@
     finally:
         response.close()
 
-A client of its own (proxy.connection, proxy.pool), since it is a good part of what a request
-costs. Where the environment names a forward proxy for an address, aiohttp goes there instead.
+A client of its own (see `connection` and `pool`), since it is a good part of what a request costs.
+Where the environment names a forward proxy for an address, aiohttp goes there instead.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.arriving import Arriving
 from proxy.asgi import Headers, header
-from proxy.decoding import decoded
-from proxy.environment import forward_proxy
-from proxy.pool import Pool
-from proxy.request import Origin, head_lines, target_of
-from proxy.response import Response
-from proxy.upstream_errors import Broke, Slow, Unreachable, UpstreamError
+from proxy.upstream.arriving import Arriving
+from proxy.upstream.decoding import decoded
+from proxy.upstream.environment import forward_proxy
+from proxy.upstream.errors import Broke, Slow, Unreachable, UpstreamError
+from proxy.upstream.pool import Pool
+from proxy.upstream.request import Origin, head_lines, target_of
+from proxy.upstream.response import Response
 
 if TYPE_CHECKING:
-    from proxy.through_proxy import ThroughProxy
+    from proxy.upstream.through_proxy import ThroughProxy
 
 __all__ = ["Body", "Broke", "Response", "Slow", "Unreachable", "Upstream", "UpstreamError"]
 
@@ -163,7 +163,7 @@ class Upstream:
     ) -> Response:
         if self._through_proxy is None:
             # a fifth of a second to import: only for who needs it
-            from proxy.through_proxy import ThroughProxy  # noqa: PLC0415
+            from proxy.upstream.through_proxy import ThroughProxy  # noqa: PLC0415
 
             self._through_proxy = ThroughProxy(
                 connect_timeout_s=self._connect_timeout_s,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import orjson
 
-from proxy.assemble import Completion
 from proxy.body import Types, check_messages, check_model, check_types, parse_object, wrong_type
 from proxy.errors import ApiError
-from proxy.message_answer import MessageAssembler, read_message
-from proxy.message_student import StudentMessage
-from proxy.message_view import chat_view
-from proxy.surface import Body
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.message_answer import MessageAssembler, read_message
+from proxy.surfaces.message_student import StudentMessage
+from proxy.surfaces.message_view import chat_view
+from proxy.surfaces.surface import Body
 from store.models import Api
 from store.student_wire import StudentAnswer
 
@@ -60,7 +60,7 @@ class Messages:
         return body
 
     def chat_view(self, body: Body) -> Body:
-        """See proxy.message_view."""
+        """See proxy.surfaces.message_view."""
         return chat_view(body)
 
     def read(self, raw: bytes) -> Completion:

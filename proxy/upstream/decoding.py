@@ -9,8 +9,8 @@ import asyncio
 import zlib
 
 from proxy.asgi import header
-from proxy.response import LONGEST, Response
-from proxy.upstream_errors import Broke
+from proxy.upstream.errors import Broke
+from proxy.upstream.response import LONGEST, Response
 
 _STEP = 64 * 1024  # bytes that come out at a time, however much they were squeezed
 _STEPS_A_TURN = 16  # then others may run

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from proxy.assemble import Completion
 from proxy.errors import ApiError
-from proxy.responses_answer import StudentResponse
-from proxy.responses_body import parse_responses_body
-from proxy.responses_events import ResponseAssembler
-from proxy.responses_read import read_response
-from proxy.responses_view import chat_view
-from proxy.surface import Body
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.responses_answer import StudentResponse
+from proxy.surfaces.responses_body import parse_responses_body
+from proxy.surfaces.responses_events import ResponseAssembler
+from proxy.surfaces.responses_read import read_response
+from proxy.surfaces.responses_view import chat_view
+from proxy.surfaces.surface import Body
 from store.models import Api
 from store.student_wire import StudentAnswer
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion
-from proxy.completion import call_id
-from proxy.responses_read import completion_of
-from proxy.sse import event
+from proxy.surfaces.assemble import Completion
+from proxy.surfaces.completion import call_id
+from proxy.surfaces.responses_read import completion_of
+from proxy.surfaces.sse import event
 from proxy.tagging import without_tag
 from store.responses import own_id
 from store.student_wire import StudentAnswer

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from proxy.assemble import Completion, error_type_of
-from proxy.responses_read import completion_of
-from proxy.sse import EventReader
+from proxy.surfaces.assemble import Completion, error_type_of
+from proxy.surfaces.responses_read import completion_of
+from proxy.surfaces.sse import EventReader
 
 _LAST = ("response.completed", "response.incomplete", "response.failed")
 _ENDS = (*_LAST, "error")

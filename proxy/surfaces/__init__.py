@@ -1,0 +1,1 @@
+"""The APIs through which clients ask, each in its own words."""

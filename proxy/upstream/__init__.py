@@ -1,0 +1,1 @@
+"""Everything that speaks HTTP to others: teachers, students, the control plane."""
