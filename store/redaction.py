@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Finder = Callable[[str], Iterable[tuple[int, int, str]]]
 
 MOST_SECONDS = 5.0  # for one request or answer
+_DEEPEST = 300  # JSON within JSON; a request's own is refused before
 _MOST_ROUNDS = 4  # until a text stays as it is
 _JSON = re.compile(r"\s*[\[{]")
 _DATA_URL = re.compile(r"data:[^,\s]{0,200};base64,[A-Za-z0-9+/=_-]*")
@@ -131,16 +132,21 @@ class _Search:
     finder: Finder | None
     until: float  # time.monotonic()
 
-    def value(self, value: Any, *, data: bool) -> Any:
-        """`data`: it is what somebody says, with keys of its own, not a part of the API."""
+    def value(self, value: Any, *, data: bool, depth: int = 0) -> Any:
+        """`data`: it is what somebody says, with keys of its own, not a part of the API.
+
+        Raises ValueError below _DEEPEST, however deep this process may recurse.
+        """
         if isinstance(value, str):
             return self.text(value)
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
         if isinstance(value, dict):
-            return self._object(value, data)
+            return self._object(value, data, depth)
         if isinstance(value, list):
             items, changed = [], False
             for item in value:
-                new = self.value(item, data=data)
+                new = self.value(item, data=data, depth=depth + 1)
                 changed = changed or new is not item
                 items.append(new)
             return items if changed else value
@@ -150,7 +156,7 @@ class _Search:
             return value if new is said else new
         return value
 
-    def _object(self, value: dict[str, Any], data: bool) -> dict[str, Any]:
+    def _object(self, value: dict[str, Any], data: bool, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         changed = False
         speaker = not data and value.get("role") in _SPEAKERS
@@ -163,7 +169,7 @@ class _Search:
             if naming and isinstance(item, str) and _A_NAME.fullmatch(item):
                 found[new_key] = item
                 continue
-            new = self.value(item, data=data)
+            new = self.value(item, data=data, depth=depth + 1)
             changed = changed or new is not item
             found[new_key] = new
         return found if changed else value

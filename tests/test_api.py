@@ -140,6 +140,7 @@ def test_the_description_names_every_path(scene) -> None:
     assert set(described["paths"]) == {
         "/distill/status",
         "/distill/status/{task}",
+        "/distill/metrics",
         "/distill/tasks/{task}/{command}",
         "/distill/forget",
     }
