@@ -34,6 +34,7 @@ def start_in_terminal(file: Path, *prefix: str) -> tuple[int, int]:
     """PID and the other end of the terminal of a listener that leads a session of its own."""
     pid, end = pty.fork()
     if pid == 0:
+        os.chdir(file.parent)  # nohup writes there
         os.execvp(
             (argv := [*prefix, sys.executable, "-c", LISTENER, str(file)])[0],
             argv,
