@@ -85,6 +85,7 @@ class Answering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers what is no valid request, and what is over a limit, without a trace."""
+        arrival = Arrival.now()
         headers: Headers = scope["headers"]
         try:
             client = self._keys.authenticate(headers)
@@ -95,7 +96,7 @@ class Answering:
         tokens = 0
         try:
             raw = await read_body(receive, headers, self._body_limit)
-            raw, exchange = await self._take(client, headers, raw)
+            raw, exchange = await self._take(arrival, client, headers, raw)
             with ClientWatch(scope) as watch:
                 await self._see_through(exchange, raw, scope["query_string"], send, watch)
             tokens = exchange.completion.total_tokens
@@ -104,10 +105,11 @@ class Answering:
         finally:
             ticket.release(tokens)
 
-    async def _take(self, client: Client, headers: Headers, raw: bytes) -> tuple[bytes, Exchange]:
+    async def _take(
+        self, arrival: Arrival, client: Client, headers: Headers, raw: bytes
+    ) -> tuple[bytes, Exchange]:
         """The request as the teacher is to get it, understood and routed. Raises ApiError."""
         surface = self._surface
-        arrival = Arrival.now()
         body = surface.parse(raw)
         chat = surface.chat_view(body)
         if self._memory is not None:

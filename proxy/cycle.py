@@ -149,7 +149,7 @@ class Cycle(RequestResponseCycle):
     # ---- the answer
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
-        """Takes a part of the answer; waits first while the client is behind with reading."""
+        """Takes a part of the answer; waits while the client is behind with reading."""
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -162,7 +162,10 @@ class Cycle(RequestResponseCycle):
         elif kind != "http.response.body" or self.response_complete:
             raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
         else:
-            self._go_on(message.get("body", b""), more=message.get("more_body", False))
+            more = message.get("more_body", False)
+            self._go_on(message.get("body", b""), more=more)
+            if more and self.flow.write_paused:  # now: who waits later has the next part in hand
+                await self.flow.drain()
 
     def _start(self, status: int, headers: Headers) -> None:
         connection = self.connection

@@ -86,7 +86,11 @@ class Protocol(HttpToolsProtocol):
                 self.transport.close()
 
     def _waits_for_client(self) -> bool:
-        return self.answering is None or (self.cycle is self.answering and self.cycle.more_body)
+        if self.answering is None:
+            return True
+        # unless it is us who do not read: then it is the upstream that its upload waits for
+        sending = self.cycle is self.answering and self.cycle.more_body
+        return sending and not self.flow.read_paused
 
     # ---- draining
 

@@ -22,7 +22,7 @@ from proxy.upstream.arriving import Arriving
 from proxy.upstream.errors import Broke, Slow, UpstreamError
 from proxy.upstream.response import LONGEST
 
-_UNREAD = 256 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
+_UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
 _HEAD = 256 * 1024  # bytes of a head, or of anything that brings no body along
 _NOT_HTTP = (HttpParserError, HttpParserUpgrade)
 
