@@ -7,6 +7,7 @@ from typing import Self
 
 import duckdb
 import openai
+from openai.types.chat import ChatCompletion
 from served import Served
 
 
@@ -67,7 +68,9 @@ def plain(client: openai.OpenAI, question: str) -> tuple[str, str]:
     raw = client.chat.completions.with_raw_response.create(
         model="gpt-4o", messages=[{"role": "user", "content": question}]
     )
-    return raw.headers["x-understudy-trace"], raw.parse().choices[0].message.content or ""
+    answer = raw.parse()
+    assert isinstance(answer, ChatCompletion), (raw.status_code, dict(raw.headers), raw.text)
+    return raw.headers["x-understudy-trace"], answer.choices[0].message.content or ""
 
 
 def streamed(client: openai.OpenAI, question: str) -> tuple[str, str]:
