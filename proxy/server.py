@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -216,6 +217,16 @@ def worker(
     )
 
 
+def _settle_memory() -> None:
+    """What is loaded now stays, so the garbage collector need not look at it again.
+
+    And it looks less often: a request leaves hardly anything that is not freed at once.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
 def main() -> None:
     """Serves until it is told to stop."""
     parser = argparse.ArgumentParser(prog="proxy.server", description=__doc__)
@@ -234,6 +245,7 @@ def main() -> None:
         roster = Roster(runtime.roster_fd, runtime.workers)
     log.info("serving worker=%d port=%s", runtime.worker, listening.getsockname()[1])
     server = worker(app, drain_s=config.server.drain_s, roster=roster, number=runtime.worker)
+    _settle_memory()
     server.run(sockets=[listening])
 
 

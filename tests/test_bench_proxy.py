@@ -89,9 +89,12 @@ def test_the_product_is_measured_beside_others_and_every_answer_is_logged() -> N
 
 @needs_wrk
 @pytest.mark.slow
-def test_a_students_throughput_is_measured_with_the_same_requests_in_each_way() -> None:
-    options = ["--seconds", "1", "--rounds", "1", "--concurrency", "4", "--steps", "40"]
-    result = run("student_throughput", *options)
+def test_a_student_is_measured_by_throughput_and_by_schema(tmp_path: Path) -> None:
+    """One after the other, since the second takes the training of the first."""
+    training = ("--adapter", str(tmp_path), "--steps", "120")
+    result = run(
+        "student_throughput", "--seconds", "1", "--rounds", "1", "--concurrency", "4", *training
+    )
     [row] = result["concurrency"]
     assert row["concurrency"] == 4
     for way in ("through the proxy", "bare, alike", "bare, plain"):
@@ -102,10 +105,8 @@ def test_a_students_throughput_is_measured_with_the_same_requests_in_each_way() 
     assert row["ratio_plain"] > 0
     assert row["proxy_cpu_us"] > 0
 
-
-@pytest.mark.slow
-def test_no_client_sees_a_students_answer_that_breaks_its_schema() -> None:
-    result = run("student_schema", "--requests", "12", "--concurrency", "4", "--steps", "120")
+    # no client sees a student's answer that breaks its schema
+    result = run("student_schema", "--requests", "12", "--concurrency", "4", *training)
     student, fallback, teacher, bare = (
         result[name] for name in ("student", "fallback", "teacher", "bare")
     )

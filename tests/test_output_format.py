@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -119,7 +121,18 @@ async def test_what_cannot_be_checked_is_not_met(schema: dict[str, Any], value: 
     assert not await meets_schema(value, schema)
 
 
-async def test_values_nested_deeply_are_not_met_and_break_nothing() -> None:
+@pytest.fixture
+def usual_recursion() -> Iterator[None]:
+    """The limit that a worker has. Libraries of other tests may have raised it here."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+async def test_values_nested_deeply_are_not_met_and_break_nothing(
+    usual_recursion: None,
+) -> None:
     schema = {"$defs": {"t": {"items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}
     value: list[Any] = []
     for _ in range(900):
