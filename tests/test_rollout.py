@@ -338,4 +338,4 @@ def test_the_audit_rate_stays_within_first_and_last(
     found = at(audits, level)
     assert settings.last <= found <= max(settings.first, settings.last)
     assert at(audits, higher) >= found
-    assert at(audits + more, level) <= found
+    assert at(audits + more, level) <= found * (1 + 1e-12)  # but for rounding
