@@ -45,6 +45,11 @@ def workers(served: Served) -> list[psutil.Process]:
     return sorted(found, key=lambda c: json.loads(c.environ()["UNDERSTUDY_RUNTIME"])["worker"])
 
 
+def replaced(served: Served, victim: psutil.Process) -> bool:
+    now = [worker.pid for worker in workers(served)]
+    return len(now) == 2 and victim.pid not in now
+
+
 def connect(served: Served) -> socket.socket:
     host, port = served.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), 30)
@@ -102,6 +107,8 @@ def test_a_killed_worker_costs_no_answer_and_no_trace(served: Served) -> None:
             victim.send_signal(signal.SIGKILL)
             before = len(load.answers)
             wait_until(lambda: len(load.answers) > before + 200)  # noqa: B023  (called at once)
+            # "ok" alone is not enough: it is still said in the first moment after the kill
+            wait_until(lambda: replaced(served, victim), within_s=60)  # noqa: B023
             wait_until(lambda: health(served)["status"] == "ok", within_s=60)
 
     assert load.errors == []
