@@ -9,7 +9,7 @@ from typing import Protocol
 from proxy.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
 from proxy.body import body_size, read_body
 from proxy.errors import ApiError, internal
-from proxy.headers import to_teacher, uncompressed
+from proxy.headers import to_teacher
 from proxy.keys import Client, Keys
 from proxy.limits import Limits
 from proxy.privacy import Privacy
@@ -255,7 +255,7 @@ class Answering:
             deployment,
             "POST",
             f"{path}?{query.decode('latin-1')}" if query else path,
-            uncompressed(to_teacher(exchange.headers, deployment)),
+            to_teacher(exchange.headers, deployment, readable=True),
             teacher_body(raw, body, without_tag(body), deployment),
         )
         exchange.served_by = "teacher"

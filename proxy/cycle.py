@@ -51,7 +51,6 @@ class Cycle(RequestResponseCycle):
     chunked_encoding: bool | None = None
     expected_content_length = 0
     close_after = False  # the connection closes after this answer, whatever its headers say
-    task: asyncio.Task[None] | None = None
     _head: bytes | None = None  # of an answer with a length, until its body comes
     _news = False  # whether `receive` has something to give
     _arrived: asyncio.Event | None = None  # for those who wait in `receive`
@@ -83,7 +82,9 @@ class Cycle(RequestResponseCycle):
                 self.logger.error(f"ASGI callable returned without {started} response.")
                 await self._make_up()
         finally:
-            self.connection.tasks.discard(self.task)
+            self.connection.tasks.discard(self.scope["task"])  # type: ignore[typeddict-item]
+            # it holds on to this: no work for the garbage collector
+            del self.scope["on_disconnect"]  # type: ignore[typeddict-item]
 
     async def _make_up(self) -> None:
         if self.response_started:

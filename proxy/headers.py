@@ -37,28 +37,30 @@ _CREDENTIALS = frozenset(
     }
 )
 _NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
+_NOT_SENT_READABLE = _NOT_SENT | {b"accept-encoding"}
+_READABLE: Header = (b"accept-encoding", b"identity")
 _NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # whose cookies are not sent sets none either
 _OURS = b"x-understudy-"
 
 Pairs = Headers  # as they are sent: names and values in bytes, never decoded on the way
 
 
-def to_teacher(headers: Iterable[Header], deployment: Deployment) -> Pairs:
+def to_teacher(
+    headers: Iterable[Header], deployment: Deployment, *, readable: bool = False
+) -> Pairs:
     """The client's headers as the teacher gets them, with the deployment's own key.
 
-    The body's length is left to whoever sends it.
+    The body's length is left to whoever sends it. `readable`: they ask for an answer that can be
+    read as it passes, not for a compressed one.
     """
-    sent = _passed_on(headers)
+    if readable:
+        sent = _passed_on(headers, _NOT_SENT_READABLE)
+        sent.append(_READABLE)
+    else:
+        sent = _passed_on(headers)
     if deployment.api_key is not None:
         sent.append((b"authorization", b"Bearer " + deployment.api_key.encode()))
     return sent
-
-
-def uncompressed(pairs: Pairs) -> Pairs:
-    """The same headers, asking for an answer that can be read as it passes."""
-    kept = [pair for pair in pairs if pair[0] != b"accept-encoding"]
-    kept.append((b"accept-encoding", b"identity"))
-    return kept
 
 
 def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs:
@@ -84,5 +86,5 @@ def without_length(headers: Headers) -> Headers:
     return [pair for pair in headers if pair[0] != b"content-length"]
 
 
-def _passed_on(headers: Iterable[Header]) -> Pairs:
-    return [pair for pair in headers if pair[0] not in _NOT_SENT and not pair[0].startswith(_OURS)]
+def _passed_on(headers: Iterable[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
+    return [pair for pair in headers if pair[0] not in never and not pair[0].startswith(_OURS)]

@@ -3,7 +3,8 @@
 What is different from uvicorn's own:
 
 - `scope["on_disconnect"]` takes a callback for when the client hangs up before its answer is
-  complete. Nobody has to wait in `receive` for that, so it costs no task.
+  complete, and `scope["task"]` is the task that answers it. Nobody has to wait in `receive` for
+  that, so it costs no task of its own.
 - Draining: whoever may come with one more request is heard for `LINGER_S` and told
   `connection: close` in the answer, since a request that meets a closing connection is lost.
 - Idle connections, clients that stop in the middle of a request and clients that do not read are
@@ -61,8 +62,9 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_writing()
         if self.on_gone is not None:
             self.on_gone()
-        if self.answering is not None:
-            self.answering.lost()
+        under_way, self.answering, self.cycle = self.answering, None, None
+        if under_way is not None:
+            under_way.lost()
 
     def pause_writing(self) -> None:
         """Called when more waits for the client than is kept for it: `send` waits from now on."""
@@ -236,8 +238,9 @@ class Protocol(HttpToolsProtocol):
 
     def _answer(self, cycle: Cycle) -> None:
         self.answering = cycle
-        cycle.task = self.loop.create_task(cycle.run_asgi(self.app))
-        self.tasks.add(cycle.task)
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        cycle.scope["task"] = task  # type: ignore[typeddict-unknown-key]
+        self.tasks.add(task)
 
     def next_request(self) -> None:
         """Called by the cycle once its answer is complete."""

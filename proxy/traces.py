@@ -16,7 +16,15 @@ from proxy.routing import Decision
 from proxy.surfaces.assemble import Completion
 from proxy.surfaces.surface import Body, Surface
 from store.errors import RedactionError
-from store.models import Content, Outcome, Reason, RouteName, Trace, new_id
+from store.models import (
+    SCHEMA_VERSION,
+    Content,
+    Outcome,
+    Reason,
+    RouteName,
+    Trace,
+    new_id,
+)
 from store.opted_out import without_content
 from store.shape import input_hash
 
@@ -207,45 +215,49 @@ class Exchange:
         duration_ms = self.arrival.ms
         tools = chat.get("tools") or chat.get("functions")
         params = {name: value for name, value in chat.items() if name not in ("messages", "tools")}
-        return Trace(
-            trace_id=self.trace_id,
-            start_time=self.arrival.at,
-            end_time=self.arrival.at + duration_ms / 1000,
-            task=self.task,
-            api=self.surface.api,
-            operation_name=self.surface.operation_name,
-            served_by=self.served_by,
-            route=self.route,
-            reason=self.reason,
-            outcome=outcome,
-            status_code=self.status,
-            error_type=error_type or completion.error_type,
-            stream=self.stream,
-            provider_name=self.provider,
-            request_model=chat["model"],
-            response_model=completion.model,
-            response_id=completion.response_id,
-            student_id=student.student_id if student is not None else None,
-            finish_reasons=completion.finish_reasons,
-            duration_ms=duration_ms,
-            time_to_first_chunk_ms=self.first_chunk_ms,
-            student_ms=self.student_ms,
-            input_tokens=completion.tokens("prompt_tokens"),
-            output_tokens=completion.tokens("completion_tokens"),
-            cached_tokens=completion.tokens("prompt_tokens_details", "cached_tokens"),
-            reasoning_tokens=completion.tokens("completion_tokens_details", "reasoning_tokens"),
-            request_params=_json(params),
-            tool_definitions=_json(tools) if tools else None,
-            input_messages=_json(chat["messages"]),
-            output_messages=_json(completion.messages) if completion.messages else None,
-            input_hash=input_hash(chat["messages"]),
-            fingerprint=self.fingerprint,
-            confidence=self.confidence,
-            content_bytes=self.request_bytes + self.answer_bytes,
-            api_key_hash=self.key_hash,
-            end_user=chat.get("user"),
-            content=self.content,
-        )
+        fields: dict[str, Any] = {
+            "trace_id": self.trace_id,
+            "start_time": self.arrival.at,
+            "end_time": self.arrival.at + duration_ms / 1000,
+            "task": self.task,
+            "api": self.surface.api,
+            "operation_name": self.surface.operation_name,
+            "served_by": self.served_by,
+            "route": self.route,
+            "reason": self.reason,
+            "outcome": outcome,
+            "status_code": self.status,
+            "error_type": error_type or completion.error_type,
+            "stream": self.stream,
+            "provider_name": self.provider,
+            "request_model": chat["model"],
+            "response_model": completion.model,
+            "response_id": completion.response_id,
+            "student_id": student.student_id if student is not None else None,
+            "finish_reasons": completion.finish_reasons,
+            "duration_ms": duration_ms,
+            "time_to_first_chunk_ms": self.first_chunk_ms,
+            "student_ms": self.student_ms,
+            "input_tokens": completion.tokens("prompt_tokens"),
+            "output_tokens": completion.tokens("completion_tokens"),
+            "cached_tokens": completion.tokens("prompt_tokens_details", "cached_tokens"),
+            "reasoning_tokens": completion.tokens("completion_tokens_details", "reasoning_tokens"),
+            "request_params": _json(params),
+            "tool_definitions": _json(tools) if tools else None,
+            "input_messages": _json(chat["messages"]),
+            "output_messages": _json(completion.messages) if completion.messages else None,
+            "input_hash": input_hash(chat["messages"]),
+            "fingerprint": self.fingerprint,
+            "confidence": self.confidence,
+            "content_bytes": self.request_bytes + self.answer_bytes,
+            "api_key_hash": self.key_hash,
+            "end_user": chat.get("user"),
+            "source": "proxy",
+            "cost_usd": None,
+            "content": self.content,
+            "schema_version": SCHEMA_VERSION,
+        }
+        return Trace.of(fields)
 
 
 def _json(value: Any) -> str:

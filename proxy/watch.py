@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import Task
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -14,18 +14,18 @@ class ClientWatch:
     """Cancels the task that answers a client when the client hangs up.
 
     A context around the work: whoever catches CancelledError in it finds in `gone` whether that is
-    why. The server tells it through `scope["on_disconnect"]` (see proxy.cycle).
+    why. The server tells it through `scope["on_disconnect"]`, and `scope["task"]` is the task (see
+    proxy.cycle).
     """
 
     __slots__ = ("_answering", "_register", "gone")
 
     def __init__(self, scope: Scope) -> None:
         self._register: Callable[[Callable[[], None] | None], None] = scope["on_disconnect"]
-        self._answering: asyncio.Task[Any] | None = None
+        self._answering: Task[Any] = scope["task"]
         self.gone = False
 
     def __enter__(self) -> Self:
-        self._answering = asyncio.current_task()
         self._register(self._left)
         return self
 
@@ -39,5 +39,4 @@ class ClientWatch:
 
     def _left(self) -> None:
         self.gone = True
-        if self._answering is not None:
-            self._answering.cancel()
+        self._answering.cancel()

@@ -76,8 +76,7 @@ def normalised_input(messages: Messages) -> str:
     turns = []
     for message in messages:
         if isinstance(message, dict) and message.get("role") not in SYSTEM_ROLES:
-            text = " ".join(text_of(message.get("content")).split()).lower()
-            turns.append(f"{message.get('role')}: {text}")
+            turns.append(f"{message.get('role')}: {_folded(text_of(message.get('content')))}")
     return "\n".join(turns)
 
 
@@ -89,13 +88,26 @@ def input_hash(messages: Messages, values: Sequence[str] = ()) -> str:
     """
     text = normalised_input(messages)
     for value in values:
-        text += f"\n{MARK}{' '.join(value.split()).lower()}"
+        text += f"\n{MARK}{_folded(value)}"
     return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def input_chars(messages: Messages) -> int:
     """Characters of all messages' text: the length that a certificate's limit speaks of."""
     return sum(len(text_of(m.get("content"))) for m in messages if isinstance(m, dict))
+
+
+# each byte of ASCII in lower case, and a space for each kind of white space
+_PLAIN = bytes(ord(" ") if chr(b).isspace() else ord(chr(b).lower()) for b in range(128)).ljust(256)
+
+
+def _folded(text: str) -> str:
+    """The text in lower case, one space for each run of white space and none around it."""
+    if not text.isascii():
+        return " ".join(text.split()).lower()
+    plain = text.encode().translate(_PLAIN)  # the same, several times faster
+    plain = b" ".join(plain.split()) if b"  " in plain else plain.strip()
+    return plain.decode("ascii")
 
 
 def _rest(body: dict[str, Any]) -> list[Any]:

@@ -108,6 +108,9 @@ class TeacherPool:
     def __init__(self, found: list[Deployment], default: str | None) -> None:
         self.deployments = found
         self.default = default or found[0].model_name
+        self._named: dict[str, list[Deployment]] = {}
+        for deployment in found:
+            self._named.setdefault(deployment.model_name, []).append(deployment)
         self._turns: dict[str, count[int]] = {}
 
     @property
@@ -118,8 +121,10 @@ class TeacherPool:
 
     def choose(self, model: str) -> Deployment | None:
         """The deployment for this model name, or None when no entry matches."""
-        same = [d for d in self.deployments if d.model_name == model]
-        if same:
+        same = self._named.get(model)
+        if same is not None:
+            if len(same) == 1:
+                return same[0]
             turn = next(self._turns.setdefault(model, count()))
             return same[turn % len(same)]
         for deployment in self.deployments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import uuid
 
@@ -32,6 +33,21 @@ def test_ids_sort_by_time_as_text_and_as_numbers() -> None:
 
 def test_ids_are_not_given_twice() -> None:
     assert len({new_id() for _ in range(20_000)}) == 20_000
+
+
+def test_a_forked_process_has_ids_of_its_own() -> None:
+    new_id()  # from now on some are prepared
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, "\n".join(new_id()[15:] for _ in range(300)).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as ids:
+        theirs = set(ids.read().split())
+    os.waitpid(child, 0)
+    assert len(theirs) == 300
+    assert not theirs & {new_id()[15:] for _ in range(300)}
 
 
 @pytest.mark.parametrize("state", RunState)

@@ -1,6 +1,8 @@
 """Chat completions through the OpenAI SDK, plain and streamed, from the teacher and back."""
 
 import asyncio
+import dataclasses
+import gc
 import gzip
 import json
 
@@ -10,6 +12,8 @@ import orjson
 import pytest
 from serving import CLIENT_KEY, TEACHER_KEY
 from teacher_server import Reply, completion, error, stream
+
+from store.models import Trace
 
 HELLO = [{"role": "user", "content": "hello there"}]
 
@@ -36,6 +40,7 @@ def test_plain(client, proxy, teacher):
     assert trace["provider_name"] == "openai"
     assert trace["status_code"] == 200
     assert trace["start_time"] + trace["duration_ms"] / 1000 == pytest.approx(trace["end_time"])
+    assert set(trace) == {field.name for field in dataclasses.fields(Trace)}
     assert len(teacher.requests) == 1
 
 
@@ -243,3 +248,29 @@ def test_a_teacher_that_streams_unasked(client, proxy, teacher):
     response = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=HELLO)
     assert b"[DONE]" in response.content
     assert "out of turn" in proxy.traces()[0]["output_messages"]
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}, {"model": "none"}])
+def test_a_request_leaves_nothing_to_the_garbage_collector(client, proxy, how):
+    """What is in a circle stays until the collector comes, which costs each request its share."""
+
+    def requests(count):
+        for _ in range(count):
+            try:
+                list(ask(client, **how))
+            except openai.NotFoundError:
+                assert how["model"] == "none"
+
+    requests(1)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        requests(10)
+        gc.collect()
+        found = [one for one in gc.garbage if type(one).__module__.startswith(("proxy", "store"))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert found == []

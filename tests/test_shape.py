@@ -166,6 +166,13 @@ def test_case_and_white_space_do_not_make_another_input(pieces: list[str]) -> No
 
 
 @settings(deadline=None)
+@given(st.one_of(st.text(), st.text(st.characters(max_codepoint=127)), st.text(" \t\n\x1fAbC")))
+def test_any_white_space_is_one_space(text: str) -> None:
+    said = [{"role": "user", "content": text}]
+    assert normalised_input(said) == f"user: {' '.join(text.split()).lower()}"
+
+
+@settings(deadline=None)
 @given(st.lists(turns, max_size=3), st.lists(turns, max_size=3))
 def test_two_conversations_have_one_hash_only_if_they_read_alike(
     one: list[dict[str, str]], other: list[dict[str, str]]

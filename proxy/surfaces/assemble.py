@@ -37,7 +37,7 @@ class Completion:
     def tokens(self, name: str, detail: str | None = None) -> int | None:
         """A count from `usage`, or None when it is not there."""
         value = self.usage.get(name)
-        if detail is not None:
+        if detail is not None and value is not None:
             value = value.get(detail) if isinstance(value, dict) else None
         return value if isinstance(value, int) else None
 
