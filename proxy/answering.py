@@ -18,7 +18,7 @@ from proxy.relay import is_stream, relay_stream, relay_whole
 from proxy.routing import Decision, decide
 from proxy.student import Student
 from proxy.surfaces.assemble import Completion
-from proxy.surfaces.surface import Body, Served, Surface
+from proxy.surfaces.surface import Body, Served, StudentSurface, Surface
 from proxy.tagging import TASK_HEADER, task_of, without_tag
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.traces import HUNG_UP, Arrival, Exchange
@@ -73,6 +73,7 @@ class Answering:
         memory: Memory | None = None,
     ) -> None:
         self._surface = surface
+        self._student_surface = surface if isinstance(surface, StudentSurface) else None
         self._memory = memory
         self._keys = keys
         self._limits = limits
@@ -183,7 +184,7 @@ class Answering:
                 await self._refuse(internal(), send, exchange)
 
     def _decide(self, task: str | None, shape: str, chat: Body) -> Decision:
-        if task is None or self._surface.students:
+        if task is None or self._student_surface is not None:
             return decide(task, shape, chat, self._routes.routes)
         return Decision(Reason.OTHER_API)
 
@@ -216,7 +217,8 @@ class Answering:
         self, exchange: Exchange, answer: StudentAnswer, route: Route, send: Send
     ) -> bool:
         """Sends the student's answer; False: it may not be served after all."""
-        surface = self._surface
+        surface = self._student_surface
+        assert surface is not None, "decided by _decide"
         served = surface.student_answer(
             answer,
             exchange.body,
@@ -246,7 +248,8 @@ class Answering:
 
     async def _ask_teacher(self, exchange: Exchange, raw: bytes, query: bytes, send: Send) -> None:
         body = exchange.body
-        choose = self._teacher.named if self._surface.students else self._teacher.for_any
+        teacher = self._teacher
+        choose = teacher.for_any if self._student_surface is None else teacher.named
         model = body.get("model")  # None: something else in the body names it
         deployment = self._teacher.default() if model is None else choose(model)
         exchange.provider = deployment.provider

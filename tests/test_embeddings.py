@@ -8,7 +8,7 @@ import httpx
 import openai
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from teacher_server import LoopbackServer, Reply, error
 
@@ -108,6 +108,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(TEXTS | st.just("data"), VALUES, max_size=6), st.booleans())
+@example({"model": None, "usage": []}, False)
 def test_what_is_left_of_an_answer_is_what_stood_there(payload, pretty):
     """Wherever the arrays are, and whatever the strings hold: model and usage are right."""
     raw = orjson.dumps(payload, option=orjson.OPT_INDENT_2 if pretty else None)

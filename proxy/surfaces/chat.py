@@ -18,7 +18,6 @@ class ChatCompletions:
     operation_name = "chat"
     path = "/v1/chat/completions"
     request_id = b"x-request-id"
-    students = True
 
     def parse(self, raw: bytes) -> Body:
         """The request. Raises ApiError 400."""

@@ -6,28 +6,20 @@ from typing import Any
 
 import orjson
 
-from proxy.errors import ApiError
-from proxy.surfaces.assemble import Completion, StreamAssembler, take_head
-from proxy.surfaces.prompts import parse_prompt_body, prompt_view
-from proxy.surfaces.surface import Body, Served
+from proxy.surfaces.assemble import Completion, take_head
+from proxy.surfaces.prompts import PromptSurface, prompt_view
+from proxy.surfaces.surface import Body
 from store.models import Api
-from store.student_wire import StudentAnswer
 
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError)
 
 
-class Embeddings:
+class Embeddings(PromptSurface):
     """Texts, and a vector for each."""
 
     api: Api = "embeddings"
     operation_name = "embeddings"
     path = "/v1/embeddings"
-    request_id = b"x-request-id"
-    students = False
-
-    def parse(self, raw: bytes) -> Body:
-        """The request. Raises ApiError 400."""
-        return parse_prompt_body(raw)
 
     def chat_view(self, body: Body) -> Body:
         """The request with its inputs as messages of the user."""
@@ -42,20 +34,6 @@ class Embeddings:
         except _UNREADABLE:
             pass
         return completion
-
-    def assembler(self) -> StreamAssembler:
-        """For a teacher that streams all the same."""
-        return StreamAssembler()
-
-    def student_answer(
-        self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
-    ) -> Served:
-        """Never asked for: no student answers here."""
-        raise NotImplementedError(self.path)
-
-    def error(self, error: ApiError) -> bytes:
-        """`{"error": {…}}`."""
-        return error.body()
 
 
 def without_vectors(raw: bytes) -> Any:
@@ -72,6 +50,7 @@ def without_vectors(raw: bytes) -> Any:
             payload |= orjson.loads(b'{"":null' + raw[end + 1 :])
         except (orjson.JSONDecodeError, TypeError):
             payload = {}
-        if "usage" in payload and "model" in payload:
+        # else they are not there, or one of them is what was cut
+        if isinstance(payload.get("usage"), dict) and isinstance(payload.get("model"), str):
             return payload
     return orjson.loads(raw)

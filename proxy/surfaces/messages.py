@@ -46,7 +46,6 @@ class Messages:
     operation_name = "chat"
     path = "/v1/messages"
     request_id = b"request-id"
-    students = True
 
     def parse(self, raw: bytes) -> Body:
         """The request. Raises ApiError 400."""

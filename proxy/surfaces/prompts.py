@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.body import Types, check_model, check_types, parse_object
+from proxy.errors import ApiError
+from proxy.surfaces.assemble import StreamAssembler
+from proxy.surfaces.surface import Body
 
 _TYPES: Types = {
     "stream": ((bool,), "a boolean"),
@@ -12,6 +15,24 @@ _TYPES: Types = {
     "user": ((str,), "a string"),
     "metadata": ((dict,), "an object"),
 }
+
+
+class PromptSurface:
+    """What the surfaces of prompts have in common. No student answers there."""
+
+    request_id = b"x-request-id"
+
+    def parse(self, raw: bytes) -> Body:
+        """The request. Raises ApiError 400."""
+        return parse_prompt_body(raw)
+
+    def assembler(self) -> StreamAssembler:
+        """Reads chunks, also of a teacher that streams unasked."""
+        return StreamAssembler()
+
+    def error(self, error: ApiError) -> bytes:
+        """`{"error": {…}}`."""
+        return error.body()
 
 
 def parse_prompt_body(raw: bytes) -> dict[str, Any]:

@@ -21,7 +21,6 @@ class Responses:
     operation_name = "chat"
     path = "/v1/responses"
     request_id = b"x-request-id"
-    students = True
 
     def parse(self, raw: bytes) -> Body:
         """The request. Raises ApiError 400. Without `model` only where `prompt` may name it."""

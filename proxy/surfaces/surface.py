@@ -11,7 +11,7 @@ A surface holds no state and does no I/O.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from proxy.errors import ApiError
 from proxy.surfaces.assemble import Completion
@@ -65,10 +65,6 @@ class Surface(Protocol):
     def request_id(self) -> bytes:
         """The response header in which clients look for the request's id."""
 
-    @property
-    def students(self) -> bool:
-        """Whether a student may answer here at all."""
-
     def parse(self, raw: bytes) -> Body:
         """The request. Raises ApiError 400 on what cannot be one.
 
@@ -89,10 +85,15 @@ class Surface(Protocol):
     def assembler(self) -> Assembler:
         """Reads a streamed answer of the teacher."""
 
+    def error(self, error: ApiError) -> bytes:
+        """The JSON body of a refusal."""
+
+
+@runtime_checkable
+class StudentSurface(Surface, Protocol):
+    """One API through which a student may answer."""
+
     def student_answer(
         self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
     ) -> Served:
         """A student's answer to `body`, in the form that this API gives answers."""
-
-    def error(self, error: ApiError) -> bytes:
-        """The JSON body of a refusal."""

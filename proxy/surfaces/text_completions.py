@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import orjson
 
-from proxy.errors import ApiError
-from proxy.surfaces.assemble import Completion, StreamAssembler, take_head
-from proxy.surfaces.prompts import parse_prompt_body, prompt_view
-from proxy.surfaces.surface import Body, Served
+from proxy.surfaces.assemble import Completion, take_head
+from proxy.surfaces.prompts import PromptSurface, prompt_view
+from proxy.surfaces.surface import Body
 from store.models import Api
-from store.student_wire import StudentAnswer
 
 
-class TextCompletions:
+class TextCompletions(PromptSurface):
     """A prompt, and the text that goes on from there."""
 
     api: Api = "completions"
     operation_name = "text_completion"
     path = "/v1/completions"
-    request_id = b"x-request-id"
-    students = False
-
-    def parse(self, raw: bytes) -> Body:
-        """The request. Raises ApiError 400."""
-        return parse_prompt_body(raw)
 
     def chat_view(self, body: Body) -> Body:
         """The request with its prompts as messages of the user."""
@@ -43,17 +35,3 @@ class TextCompletions:
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             pass
         return completion
-
-    def assembler(self) -> StreamAssembler:
-        """Reads chunks of `text_completion`."""
-        return StreamAssembler()
-
-    def student_answer(
-        self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
-    ) -> Served:
-        """Never asked for: no student answers here."""
-        raise NotImplementedError(self.path)
-
-    def error(self, error: ApiError) -> bytes:
-        """`{"error": {…}}`."""
-        return error.body()
