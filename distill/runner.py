@@ -61,8 +61,9 @@ class Runner:
 
     async def check(self) -> None:
         """Called by the scheduler: judges all tasks, starts a run when none is under way."""
+        busy = self.busy  # a run that ends while all are judged is not yet in what was judged
         next_due = await self._judge()
-        if self.busy:
+        if busy or self.busy:
             return
         run = await self._unfinished() or next_due
         if run is not None and not self._holds:

@@ -212,6 +212,24 @@ async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
     assert "by hand" not in scene.runner.verdicts["sums"].reason
 
 
+async def test_a_run_that_ends_while_tasks_are_judged_is_not_begun_again(
+    tmp_path: Path, database: Database
+) -> None:
+    settings = config(tmp_path)
+    fill(database, settings, 40)
+    # tasks that are judged after the one with the run, for longer than the run takes
+    others = [a_trace(task=f"task-{number}") for number in range(50)]
+    write_segment(settings.journal_dir, *others)
+    collect(database, settings.journal_dir, {})
+    scene = Scene(settings, database)
+    await scene.runner.check()
+    while scene.runner.busy:
+        await scene.runner.check()
+    assert len(records.ended_runs(database, "sums")) == 1
+    await scene.runner.check()
+    assert not scene.runner.busy
+
+
 async def test_a_demoted_task_cools_down(tmp_path: Path, database: Database) -> None:
     settings = config(tmp_path)
     fill(database, settings, 40)
