@@ -34,7 +34,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.special import roots_jacobi
 
 # What a bound bets on, as a certificate stores it: nothing (the default spread), or what other rows
 # have shown: [rows that agreed, rows that did not, the p0 that the bets are meant for].
@@ -205,6 +204,8 @@ def log_sum(logarithms: Floats) -> Floats:
 @cache
 def _nodes(a: float, b: float) -> tuple[Floats, Floats]:
     """Bets with weights in place of a Beta(a, b) density: the nodes of its Gauss-Jacobi rule."""
+    from scipy.special import roots_jacobi  # noqa: PLC0415 - slow to import
+
     places, weights = roots_jacobi(NODES, b - 1, a - 1)
     return (places + 1) / 2, np.log(weights / weights.sum())
 

@@ -14,8 +14,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-from scipy.stats import binomtest
-
 from distill.dataset import Row
 from distill.judge import run_scoring
 from distill.progress import Progress
@@ -84,6 +82,8 @@ async def measure_ceiling(
 
 def ceiling_of(agreed: int, n: int) -> Ceiling:
     """The share of n ≥ 1 rows that agreed, with its Clopper-Pearson interval (two-sided, exact)."""
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+
     interval = binomtest(agreed, n).proportion_ci(CONFIDENCE, method="exact")
     return Ceiling(
         n=n, agreed=agreed, share=agreed / n, low=float(interval.low), high=float(interval.high)

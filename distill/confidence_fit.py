@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from store.confidence import certainties
 from store.verdicts import ConfidenceModel, Evaluation
@@ -53,6 +51,8 @@ def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
 
 def _logistic(z: _Floats, agrees: _Floats, prior: _Floats) -> tuple[float, _Floats]:
     """Intercept and weights with the largest posterior. `z`: standardised, rows x signals."""
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
+    from scipy.special import expit  # noqa: PLC0415 - slow to import
 
     def loss(parameters: _Floats) -> tuple[float, _Floats]:
         intercept, weights = parameters[0], parameters[1:]

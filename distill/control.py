@@ -286,7 +286,9 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
         (plane.tidy, TIDY_SECONDS),
     ]
     scheduler = AsyncIOScheduler(timezone="UTC")
-    first_tidy = datetime.now(UTC) + timedelta(seconds=FIRST_TIDY_S)
+    now = datetime.now(UTC)
+    # without waiting for the first beat: a student of an earlier start comes back at once
+    first = {plane.students.check: now, plane.tidy: now + timedelta(seconds=FIRST_TIDY_S)}
     for work, seconds in beats:
         scheduler.add_job(
             work,
@@ -295,7 +297,7 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
-            **({"next_run_time": first_tidy} if work == plane.tidy else {}),
+            **({"next_run_time": first[work]} if work in first else {}),
         )
     scheduler.start()
     return scheduler

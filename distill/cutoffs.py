@@ -17,7 +17,6 @@ from itertools import groupby, pairwise
 from operator import itemgetter
 
 import numpy as np
-from scipy.special import betaln
 
 from distill.bounds import Floats, informed_weights, most_missed
 from store.task_settings import GateSettings
@@ -164,6 +163,8 @@ def _chances(
 
 def _at_most(most: Floats, n: Floats, a: Floats, b: Floats) -> Floats:
     """P(X ≤ most) for X beta-binomial with n trials and parameters a and b, element by element."""
+    from scipy.special import betaln  # noqa: PLC0415 - slow to import
+
     x = np.arange(max(0, int(most.max())) + 1)[None, :]
     n, a, b, most = (v[:, None] for v in (n, a, b, most))
     inside = x <= np.minimum(most, n)

@@ -18,8 +18,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from scipy.stats import binom
-
 from store.models import OutputKind
 from store.task_settings import GateSettings
 from store.tool_calls import read_said
@@ -33,6 +31,8 @@ def floor_of(gate: GateSettings) -> float:
 
 def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
     """Every slice with at least `slice_rows` of these rows, the most suspicious one first."""
+    from scipy.stats import binom  # noqa: PLC0415 - slow to import
+
     agrees: dict[tuple[SliceKind, str], list[bool]] = defaultdict(list)
     for row in served:
         agrees["fingerprint", row.fingerprint].append(row.agrees)

@@ -12,19 +12,19 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-import instructor
-import openai
 import orjson
-from instructor.core.exceptions import IncompleteOutputException, InstructorRetryException
-from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from distill.asked import answer_in
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.models import Purpose, TeacherCall, new_id
 from store.shape import Messages, text_of
+
+if TYPE_CHECKING:  # the control plane starts in half the time without it
+    import openai
+    from openai.types.chat import ChatCompletion
 
 CLIENT_RETRIES = 3  # the OpenAI client's own: connection errors, 408, 409, 429 and 5xx
 VALIDATION_RETRIES = 2  # instructor's, each shown what was wrong
@@ -101,6 +101,8 @@ class TeacherClient:
         token_budget: int | None,
         timeout_s: float = 300,
     ) -> None:
+        import openai  # noqa: PLC0415 - slow to import
+
         # they log prompts and answers: instructor when validation fails, openai when debugging
         logging.getLogger("instructor").setLevel(logging.CRITICAL + 1)
         logging.getLogger("openai").setLevel(logging.WARNING)
@@ -161,6 +163,12 @@ class TeacherClient:
 
         Raises TeacherMalformed when it is still invalid then, and what `answer` raises.
         """
+        import instructor  # noqa: PLC0415 - slow to import
+        from instructor.core.exceptions import (  # noqa: PLC0415
+            IncompleteOutputException,
+            InstructorRetryException,
+        )
+
         total = Tokens()
 
         async def create(*, messages: Messages, **kwargs: Any) -> ChatCompletion:
@@ -199,6 +207,8 @@ class TeacherClient:
                 f"may take {expected}: raise amplify.token_budget or lower "
                 f"{_LOWER.get(purpose, 'amplify.target')}"
             )
+        import openai  # noqa: PLC0415 - slow to import
+
         self._reserved += expected
         began, at = time.perf_counter(), time.time()
         try:
@@ -227,6 +237,8 @@ class TeacherClient:
 
     async def _ask(self, messages: Messages, params: dict[str, Any]) -> ChatCompletion:
         """One request. Reasoning models refuse a temperature; it is left out from then on."""
+        import openai  # noqa: PLC0415 - slow to import
+
         if self._refuses_temperature:
             params = _without_temperature(params)
         try:
@@ -238,6 +250,8 @@ class TeacherClient:
             return await self._send(messages, _without_temperature(params))
 
     async def _send(self, messages: Messages, params: dict[str, Any]) -> ChatCompletion:
+        from openai.types.chat import ChatCompletion  # noqa: PLC0415 - slow to import
+
         try:
             completion = await self._client.chat.completions.create(
                 model=self.model,
@@ -283,6 +297,8 @@ def _text_tokens(text: str) -> int:
 
 def _as_teacher_error(error: openai.APIError, purpose: Purpose) -> TeacherError:
     """Our error for the OpenAI client's, without its message: that may quote the request."""
+    import openai  # noqa: PLC0415 - slow to import
+
     if not isinstance(error, openai.APIStatusError):
         return TeacherError(
             f"the teacher cannot be reached for {purpose}: {type(error).__name__}; check api_base"

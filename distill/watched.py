@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from scipy.stats import beta
-
 from distill.detector import ChangeDetector
 from distill.rollout import Suspicion
 from distill.standing import DetectorStanding
@@ -68,8 +66,10 @@ def tolerated_faults(certificate: Certificate | None, settings: TaskSettings) ->
     tolerated = settings.audit.fault_rate
     if certificate is None or not certificate.faults:
         return tolerated
+    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import
+
     bad, good = certificate.faults, certificate.heldout - certificate.faults
-    bound = float(beta.ppf(FAULT_CONFIDENCE, bad + 1, good)) if good > 0 else 1.0
+    bound = float(betaincinv(bad + 1, good, FAULT_CONFIDENCE)) if good > 0 else 1.0
     return min(max(tolerated, bound), 0.9)
 
 
