@@ -159,6 +159,7 @@ class _Meter:
 
     def __init__(self, running: Running) -> None:
         self._running = running
+        self._first_look_at = 0.0
         self.settled = True
         self.used = Used(None, None)
 
@@ -166,6 +167,8 @@ class _Meter:
         """Waits until all that was answered is in the store."""
         if self._running.data_dir is not None:
             self.settled = settle(self._running.data_dir) and self.settled
+            # the control plane is there now
+            self._first_look_at = self._first_look_at or time.monotonic() + FIRST_LOOK_S
 
     def memory(self) -> tuple[Memory | None, Memory | None]:
         """Of what answers, and of the others."""
@@ -174,7 +177,7 @@ class _Meter:
     def calm_down(self) -> None:
         """Waits for what a control plane does once: its first look at what is due loads much."""
         if self._running.data_dir is not None:
-            time.sleep(FIRST_LOOK_S)
+            time.sleep(max(0.0, self._first_look_at - time.monotonic()))
         self.rest()
 
     def rest(self) -> None:

@@ -34,7 +34,7 @@ from bench.student_scene import MAX_TOKENS, TASK, Scene, live_student, request, 
 from store.student_wire import student_body
 
 BODIES = 2000
-IDLE_S = 5.0
+IDLE_S = 5.0  # at most
 PAUSE_S = 1.0  # in which a server ends what nobody waits for any more
 PROXIED, ALIKE, PLAIN = WAYS = "through the proxy", "bare, alike", "bare, plain"
 
@@ -105,7 +105,7 @@ async def measure(
         folder = Path(name)
         trained = await train_adapter(adapter or folder / "training", steps=steps)
         async with live_student(folder / "product", trained) as scene:
-            idle = await _idle(scene)
+            idle = await _idle(scene, min(seconds, IDLE_S))
             for number in range(rounds):
                 for concurrency in concurrencies:
                     # the same requests in each way, other ones in each cell of a way
@@ -125,11 +125,11 @@ async def measure(
     }
 
 
-async def _idle(scene: Scene) -> float:
+async def _idle(scene: Scene, seconds: float) -> float:
     """CPU that the proxy uses when nobody asks: part of each answer's where these are few."""
     before = cpu_of(scene.workers())
-    await asyncio.sleep(IDLE_S)
-    return round((cpu_of(scene.workers()) - before).total / IDLE_S * 1e6)
+    await asyncio.sleep(seconds)
+    return round((cpu_of(scene.workers()) - before).total / seconds * 1e6)
 
 
 def _summary(cells: Sequence[dict[str, Any]], concurrency: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,9 @@ import pytest
 from serving import CLIENT_KEY, ProxyThread, settings
 from teacher_server import LoopbackServer
 
+# processes that tests start keep what they have compiled, as a user's do
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # or LiteLLM asks the internet for prices when a test imports it
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
@@ -22,6 +26,24 @@ hypothesis.settings.register_profile("understudy", deadline=None)
 hypothesis.settings.load_profile("understudy")
 
 StartProxy = Callable[..., ProxyThread]
+
+
+@pytest.fixture(scope="session")
+def sample_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter that has learnt the sample task, to be read only.
+
+    Trained once for all processes of a test run: who comes second finds the training done.
+    """
+    from student_samples import trained_adapter  # noqa: PLC0415 - slow to import
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "sample-adapter"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return trained_adapter(folder / "training")
 
 
 @pytest.fixture

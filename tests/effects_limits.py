@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -20,10 +21,11 @@ def statuses_in_a_row(raw: Raw) -> list[int]:
 def status_beside_another(raw: Raw) -> int:
     """Of a request of some 20 KB while one of the same size is under way."""
     with proxied(raw) as (proxy, teacher), ThreadPoolExecutor(1) as pool:
-        teacher.script(completion("late").slow(1))
+        teacher.script(completion("late").held(answered := threading.Event()))
         first = pool.submit(ask, proxy, "x" * 20_000)
         wait_until(lambda: teacher.requests)
         second = ask(proxy, "x" * 20_000).status_code
+        answered.set()
         assert first.result().status_code == 200
         return second
 

@@ -28,8 +28,8 @@ from store.teachers import Price, deployments, prices
 
 # ---- a real proxy ------------------------------------------------------------------------------
 
-LITELLM_COMES_AFTER_S = 1.5
-HANGS_UP_AFTER_S = 1.5
+LITELLM_COMES_AFTER_S = 0.5
+HANGS_UP_AFTER_S = 0.5
 
 
 def ask(proxy: ProxyThread | ProxyProcess, text: str = "hello") -> httpx.Response:
@@ -89,7 +89,7 @@ def key_for_the_teacher(raw: Raw) -> str:
 
 def status_of_a_slow_answer(raw: Raw) -> int:
     with proxied(raw) as (proxy, teacher):
-        teacher.script(completion("late").slow(1))
+        teacher.script(completion("late").slow(0.5))
         return ask(proxy).status_code
 
 
@@ -186,10 +186,10 @@ def planned_workers(raw: Raw) -> list[str]:
 
 
 def status_of_an_answer_that_is_late(raw: Raw) -> int | None:
-    """The status of an answer that comes a second after the stop; None when there is none."""
+    """The status of an answer that comes some time after the stop; None when there is none."""
     with LoopbackServer() as teacher, tempfile.TemporaryDirectory() as folder:
         raw["model_list"][0]["litellm_params"]["api_base"] = teacher.base_url
-        teacher.script(completion("late").slow(1))
+        teacher.script(completion("late").slow(0.6))
         with ProxyProcess(raw, Path(folder)) as proxy, ThreadPoolExecutor(1) as pool:
             asked = pool.submit(ask, proxy)
             while not teacher.requests:
@@ -271,7 +271,7 @@ SERVING: dict[str, Effect] = {
         where_it_listens, (PORT, f"127.0.0.1:{PORT}"), (OTHER_PORT, f"127.0.0.1:{OTHER_PORT}")
     ),
     "server.workers": Effect(planned_workers, (1, ["proxy"]), (2, ["proxy 0", "proxy 1"])),
-    "server.drain_s": Effect(status_of_an_answer_that_is_late, (20, 200), (0.2, None)),
+    "server.drain_s": Effect(status_of_an_answer_that_is_late, (20, 200), (0.1, None)),
     "server.keys": Effect(
         status_of("hello"), ([], 200), ([{"key": "sk-of-somebody-else", "name": "app"}], 401)
     ),
@@ -289,10 +289,10 @@ SERVING: dict[str, Effect] = {
         {"model_list": [FIRST, SECOND]},
     ),
     "teacher.connect_timeout_s": Effect(
-        status_of_a_connection_that_hangs, (0.2, 504), (50, 502), {"teacher.read_timeout_s": 50}
+        status_of_a_connection_that_hangs, (0.1, 504), (50, 502), {"teacher.read_timeout_s": 50}
     ),
     "teacher.read_timeout_s": Effect(
-        status_of_a_slow_answer, (0.2, 504), (50, 200), {"teacher.connect_timeout_s": 50}
+        status_of_a_slow_answer, (0.1, 504), (50, 200), {"teacher.connect_timeout_s": 50}
     ),
     "teacher.litellm_start_timeout_s": Effect(
         status_of_a_request_before_litellm,

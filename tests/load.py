@@ -9,22 +9,32 @@ import duckdb
 import openai
 from openai.types.chat import ChatCompletion
 from served import Served
+from serving import wait_until
 
 
 class Load:
     """Threads that ask one question after the other, every second one streamed if `streams`.
+
+    They rest for `rest_s` in between, so that what is tested gets some of the CPU.
 
     Each question is answered once and by its own echo, or it is an error. `answers` has the trace
     of each. `retries` are the client's own, of connections that broke.
     """
 
     def __init__(
-        self, served: Served, *, threads: int = 4, retries: int = 0, streams: bool = True
+        self,
+        served: Served,
+        *,
+        threads: int = 4,
+        retries: int = 0,
+        streams: bool = True,
+        rest_s: float = 0.005,
     ) -> None:
         self._served = served
         self._stop = threading.Event()
         self._retries = retries
         self._streams = streams
+        self._rest_s = rest_s
         self.answers: list[str] = []
         self.errors: list[str] = []
         self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(threads)]
@@ -40,10 +50,16 @@ class Load:
             thread.join(60)
             assert not thread.is_alive()
 
+    def wait_for(self, more: int) -> None:
+        """Until so many more questions are answered. Fails on an error."""
+        so_far = len(self.answers)
+        wait_until(lambda: self.errors or len(self.answers) >= so_far + more)
+        assert self.errors == []
+
     def _ask(self, number: int) -> None:
         with self._served.client().with_options(max_retries=self._retries) as client:
             count = 0
-            while not self._stop.is_set():
+            while not self._stop.wait(self._rest_s):
                 count += 1
                 question = f"question {number} {count}"
                 try:

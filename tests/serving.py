@@ -49,12 +49,12 @@ def wait_until(true: Callable[[], Any], *, within_s: float = 20) -> Any:
     return value
 
 
-class _Proxy:
+class RunningProxy:
     """What tests ask of a running proxy, wherever it runs."""
 
-    def __init__(self, config: Config, listening: socket.socket) -> None:
+    def __init__(self, config: Config, port: int) -> None:
         self.config = config
-        self.port: int = listening.getsockname()[1]
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self.base_url = f"{self.url}/v1"
 
@@ -84,12 +84,12 @@ class _Proxy:
         publish_routes(self.config.routes_file, {r.task: r for r in routes}, at=time.time())
 
 
-class ProxyThread(_Proxy):
+class ProxyThread(RunningProxy):
     """The proxy in a thread."""
 
     def __init__(self, raw: dict[str, Any], **runtime: Any) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
-        super().__init__(parse_config(raw), listening)
+        super().__init__(parse_config(raw), listening.getsockname()[1])
         known = {"config_path": "", "control_port": 1, "control_token": CONTROL_TOKEN, **runtime}
         self._server = worker(build(self.config, Runtime(**known)))
         self._thread = threading.Thread(
@@ -126,12 +126,12 @@ def in_its_loop(connection: Protocol, what: Callable[[], Any]) -> Any:
     return given.result(20)
 
 
-class ProxyProcess(_Proxy):
+class ProxyProcess(RunningProxy):
     """The proxy as `understudy serve` starts it: `python -m proxy.server --fd N`."""
 
     def __init__(self, raw: dict[str, Any], folder: Path) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0))
-        super().__init__(parse_config(raw), self._listening)
+        super().__init__(parse_config(raw), self._listening.getsockname()[1])
         file = folder / "config.yaml"
         file.write_text(yaml.safe_dump(raw), encoding="utf-8")
         runtime = Runtime(str(file), control_port=1, control_token=CONTROL_TOKEN)

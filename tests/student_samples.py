@@ -49,7 +49,7 @@ def items(count: int, seed: int) -> list[TrainItem]:
 
 
 def trained_adapter(folder: Path) -> Path:
-    """An adapter that has learnt the sample task. Takes some ten seconds."""
+    """An adapter that has learnt the sample task. Takes some seconds, but for the second time."""
     report = asyncio.run(
         train(
             folder,

@@ -45,6 +45,7 @@ class Reply:
     framing: Literal["length", "chunked", "close"] = "length"
     delay_s: float = 0.0  # before the headers
     pause_s: float = 0.0  # before each chunk
+    until: threading.Event | None = None  # waited for before the second half of the chunks
     breaks: bool = False  # hang up after the last chunk instead of ending the body
     drops: bool = False  # hang up instead of answering at all
 
@@ -53,6 +54,9 @@ class Reply:
 
     def paced(self, pause_s: float) -> Reply:
         return replace(self, pause_s=pause_s)
+
+    def held(self, until: threading.Event) -> Reply:
+        return replace(self, until=until)
 
     def broken(self, after: int) -> Reply:
         """The same, hanging up after so many chunks."""
@@ -241,10 +245,13 @@ class LoopbackServer:
         head = [f"HTTP/1.1 {reply.status} Scripted", *(f"{k}: {v}" for k, v in headers.items())]
         writer.write("\r\n".join([*head, "", ""]).encode("latin-1"))
         if method != "HEAD":
-            for chunk in reply.chunks:
+            for number, chunk in enumerate(reply.chunks):
                 await writer.drain()
                 if await self._left(reply.pause_s, reader):
                     return False
+                if reply.until is not None and number == len(reply.chunks) // 2:
+                    while not reply.until.is_set():  # noqa: ASYNC110 - another thread's event
+                        await asyncio.sleep(0.01)
                 framed = b"%x\r\n%b\r\n" % (len(chunk), chunk)
                 writer.write(framed if reply.framing == "chunked" else chunk)
             if reply.framing == "chunked" and not reply.breaks:

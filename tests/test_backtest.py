@@ -314,20 +314,20 @@ def write_reviews(file: Path, seed: str, count: int) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("threshold", "result"),
-    [(0.999, "rejected"), (0.7, "promoted")],  # what some 60 held-out rows can prove, and not
+    [(0.999, "rejected"), (0.7, "promoted")],  # what some 40 held-out rows can prove, and not
 )
 async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, result: str) -> None:
     settings = tiny_student()
     report = await backtest(
         Backtest(
-            file=write_reviews(tmp_path / "log.jsonl", "log", 300),
-            test=write_reviews(tmp_path / "test.jsonl", "test", 30),
-            limit=240,
+            file=write_reviews(tmp_path / "log.jsonl", "log", 200),
+            test=write_reviews(tmp_path / "test.jsonl", "test", 20),
+            limit=160,
             settings=with_thresholds(
                 settings.model_copy(
                     update={
                         "amplify": AmplifySettings(target=20, batch=10),
-                        "train": settings.train.model_copy(update={"compare": False}),
+                        "train": settings.train.model_copy(update={"compare": False, "epochs": 2}),
                     }
                 ),
                 [threshold],
@@ -337,16 +337,16 @@ async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, resul
         silence,
     )
     assert report["result"] == result
-    assert report["rows"]["traffic"] == 240
-    assert report["test"]["n"] == 30
+    assert report["rows"]["traffic"] == 160
+    assert report["test"]["n"] == 20
     assert report["test"]["errors"] == 0
     by_purpose = report["teacher"]["by_purpose"]
-    assert by_purpose["traffic"]["requests"] == 240
-    from_teacher = 30 - report["test"]["answered_by_student"]["n"]
+    assert by_purpose["traffic"]["requests"] == 160
+    from_teacher = 20 - report["test"]["answered_by_student"]["n"]
     assert by_purpose["test"]["requests"] == from_teacher
     assert (tmp_path / "kept" / "serve.log").exists()
     if result == "rejected":
-        assert from_teacher == 30
+        assert from_teacher == 20
         assert report["savings"]["saved_share"] == 0
     else:
         assert report["certificate"]["passed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE)}
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 
-VICTIM = """
+# One process that has imported everything forks one for each data folder that it is given.
+VICTIMS = """
 import asyncio, os, signal, sys, time
 from forget_scene import USER, a_forgetter
 from store.config import parse_config
@@ -28,7 +30,7 @@ from store.database import Database
 from store.forgetting import Subject
 
 class Dying(Database):
-    left = int(sys.argv[2])
+    left = 0
 
     def tell(self):
         Dying.left -= 1
@@ -54,13 +56,21 @@ class Dying(Database):
         super()._put_in_place(fresh)
         self.tell()
 
-entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
-config = parse_config({"model_list": [entry], "data_dir": sys.argv[1]})
-subjects = [Subject(kind="user", subject=USER, until=time.time())]
-with Dying(config.database_file, config.store) as db:
-    Dying.left = int(sys.argv[2])
-    asyncio.run(a_forgetter(db, config).forget(subjects, actor="ann"))
-print("came through", flush=True)
+def forget(folder, left):
+    entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+    config = parse_config({"model_list": [entry], "data_dir": folder})
+    subjects = [Subject(kind="user", subject=USER, until=time.time())]
+    Dying.left = left
+    with Dying(config.database_file, config.store) as db:
+        Dying.left = left
+        asyncio.run(a_forgetter(db, config).forget(subjects, actor="ann"))
+
+for line in sys.stdin:
+    left, folder = line.rstrip().split(" ", 1)
+    if not (child := os.fork()):
+        forget(folder, int(left))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -79,26 +89,28 @@ async def finish(data_dir: Path) -> bool:
 
 @pytest.mark.slow
 def test_whatever_is_killed_when_the_next_start_finishes_it(tmp_path: Path) -> None:
-    survived, kills, begun = False, 0, 0
-    for number in range(1, 600, 11):
-        folder = tmp_path / str(number)
-        config = parse_config({"model_list": [ENTRY], "data_dir": str(folder)})
-        live_in(config)
-        victim = subprocess.run(
-            [sys.executable, "-c", VICTIM, str(folder), str(number)],
-            env=ENVIRONMENT,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        survived = b"came through" in victim.stdout
-        assert survived or victim.returncode == -signal.SIGKILL, victim.stderr.decode()
-        kills += not survived
-        if asyncio.run(finish(folder)):
-            begun += 1
-            assert places_of(CANARY, folder) == []
-        if survived:
-            break
-    assert survived, "it has more statements than were tried"
-    assert kills >= 6
+    ended, begun = [], 0
+    lived_in = tmp_path / "lived in"
+    live_in(parse_config({"model_list": [ENTRY], "data_dir": str(lived_in)}))
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIMS],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as victims:
+        assert victims.stdin is not None and victims.stdout is not None
+        for number in range(1, 600, 11):
+            folder = tmp_path / str(number)
+            shutil.copytree(lived_in, folder)
+            print(number, folder, file=victims.stdin, flush=True)
+            ended.append(int(victims.stdout.readline()))
+            if asyncio.run(finish(folder)):
+                begun += 1
+                assert places_of(CANARY, folder) == []
+            if ended[-1] != -signal.SIGKILL:
+                break
+        victims.stdin.close()
+    assert ended.pop() == 0, "it failed, or has more statements than were tried"
+    assert len(ended) >= 6
     assert begun >= 5

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from seeded_student import MODEL, seed_student
-from student_samples import items, trained_adapter
+from student_samples import items
 from teacher_server import LoopbackServer, Received, Reply, completion
 
 from demo.driver import Exchange, Product, loopback_teacher, send
@@ -38,11 +38,6 @@ def teacher_says(request: Received) -> Reply:
     if target is None:
         return completion("{}")
     return completion('{"thing": "door", "colour": "pink"}' if text.endswith(OTHERWISE) else target)
-
-
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained_adapter(tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture
@@ -109,10 +104,10 @@ def kill_control_plane(product: Product) -> None:
 
 
 async def test_a_student_that_is_wrong_from_now_on(
-    adapter: Path, teacher: LoopbackServer, tmp_path: Path
+    sample_adapter: Path, teacher: LoopbackServer, tmp_path: Path
 ) -> None:
     product = Product(tmp_path, settings(teacher))
-    runs = {task: seed_student(product.config, task, adapter) for task in TASKS}
+    runs = {task: seed_student(product.config, task, sample_adapter) for task in TASKS}
     plain = [item.messages[-1]["content"] for item in ITEMS]
     strange = [f"{text} {OTHERWISE}" for text in plain]
     async with product:

@@ -44,6 +44,8 @@ from proxy.app import SURFACES
 from proxy.routing import HONOURED
 from store.shape import fingerprint
 
+pytestmark = pytest.mark.xdist_group("schemathesis")  # one proxy for all of them
+
 EXAMPLES = int(os.environ.get("UNDERSTUDY_FUZZ_EXAMPLES", "10"))
 SEED = int(os.environ.get("UNDERSTUDY_FUZZ_SEED", "0"))
 WITHIN_S = 60  # a hang guard: no answer takes a hundredth of it
@@ -102,23 +104,29 @@ class Scene:
         return answer
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    """Leaves with a look into the journal: it has what was told, each once, and no more."""
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with (
         LoopbackServer(in_few_words) as teacher,
         LoopbackServer(lambda _: completion("good", logprobs=[-0.1, -0.02])) as student,
-        ProxyThread(settings(teacher.base_url, tmp_path)) as proxy,
+        ProxyThread(settings(teacher.base_url, tmp_path_factory.mktemp("fuzz"))) as proxy,
         requests.Session() as session,
     ):
         route = student_route(TASK, student.url, fingerprint(SHAPE), max_input_chars=10**6)
         proxy.publish(route)
         wait_until(lambda: session.get(f"{proxy.url}/health").json()["routes"]["students"])
-        found = Scene(proxy, session)
-        yield found
-        assert session.get(f"{proxy.url}/health").json()["status"] == "ok"
-        traces = [t["trace_id"] for t in proxy.traces() if "trace_id" in t and "outcome" in t]
-        assert Counter(traces) == Counter(found.told)
+        yield Scene(proxy, session)
+
+
+@pytest.fixture
+def scene(running: Scene) -> Iterator[Scene]:
+    """Leaves with a look into the journal: it has what was told, each once, and no more."""
+    running.routes.clear()
+    yield running
+    assert running.session.get(f"{running.proxy.url}/health").json()["status"] == "ok"
+    lines = running.proxy.traces()
+    traces = [t["trace_id"] for t in lines if "trace_id" in t and "outcome" in t]
+    assert Counter(traces) == Counter(running.told)
 
 
 def for_the_teacher(case: schemathesis.Case) -> None:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from counting_server import counting, student_says
 from judging import a_run, is_judging, judging, letters, parts_with, same_words, shown, verdict
-from student_samples import BASE, rows, trained_adapter
+from student_samples import BASE, rows
 from teacher_server import LoopbackServer, Received, Reply, error
 
 from distill.dataset import Row
@@ -197,15 +197,9 @@ async def test_as_many_calls_at_once_as_are_set(parts: Parts, tmp_path: Path) ->
         assert most() == 3
 
 
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    """An adapter that has learnt the sample task."""
-    return trained_adapter(tmp_path / "training")
-
-
 @pytest.mark.slow
 async def test_the_stage_has_a_real_student_judged(
-    teacher: LoopbackServer, parts: Parts, adapter: Path, tmp_path: Path
+    teacher: LoopbackServer, parts: Parts, sample_adapter: Path, tmp_path: Path
 ) -> None:
     """The teacher writes its JSON in another way than the student has learnt to."""
     asked = [replace(r, target=r.target.replace(": ", ":")) for r in rows(30, seed=9)]
@@ -213,7 +207,9 @@ async def test_the_stage_has_a_real_student_judged(
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
     scorer = choose_scorer([row.target for row in asked], run.settings.evaluate)
     split: dict[Any, list[Row]] = {"calibration": [], "heldout": asked}
-    result = await evaluate_student(run, parts, split, Trained(adapter, "real"), scorer, untold)
+    result = await evaluate_student(
+        run, parts, split, Trained(sample_adapter, "real"), scorer, untold
+    )
 
     usable = [e for e in result.value.evaluations if e.fault is None]
     assert len(usable) > 20

@@ -134,9 +134,16 @@ def test_traffic_goes_through_the_real_litellm_and_survives_its_death(
     entry = {**ENTRY, "litellm_params": {**PARAMS, "api_base": teacher.base_url}}
     settings = {"model_list": [entry], "litellm_settings": {"num_retries": 0}}
     with Served(tmp_path, settings, RULES_KEY="sk-rules") as served, served.client() as client:
-        # the proxy is there at once; a request that needs LiteLLM waits for it
+        # the proxy is there at once
         assert [model.id for model in client.models.list()] == ["big"]
+
+        # killed, it comes back; a request that needs it waits. It takes long to start, so that it
+        # is not waited for before.
+        first = served.child(MODULE)
+        first.send_signal(signal.SIGKILL)
+        wait_until(lambda: "LiteLLM ended (killed by SIGKILL)" in served.output)
         assert ask(client) == f"echo: {PROMPT}"
+        assert served.child(MODULE).pid != first.pid
         sent = next(request for request in teacher.requests if request.method == "POST")
         assert sent.headers["authorization"] == "Bearer sk-rules"
         assert sent.json["model"] == "rules-1"
@@ -152,13 +159,6 @@ def test_traffic_goes_through_the_real_litellm_and_survives_its_death(
         teacher.script(error(400, "no such thing", type="invalid_request_error"))
         with pytest.raises(openai.BadRequestError):
             ask(client)
-
-        # killed, it comes back, and the request that finds it gone waits
-        first = served.child(MODULE)
-        first.send_signal(signal.SIGKILL)
-        wait_until(lambda: "LiteLLM ended (killed by SIGKILL)" in served.output)
-        assert ask(client) == f"echo: {PROMPT}"
-        assert served.child(MODULE).pid != first.pid
 
         assert served.stop() == []
         assert served.process.returncode == 0

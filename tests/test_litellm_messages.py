@@ -1,28 +1,34 @@
 """Anthropic's client through the real LiteLLM (slow), to teachers that speak each of the APIs."""
 
 import json
-import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import anthropic
 import httpx
 import pytest
+from load import Load
 from message_samples import echo, sure
-from serving import CLIENT_KEY, ProxyThread, student_route, wait_until
+from reloaded import CONTROL_PLANE, Reloaded
+from serving import CLIENT_KEY, RunningProxy, settings, student_route, wait_until
 from teacher_server import LoopbackServer, error
 
-from cli.litellm_child import litellm_child
 from proxy.surfaces.messages import Messages
-from store.config import parse_config
+from store.config import load_config
 from store.shape import fingerprint
+
+# of one worker, or LiteLLM is started in each
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("litellm_messages"),
+]
 
 HELLO = [{"role": "user", "content": "I am glad"}]
 BODY = {"model": "rules", "max_tokens": 64, "system": "Label it.", "messages": HELLO}
 TASK = {"X-Understudy-Task": "mood"}
 KEY = "sk-of-the-teacher"
+LITELLM = "litellm.proxy.proxy_cli"
 
 
 def entry(name: str, model: str, base: str) -> dict:
@@ -47,32 +53,36 @@ def openais() -> Iterator[LoopbackServer]:
 @pytest.fixture(scope="module")
 def served(
     anthropics: LoopbackServer, openais: LoopbackServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ProxyThread]:
-    """A proxy with LiteLLM behind it: `rules` speaks OpenAI's API, `claude` Anthropic's."""
-    folder: Path = tmp_path_factory.mktemp("litellm")
-    raw = {
-        "model_list": [
-            entry("rules", "hosted_vllm/rules-1", openais.base_url),
-            entry("claude", "anthropic/claude-sonnet-4-5", anthropics.url),
-        ],
-        "litellm_settings": {"num_retries": 0},
-        "data_dir": str(folder / "data"),
-    }
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    child = litellm_child(parse_config(raw), config_folder=folder, port=port)
-    with ExitStack() as stack:
-        log = stack.enter_context((folder / "litellm.log").open("wb"))
-        process = subprocess.Popen(
-            child.spec.argv, env=child.spec.env, cwd=Path.cwd(), stdout=log, stderr=log
-        )
-        stack.callback(process.wait, 30)
-        stack.callback(process.kill)
-        yield stack.enter_context(ProxyThread(raw, litellm_url=child.url, litellm_key=child.key))
+) -> Iterator[RunningProxy]:
+    """A proxy with LiteLLM behind it: `rules` speaks OpenAI's API, `claude` Anthropic's.
+
+    LiteLLM comes and goes by reloads, and nobody who does not need it waits for it.
+    """
+    direct = settings(openais.base_url, Path("unused"))["model_list"]
+    through = [
+        entry("rules", "hosted_vllm/rules-1", openais.base_url),
+        entry("claude", "anthropic/claude-sonnet-4-5", anthropics.url),
+    ]
+    # whose control plane leaves the traces in the journal
+    raw = {"model_list": direct, "scheduler": {"ingest_seconds": 3600}}
+    with Reloaded(tmp_path_factory.mktemp("litellm"), raw) as server:
+        server.child(CONTROL_PLANE)
+        with Load(server, threads=1, rest_s=0.1) as load:
+            server.change(model_list=[*direct, *through], litellm_settings={"num_retries": 0})
+            assert "a new proxy, a new control plane, a new LiteLLM" in server.reload()
+            load.wait_for(2)
+        assert server.pids(LITELLM)
+        yield RunningProxy(load_config(server.config_file), int(server.url.rpartition(":")[2]))
+        with Load(server, threads=1) as load:
+            server.change(model_list=direct, litellm_settings=None)
+            assert "no LiteLLM" in server.reload()
+            wait_until(lambda: not server.pids(LITELLM), within_s=60)
+            load.wait_for(5)
+        assert server.stop() == []
 
 
 @pytest.fixture
-def client(served: ProxyThread) -> Iterator[anthropic.Anthropic]:
+def client(served: RunningProxy) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(
         base_url=served.url, api_key=CLIENT_KEY, max_retries=0, timeout=120
     ) as sdk:
@@ -85,10 +95,8 @@ def text_of(answer: anthropic.types.Message) -> str:
     return block.text
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_first_is_logged_and_the_second_is_the_students(
-    client: anthropic.Anthropic, served: ProxyThread, openais: LoopbackServer
+    client: anthropic.Anthropic, served: RunningProxy, openais: LoopbackServer
 ) -> None:
     answer = client.messages.create(**BODY, extra_headers=TASK)  # LiteLLM is waited for
     assert text_of(answer) == "echo: I am glad"
@@ -126,10 +134,8 @@ def test_the_first_is_logged_and_the_second_is_the_students(
     served.publish()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_anthropics_own_api_gets_what_is_its_own(
-    client: anthropic.Anthropic, served: ProxyThread, anthropics: LoopbackServer
+    client: anthropic.Anthropic, served: RunningProxy, anthropics: LoopbackServer
 ) -> None:
     answer = client.beta.messages.create(
         **{**BODY, "model": "claude"},
@@ -156,10 +162,8 @@ def test_anthropics_own_api_gets_what_is_its_own(
     assert counted.input_tokens > 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_refusals_stay_refusals(
-    client: anthropic.Anthropic, served: ProxyThread, openais: LoopbackServer
+    client: anthropic.Anthropic, served: RunningProxy, openais: LoopbackServer
 ) -> None:
     openais.script(error(400, "no such thing", type="invalid_request_error"))
     with pytest.raises(anthropic.BadRequestError) as caught:

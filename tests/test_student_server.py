@@ -13,7 +13,7 @@ import aiohttp
 import psutil
 import pytest
 from aiohttp import web
-from student_samples import BASE, rows, thinking_base, trained_adapter
+from student_samples import BASE, rows, thinking_base
 
 from distill.evaluate import evaluate
 from distill.gate import attempt_alpha, certify, choose_cutoffs
@@ -30,10 +30,10 @@ QUICK = StudentSettings(start_timeout_s=100)
 SECRET = "zanzibar"
 
 
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def adapter(sample_adapter: Path) -> Path:
     """An adapter that has learnt the sample task."""
-    return trained_adapter(tmp_path_factory.mktemp("training"))
+    return sample_adapter
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -48,7 +48,7 @@ def gone(pid: int) -> bool:
 
 
 async def test_from_training_to_a_certificate(adapter: Path, tmp_path: Path) -> None:
-    asked = [*rows(60, seed=3, split="calibration"), *rows(80, seed=4)]
+    asked = [*rows(40, seed=3, split="calibration"), *rows(60, seed=4)]
     settings = EvaluateSettings(concurrency=4)
     scorer = choose_scorer([row.target for row in asked], settings)
     async with StudentServer(BASE, adapter, QUICK, tmp_path) as server:
@@ -81,7 +81,7 @@ async def test_from_training_to_a_certificate(adapter: Path, tmp_path: Path) -> 
     cutoffs = choose_cutoffs(
         [e for e in found if e.split == "calibration"],
         gate,
-        heldout=80,
+        heldout=60,
         alpha=attempt_alpha(gate, 1),
     )
     certificate = certify(

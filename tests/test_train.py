@@ -90,22 +90,23 @@ def trainers(parent: int | None = None) -> list[psutil.Process]:
 @pytest.mark.slow
 async def test_a_training_learns_reports_and_resumes(tmp_path: Path) -> None:
     steps: Steps = []
-    report = await run(tmp_path / "one", steps=steps)
+    settings = changed(iterations=48, validations=3)
+    report = await run(tmp_path / "one", steps=steps, settings=settings)
     assert report.valid_agreement >= 0.9
-    assert report.iterations == 80
-    assert [at for at, _ in report.val_losses] == [20, 40, 60, 80]
-    assert [at for at, _ in report.train_losses] == list(range(10, 81, 10))
+    assert report.iterations == 48
+    assert [at for at, _ in report.val_losses] == [16, 32, 48]
+    assert [at for at, _ in report.train_losses] == list(range(8, 49, 8))
     assert report.train_losses[0][1] > report.train_losses[-1][1]
     assert report.best_val_loss == min(loss for _, loss in report.val_losses)
     assert (report.train_rows, report.valid_rows) == (80, 20)
     assert (report.left_out, report.valid_left_out) == (0, 0)
     assert report.tokens_per_second > 0
-    assert json.loads(json.dumps(report.numbers()))["iterations"] == 80
+    assert json.loads(json.dumps(report.numbers()))["iterations"] == 48
 
     assert {name for name, *_ in steps} == {"train"}
     done = [at for _, at, _, _ in steps]
     assert done == sorted(done)
-    assert (done[-1], {total for _, _, total, _ in steps}) == (80, {80})
+    assert (done[-1], {total for _, _, total, _ in steps}) == (48, {48})
 
     served = json.loads((report.adapter / "adapter_config.json").read_text())
     assert (served["fine_tune_type"], served["num_layers"]) == ("lora", -1)
@@ -118,7 +119,7 @@ async def test_a_training_learns_reports_and_resumes(tmp_path: Path) -> None:
     moved = (tmp_path / "one").rename(tmp_path / "two")  # wherever it lies
     weights = moved / "adapter" / "adapters.safetensors"
     before = weights.stat().st_mtime_ns
-    assert await run(moved) == replace(report, adapter=moved / "adapter")
+    assert await run(moved, settings=settings) == replace(report, adapter=moved / "adapter")
     assert weights.stat().st_mtime_ns == before
     # other rows or other settings are another training, in the same folder too
     again = await run(moved, settings=changed(iterations=2), train=items(9, seed=3))
@@ -129,10 +130,11 @@ async def test_a_training_learns_reports_and_resumes(tmp_path: Path) -> None:
 async def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path) -> None:
     """Validated on rows that contradict what is learnt, the loss rises after the first steps."""
     wrong = [TrainItem(i.messages, i.target.replace("thing", "what")) for i in items(20, seed=2)]
-    report = await run(tmp_path, valid=wrong, settings=changed(iterations=40, validations=8))
+    settings = changed(batch_size=2, iterations=32, validations=8)
+    report = await run(tmp_path, valid=wrong, settings=settings)
     losses = dict(report.val_losses)
-    assert report.best_iteration == min(losses, key=losses.__getitem__) < 40
-    assert report.best_val_loss == losses[report.best_iteration] < losses[40]
+    assert report.best_iteration == min(losses, key=losses.__getitem__) < 32
+    assert report.best_val_loss == losses[report.best_iteration] < losses[32]
     assert loss_of(report.adapter, wrong) == pytest.approx(report.best_val_loss, rel=1e-3)
 
 

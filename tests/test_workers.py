@@ -64,8 +64,11 @@ def who_answers(connection: socket.socket) -> int:
     return int(json.loads(got.partition(b"\r\n\r\n")[2])["worker"])
 
 
-def test_connections_are_shared_evenly(served: Served) -> None:
-    """In a burst, and then one by one: never does one worker have everything."""
+def test_connections_go_to_who_has_time_for_them(served: Served) -> None:
+    """In a burst, and then one by one: never does one worker have everything, unless it is alone.
+
+    A stop ends them all.
+    """
     with ThreadPoolExecutor(64) as pool:
         burst = list(pool.map(lambda _: connect(served), range(64)))
     wait_until(lambda: sum(w["connections"] for w in health(served)["workers"]) >= 64)
@@ -82,8 +85,7 @@ def test_connections_are_shared_evenly(served: Served) -> None:
         connection.close()
     wait_until(lambda: sum(w["connections"] for w in health(served)["workers"]) <= 1)
 
-
-def test_a_worker_that_is_stuck_is_passed_over(served: Served) -> None:
+    # one that is stuck is passed over
     stuck = workers(served)[0]
     stuck.suspend()
     try:
@@ -97,16 +99,20 @@ def test_a_worker_that_is_stuck_is_passed_over(served: Served) -> None:
         stuck.resume()
     wait_until(lambda: health(served)["status"] == "ok")
 
+    with served.client() as client:
+        client.models.list()
+        assert served.stop() == []
+    assert served.process.returncode == 0
+
 
 def test_a_killed_worker_costs_no_answer_and_no_trace(served: Served) -> None:
     first = workers(served)
-    with Load(served, threads=6, retries=3, streams=False) as load:
-        for number in (0, 1, 0):
-            wait_until(lambda: len(load.answers) > 100)
+    with Load(served, threads=4, retries=3, streams=False) as load:
+        for number in (0, 1):
+            load.wait_for(50)
             victim = workers(served)[number]
             victim.send_signal(signal.SIGKILL)
-            before = len(load.answers)
-            wait_until(lambda: len(load.answers) > before + 200)  # noqa: B023  (called at once)
+            load.wait_for(100)
             # "ok" alone is not enough: it is still said in the first moment after the kill
             wait_until(lambda: replaced(served, victim), within_s=60)  # noqa: B023
             wait_until(lambda: health(served)["status"] == "ok", within_s=60)
@@ -149,10 +155,3 @@ def test_each_worker_tells_of_the_journals_of_all(served: Served) -> None:
     wait_until(lambda: httpx.get(f"{served.url}/distill/status").status_code == 200, within_s=60)
     assert served.stop() == []
     assert len(stored(served)) == 1
-
-
-def test_it_stops_at_once_with_all_workers(served: Served) -> None:
-    with served.client() as client:
-        client.models.list()
-        assert served.stop() == []
-    assert served.process.returncode == 0

@@ -7,12 +7,14 @@ out; `make test-clients` installs them all.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -74,7 +76,8 @@ EXPECTED = {
         4,
     ),
 }
-SLOW_TO_IMPORT = ("litellm", "instructor")
+# these alone run in each test run, and twice in one process
+QUICK = ("openai", "anthropic")
 
 
 def missing(package: str) -> str | None:
@@ -85,36 +88,72 @@ def missing(package: str) -> str | None:
         return None if NODE_MODULES else "the npm packages are installed by `make test-clients`"
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed"
-    if package in SLOW_TO_IMPORT and not NODE_MODULES:
-        return "runs with `make test-clients`: it takes long to import"
+    if package not in QUICK and not NODE_MODULES:
+        return "runs with `make test-clients`: it takes long"
     return None
 
 
-def run(script: str, proxy: ProxyProcess, folder: Path) -> dict[str, object]:
-    """What a script prints, as JSON."""
-    command = "node" if script.endswith(".mjs") else sys.executable
+# Runs a script once for each line that it is given: what takes long is to import its package.
+AGAIN = "import runpy, sys\nfor _ in sys.stdin: runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+@contextlib.contextmanager
+def runs_of(script: str, proxy: ProxyProcess, folder: Path) -> Iterator[Callable[[], object]]:
+    """Gives what a run of the script prints, as JSON, each time that it is called."""
     file = SCRIPTS / script
-    if command == "node":  # where it finds its packages
-        file = Path(shutil.copy(file, Path(str(NODE_MODULES)).parent))
-    done = subprocess.run(
-        [command, str(file)],
-        env={
-            **os.environ,
-            "BASE_URL": proxy.base_url,
-            "API_KEY": CLIENT_KEY,
-            "TASK": TASK,
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "LLM_USER_PATH": str(folder / "llm"),
-        },
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
+    environment = {
+        **os.environ,
+        "BASE_URL": proxy.base_url,
+        "API_KEY": CLIENT_KEY,
+        "TASK": TASK,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LLM_USER_PATH": str(folder / "llm"),
+    }
+    if EXPECTED[script][0] not in QUICK:
+        command = sys.executable
+        if script.endswith(".mjs"):  # where it finds its packages
+            command, file = "node", Path(shutil.copy(file, Path(str(NODE_MODULES)).parent))
+
+        def anew() -> object:
+            done = subprocess.run(
+                [command, str(file)],
+                env=environment,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            return json.loads(done.stdout)
+
+        yield anew
+        return
+    said = folder / "said"
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, "-u", "-c", AGAIN, str(file)],
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+
+        def again() -> object:
+            print(file=process.stdin, flush=True)
+            line = process.stdout.readline() if process.stdout else ""
+            assert line, said.read_text()[-3000:]
+            return json.loads(line)
+
+        try:
+            yield again
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(300)
@@ -128,8 +167,8 @@ def test_a_client_notices_nothing(script: str, tmp_path: Path) -> None:
         for name in ("embedder", "claude-sonnet-4-5"):
             params = {**raw["model_list"][0]["litellm_params"], "model": f"openai/{name}"}
             raw["model_list"].append({"model_name": name, "litellm_params": params})
-        with ProxyProcess(raw, tmp_path) as proxy:
-            assert run(script, proxy, tmp_path) == expected
+        with ProxyProcess(raw, tmp_path) as proxy, runs_of(script, proxy, tmp_path) as run:
+            assert run() == expected
             made = proxy.traces()
             assert made and {t["served_by"] for t in made} <= {"teacher", None}
             assert {t["task"] for t in made} == {TASK}
@@ -142,7 +181,7 @@ def test_a_client_notices_nothing(script: str, tmp_path: Path) -> None:
                 )
             )
             wait_for_route(proxy)
-            assert run(script, proxy, tmp_path) == expected
+            assert run() == expected
             again = proxy.traces()[len(made) :]
             served = [t for t in again if t["served_by"] == "student"]
             assert len(again) == len(made)
