@@ -132,7 +132,12 @@ def main() -> None:
     """Prints the tables, or the same as JSON."""
     asked = _arguments()
     if asked.show:
-        show(json.loads(asked.show.read_bytes()), markdown=asked.markdown)
+        try:
+            show(json.loads(asked.show.read_bytes()), markdown=asked.markdown)
+        except OSError as error:
+            sys.exit(f"{asked.show}: {error.strerror}")
+        except (ValueError, KeyError, TypeError):
+            sys.exit(f"{asked.show} holds no whole result of --json")
         return
     try:
         find_wrk()
