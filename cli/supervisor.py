@@ -11,6 +11,7 @@ them stage by stage: told first, killed when they take too long. Nothing else is
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import signal
 import socket
@@ -234,6 +235,7 @@ class Supervisor:
             elif time.monotonic() >= child.kill_at:
                 self._say(f"{child.spec.name} did not end within {one.grace_s:g} s and is killed")
                 child.kill()
+                child.kill_at = math.inf  # it takes a moment to be gone, and once is enough
 
     def _plan_restart(self, child: Child, what: str) -> None:
         child.ends_in_a_row += 1
