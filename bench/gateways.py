@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ from distill.student_server import free_port
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = "output"  # in its folder: what it prints
+NODE_MODULES = ROOT / ".venv" / "npm" / "node_modules"
+PORTKEY = NODE_MODULES / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+_HOW_TO_GET_PORTKEY = (
+    "node and portkey (`npm install --no-save --prefix .venv/npm @portkey-ai/gateway`)"
+)
 STOP_S = 40.0  # `understudy serve` gives its children 30
 NEVER = 10**9  # traces until a run is due: distilling is no part of this measurement
 
@@ -70,6 +75,7 @@ def gateways(workers: Sequence[int], checkout: Path, peers: Sequence[Gateway]) -
         )
 
     nginx_missing = None if shutil.which("nginx") else "nginx (Debian package nginx-light)"
+    portkey_missing = None if PORTKEY.exists() and shutil.which("node") else _HOW_TO_GET_PORTKEY
     litellm_missing = None if find_spec("litellm") else "litellm (PyPI package litellm[proxy])"
     return [
         Gateway("direct", direct),
@@ -79,6 +85,7 @@ def gateways(workers: Sequence[int], checkout: Path, peers: Sequence[Gateway]) -
         ours("tagged"),
         ours("key", key=True),
         *(ours(f"workers-{n}", workers=n) for n in workers if n > 1),
+        Gateway("portkey", portkey, portkey_missing),
         Gateway("litellm", litellm, litellm_missing),
         *peers,
     ]
@@ -167,6 +174,17 @@ def litellm(upstream: str, folder: Path) -> Iterator[Running]:
     }
     with _started(command, folder, env) as (process, began):
         yield _all_answer(port, began, process)
+
+
+@contextmanager
+def portkey(upstream: str, folder: Path) -> Iterator[Running]:
+    """Portkey's gateway without its console: a client's headers say where the upstream is."""
+    port = free_port()
+    command = ["node", str(PORTKEY), f"--port={port}", "--headless"]
+    env = {"NODE_ENV": "production"}
+    with _started(command, folder, env) as (process, began):
+        to = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream}/v1"}
+        yield replace(_all_answer(port, began, process), headers={**HEADERS, **to})
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from proxy.asgi import Headers
 
 _PORTS = {"http": 80, "https": 443}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_NOT_IN_A_LINE = b"\r\n\0"
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -91,12 +92,7 @@ def head_lines(first_lines: bytes, headers: Headers) -> bytes:
     Raises ValueError where a header would begin a line of its own (CR, LF) or cut one (NUL).
     """
     lines = b"\r\n".join((first_lines, *map(b": ".join, headers)))
-    size, ours = len(lines), first_lines.count(b"\n") + len(headers)
-    # `count` and `translate` take several times as long
-    if (
-        size - len(lines.replace(b"\n", b"")) != ours
-        or size - len(lines.replace(b"\r", b"")) != ours
-        or b"\0" in lines
-    ):
+    ours = 2 * (first_lines.count(b"\n") + len(headers))
+    if len(lines) - len(lines.translate(None, _NOT_IN_A_LINE)) != ours:
         raise ValueError("a header holds a line end or a NUL")
     return lines
