@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 
@@ -291,7 +292,7 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
     first = {plane.students.check: now, plane.tidy: now + timedelta(seconds=FIRST_TIDY_S)}
     for work, seconds in beats:
         scheduler.add_job(
-            work,
+            until_stopped(work),
             "interval",
             seconds=seconds,
             max_instances=1,
@@ -301,6 +302,17 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
         )
     scheduler.start()
     return scheduler
+
+
+def until_stopped(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """The same work, which a stop may cut off: the scheduler would call that a fault."""
+
+    @wraps(work)
+    async def beat() -> None:
+        with suppress(asyncio.CancelledError):
+            await work()
+
+    return beat
 
 
 async def _serve_until_stopped(server: uvicorn.Server) -> None:

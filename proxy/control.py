@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-from proxy.asgi import Headers, Receive, Scope, Send, header
+from proxy.asgi import Headers, Receive, Scope, Send, header, respond
 from proxy.body import read_body
 from proxy.errors import control_plane_down, foreign_command
 from proxy.headers import to_control_plane
@@ -35,6 +35,9 @@ class ControlPlane:
         client = self._keys.authenticate(headers, browser=True)
         if scope["method"] not in ("GET", "HEAD") and _of_another_site(headers):
             raise foreign_command()
+        if scope["raw_path"].endswith(b"/"):
+            await _without_slash(scope, send)
+            return
         body = await read_body(receive, headers, self._body_limit)
         query: bytes = scope["query_string"]
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
@@ -56,6 +59,13 @@ class ControlPlane:
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
+
+
+async def _without_slash(scope: Scope, send: Send) -> None:
+    """Sends the client to the same address without the slash at its end: pages link from there."""
+    query: bytes = scope["query_string"]
+    there = scope["raw_path"].rstrip(b"/") + (b"?" + query if query else b"")
+    await respond(send, 308, [(b"location", there)], b"")
 
 
 def _of_another_site(headers: Headers) -> bool:

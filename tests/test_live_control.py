@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -10,12 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from live_scene import EVERY_AUDIT, answering, right, until
 from samples import a_promotion, a_route, a_trace, write_segment
 from serving import settings
 from teacher_server import LoopbackServer, error
 
-from distill.control import KEY_FILE, ControlPlane
+from distill.control import KEY_FILE, ControlPlane, until_stopped
 from store import evidence, records
 from store.config import Config, parse_config
 from store.database import Database
@@ -149,3 +151,20 @@ async def test_while_the_teacher_is_overloaded_audits_stay_owed(
         assert standing is not None
         assert standing.audits_owed == 1
         assert "503" in standing.waits_for
+
+
+async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    scheduler = AsyncIOScheduler(timezone="UTC")
+    scheduler.add_job(until_stopped(work))
+    scheduler.start()
+    await begun.wait()
+    scheduler.shutdown(wait=False)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import psutil
 import pytest
@@ -39,10 +40,15 @@ def test_it_serves_and_stops_with_everything_it_started(
     with Served(tmp_path, config(teacher)) as served, served.client() as client:
         assert ask(client) == "echo: hello"
         served.child(CONTROL_PLANE)
+        wait_until(lambda: httpx.get(f"{served.url}/distill").status_code == 200, within_s=60)
+        page = httpx.get(f"{served.url}/distill/?task=one", follow_redirects=True)
+        assert str(page.url) == f"{served.url}/distill?task=one"
+        assert page.text == httpx.get(f"{served.url}/distill").text
         assert served.stop() == []
         assert served.process.returncode == 0
 
     assert "understudy: stopped" in served.output
+    assert "Traceback" not in served.output
     assert TEACHER_KEY not in served.output
     with pytest.raises(openai.APIConnectionError), served.client() as client:
         ask(client)
