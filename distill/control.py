@@ -272,9 +272,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
 
 
 def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
-    """Starts what beats: collecting and judging, due runs, the students' health, checkpoints, and
-    what is deleted for its age.
-    """
+    """Starts what beats. The students' health, at once, and tidying have first beats of their own."""
 
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
@@ -288,7 +286,6 @@ def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOSchedu
     ]
     scheduler = AsyncIOScheduler(timezone="UTC")
     now = datetime.now(UTC)
-    # without waiting for the first beat: a student of an earlier start comes back at once
     first = {plane.students.check: now, plane.tidy: now + timedelta(seconds=FIRST_TIDY_S)}
     for work, seconds in beats:
         scheduler.add_job(

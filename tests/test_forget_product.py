@@ -64,8 +64,9 @@ def test_a_user_is_forgotten_while_it_serves(tmp_path: Path) -> None:
             wait_until(lambda: understudy("status", *where).exit_code == 0, within_s=90)
             under_way = pool.submit(ask, client, f"{CANARY} still under way", USER)
             wait_until(lambda: any(b"still under way" in r.body for r in teacher.requests))
-            looked = understudy("forget", "--user", USER, "--dry-run", *where)
-            assert looked.stdout.startswith("would forget 1"), looked.output
+            # what was asked before the control plane was there is collected by and by
+            look = ("forget", "--user", USER, "--dry-run", *where)
+            wait_until(lambda: understudy(*look).stdout.startswith("would forget 1"), within_s=60)
             done = understudy("forget", "--user", USER, "--yes", "--json", *where)
             assert done.exit_code == 0, done.output
             found = json.loads(done.stdout)
