@@ -272,7 +272,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
 
 
 def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
-    """Starts what beats. The students' health, at once, and tidying have first beats of their own."""
+    """Starts what beats. Of the health of students, the first beat comes at once."""
 
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
