@@ -27,6 +27,15 @@ hypothesis.settings.load_profile("understudy")
 
 StartProxy = Callable[..., ProxyThread]
 
+LONG = 200  # characters of a parameter that its test's name leaves out
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long texts as their length: megabytes of a name hide what failed."""
+    if isinstance(val, str | bytes) and len(val) > LONG:
+        return f"{argname} of {len(val)}"
+    return None
+
 
 @pytest.fixture(scope="session")
 def sample_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:

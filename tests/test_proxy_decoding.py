@@ -130,7 +130,10 @@ async def test_other_encodings_are_left_alone(coding):
         assert (b"content-encoding", coding) in response.headers
 
 
-@pytest.mark.parametrize("body", [gzip.compress(TEXT)[:-3], b"not squeezed", b"\x1f\x8b\x08"])
+CUT_SHORT = gzip.compress(TEXT, mtime=0)[:-3]
+
+
+@pytest.mark.parametrize("body", [CUT_SHORT, b"not squeezed", b"\x1f\x8b\x08"])
 async def test_a_body_that_is_not_what_it_says_breaks(body):
     async with raw_server(answer(b"gzip", body)) as server, upstream() as client:
         for read in (whole, in_pieces):
