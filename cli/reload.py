@@ -41,6 +41,7 @@ from store.runtime import RETIRE, RETIRE_S
 from store.teachers import teacher_pool
 
 PROXIES_START_S = 30.0
+_LEFT_S = 5.0  # for the old proxies to accept no more, so that "done" means the new keys and limits
 GOES_ON = "the old config goes on"
 SAID_LIMIT = 4_000  # characters of an outcome that are noted
 
@@ -189,7 +190,9 @@ class Reload:
                 by=RETIRE,
                 grace_s=RETIRE_S + CUT_GRACE_S,
             )
-            before.roster.close()
+            old = before.roster
+            self._supervisor.wait_until(lambda: not any(row.alive for row in old), _LEFT_S)
+            old.close()
             self._proxies_config = ready.accepted
             count = len(ready.proxies)
             done.append("a new proxy" if count == 1 else f"{count} new proxies")
@@ -198,8 +201,8 @@ class Reload:
             self._control_config = ready.accepted
             done.append("a new control plane")
         if found.litellm:
-            old = [LITELLM] if before.litellm else []
-            self._supervisor.take_over(ready.litellm, old, after=gone)
+            its_old = [LITELLM] if before.litellm else []
+            self._supervisor.take_over(ready.litellm, its_old, after=gone)
             self._litellm_ports.close()
             self._litellm_ports = ready.ports
             done.append("a new LiteLLM" if ready.litellm else "no LiteLLM")

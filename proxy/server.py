@@ -138,10 +138,10 @@ class Worker(uvicorn.Server):
         that he has; see proxy.protocol.
         """
         loop = asyncio.get_running_loop()
-        if self._roster is not None:
-            self._roster.leave(self._number)
         if self._acceptor is not None:
             await self._acceptor.stop()
+        if self._roster is not None:
+            self._roster.leave(self._number)
         for connection in self._connections():
             connection.shutdown()
         if self._ends_at is None:  # nobody told: the parent is gone
