@@ -66,6 +66,12 @@ def demoted(status: dict[str, Any]) -> bool:
     return bool(status["route"]["reason"] == "demoted")
 
 
+def audited(status: dict[str, Any]) -> bool:
+    """Of some thirty answers, of which half are audited."""
+    audits = status["live"]["comparisons"].get("audit", {"n": 0})["n"]
+    return bool(audits >= 5 and status["live"]["audits"]["owed"] == 0)
+
+
 class Traffic:
     """Sends one tag's requests, and keeps what came of them."""
 
@@ -134,6 +140,7 @@ async def test_a_student_that_is_wrong_from_now_on(
         # another tag's student goes on, and an edited prompt never has its answers
         found = await right.some(30)
         assert {e.route for e in found} == {"student"}
+        await product.wait("right", audited, timeout_s=60)
         [edited] = await right.some(1, system="Which thing is it? Answer with JSON, in capitals.")
         assert (edited.route, edited.reason) == ("teacher", "other_fingerprint")
 
