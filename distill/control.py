@@ -11,18 +11,16 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from functools import partial, wraps
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from distill.api import build_api
+from distill.beats import Beat, schedule
 from distill.case import LiveParts
 from distill.collect import Collected, collect
 from distill.commands import Commands
@@ -260,7 +258,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         )
         await plane.collect()
         await plane.follow_promotions()
-        scheduler = schedule(config, plane, db)
+        scheduler = schedule(beats_of(plane, db))
         try:
             await _serve_until_stopped(server)
         finally:
@@ -271,45 +269,23 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await plane.collect()
 
 
-def schedule(config: Config, plane: ControlPlane, db: Database) -> AsyncIOScheduler:
-    """Starts what beats. Of the health of students, the first beat comes at once."""
+def beats_of(plane: ControlPlane, db: Database) -> list[Beat]:
+    """Collecting and judging, due runs, the students' health, checkpoints, deleting for age.
+
+    The students are looked after at once: those of an earlier start come back without waiting.
+    """
 
     async def checkpoint() -> None:
         await asyncio.to_thread(db.checkpoint)
 
-    beats: list[tuple[Callable[[], Awaitable[None]], float]] = [
-        (plane.beat, config.scheduler.ingest_seconds),
-        (plane.runner.check, config.scheduler.due_seconds),
-        (plane.students.check, config.scheduler.health_seconds),
-        (checkpoint, CHECKPOINT_SECONDS),
-        (plane.tidy, TIDY_SECONDS),
+    every = plane.config.scheduler
+    return [
+        Beat(plane.beat, every.ingest_seconds),
+        Beat(plane.runner.check, every.due_seconds),
+        Beat(plane.students.check, every.health_seconds, first_after_s=0),
+        Beat(checkpoint, CHECKPOINT_SECONDS),
+        Beat(plane.tidy, TIDY_SECONDS, first_after_s=FIRST_TIDY_S),
     ]
-    scheduler = AsyncIOScheduler(timezone="UTC")
-    now = datetime.now(UTC)
-    first = {plane.students.check: now, plane.tidy: now + timedelta(seconds=FIRST_TIDY_S)}
-    for work, seconds in beats:
-        scheduler.add_job(
-            until_stopped(work),
-            "interval",
-            seconds=seconds,
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-            **({"next_run_time": first[work]} if work in first else {}),
-        )
-    scheduler.start()
-    return scheduler
-
-
-def until_stopped(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """The same work, which a stop may cut off: the scheduler would call that a fault."""
-
-    @wraps(work)
-    async def beat() -> None:
-        with suppress(asyncio.CancelledError):
-            await work()
-
-    return beat
 
 
 async def _serve_until_stopped(server: uvicorn.Server) -> None:

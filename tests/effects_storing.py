@@ -16,8 +16,9 @@ from forget_scene import TASK as TRIAGE
 from forget_scene import USER, a_forgetter, live_in, nothing
 from samples import a_run_event, a_trace, write_segment
 
+from distill.beats import schedule
 from distill.collect import collect
-from distill.control import ControlPlane, schedule
+from distill.control import ControlPlane, beats_of
 from distill.progress import Board
 from distill.retention import Retention
 from distill.run import Parts
@@ -99,7 +100,7 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
         config = parse_config(raw)
         with Database(config.database_file, config.store) as db:
             plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = schedule(config, plane, db)
+            scheduler = schedule(beats_of(plane, db))
             every = {
                 job.func.__qualname__: job.trigger.interval.total_seconds()
                 for job in scheduler.get_jobs()

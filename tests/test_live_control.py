@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from live_scene import EVERY_AUDIT, answering, right, until
 from samples import a_promotion, a_route, a_trace, write_segment
 from serving import settings
 from teacher_server import LoopbackServer, error
 
-from distill.control import KEY_FILE, ControlPlane, until_stopped
+from distill.beats import Beat, schedule
+from distill.control import KEY_FILE, ControlPlane
 from store import evidence, records
 from store.config import Config, parse_config
 from store.database import Database
@@ -160,9 +160,7 @@ async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture
         begun.set()
         await asyncio.sleep(3600)
 
-    scheduler = AsyncIOScheduler(timezone="UTC")
-    scheduler.add_job(until_stopped(work))
-    scheduler.start()
+    scheduler = schedule([Beat(work, 3600, first_after_s=0)])
     await begun.wait()
     scheduler.shutdown(wait=False)
     others = asyncio.all_tasks() - {asyncio.current_task()}
