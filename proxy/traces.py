@@ -16,15 +16,7 @@ from proxy.routing import Decision
 from proxy.surfaces.assemble import Completion
 from proxy.surfaces.surface import Body, Surface
 from store.errors import RedactionError
-from store.models import (
-    SCHEMA_VERSION,
-    Content,
-    Outcome,
-    Reason,
-    RouteName,
-    Trace,
-    new_id,
-)
+from store.models import SCHEMA_VERSION, Content, Outcome, Reason, RouteName, Trace, new_id
 from store.opted_out import without_content
 from store.shape import input_hash
 
