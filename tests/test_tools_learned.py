@@ -1,54 +1,30 @@
-"""Answers that are tool calls, on their way from traces to a certificate, and under audit after."""
+"""Answers that are tool calls: rows to learn from, and how they are scored."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from amplifying import amplified, kept, reasons, server
-from demo_rows import a_client, a_policy, a_row, trace_columns
+from demo_rows import a_row, trace_columns
 from gate_samples import GATE
 from gate_samples import rows as evaluated
-from live_scene import EVERY_AUDIT, Scene
-from teacher_server import Received, Reply, completion
-from tool_task import CANCEL, LOOK_UP, TASK, TOOLS, CallingTeacher, call_of
+from tool_answers import LEARNED, OTHER, WORDS, as_json, call, calling, said
+from tool_task import CANCEL, TASK, TOOLS
 
-from demo.wire import Answerer
-from demo.wire import Reply as DemoReply
 from distill.asked import corrected
-from distill.checks import AnswerForm, Fault, answer_fault
-from distill.dataset import Row, Selection, canonical, choose_rows, read_rows, write_rows
+from distill.dataset import Selection, canonical, choose_rows, read_rows, write_rows
 from distill.feedback import complains
 from distill.forms import forms_of
-from distill.policy import policy_prompt, user_text
 from distill.scorers import Scorer, choose_scorer, score
 from distill.slices import slices_of
-from distill.steering import Aims
-from store.models import Reason
 from store.shape import fingerprint
 from store.task_settings import EvaluateSettings, SplitSettings
 from store.tool_calls import read_said
 from store.verdicts import Forms
 
-LEARNED = '{"name": "cancel", "arguments": {"order_id": "A-1"}}'
-OTHER = '{"name": "cancel", "arguments": {"order_id": "A-2"}}'
-WORDS = '{"content": "Which order?"}'
 AUTO = EvaluateSettings()
-
-
-def as_json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def call(name: str, arguments: str) -> dict[str, Any]:
-    return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def said(*calls: dict[str, Any], content: str | None = None) -> str:
-    return as_json([{"role": "assistant", "content": content, "tool_calls": list(calls)}])
 
 
 def a_trace(text: str = "cancel it", **changes: Any) -> dict[str, Any]:
@@ -203,11 +179,6 @@ def test_the_scorer_of_a_task_with_tools() -> None:
     assert choose_scorer([LEARNED], AUTO).output == "json"  # somebody's own JSON
 
 
-def calling(*calls: tuple[str, dict[str, Any]]) -> str:
-    made = [{"name": name, "arguments": arguments} for name, arguments in calls]
-    return json.dumps(made[0] if len(made) == 1 else made)
-
-
 A, B = ("f", {"x": 1, "y": [1, 2]}), ("g", {})
 
 
@@ -265,150 +236,3 @@ def test_forms_and_slices_by_function() -> None:
         ("call", "f + g"): (30, True),
         ("call", "none"): (30, False),
     }
-
-
-# ---- amplification -------------------------------------------------------------------------------
-
-
-def rows_with_tools(count: int = 40) -> list[Row]:
-    found = []
-    for text in TASK.texts(3):
-        if (wanted := call_of(text)) is not None:
-            name, arguments = wanted
-            target = calling((name, arguments))
-            params = {"tools": TOOLS, "parallel_tool_calls": False}
-            found.append(a_row(TASK.name, text, target=target, params=params))
-        if len(found) == count:
-            break
-    return found
-
-
-POLICY = a_policy()
-
-
-async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
-    calling_teacher = CallingTeacher()
-    async with server(calling_teacher) as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=20)
-    assert len(kept(found)) == 20
-    for example in kept(found):
-        wanted = call_of(user_text(orjson.loads(example.input_messages)))
-        assert wanted is not None
-        assert orjson.loads(example.target) == dict(zip(("name", "arguments"), wanted, strict=True))
-    assert set(reasons(found)) >= {"other_keys"}  # words, where no real answer is in words
-    for body in calling_teacher.bodies:
-        assert (body["tools"], body["parallel_tool_calls"]) == (TOOLS, False)
-
-
-async def test_calls_that_the_tools_do_not_allow_are_not_learned(tmp_path: Path) -> None:
-    def with_more(answer: CallingTeacher) -> Answerer:
-        def reply(body: dict[str, Any]) -> DemoReply:
-            found = answer(body)
-            if found.tool == "look_up":
-                return DemoReply(found.kind, '{"order_id": 5}', "look_up")
-            return found
-
-        return reply
-
-    async with server(with_more(CallingTeacher())) as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=5)
-    assert {orjson.loads(e.target)["name"] for e in kept(found)} <= {"cancel"}
-    assert reasons(found)["bad_call"] > 0
-
-
-@pytest.mark.parametrize(
-    ("text", "request_of", "fault"),
-    [
-        (LEARNED, {"tools": TOOLS}, None),
-        (LEARNED, {"tools": TOOLS, "tool_choice": "none"}, Fault.BAD_CALL),
-        (WORDS, {"tools": TOOLS}, None),
-        (WORDS, {"tools": TOOLS, "tool_choice": "required"}, Fault.BAD_CALL),
-        (LEARNED, {"tools": [LOOK_UP]}, Fault.BAD_CALL),
-        ("Which?", {"tools": TOOLS}, Fault.BAD_CALL),
-        ("Which?", {}, None),
-    ],
-)
-def test_the_checks_of_synthetic_answers(
-    text: str, request_of: dict[str, Any], fault: Fault | None
-) -> None:
-    for end in ("stop", "tool_calls"):
-        form = AnswerForm("text")
-        found = answer_fault(text, end, form=form, policy=POLICY, request=request_of)
-        assert found == fault
-
-
-def test_the_teacher_is_shown_the_tools_and_functions_are_aimed_at() -> None:
-    rows = rows_with_tools()
-    prompt = policy_prompt(rows)[1]["content"]
-    assert prompt.count("<tools>") == 1
-    assert '"name":"cancel"' in prompt
-    assert set(Aims([row.target for row in rows]).all) == {"look_up", "cancel"}
-
-
-async def test_what_a_teacher_answers_is_what_a_student_should() -> None:
-    async with server(CallingTeacher()) as teacher, a_client(teacher.base_url) as client:
-        [row] = rows_with_tools(1)
-        again = await client.answer(row.messages, row.params)
-        assert (canonical(again.text or ""), again.whole) == (canonical(row.target), True)
-        assert again.finish_reason == "tool_calls"
-        plain = await client.answer(row.messages, {})
-        assert plain.text == TASK.answer(user_text(row.messages))
-
-
-# ---- live ----------------------------------------------------------------------------------------
-
-CALLS = {
-    "request_params": as_json({"model": "gpt-4o", "parallel_tool_calls": False}),
-    "tool_definitions": as_json(TOOLS),
-    "finish_reasons": ["tool_calls"],
-}
-
-
-def calls_reply(*made: tuple[str, str]) -> Reply:
-    """A completion that calls tools."""
-    reply = completion("")
-    payload = orjson.loads(reply.chunks[0])
-    message = {"role": "assistant", "tool_calls": [call(*one) for one in made]}
-    payload["choices"][0] |= {"message": message, "finish_reason": "tool_calls"}
-    return Reply((orjson.dumps(payload),))
-
-
-def logged(trace: Any, *made: tuple[str, str]) -> Any:
-    object.__setattr__(trace, "output_messages", said(*(call(*one) for one in made)))
-    return trace
-
-
-async def test_audits_compare_calls_with_calls(tmp_path: Path) -> None:
-    async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
-        student = scene.promote(output="tools", scorer="json")
-        first, second = ("cancel", '{"order_id": "A-1"}'), ("cancel", '{"order_id": "A-2"}')
-        scene.teacher.answer = lambda request: calls_reply(first)
-        await scene.settle(
-            logged(scene.served("one", student, **CALLS), first),
-            logged(scene.served("two", student, **CALLS), second),
-        )
-        found = {c.student_output: (c.agrees, c.teacher_output) for c in scene.comparisons(student)}
-        assert found == {LEARNED: (True, LEARNED), OTHER: (False, LEARNED)}
-        for request in scene.teacher.requests:
-            assert (request.json["tools"], request.json["parallel_tool_calls"]) == (TOOLS, False)
-
-
-async def test_the_shadow_compares_calls_with_calls(tmp_path: Path) -> None:
-    async with Scene(tmp_path, rollout={"shadow_share": 1.0, "rows": 1000}) as scene:
-        student = scene.promote(step="shadow", output="tools", scorer="json")
-
-        def answers(request: Received) -> Reply:
-            text = request.json["messages"][-1]["content"]
-            return completion({"one": LEARNED, "two": OTHER}.get(text, "Well."), logprobs=[-0.01])
-
-        scene.student.answer = answers
-        # what it says of tools is part of the fingerprint, and this one's is made up
-        plain = {**CALLS, "request_params": '{"model":"gpt-4o"}'}
-        asked = [scene.request(t, reason=Reason.SHADOW, **plain) for t in ("one", "two", "three")]
-        await scene.settle(*(logged(t, ("cancel", '{"order_id":"A-1"}')) for t in asked))
-        found = {c.student_output: (c.agrees, c.fault) for c in scene.comparisons(student)}
-        assert found == {
-            LEARNED: (True, None),
-            OTHER: (False, None),
-            "Well.": (False, Reason.STUDENT_MALFORMED),
-        }
