@@ -248,7 +248,12 @@ def build(config: Config, runtime: Runtime) -> App:
             worker=runtime.worker,
             workers=config.server.workers,
         ),
-        health=Health(version=version("understudy"), journal=journal, routes=routes),
+        health=Health(
+            version=version("understudy"),
+            journal=journal,
+            routes=routes,
+            data_dir=config.data_dir,
+        ),
         recorder=recorder,
         spans=spans,
         stored_responses=stored,

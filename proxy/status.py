@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import unquote
 
 import orjson
@@ -20,13 +21,17 @@ class Health:
     """`GET /health`: always 200 while requests are served; `degraded` says what is not well.
 
     Of several workers any one answers, and speaks for all: `journal` is the one's own, `workers`
-    has them all, as they told within the last second (store.roster).
+    has them all, as they told within the last second (store.roster). It is answered to anybody, so
+    faults name what lies in the data folder, and not where that is.
     """
 
-    def __init__(self, *, version: str, journal: JournalWriter, routes: RoutesFile) -> None:
+    def __init__(
+        self, *, version: str, journal: JournalWriter, routes: RoutesFile, data_dir: Path
+    ) -> None:
         self._version = version
         self._journal = journal
         self._routes = routes
+        self._data_dir = f"{data_dir}/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         journal = self._journal.health
@@ -35,8 +40,8 @@ class Health:
         payload: dict[str, object] = {
             "status": "ok",
             "version": self._version,
-            "journal": asdict(journal),
-            "routes": {"error": self._routes.error, "students": len(students)},
+            "journal": asdict(journal) | {"error": self._told(journal.error)},
+            "routes": {"error": self._told(self._routes.error), "students": len(students)},
         }
         state = scope.get("state") or {}
         roster: Roster | None = state.get("roster")
@@ -48,6 +53,9 @@ class Health:
         if not well:
             payload["status"] = "degraded"
         await respond(send, 200, [JSON], orjson.dumps(payload))
+
+    def _told(self, fault: str | None) -> str | None:
+        return fault and fault.replace(self._data_dir, "")
 
 
 class Models:

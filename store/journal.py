@@ -176,7 +176,8 @@ class JournalWriter:
             os.close(segment.fd)
 
     def _failed(self, error: OSError) -> None:
-        self._error = f"journal {self._folder}: {error.strerror or type(error).__name__}"
+        why = error.strerror or type(error).__name__
+        self._error = f"{self._folder}: the journal cannot be written: {why}"
 
 
 def sealed_segments(folder: Path) -> list[Path]:

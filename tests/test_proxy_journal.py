@@ -127,6 +127,7 @@ def test_a_journal_that_cannot_be_written_stops_nobody(start_proxy, tmp_path):
     health = httpx.get(f"{proxy.url}/health").json()
     assert health["status"] == "degraded"
     assert health["journal"]["backlog"] == 3
+    assert health["journal"]["error"] == "journal: the journal cannot be written: File exists"
     blocked.unlink()
     assert len(proxy.wait_for_traces(3)) == 3
     assert httpx.get(f"{proxy.url}/health").json()["status"] == "ok"
