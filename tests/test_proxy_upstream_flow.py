@@ -184,15 +184,18 @@ async def test_an_upload_may_take_its_time():
 
 
 async def test_a_large_body_may_take_its_time_as_long_as_it_moves():
+    """And so may the answer to it, once it is there."""
+
     async def serve(reader, writer):
         left = LONG // 2
         await reader.readuntil(b"\r\n\r\n")
         while left:
             left -= len(await reader.read(left))
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(1)  # in all longer than the read timeout
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
-    async with raw_server(serve) as server, upstream(read_timeout_s=0.4) as client:
+    async with raw_server(serve) as server, upstream(read_timeout_s=2) as client:
         assert await whole(client, server.url, body=b"x" * (LONG // 2)) == b"ok"
 
 

@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # reading, for a slow reader
         self._full = False  # writing, for a slow upstream
         self._unsent = 0
+        self._taken = 0.0  # loop time when the upstream had taken most of a large request
         self._lost = False
 
     # ---- a request
@@ -208,6 +209,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._taken = self._time()
         if self._uploading and self._response is not None:
             self._response.wake()
 
@@ -273,7 +275,7 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._response is None:
             return  # armed again with the next request
-        left = self.heard + self._read_timeout_s - self._time()
+        left = max(self.heard, self._taken) + self._read_timeout_s - self._time()
         if self._paused or (self._uploading and not self._full):
             left = self._read_timeout_s  # it is not the upstream that is waited for
         elif left <= 0 and self._unsent > (unsent := self._transport.get_write_buffer_size()) > 0:
