@@ -103,8 +103,8 @@ async def test_what_waits_too_long_is_shed_and_the_newest_goes_first(scene: Scen
 
 
 async def test_a_slow_student_is_left_alone(scene: Scene) -> None:
-    student = scene.promote(step="shadow", timeout_s=0.4)
-    scene.student.answer = lambda r: answering(right)(r).slow(0.3)
+    student = scene.promote(step="shadow", timeout_s=1.2)
+    scene.student.answer = lambda r: answering(right)(r).slow(0.9)
     await scene.settle(*(in_shadow(scene, f"text {n}") for n in range(3)))
     assert len(scene.student.requests) == 1
     assert "slow" in scene.standing().waits_for

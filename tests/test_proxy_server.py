@@ -90,7 +90,7 @@ def test_no_secret_and_no_text_leaks(start, teacher):
     """Neither into the log at its most talkative, nor the teacher's key into the journal."""
     process = start(
         server={"log_level": "debug", "keys": [{"key": CLIENT_KEY, "name": "app"}]},
-        teacher={"read_timeout_s": 0.5},
+        teacher={"read_timeout_s": 1},
     )
     headers = {"authorization": f"Bearer {CLIENT_KEY}", "x-understudy-task": "secretive"}
     replies = [completion("a private answer"), error(500, "private trouble"), DROP, DROP]

@@ -104,7 +104,7 @@ def test_a_stream_that_breaks_off_after_done_is_whole(client, proxy, teacher):
 
 
 def test_a_stream_that_goes_silent(start_proxy, teacher):
-    proxy = start_proxy(teacher={"read_timeout_s": 0.3})
+    proxy = start_proxy(teacher={"read_timeout_s": 1})
     teacher.script(stream("one two").paced(3))
     with pytest.raises(httpx.RemoteProtocolError):
         relayed(proxy)

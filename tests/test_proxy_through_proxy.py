@@ -143,7 +143,7 @@ async def test_failures_behind_a_proxy(monkeypatch):
     async with (
         raw_server(serve) as server,
         forward_proxy(monkeypatch, server),
-        upstream(read_timeout_s=0.3) as client,
+        upstream(read_timeout_s=1) as client,
     ):
         with pytest.raises(Broke):
             await whole(client, "http://teacher.example/v1")

@@ -46,9 +46,11 @@ def pouring(sent, head=b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LONG):
 
 async def test_a_slow_reader_makes_the_upstream_wait():
     sent = []
-    async with raw_server(pouring(sent)) as server, upstream(read_timeout_s=0.3) as client:
+    async with raw_server(pouring(sent)) as server, upstream(read_timeout_s=1) as client:
         response = await client.send("POST", server.url, [], b"{}")
-        poured = await settled(lambda: sum(sent))  # longer than the read timeout
+        poured = await settled(lambda: sum(sent))
+        await asyncio.sleep(1)  # longer than the read timeout
+        assert sum(sent) == poured
         assert poured < KERNEL
         assert held(response) < MB
         got = 0
