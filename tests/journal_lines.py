@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
+def journal_text(folder: Path) -> str:
+    """All that has been journalled in a folder, oldest first."""
+    while True:
+        found = sorted([*folder.glob("*.open"), *folder.glob("*.jsonl")])
+        try:
+            return "".join(path.read_text(encoding="utf-8") for path in found)
+        except FileNotFoundError:  # sealed between listing and reading
+            continue
+
+
 def lines(data: Path) -> list[dict[str, Any]]:
-    """The lines of all segments of a data folder, oldest first."""
-    files = sorted((data / "journal").glob("*.*"))
-    return [json.loads(line) for f in files for line in f.read_text().splitlines()]
+    """The lines in the journal of a data folder, oldest first."""
+    return [json.loads(line) for line in journal_text(data / "journal").split("\n") if line]

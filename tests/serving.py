@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from journal_lines import journal_text
 
 from proxy.app import build
 from proxy.protocol import Protocol
@@ -60,13 +61,7 @@ class RunningProxy:
 
     def journal(self) -> str:
         """All that has been journalled, as text."""
-        folder = self.config.journal_dir
-        while True:
-            found = sorted([*folder.glob("*.open"), *folder.glob("*.jsonl")])
-            try:
-                return "".join(path.read_text(encoding="utf-8") for path in found)
-            except FileNotFoundError:  # sealed between listing and reading
-                continue
+        return journal_text(self.config.journal_dir)
 
     def traces(self) -> list[dict[str, Any]]:
         """All traces that have been journalled, oldest first."""
