@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from demo.logs import read_rows as read_logs
+from demo.backtest.logs import read_rows as read_logs
 from demo.student_settings import tiny_student
-from distill.confidence_fit import fit_confidence
-from distill.dataset import Row, read_rows
-from distill.evaluate import evaluate
-from distill.run import student_tokens
-from distill.scorers import choose_scorer
-from distill.student_server import StudentServer
-from store.confidence import certainties, confidence_of
-from store.files import read_lines
-from store.student_wire import student_messages
+from distill.dataset.rows import Row, read_rows
+from distill.evaluate.confidence_fit import fit_confidence
+from distill.evaluate.evaluate import evaluate
+from distill.evaluate.scorers import choose_scorer
+from distill.run.run import student_tokens
+from distill.students.server import StudentServer
+from store.chat.confidence import certainties, confidence_of
+from store.chat.student_wire import student_messages
+from store.files.atomic import read_lines
 from store.verdicts import ConfidenceModel, Evaluation
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]

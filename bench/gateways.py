@@ -23,9 +23,9 @@ import yaml
 from bench.load import HEADERS, KEY, TASK
 from bench.relay import UPSTREAM_VARIABLE
 from bench.upstream import MODELS
-from distill.student_server import free_port
+from distill.students.server import free_port
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 OUTPUT = "output"  # in its folder: what it prints
 NODE_MODULES = ROOT / ".venv" / "npm" / "node_modules"
 PORTKEY = NODE_MODULES / "@portkey-ai" / "gateway" / "build" / "start-server.js"
@@ -255,7 +255,7 @@ def _model_list(upstream: str) -> list[dict[str, Any]]:
 
 def is_worker(process: psutil.Process) -> bool:
     """Whether it is one of Understudy's that answer clients."""
-    return any("proxy.server" in part for part in process.cmdline())
+    return any("proxy.worker" in part for part in process.cmdline())
 
 
 def family(pid: int) -> Processes:

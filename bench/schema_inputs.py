@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from bench.student_scene import TASK
-from demo.tasks import TASKS
+from demo.tasks.tasks import TASKS
 
 LIKE, UNLIKE = "like training", "unlike training"
 

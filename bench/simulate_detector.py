@@ -2,8 +2,9 @@
 
     .venv/bin/python -m bench.simulate_detector [--quick] [--json]
 
-The bets and thresholds are those of distill.detector; the same statistics run here for thousands of
-streams at a time (tests/test_detector.py holds the two against each other). Seeds are fixed.
+The bets and thresholds are those of distill.monitor.detector; the same statistics run here for
+thousands of streams at a time (tests/distill/monitor/test_detector.py holds the two against each
+other). Seeds are fixed.
 
 Delays are counted from the change on, of streams without an alarm before it: 300 observations under
 the old chance, then the new one. Beside each stands what the best possible detector takes, one that
@@ -32,8 +33,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from scipy import stats
 
-from distill.detector import Bet, calibrate, soonest
-from store.task_settings import TaskSettings
+from distill.monitor.detector import Bet, calibrate, soonest
+from store.settings.tasks import TaskSettings
 
 SEED = 20240611
 STREAMS = 20000

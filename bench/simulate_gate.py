@@ -17,9 +17,9 @@ import numpy as np
 from scipy import stats
 from scipy.special import betaincc, betaln
 
-from distill.bounds import Floats, informed_weights, most_missed, spread
-from distill.gate import attempt_alpha
-from store.task_settings import GateSettings
+from distill.gate.bounds import Floats, informed_weights, most_missed, spread
+from distill.gate.gate import attempt_alpha
+from store.settings.tasks import GateSettings
 
 LOOKS = 3000  # rows that are looked at, one by one
 FIRST_LOOK = 20  # of the rules that have no error budget: a mean of fewer rows means nothing

@@ -25,11 +25,11 @@ import aiohttp
 import psutil
 import yaml
 
-from demo.backtest_plan import DEFAULT_PRICE
-from demo.driver import loopback_teacher
-from demo.tasks import TASKS
-from demo.teacher import MODEL, start_teacher
-from distill.student_server import free_port
+from demo.backtest.plan import DEFAULT_PRICE
+from demo.loop.driver import loopback_teacher
+from demo.tasks.tasks import TASKS
+from demo.teacher.teacher import MODEL, start_teacher
+from distill.students.server import free_port
 
 
 async def one_start(teacher_url: str) -> dict[str, float]:

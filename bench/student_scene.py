@@ -20,20 +20,20 @@ import aiohttp
 import psutil
 
 from bench.gateways import NEVER, family, is_worker
-from demo import orders
-from demo.backtest_plan import DEFAULT_PRICE, NO_AUDITS
-from demo.driver import Product, loopback_teacher
+from demo.backtest.plan import DEFAULT_PRICE, NO_AUDITS
+from demo.loop.driver import Product, loopback_teacher
 from demo.student_settings import BASE, tiny_train
-from demo.tasks import TASKS
-from demo.teacher import MODEL, start_teacher
-from distill.train import TrainItem, train
-from store import records
-from store.config import Config
-from store.database import Database
+from demo.tasks import orders
+from demo.tasks.tasks import TASKS
+from demo.teacher.teacher import MODEL, start_teacher
+from distill.train.train import TrainItem, train
+from store.chat.shape import fingerprint
+from store.database import records
+from store.database.database import Database
+from store.files.routes import read_routes
 from store.models import RunEvent, RunState, new_id
-from store.routes import read_routes
-from store.shape import fingerprint
-from store.task_settings import AuditSettings, TaskSettings, TrainSettings
+from store.settings.config import Config
+from store.settings.tasks import AuditSettings, TaskSettings, TrainSettings
 from store.verdicts import Certificate, Promotion, Route
 
 TASK = TASKS[orders.NAME]

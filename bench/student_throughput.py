@@ -31,7 +31,7 @@ from rich.table import Table
 from bench.load import HEADERS, MissingTool, find_wrk, load
 from bench.metering import cpu_of
 from bench.student_scene import MAX_TOKENS, TASK, Scene, live_student, request, texts, train_adapter
-from store.student_wire import student_body
+from store.chat.student_wire import student_body
 
 BODIES = 2000
 IDLE_S = 5.0  # at most

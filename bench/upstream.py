@@ -17,19 +17,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import cast
 
 import httptools
 import orjson
 import uvloop
 
+from tests.helpers.paths import ROOT
+
 PACED, UNPACED, SHORT = MODELS = "bench", "bench-unpaced", "bench-short"
 CHUNKS = 100
 SHORT_CHUNKS = 3
 PACE_MS = 2.0
 ANSWER_BYTES = 300
-_ROOT = Path(__file__).parent.parent
+_ROOT = ROOT
 _HEAD = {"id": "chatcmpl-bench-0000000000", "created": 1_700_000_000, "model": PACED}
 _WORD = " and then some words"
 

@@ -25,18 +25,18 @@ from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from cli.import_litellm import CHAT_CALLS, REDACTED, cost_of, key_alias, task_names
-from cli.import_openai import answers_of
-from cli.import_values import a_count, a_list, a_text, a_time, an_object
-from cli.litellm_child import KEY_VARIABLE
-from store.config import JournalSettings, load_config
+from cli.imports.litellm import CHAT_CALLS, REDACTED, cost_of, key_alias, task_names
+from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
+from cli.imports.openai import answers_of
+from cli.imports.values import a_count, a_list, a_text, a_time, an_object
+from cli.serve.litellm_child import KEY_VARIABLE
 from store.errors import ConfigError
-from store.journal import JournalWriter
+from store.files.journal import JournalWriter
 from store.jsontext import to_json
-from store.logged import LoggedCall, Unusable, task_of, trace_of
 from store.models import Trace
-from store.privacy_settings import PrivacySettings
-from store.redaction import Redaction, redaction_of
+from store.privacy.redaction import Redaction, redaction_of
+from store.privacy.settings import PrivacySettings
+from store.settings.config import JournalSettings, load_config
 
 DATA_DIR, CONFIG = "UNDERSTUDY_DATA_DIR", "UNDERSTUDY_CONFIG"
 SOURCE = "litellm"

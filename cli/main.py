@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.forget_command import forget
+from cli.commands.forget import forget
 from cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -44,7 +44,7 @@ app = typer.Typer(
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the proxy, the control plane and what else the config needs, until stopped."""
     with faults():
-        from cli.serve import serve as run
+        from cli.serve.serve import serve as run
 
         run(config)
 
@@ -53,7 +53,7 @@ def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def reload(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Have a running server read its config again, without dropping a request."""
     with faults():
-        from cli.reload_command import reload as run
+        from cli.commands.reload import reload as run
 
         typer.echo(run(config))
 
@@ -74,8 +74,8 @@ def status(
     with faults():
         from rich.console import Console
 
-        from cli.status import fetch_status, server_of
-        from cli.status_table import render_status, render_task
+        from cli.status.client import fetch_status, server_of
+        from cli.status.table import render_status, render_task
 
         if server is None:
             server, key = server_of(config, key)
@@ -175,9 +175,9 @@ app.command()(forget)
 def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the config file and say what it means; start nothing."""
     with faults():
-        from cli.banner import summary
-        from store.config import load_config
-        from store.teachers import teacher_pool
+        from cli.serve.banner import summary
+        from store.settings.config import load_config
+        from store.settings.teachers import teacher_pool
 
         found = load_config(config)
         teacher_pool(found)
@@ -227,7 +227,7 @@ def backtest(
 ) -> None:
     """Replay logged answers through the real product: what would it have saved?"""
     with faults():
-        from demo.backtest import run
+        from demo.backtest.backtest import run
 
         code = run(
             file,
@@ -274,7 +274,7 @@ def import_(
 ) -> None:
     """Take other logs of a teacher's answers as traces: OpenAI's, LiteLLM's, Langfuse's."""
     with faults():
-        from cli.import_command import run
+        from cli.imports.command import run
 
         run(
             files,
@@ -292,7 +292,7 @@ def import_(
 def demo(as_json: JsonOption = False) -> None:
     """Show the whole loop in some minutes, without a key and without a download."""
     with faults():
-        from demo.journey import run
+        from demo.loop.journey import run
 
         code = run(as_json=as_json)
     raise typer.Exit(code)
@@ -321,8 +321,8 @@ def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
     import json
 
     with faults():
-        from cli.commands import give_command
-        from cli.status import server_of
+        from cli.commands.by_hand import give_command
+        from cli.status.client import server_of
 
         if server is None:
             server, key = server_of(config, key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.task_settings import EvaluateSettings, TaskSettings, TrainSettings
+from store.settings.tasks import EvaluateSettings, TaskSettings, TrainSettings
 
 BASE = Path(__file__).parent / "base" / "weights"
 

@@ -18,13 +18,13 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from swagger_ui_bundle import swagger_ui_path
 
-from distill.forget_api import Forgets, forget_route
-from distill.metrics import page as metrics_page
-from distill.status import Status, TaskStatus
+from distill.forget.api import Forgets, forget_route
+from distill.status.metrics import page as metrics_page
+from distill.status.status import Status, TaskStatus
 from store.errors import CommandRefused
 from store.verdicts import Command
 
-PAGE = Path(__file__).with_name("status.html")
+PAGE = Path(__file__).parent / "status" / "status.html"
 # no control characters, and none that end a line or turn the direction of what is shown
 PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 

@@ -6,7 +6,7 @@ collected, or wholly, and only deleted. A line that is neither trace nor feedbac
 one of a killed writer, is kept in the folder `damaged` beside the segments; it never holds up the
 rest. A trace that comes from another log has an id that is made from what it says: it is taken
 once, however often that log is imported. What is of somebody or something that was forgotten is not
-taken: see store.forgetting.
+taken: see store.database.forgetting.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 import orjson
 
-from store.database import Database
+from store.database.database import Database
+from store.database.live import Routed, staged_routed
 from store.errors import InputRefused
-from store.files import write_atomically
-from store.journal import DAMAGED_FOLDER, sealed_segments
-from store.live import Routed, staged_routed
-from store.teachers import Price, price_of
+from store.files.atomic import write_atomically
+from store.files.journal import DAMAGED_FOLDER, sealed_segments
+from store.settings.teachers import Price, price_of
 
 _SMALLEST_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
 _BATCH_BYTES = 1 << 24

@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill.promotion import kept_route
-from store import evidence, records
-from store.config import Config
-from store.database import Database
+from distill.pipeline.promotion import kept_route
+from store.database import evidence, records
+from store.database.database import Database
 from store.errors import CommandRefused, RunError
 from store.models import RunEvent, RunState, new_id
+from store.settings.config import Config
 from store.verdicts import Action, Certificate, Command, Promotion, Route
 
 MOST_PROMOTIONS = 1000  # of a task's history, searched for the route of a demoted student

@@ -20,30 +20,30 @@ from pathlib import Path
 import uvicorn
 
 from distill.api import build_api
-from distill.beats import Beat, schedule
-from distill.case import LiveParts
 from distill.collect import Collected, collect
 from distill.commands import Commands
-from distill.draws import Draw, load_key
-from distill.forget_api import forget_by
-from distill.forgetting import Forgetter
-from distill.live import Live
-from distill.progress import Board
+from distill.forget.api import forget_by
+from distill.forget.forgetting import Forgetter
+from distill.forget.retention import Retention
+from distill.monitor.monitor import Live
+from distill.monitor.sampling import Draw, load_key
+from distill.monitor.student import LiveParts
+from distill.pipeline.runner import Runner
 from distill.publish import Publisher, routes_now
-from distill.reporter import Reporter
-from distill.retention import Retention
-from distill.run import Parts
-from distill.runner import Runner
-from distill.status import StoreHealth
-from distill.students import Students, StudentSpec
-from distill.teachers import Teachers
+from distill.run.progress import Board
+from distill.run.run import Parts
+from distill.scheduler import Beat, schedule
+from distill.status.reporter import Reporter
+from distill.status.status import StoreHealth
+from distill.students.students import Students, StudentSpec
+from distill.teacher.pool import Teachers
 from distill.threads import Threads
-from store import evidence, records
-from store.config import Config, load_config
-from store.database import Database
+from store.database import evidence, records
+from store.database.database import Database
 from store.errors import ConfigError, UnderstudyError
-from store.runtime import Runtime
-from store.teachers import Price, TeacherPool, prices, teacher_pool
+from store.process.runtime import Runtime
+from store.settings.config import Config, load_config
+from store.settings.teachers import Price, TeacherPool, prices, teacher_pool
 from store.verdicts import Promotion, Route
 
 log = logging.getLogger("understudy.control")

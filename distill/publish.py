@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
-from store.config import Config
+from store.files.routes import publish_routes
 from store.models import Reason
-from store.routes import publish_routes
+from store.settings.config import Config
 from store.verdicts import Promotion, Route
 
 

@@ -6,29 +6,29 @@ import asyncio
 import logging
 from typing import Protocol
 
-from proxy.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
-from proxy.body import body_size, read_body
-from proxy.errors import ApiError, internal
-from proxy.headers import to_teacher
-from proxy.keys import Client, Keys
-from proxy.limits import Limits
+from proxy.access.keys import Client, Keys
+from proxy.access.limits import Limits
+from proxy.exchange import HUNG_UP, Arrival, Exchange
+from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
+from proxy.http.body import body_size, read_body
+from proxy.http.errors import ApiError, internal
+from proxy.http.headers import to_teacher
+from proxy.http.watch import ClientWatch
+from proxy.observe.recorder import Recorder
 from proxy.privacy import Privacy
-from proxy.recorder import Recorder
 from proxy.relay import is_stream, relay_stream, relay_whole
-from proxy.routing import Decision, decide
+from proxy.routing.decision import Decision, decide
+from proxy.routing.tagging import TASK_HEADER, task_of, without_tag
 from proxy.student import Student
 from proxy.surfaces.assemble import Completion
 from proxy.surfaces.surface import Body, Served, StudentSurface, Surface
-from proxy.tagging import TASK_HEADER, task_of, without_tag
 from proxy.teacher import Teacher, refusal, teacher_body
-from proxy.traces import HUNG_UP, Arrival, Exchange
 from proxy.upstream.client import UpstreamError
-from proxy.watch import ClientWatch
+from store.chat.shape import fingerprint
+from store.chat.student_wire import StudentAnswer
 from store.errors import RedactionError
+from store.files.routes import RoutesFile
 from store.models import Content, Outcome, Reason, new_id
-from store.routes import RoutesFile
-from store.shape import fingerprint
-from store.student_wire import StudentAnswer
 from store.verdicts import Route
 
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import yaml
 
-from proxy.asgi import JSON, Receive, Scope, Send, respond
+from proxy.http.asgi import JSON, Receive, Scope, Send, respond
 
 PATH = "/openapi.json"
 _FILE = Path(__file__).with_name("openapi.yaml")

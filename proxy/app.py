@@ -12,7 +12,7 @@ GET  /v1/models[/NAME]      proxy.status
 *    /distill[/…]           proxy.control
 GET  /health                proxy.status, for anybody
 GET  /openapi.json          proxy.api_document, for anybody
-GET  /metrics               proxy.metrics_page
+GET  /metrics               proxy.observe.metrics_page
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from proxy import api_document, control, feedback, metrics_page, passthrough, responses_lookup
+from proxy import api_document, control, feedback, passthrough, responses_lookup
+from proxy.access.keys import Keys
+from proxy.access.limits import Limits
 from proxy.answering import Answering
 from proxy.api_document import ApiDocument
-from proxy.asgi import Handler, Receive, Scope, Send, start
-from proxy.body import ClientGone
-from proxy.errors import ApiError, internal, unknown_path, wrong_method
-from proxy.keys import Keys
-from proxy.limits import Limits
-from proxy.metrics import Metrics
-from proxy.metrics_page import MetricsPage
+from proxy.http.asgi import Handler, Receive, Scope, Send, start
+from proxy.http.body import ClientGone
+from proxy.http.errors import ApiError, internal, unknown_path, wrong_method
+from proxy.observe import metrics_page
+from proxy.observe.metrics import Metrics
+from proxy.observe.metrics_page import MetricsPage
+from proxy.observe.recorder import Recorder
+from proxy.observe.telemetry import Spans, spans_to
 from proxy.privacy import Privacy
-from proxy.recorder import Recorder
 from proxy.responses_lookup import ResponsesLookup
 from proxy.status import Health, Models
 from proxy.stored_responses import StoredResponses
 from proxy.student import Student
-from proxy.surfaces.chat import ChatCompletions
+from proxy.surfaces.chat.surface import ChatCompletions
 from proxy.surfaces.embeddings import Embeddings
-from proxy.surfaces.messages import Messages
-from proxy.surfaces.responses import Responses
+from proxy.surfaces.messages.surface import Messages
+from proxy.surfaces.responses.surface import Responses
 from proxy.surfaces.surface import Surface
 from proxy.surfaces.text_completions import TextCompletions
 from proxy.teacher import Teacher
-from proxy.telemetry import Spans, spans_to
 from proxy.upstream.client import Upstream
-from store.config import Config
-from store.journal import JournalWriter
-from store.routes import RoutesFile
-from store.runtime import Runtime
-from store.teachers import teacher_pool
+from store.files.journal import JournalWriter
+from store.files.routes import RoutesFile
+from store.process.runtime import Runtime
+from store.settings.config import Config
+from store.settings.teachers import teacher_pool
 
 SURFACES: tuple[Surface, ...] = (
     ChatCompletions(),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-from proxy.asgi import Headers, Receive, Scope, Send, header, respond
-from proxy.body import read_body
-from proxy.errors import control_plane_down, foreign_command
-from proxy.headers import to_control_plane
-from proxy.keys import Keys
+from proxy.access.keys import Keys
+from proxy.http.asgi import Headers, Receive, Scope, Send, header, respond
+from proxy.http.body import read_body
+from proxy.http.errors import control_plane_down, foreign_command
+from proxy.http.headers import to_control_plane
+from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
 from proxy.upstream.client import Upstream, UpstreamError
-from proxy.watch import ClientWatch
 
 PREFIX = "/distill"
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import orjson
 
-from proxy.asgi import JSON, Headers, Receive, Scope, Send, respond
-from proxy.body import parse_object, read_body, wrong_type
-from proxy.errors import ApiError, bad_request
-from proxy.keys import Keys
+from proxy.access.keys import Keys
+from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, respond
+from proxy.http.body import parse_object, read_body, wrong_type
+from proxy.http.errors import ApiError, bad_request
 from proxy.privacy import Privacy, content_is_not_kept
-from store.journal import JournalWriter
+from store.files.journal import JournalWriter
 from store.models import new_id
 from store.verdicts import Feedback
 

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 
 import orjson
 
-from proxy.asgi import Headers, Receive, Scope, Send, header
-from proxy.body import ClientGone, body_size, read_body
-from proxy.errors import ApiError, too_deep, unknown_path
-from proxy.headers import Pairs, to_teacher
-from proxy.keys import Keys
-from proxy.limits import Limits
+from proxy.access.keys import Keys
+from proxy.access.limits import Limits
+from proxy.http.asgi import Headers, Receive, Scope, Send, header
+from proxy.http.body import ClientGone, body_size, read_body
+from proxy.http.errors import ApiError, too_deep, unknown_path
+from proxy.http.headers import Pairs, to_teacher
+from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
 from proxy.teacher import Teacher
 from proxy.upstream.client import Body
-from proxy.watch import ClientWatch
-from store.teachers import Deployment
+from store.settings.teachers import Deployment
 
 PREFIX = "/v1/"
 

@@ -18,14 +18,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from proxy.asgi import Headers, header
-from proxy.errors import ApiError, bad_request
-from proxy.keys import Client
+from proxy.access.keys import Client
+from proxy.http.asgi import Headers, header
+from proxy.http.errors import ApiError, bad_request
 from proxy.surfaces.surface import Body
 from store.errors import RedactionError, RedactionSlow
 from store.models import Api
-from store.privacy_settings import PrivacySettings
-from store.redaction import MOST_SECONDS, redaction_of
+from store.privacy.redaction import MOST_SECONDS, redaction_of
+from store.privacy.settings import PrivacySettings
 
 STORE_HEADER = b"x-understudy-store"
 MOST_INLINE = 64 * 1024  # bytes of JSON that are searched within the event loop…

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from proxy.asgi import Headers, Send, respond, start
-from proxy.headers import from_upstream, without_length
+from proxy.exchange import Exchange
+from proxy.http.asgi import Headers, Send, respond, start
+from proxy.http.headers import from_upstream, without_length
 from proxy.surfaces.assemble import Completion
-from proxy.traces import Exchange
 from proxy.upstream.client import Response, UpstreamError
 from store.models import Outcome
 

@@ -18,13 +18,13 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from proxy.asgi import JSON, Message, Receive, Scope, Send, header, respond
-from proxy.body import parse_object, read_body
-from proxy.errors import ApiError, bad_request, unknown_path
-from proxy.keys import Keys
+from proxy.access.keys import Keys
+from proxy.http.asgi import JSON, Message, Receive, Scope, Send, header, respond
+from proxy.http.body import parse_object, read_body
+from proxy.http.errors import ApiError, bad_request, unknown_path
 from proxy.passthrough import Passthrough
 from proxy.stored_responses import StoredResponses, listed_input, named_of_ours
-from store.responses import KeptResponse, trace_of
+from store.files.responses import KeptResponse, trace_of
 
 PREFIX = "/v1/responses/"
 _ASKING = ("input_tokens", "compact")

@@ -8,21 +8,21 @@ from urllib.parse import unquote
 
 import orjson
 
-from proxy.asgi import JSON, Receive, Scope, Send, respond
-from proxy.keys import Keys
+from proxy.access.keys import Keys
+from proxy.http.asgi import JSON, Receive, Scope, Send, respond
 from proxy.passthrough import below_v1
 from proxy.teacher import Teacher
-from store.journal import JournalWriter
-from store.roster import Roster
-from store.routes import RoutesFile
+from store.files.journal import JournalWriter
+from store.files.routes import RoutesFile
+from store.process.workers import Roster
 
 
 class Health:
     """`GET /health`: always 200 while requests are served; `degraded` says what is not well.
 
     Of several workers any one answers, and speaks for all: `journal` is the one's own, `workers`
-    has them all, as they told within the last second (store.roster). It is answered to anybody, so
-    faults name what lies in the data folder, and not where that is.
+    has them all, as they told within the last second (store.process.workers). It is answered to
+    anybody, so faults name what lies in the data folder, and not where that is.
     """
 
     def __init__(

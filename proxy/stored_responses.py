@@ -15,13 +15,12 @@ from typing import Any
 
 import orjson
 
-from proxy.body import wrong_type
-from proxy.errors import ApiError, bad_request
-from proxy.surfaces.responses_view import chat_view
+from proxy.exchange import Exchange
+from proxy.http.body import wrong_type
+from proxy.http.errors import ApiError, bad_request
+from proxy.surfaces.responses.view import chat_view
 from proxy.surfaces.surface import Body, Served
-from proxy.traces import Exchange
-from store.models import Content
-from store.responses import (
+from store.files.responses import (
     DAY_S,
     HOUR_S,
     KeptResponse,
@@ -32,6 +31,7 @@ from store.responses import (
     sweep_responses,
     trace_of,
 )
+from store.models import Content
 
 Item = dict[str, Any]
 

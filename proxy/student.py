@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.upstream.client import Upstream, UpstreamError
-from store.confidence import confidence_of
-from store.models import Reason
-from store.student_wire import (
+from store.chat.confidence import confidence_of
+from store.chat.student_wire import (
     StudentAnswer,
     fault_of,
     read_student_answer,
     reply_of,
     student_body,
 )
+from store.models import Reason
 from store.verdicts import Route
 
 _HEADERS = [(b"content-type", b"application/json")]

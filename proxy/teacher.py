@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from proxy.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
-from proxy.headers import Pairs
+from proxy.http.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
+from proxy.http.headers import Pairs
 from proxy.upstream.client import Body, Response, Slow, Unreachable, Upstream, UpstreamError
-from store.config import TeacherSettings
-from store.teachers import Deployment, TeacherPool
+from store.settings.config import TeacherSettings
+from store.settings.teachers import Deployment, TeacherPool
 
 _POLL_S = 0.25
 _POLL_TIMEOUT_S = 2.0

@@ -137,8 +137,8 @@ class Trace:
     tool_definitions: str | None = None  # JSON array
     input_messages: str = "[]"  # JSON array, OpenAI wire format
     output_messages: str | None = None  # JSON array of the choices' messages
-    input_hash: str = ""  # see store.shape.input_hash
-    fingerprint: str = ""  # see store.shape.fingerprint
+    input_hash: str = ""  # see store.chat.shape.input_hash
+    fingerprint: str = ""  # see store.chat.shape.fingerprint
     confidence: float | None = None  # of the student's answer, by its route's model
     content_bytes: int = 0  # request body + answer
     api_key_hash: str | None = None

@@ -28,13 +28,13 @@ class Signals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceModel:
-    """From signals to one confidence: a logistic function, see store.confidence.
+    """From signals to one confidence: a logistic function, see store.chat.confidence.
 
     The confidence is the estimated probability that the answer agrees with the teacher's.
     """
 
     intercept: float
-    weights: dict[str, float]  # by the name of a signal, of what store.confidence makes of it
+    weights: dict[str, float]  # by the name of a signal, of what store.chat.confidence makes of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class PromptTemplate:
     """
 
     template_id: str  # takes the place of a fingerprint: 16 hex digits
-    shape: str  # hash of tools, response format and teacher model: store.shape.rest_of_shape
+    shape: str  # hash of tools, response format and teacher model: store.chat.shape.rest_of_shape
     literals: list[str]
     holes: list[int]  # one less than literals
     distinct: int  # how many different prompts it was recognised from
@@ -134,7 +134,9 @@ class Certificate:
     confidence_level: float  # 1 - alpha over all attempts of the task
     attempt: int = 1  # 1, 2, 3… of this task under these fingerprints
     alpha: float = 0.05  # of this attempt: (1 - confidence_level) / (attempt * (attempt + 1))
-    prior: list[float] = field(default_factory=list)  # what the bound bets on, see distill.gate
+    prior: list[float] = field(
+        default_factory=list
+    )  # what the bound bets on, see distill.gate.gate
     n: int  # held-out rows at or above the cutoff
     agreed: int  # of those, how many agreed
     score: float  # agreed / n

@@ -12,8 +12,9 @@ from typing import Any
 import hypothesis
 import openai
 import pytest
-from serving import CLIENT_KEY, ProxyThread, settings
-from teacher_server import LoopbackServer
+
+from tests.helpers.serving import CLIENT_KEY, ProxyThread, settings
+from tests.helpers.teacher_server import LoopbackServer
 
 # processes that tests start keep what they have compiled, as a user's do
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -43,7 +44,7 @@ def sample_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Trained once for all processes of a test run: who comes second finds the training done.
     """
-    from student_samples import trained_adapter  # noqa: PLC0415 - slow to import
+    from tests.helpers.student_samples import trained_adapter  # noqa: PLC0415 - slow to import
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

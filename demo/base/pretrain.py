@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from distill import blas
+from distill.train import blas
 
 BLAS = blas.enable()  # before MLX is imported
 

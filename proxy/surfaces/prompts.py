@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.body import Types, check_model, check_types, parse_object
-from proxy.errors import ApiError
+from proxy.http.body import Types, check_model, check_types, parse_object
+from proxy.http.errors import ApiError
 from proxy.surfaces.assemble import StreamAssembler
 from proxy.surfaces.surface import Body
 

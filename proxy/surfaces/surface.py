@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from proxy.errors import ApiError
+from proxy.http.errors import ApiError
 from proxy.surfaces.assemble import Completion
+from store.chat.student_wire import StudentAnswer
 from store.models import Api
-from store.student_wire import StudentAnswer
 
 Body = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from proxy.asgi import Headers
+from proxy.http.asgi import Headers
 from proxy.upstream.errors import Broke, UpstreamError
 from proxy.upstream.response import Response
 

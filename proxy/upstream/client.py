@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.asgi import Headers, header
+from proxy.http.asgi import Headers, header
 from proxy.upstream.arriving import Arriving
 from proxy.upstream.decoding import decoded
 from proxy.upstream.environment import forward_proxy

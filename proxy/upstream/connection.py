@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from proxy.asgi import Headers, header
+from proxy.http.asgi import Headers, header
 from proxy.upstream.arriving import Arriving
 from proxy.upstream.errors import Broke, Slow, UpstreamError
 from proxy.upstream.response import LONGEST

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from proxy.asgi import header
+from proxy.http.asgi import header
 from proxy.upstream.errors import Broke
 from proxy.upstream.response import LONGEST, Response
 

@@ -8,7 +8,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
-from proxy.asgi import Headers
+from proxy.http.asgi import Headers
 
 _PORTS = {"http": 80, "https": 443}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))

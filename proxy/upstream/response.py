@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from proxy.asgi import Headers, header
+from proxy.http.asgi import Headers, header
 
 
 class Response(ABC):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 from yarl import URL
 
-from proxy.asgi import Headers
+from proxy.http.asgi import Headers
 from proxy.upstream.errors import Broke, Slow, Unreachable
 from proxy.upstream.response import LONGEST, Response
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import message_samples
-import responses_teacher
-from teacher_server import Received, Reply, completion, stream
+from tests.helpers import message_samples, responses_teacher
+from tests.helpers.teacher_server import Received, Reply, completion, stream
 
 ANSWER = '{"category":"shipping","urgent":true}'
 CALL = {"name": "lookup_order", "arguments": '{"order_id":"A-17"}'}

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import CLIENT_KEY, ProxyProcess, settings, student_route, wait_until
-from teacher_server import LoopbackServer
 
-from clients.standin import AFTER_THE_CALL, ANSWER, CALL, student, teacher
+from tests.clients.standin import AFTER_THE_CALL, ANSWER, CALL, student, teacher
+from tests.helpers.serving import CLIENT_KEY, ProxyProcess, settings, student_route, wait_until
+from tests.helpers.teacher_server import LoopbackServer
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TASK = "triage"

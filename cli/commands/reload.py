@@ -1,0 +1,77 @@
+"""`understudy reload`: has a running server read its config again, and says what became of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.serve.data_folder import is_held, running_server
+from store.errors import ConfigError, ProductError
+from store.settings.config import Config, from_environment, read_config
+
+# LiteLLM may have to start before anything is replaced
+WAIT_S = 300.0
+_POLL_S = 0.05
+
+
+def reload(config_path: Path) -> str:
+    """What the server of this config has changed.
+
+    Raises ConfigError when it refuses the config, ProductError when none runs or does not answer.
+    The server judges the config, since it has the environment that the config refers to.
+    """
+    folder = data_dir_of(config_path)
+    running = running_server(folder)
+    if running is None or not is_held(folder):
+        raise ProductError(f"no understudy serves from {folder}: start one with `understudy serve`")
+    used = running.get("config", str(config_path.absolute()))
+    if not _same(Path(used), config_path):
+        raise ProductError(f"the server on {folder} was started with {used}: give it with --config")
+    pid, awaited = int(running["pid"]), int(running.get("reloads", 0)) + 1
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        raise ProductError(f"the server on {folder} has just ended") from None
+    except PermissionError:
+        raise ProductError(f"the server (PID {pid}) belongs to another user") from None
+    outcome = _outcome(folder, pid, awaited)
+    if not outcome["applied"]:
+        raise ConfigError(f"reload refused: {outcome['said']}")
+    return str(outcome["said"])
+
+
+def _outcome(folder: Path, pid: int, awaited: int) -> dict[str, Any]:
+    """What the server noted of the reload with this number."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        found = running_server(folder)
+        if found is not None and found["pid"] == pid and found.get("reloaded", 0) >= awaited:
+            return found
+        if not is_held(folder):
+            raise ProductError("the server has ended instead of reading its config again")
+        time.sleep(_POLL_S)
+    raise ProductError(f"the server (PID {pid}) has not read its config again in {WAIT_S:g} s")
+
+
+def data_dir_of(config_path: Path) -> Path:
+    """The data folder that a config names, whatever else is wrong with it. Raises ConfigError."""
+    try:
+        raw = yaml.safe_load(read_config(config_path))
+    except yaml.YAMLError:
+        raise ConfigError(f"{config_path}: not valid YAML; `understudy check` says more") from None
+    named = raw.get("data_dir") if isinstance(raw, dict) else None
+    if named is None:
+        named = Config.model_fields["data_dir"].default
+    return Path(str(from_environment(named, "data_dir")))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

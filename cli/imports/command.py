@@ -1,0 +1,82 @@
+"""What `understudy import` does with its options, and what it says in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from cli.imports.importing import (
+    FORMATS,
+    Imported,
+    Kept,
+    Labels,
+    import_file,
+    journal_of,
+    teacher_names,
+)
+from store.errors import ConfigError, ImportFailed
+from store.settings.config import TAG, load_config
+
+
+def run(
+    files: Sequence[Path],
+    *,
+    wanted: str | None,
+    task: str | None,
+    tag_from: str | None,
+    model: str | None,
+    data_dir: Path | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Imports files one after the other. `config`: None when there is none.
+
+    Raises ConfigError when the options do not fit, ImportFailed when a file cannot be read or
+    nothing could be taken, JournalError when the disk is full.
+    """
+    if wanted is not None and wanted not in FORMATS:
+        raise ConfigError(f"--format takes one of {', '.join(FORMATS)}")
+    if task is not None and not TAG.fullmatch(task):
+        raise ConfigError(
+            "--task takes 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit"
+        )
+    if task is not None and tag_from is not None:
+        raise ConfigError("--task is for all rows, --tag-from for each: give one of them")
+    found = load_config(config) if config else None
+    if data_dir is None and found is None:
+        raise ConfigError("there is no config.yaml here: give --config or --data-dir")
+    folder = data_dir or (found.data_dir if found else Path())
+    labels, kept = Labels(task, tag_from, model), Kept()
+    if found is not None:
+        labels = Labels(task, tag_from, model, teacher_names(found))
+        kept = Kept.by(found.privacy)
+    journal = journal_of(found, folder)
+    done: list[Imported] = []
+    try:
+        for file in files:
+            done.append(import_file(file, journal, labels, wanted=wanted, kept=kept))
+            if not as_json:
+                typer.echo(_told(done[-1]))
+    finally:
+        journal.close()
+    if as_json:
+        files_told = [asdict(one) for one in done]
+        typer.echo(json.dumps({"data_dir": str(folder.absolute()), "files": files_told}, indent=2))
+    taken = sum(one.taken for one in done)
+    if not taken:
+        raise ImportFailed("no row could be taken")
+    if not as_json:
+        typer.echo(
+            f"{taken:,} rows are in the journal of {folder.absolute()}. A server collects them "
+            "while it runs or when it starts, each call once."
+        )
+
+
+def _told(one: Imported) -> str:
+    lines = [f"{one.file}: {one.format}, {one.taken:,} of {one.rows:,} rows taken"]
+    lines += [f"{count:>9,}  {reason}" for reason, count in one.left_out.items()]
+    return "\n".join(lines)

@@ -1,0 +1,248 @@
+"""`understudy import`: other logs of a teacher's answers become traces.
+
+They go through the journal, as the proxy's do. A server that runs collects them within a second or
+two; without one they wait for it. Whoever imports a file twice, or two exports that overlap, gets
+each call once: its trace's id is made from what it says, and the store takes an id once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cli.imports import langfuse as import_langfuse
+from cli.imports import litellm as import_litellm
+from cli.imports import openai as import_openai
+from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
+from cli.imports.rows import Row, read_rows
+from cli.imports.values import at_path
+from store.errors import ImportFailed, JournalError
+from store.files.journal import JournalWriter
+from store.privacy.redaction import Redaction, redaction_of
+from store.privacy.settings import PrivacySettings
+from store.settings.config import Config, JournalSettings
+
+_TICK_ROWS = 64  # rows between two looks at whether a segment is due to be handed on
+_LOOKED_AT = 100  # rows in which a format is looked for
+_CLOCKS_DIFFER_S = 3600.0
+NO_TASK = "no task: give --task or --tag-from"
+OPTED_OUT = "its client had opted out: `store` is false"
+NO_MODEL = "no model: give --model, as clients name the teacher"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of log."""
+
+    name: str
+    fits: Callable[[Mapping[str, Any]], bool]  # whether a row is of this kind
+    calls: Callable[[Mapping[str, Any]], Iterator[LoggedCall | Unusable]]
+
+
+FORMATS = {
+    found.name: found
+    for found in (  # the most telling first
+        Format("litellm", import_litellm.is_spend_log, import_litellm.spend_log),
+        Format("openai-stored", import_openai.is_stored, import_openai.stored),
+        Format("langfuse", import_langfuse.is_langfuse, import_langfuse.langfuse),
+        Format("openai-finetuning", import_openai.is_finetuning, import_openai.finetuning),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What imported calls are filed under, where their log does not say so itself."""
+
+    task: str | None = None  # of all of them
+    tag_from: str | None = None  # the field of a row that holds its task, such as metadata.feature
+    model: str | None = None  # of all of them: the teacher as clients name it
+    teacher: Callable[[str | None], str | None] = field(default=lambda name: name)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What of the calls may be kept, by the config of whoever imports them."""
+
+    store_false: bool = False  # whether `store: false` in a request says that nothing may be
+    redaction: Redaction | None = None
+
+    @classmethod
+    def by(cls, settings: PrivacySettings) -> Kept:
+        """Raises ConfigError when the redaction cannot be used."""
+        return cls("chat_completions" in settings.store_false, redaction_of(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a file."""
+
+    file: str
+    format: str
+    taken: int
+    left_out: dict[str, int]  # by reason, the most common first
+
+    @property
+    def rows(self) -> int:
+        return self.taken + sum(self.left_out.values())
+
+
+def import_file(
+    path: Path,
+    journal: JournalWriter,
+    labels: Labels,
+    *,
+    wanted: str | None = None,
+    kept: Kept = Kept(),
+) -> Imported:
+    """Writes the calls of a file into the journal. `wanted`: the format, else it is recognised.
+
+    Raises ImportFailed when the file cannot be read or recognised, JournalError when the journal
+    cannot be written; what came before is in the journal, and does no harm when it comes again.
+    """
+    rows, format_ = recognised(read_rows(path), path, wanted)
+    at = _modified(path)
+    now = time.time()
+    taken = 0
+    left_out: Counter[str] = Counter()
+    for number, row in enumerate(rows):
+        for call in [row] if isinstance(row, Unusable) else _calls(format_, row):
+            try:
+                if isinstance(call, Unusable):
+                    raise call
+                if call.start_time is not None and call.start_time > now + _CLOCKS_DIFFER_S:
+                    raise Unusable("its time lies in the future")
+                if kept.store_false and call.request.get("store") is False:
+                    raise Unusable(OPTED_OUT)
+                trace = trace_of(
+                    call,
+                    source=f"import:{format_.name}",
+                    task=_task(call, row, labels),
+                    model=_model(call, labels),
+                    at=at,
+                    redaction=kept.redaction,
+                )
+            except Unusable as why:
+                left_out[str(why)] += 1
+                continue
+            journal.append(trace)
+            if not journal.health.ok:
+                raise JournalError(f"{journal.health.error}; {taken:,} rows of {path} were taken")
+            taken += 1
+        if number % _TICK_ROWS == 0:
+            journal.tick()
+    return Imported(path.name, format_.name, taken, dict(left_out.most_common()))
+
+
+def recognised(
+    rows: Iterator[Row | Unusable], path: Path, wanted: str | None
+) -> tuple[Iterator[Row | Unusable], Format]:
+    """The rows, and what kind of log they are. Raises ImportFailed when that is not to be seen."""
+    if wanted is not None:
+        return rows, FORMATS[wanted]
+    ahead: list[Row | Unusable] = []
+    for row in rows:
+        ahead.append(row)
+        if isinstance(row, dict):
+            for format_ in FORMATS.values():
+                if format_.fits(row):
+                    return _after(ahead, rows), format_
+        if len(ahead) == _LOOKED_AT:
+            break
+    if not ahead:
+        raise ImportFailed(f"{path}: it holds no rows")
+    names = ", ".join(FORMATS)
+    raise ImportFailed(f"{path}: its format is not recognised; --format takes one of {names}")
+
+
+def journal_of(config: Config | None, data_dir: Path) -> JournalWriter:
+    """A writer of the journal in a data folder.
+
+    Without fsync a row: whoever loses an import by a power cut repeats it.
+    """
+    settings = config.journal if config else JournalSettings()
+    return JournalWriter(data_dir / "journal", settings.model_copy(update={"fsync": False}))
+
+
+def teacher_names(config: Config) -> Callable[[str | None], str | None]:
+    """From a model's name in a log to the name under which this config's clients ask for it.
+
+    Logs name snapshots (`gpt-4.1-2025-04-14`) and providers (`openai/gpt-4.1`). A name that stands
+    for one entry of `model_list` becomes that entry's; any other stays. None: the default teacher.
+    """
+    default = config.teacher.model or str(config.model_list[0]["model_name"])
+    names: dict[str, set[str]] = {}
+    for entry in config.model_list:
+        name, upstream = entry["model_name"], entry["litellm_params"]["model"]
+        for alias in (name, upstream, upstream.rpartition("/")[2]):
+            names.setdefault(alias, set()).add(name)
+    own = {entry["model_name"] for entry in config.model_list}
+
+    def named(model: str | None) -> str | None:
+        if model is None:
+            return default
+        if model in own:
+            return model
+        for candidate in _shorter(model):
+            found = names.get(candidate, set())
+            if len(found) == 1 and "*" not in (name := next(iter(found))):
+                return name
+        return model
+
+    return named
+
+
+def _shorter(model: str) -> Iterator[str]:
+    """A model's name, then without its provider, then without the date of a snapshot."""
+    bare = model.rpartition("/")[2]
+    yield from (model, bare)
+    parts = bare.rsplit("-", 3)
+    if len(parts) == 4 and all(p.isdigit() for p in parts[1:]) and len(parts[1]) == 4:
+        yield parts[0]
+
+
+def _calls(format_: Format, row: Row) -> Iterable[LoggedCall | Unusable]:
+    try:
+        return list(format_.calls(row))
+    except RecursionError:
+        return [Unusable("it is nested too deeply, or holds what JSON cannot")]
+
+
+def _task(call: LoggedCall, row: Any, labels: Labels) -> str:
+    names = (
+        (labels.task,)
+        if labels.task
+        else (at_path(row, labels.tag_from),)
+        if labels.tag_from
+        else call.task_names
+    )
+    found = task_of(names, () if labels.task or labels.tag_from else call.tags)
+    if found is None:
+        raise Unusable(NO_TASK)
+    return found
+
+
+def _model(call: LoggedCall, labels: Labels) -> str:
+    logged = call.request.get("model")
+    name = logged if isinstance(logged, str) and logged else None
+    found = labels.model or labels.teacher(name)
+    if found is None:
+        raise Unusable(NO_MODEL)
+    return found
+
+
+def _after(ahead: list[Row | Unusable], rows: Iterator[Row | Unusable]) -> Iterator[Row | Unusable]:
+    yield from ahead
+    yield from rows
+
+
+def _modified(path: Path) -> float:
+    """When the file was written: its answers without a time are no newer than that."""
+    try:
+        return min(path.stat().st_mtime, time.time())
+    except OSError as error:
+        raise ImportFailed(f"{path}: cannot be read ({error.strerror})") from None

@@ -1,0 +1,168 @@
+"""Langfuse's exports: generations, or traces with or without their generations.
+
+From its pages (JSON, CSV), its API, or its exports to blob storage, whose fields are written
+`in_this_way` and whose input and output are JSON in text:
+https://langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fields
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cli.imports.logged import LoggedCall, Unusable, finish_reason_of
+from cli.imports.openai import answers_of
+from cli.imports.values import (
+    a_cost,
+    a_count,
+    a_list,
+    a_number,
+    a_text,
+    a_time,
+    an_object,
+    first_of,
+    parsed,
+)
+from store.jsontext import to_json
+
+_MESSAGE_FIELDS = {
+    "annotations",
+    "audio",
+    "content",
+    "function_call",
+    "name",
+    "reasoning_content",
+    "refusal",
+    "role",
+    "tool_calls",
+}
+REDACTED = b"redacted-by-litellm"  # where LiteLLM wrote the log without its texts
+
+
+def is_langfuse(row: Mapping[str, Any]) -> bool:
+    """Whether a row is an observation or a trace of Langfuse."""
+    context = {"traceId", "trace_id", "startTime", "start_time", "timestamp", "observations"}
+    return "id" in row and "input" in row and "output" in row and bool(context & row.keys())
+
+
+def langfuse(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
+    """The generation that a row is, or the generations of the trace that it is."""
+    nested = [o for o in a_list(row.get("observations")) if isinstance(o, dict)]
+    generations = [o for o in nested if str(o.get("type") or "").upper() == "GENERATION"]
+    if not nested:
+        yield _call(row, row)
+    elif generations:
+        for generation in generations:
+            yield _call({"traceId": row.get("id"), **generation}, row)
+    else:
+        yield Unusable("a trace without a generation")
+
+
+def _call(row: Mapping[str, Any], trace: Mapping[str, Any]) -> LoggedCall | Unusable:
+    """`trace`: the row of the trace around it, or the same row."""
+    if str(row.get("type") or "GENERATION").upper() != "GENERATION":
+        return Unusable("not a generation")
+    if str(row.get("level") or "").upper() == "ERROR":
+        return Unusable("the call failed")
+    asked = parsed(row.get("input"))
+    request = asked if isinstance(asked, dict) else {"messages": asked}
+    if not isinstance(request.get("messages"), list):
+        return Unusable("its input is no list of chat messages")
+    completion = _completion(row.get("output"))
+    if completion is None:
+        return Unusable("it has no output")
+    if REDACTED in to_json([request["messages"], completion["answers"]]):
+        return Unusable("LiteLLM redacted it")
+    params = an_object(first_of(row, "modelParameters", "model_parameters"))
+    usage = _usage(row)
+    reasons = completion["finish_reasons"]
+    limit = a_number(first_of(params, "max_completion_tokens", "max_tokens"))
+    if limit and usage["output_tokens"] and usage["output_tokens"] >= limit and reasons == ["stop"]:
+        reasons = ["length"]
+    definitions = parsed(first_of(row, "toolDefinitions", "tool_definitions"))
+    tools = list(definitions.values()) if isinstance(definitions, dict) else definitions
+    start = a_time(first_of(row, "startTime", "start_time", "timestamp"))
+    latency = a_number(row.get("latency"))
+    end = a_time(first_of(row, "endTime", "end_time"))
+    if end is None and start is not None and latency is not None:
+        end = start + latency
+    metadata = [an_object(place.get("metadata")) for place in (row, trace)]
+    said = {name: value for name, value in usage.items() if value is not None}
+    return LoggedCall(
+        request={
+            **params,
+            "tools": tools or None,
+            **request,
+            "model": first_of(row, "model", "providedModelName", "provided_model_name"),
+        },
+        **{**completion, **said, "finish_reasons": reasons},
+        call_id=a_text(first_of(row, "traceId", "trace_id", "id")) or "",
+        start_time=start,
+        end_time=end,
+        first_chunk_at=a_time(first_of(row, "completionStartTime", "completion_start_time")),
+        cost_usd=_cost(row),
+        end_user=a_text(first_of(row, "userId", "user_id") or first_of(trace, "userId", "user_id")),
+        task_names=[place.get("task") for place in metadata],
+        tags=[tag for place in (row, trace) for tag in _tags(place)],
+    )
+
+
+def _tags(place: Mapping[str, Any]) -> list[Any]:
+    return [*a_list(place.get("tags")), *a_list(place.get("traceTags"))]
+
+
+def _completion(output: Any) -> dict[str, Any] | None:
+    """What was answered: a completion, a message, a list with one, a text, or a JSON answer."""
+    value = parsed(output)
+    if isinstance(value, list) and value and _is_message(value[-1]):
+        value = value[-1]
+    if value in (None, "", [], {}):
+        return None
+    if isinstance(value, dict) and isinstance(value.get("choices"), list):
+        return answers_of(value)
+    if _is_message(value):
+        answer = {"role": "assistant", **value}
+        if answer["role"] != "assistant":
+            return None
+    elif isinstance(output, str):
+        answer = {"role": "assistant", "content": output}
+    else:  # an answer in JSON, which Langfuse has read
+        answer = {"role": "assistant", "content": to_json(value).decode()}
+    return {**answers_of({}), "answers": [answer], "finish_reasons": [finish_reason_of(answer)]}
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= _MESSAGE_FIELDS
+        and bool({"content", "tool_calls", "function_call"} & value.keys())
+    )
+
+
+def _usage(row: Mapping[str, Any]) -> dict[str, int | None]:
+    details = an_object(first_of(row, "usageDetails", "usage_details"))
+    usage = an_object(row.get("usage"))
+    return {
+        "input_tokens": a_count(
+            first_of(details, "input", "prompt_tokens")
+            or first_of(usage, "input", "promptTokens", "prompt_tokens")
+            or first_of(row, "promptTokens", "inputUsage", "inputTokens")
+        ),
+        "output_tokens": a_count(
+            first_of(details, "output", "completion_tokens")
+            or first_of(usage, "output", "completionTokens", "completion_tokens")
+            or first_of(row, "completionTokens", "outputUsage", "outputTokens")
+        ),
+        "cached_tokens": a_count(
+            first_of(details, "input_cached_tokens", "cache_read_input_tokens")
+        ),
+        "reasoning_tokens": a_count(
+            first_of(details, "output_reasoning_tokens", "reasoning_tokens")
+        ),
+    }
+
+
+def _cost(row: Mapping[str, Any]) -> float | None:
+    details = an_object(first_of(row, "costDetails", "cost_details"))
+    stated = first_of(row, "totalCost", "total_cost", "calculatedTotalCost")
+    return a_cost(stated if stated is not None else details.get("total"))

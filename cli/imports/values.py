@@ -1,0 +1,93 @@
+"""Values as logs write them: JSON within text, times in several forms, counts, paths of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from cli.imports.logged import seconds_or_none
+
+_MILLISECONDS_FROM = 1e11  # a number of seconds this large lies in the year 5138
+_EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
+
+
+def parsed(value: Any) -> Any:
+    """What a text says in JSON, when it is an object or a list; any other value as it stands."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def an_object(value: Any) -> dict[str, Any]:
+    """The object that a value is, or says in JSON; else an empty one."""
+    found = parsed(value)
+    return found if isinstance(found, dict) else {}
+
+
+def a_list(value: Any) -> list[Any]:
+    """The list that a value is, or says in JSON; else an empty one."""
+    found = parsed(value)
+    return found if isinstance(found, list) else []
+
+
+def a_text(value: Any) -> str | None:
+    """A text that is not empty, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def a_number(value: Any) -> float | None:
+    """A finite number, also one written as text; else None."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return seconds_or_none(value)
+
+
+def a_count(value: Any) -> int | None:
+    """A count that the store can hold, also one written as text; else None."""
+    found = a_number(value)
+    return int(found) if found is not None and 0 <= found < 2**63 else None
+
+
+def a_cost(value: Any) -> float | None:
+    """US dollars, or None where a log says nothing, or the 0 of a price that it does not know."""
+    found = a_number(value)
+    return found if found is not None and 0 < found < 1e9 else None
+
+
+def a_time(value: Any) -> float | None:
+    """Seconds since the epoch: of seconds, of milliseconds, or of ISO 8601, UTC without a zone.
+
+    None where a value is no time, or none of this century.
+    """
+    found = a_number(value)
+    if found is not None:
+        found = found / 1000 if found >= _MILLISECONDS_FROM else found
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+            found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return found if found is not None and _EARLIEST <= found <= _LATEST else None
+
+
+def first_of(row: Mapping[str, Any], *names: str) -> Any:
+    """The first of these fields that says something; None when none does."""
+    return next((row[n] for n in names if row.get(n) not in (None, "", {}, [])), None)
+
+
+def at_path(row: Mapping[str, Any], path: str) -> Any:
+    """The value at `metadata.feature` or the like, also through JSON within text; None: nothing."""
+    value: Any = row
+    for name in path.split("."):
+        value = an_object(value).get(name)
+    return value

@@ -1,0 +1,42 @@
+"""The config as it was accepted: a copy in the data folder, for children that start later.
+
+Whoever edits the config file has not asked for it to hold yet, and may be in the middle of it: a
+child that crashes meanwhile must come back as it was. `os.environ/…` stays a reference, and what is
+relative in a config is relative to the working directory, so a copy means the same as the original.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from pathlib import Path
+
+from store.errors import ConfigError
+from store.files.atomic import write_atomically
+
+FOLDER = "accepted"
+
+
+class Accepted:
+    """The copies of one `serve`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir.absolute() / FOLDER
+        self._written = 0
+
+    def write(self, content: bytes) -> Path:
+        """A new copy, readable by its owner alone. Raises ConfigError when it cannot be written."""
+        self._written += 1
+        file = self._folder / f"config-{self._written}.yaml"
+        try:
+            write_atomically(file, content)
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be written ({error.strerror})") from None
+        return file
+
+    def keep_only(self, files: Collection[Path]) -> None:
+        """Removes what no child starts with any more, also of an earlier run."""
+        for file in self._folder.glob("*.yaml"):
+            if file not in files:
+                with contextlib.suppress(OSError):
+                    file.unlink()

@@ -1,0 +1,112 @@
+"""The LiteLLM proxy as a child: for teachers that do not speak OpenAI's API themselves.
+
+It gets `model_list` and LiteLLM's own blocks of our config as they stand, with references such as
+`os.environ/NAME` intact, listens on loopback, and is called with a key that lives as long as this
+run. Importing it takes 12 to 17 seconds, so the proxy does not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.serve.children import ChildSpec
+from store.errors import ConfigError
+from store.files.atomic import write_atomically
+from store.process import leash
+from store.settings.config import LITELLM_BLOCKS, Config, from_environment
+
+KEY_VARIABLE = "UNDERSTUDY_LITELLM_KEY"
+GRACE_S = 3.0
+# a database of LiteLLM's would need its own server and client; traces are kept by Understudy
+_DATABASE_SETTINGS = ("database_url", "store_model_in_db")
+_DATABASE_VARIABLES = ("DATABASE_", "DIRECT_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class LitellmChild:
+    """How to start LiteLLM, and how to call it then."""
+
+    spec: ChildSpec
+    file: Path  # its config
+    port: int
+    url: str  # with /v1
+    key: str = field(repr=False)
+    left_out: list[str]  # settings of general_settings that are not handed on
+
+
+def litellm_child(
+    config: Config,
+    *,
+    config_folder: Path,
+    port: int,
+    environment: Mapping[str, str] = os.environ,
+    file_name: str = "litellm.yaml",
+) -> LitellmChild:
+    """Writes LiteLLM's config into `data_dir` and says how to start LiteLLM with it.
+
+    `config_folder` becomes its working directory: LiteLLM finds callbacks and credential files
+    that a config names relative to it. Raises ConfigError when the master key that the config
+    names is not set, or when the file cannot be written.
+    """
+    settings, left_out = litellm_config(config)
+    file = config.data_dir.absolute() / file_name
+    log = config.data_dir.absolute() / "logs" / "litellm.log"
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(file, yaml.safe_dump(settings, sort_keys=False).encode())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror})") from None
+    key = _master_key(config) or f"sk-{secrets.token_urlsafe(32)}"
+    arguments = ["--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
+    spec = ChildSpec(
+        name="LiteLLM",
+        argv=leash.command("litellm.proxy.proxy_cli", *arguments, "--telemetry", "False"),
+        env=_environment(environment, key),
+        cwd=config_folder,
+        log=log,
+        grace_s=GRACE_S,
+        stage=2,  # the proxies and the control plane call it until they end
+    )
+    return LitellmChild(spec, file, port, f"http://127.0.0.1:{port}/v1", key, left_out)
+
+
+def litellm_config(config: Config) -> tuple[dict[str, Any], list[str]]:
+    """LiteLLM's part of our config, and which of its settings were left out of it."""
+    settings: dict[str, Any] = {"model_list": config.model_list}
+    for block in LITELLM_BLOCKS:
+        if getattr(config, block):
+            settings[block] = getattr(config, block)
+    general = dict(settings.get("general_settings", {}))
+    left_out = [name for name in _DATABASE_SETTINGS if general.pop(name, None) is not None]
+    if not general.get("master_key"):
+        general["master_key"] = f"os.environ/{KEY_VARIABLE}"
+    settings["general_settings"] = general
+    return settings, left_out
+
+
+def _master_key(config: Config) -> str | None:
+    named = (config.general_settings or {}).get("master_key")
+    if not named:
+        return None
+    return str(from_environment(named, "general_settings.master_key"))
+
+
+def _environment(inherited: Mapping[str, str], key: str) -> dict[str, str]:
+    env = {k: v for k, v in inherited.items() if not k.startswith(_DATABASE_VARIABLES)}
+    env |= {
+        KEY_VARIABLE: key,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the internet while it starts
+        "LITELLM_MODE": "PRODUCTION",  # or it reads any .env file it finds
+        "LITELLM_DONT_SHOW_FEEDBACK_BOX": "true",
+        "PYTHONSAFEPATH": "1",
+    }
+    # its error messages may quote a request; whoever wants them says so
+    env.setdefault("LITELLM_LOG", "CRITICAL")
+    return env

@@ -1,0 +1,123 @@
+"""`understudy serve`: finds out what to start, starts it, and keeps it running.
+
+    listening socket ──▶ proxy           answers clients; never waits for the two below
+                         control plane   collects, distils, serves students, tells the status
+                         LiteLLM         only when model_list names teachers that need it
+
+The socket is bound here and handed to the proxy's workers, so that connections queue while one
+restarts. SIGHUP has the config read again (cli.serve.reload); a terminal that closes stops
+everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from cli.serve.accepted import Accepted
+from cli.serve.data_folder import hold_data_dir, leave_note
+from cli.serve.listen import listen, reserved_port, wait_until_it_answers
+from cli.serve.plan import Ground, litellm_for, plan_children
+from cli.serve.supervisor import Supervisor
+from cli.serve.terminal import Terminal
+from store.settings.config import config_from_yaml, read_config
+from store.settings.teachers import teacher_pool
+
+# importing the control plane and LiteLLM takes the CPU that the proxy needs to be there soon
+HEAD_START_S = 2.0
+_VANISHES_S = 0.1  # the kernel may say that a terminal closes before it has taken it away
+
+
+def serve(config_path: Path) -> None:
+    """Runs everything until SIGTERM or SIGINT; a second signal stops without grace.
+
+    SIGHUP has the config read again, unless it comes from a terminal that closes. Raises
+    ConfigError before anything is started, and ProductError when the port or the data folder is in
+    use.
+    """
+    content = read_config(config_path)
+    config = config_from_yaml(content, where=str(config_path))
+    teacher_pool(config)  # a key that is not set shows here, not at the first request
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(hold_data_dir(config.data_dir))
+        listener = stack.enter_context(listen(config.server))
+        control_port = stack.enter_context(reserved_port())
+        litellm_ports = stack.enter_context(contextlib.ExitStack())
+        ground = Ground.of(config_path, listener, control_port)
+        copies = Accepted(config.data_dir)
+        accepted = copies.write(content)
+        copies.keep_only([accepted])
+        litellm = litellm_for(ground, config, litellm_ports)
+        plan = plan_children(ground, config, accepted, litellm)
+        supervisor = Supervisor(plan.specs, say=_say)
+        terminal = Terminal()
+        with stop_on_signals(supervisor, terminal):
+            supervisor.start(plan.proxies[0].name)
+            leave_note(lock, {"pid": os.getpid(), "url": plan.url})
+            from cli.serve.banner import show  # noqa: PLC0415  (rich loads while the proxy does)
+
+            show(plan)
+            wait_until_it_answers(listener, HEAD_START_S)
+            from cli.serve.reload import Reload  # noqa: PLC0415  (the proxy comes first)
+
+            reload = Reload(
+                ground,
+                plan,
+                accepted,
+                supervisor=supervisor,
+                copies=copies,
+                litellm_ports=litellm_ports.pop_all(),
+                note=lambda facts: leave_note(lock, facts),
+                say=_say,
+            )
+            stack.callback(reload.close)
+            supervisor.run(
+                on_request=lambda: _hung_up(supervisor, terminal, reload),
+                on_tick=terminal.look,
+                on_stop=listener.close,
+            )
+    _say("stopped")
+
+
+def _hung_up(supervisor: Supervisor, terminal: Terminal, reload: Callable[[], None]) -> None:
+    """Does what a SIGHUP asks for."""
+    time.sleep(_VANISHES_S)
+    meaning = terminal.hung_up()
+    if meaning == "stop":
+        supervisor.stop()
+    elif meaning == "reload":
+        reload()
+
+
+@contextlib.contextmanager
+def stop_on_signals(supervisor: Supervisor, terminal: Terminal) -> Iterator[None]:
+    """Within it, SIGTERM and SIGINT stop the supervisor, and SIGHUP becomes a request to it."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        supervisor.stop()
+
+    def hang_up(_signal: int, _frame: FrameType | None) -> None:
+        # at once, because a reload that is under way may take long
+        if terminal.hung_up() == "stop":
+            supervisor.stop()
+        else:
+            supervisor.request()
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone ends no server
+        print(f"understudy: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,126 @@
+"""`understudy status`: asks a running server how its tasks stand."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from store.errors import ProductError
+
+TIMEOUT_S = 10.0
+DEFAULT_SERVER = "http://127.0.0.1:4100"
+
+
+class Refusal(ProductError):
+    """A server's answer that is not a success."""
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"HTTP {code}{f': {said}' if said else ''}")
+        self.code = code
+        self.said = said  # what its error object says; empty when it has none
+
+
+def fetch_status(server: str, *, key: str | None = None, task: str | None = None) -> Any:
+    """The status as parsed JSON: of everything, or of one task.
+
+    `server` is the proxy's URL without `/v1`. Raises ProductError that says what is missing.
+    """
+    path = f"/distill/status/{quoted(task)}" if task else "/distill/status"
+    try:
+        return ask(server, path, key=key)
+    except Refusal as refusal:
+        said = f": {refusal.said}" if refusal.said else ""
+        if refusal.code == 404 and task:
+            raise ProductError(f"{server} has no task {task}{said}") from None
+        raise ProductError(f"{server} has no status now (HTTP {refusal.code}){said}") from None
+
+
+def ask(
+    server: str,
+    path: str,
+    *,
+    key: str | None = None,
+    body: Any = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
+    """The server's answer as parsed JSON: to GET, or to POST when there is a body.
+
+    Raises Refusal for an error status, ProductError when there is no answer or a key is missing.
+    """
+    url = server.rstrip("/").removesuffix("/v1") + path
+    if not url.startswith(("http://", "https://")):
+        raise ProductError(f"{server} is not an http:// or https:// address")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    content = None
+    if body is not None:
+        content = json.dumps(body).encode()
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(url, data=content, headers=headers)  # noqa: S310
+    # a proxy of the environment is for the internet, not for our own server
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout_s) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = _said(error)
+        if error.code == 401:
+            raise ProductError(f"{server} wants a key: give one with --key") from None
+        raise Refusal(error.code, said) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        what = "status" if body is None else "answer"
+        raise ProductError(
+            f"no {what} from {server} ({reason}): is `understudy serve` running there?"
+        ) from None
+
+
+def quoted(part: str) -> str:
+    """A piece of a path, whatever characters it has."""
+    return urllib.parse.quote(part, safe="")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What the server's error object says: OpenAI's form, or FastAPI's detail."""
+    try:
+        body = json.load(error)
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    inner = body.get("error")
+    message = inner.get("message") if isinstance(inner, dict) else body.get("detail")
+    if isinstance(message, list):  # the faults of a body, one by one
+        faults = [fault for fault in message if isinstance(fault, dict)]
+        message = "; ".join(f"{_last(f.get('loc'))}: {f.get('msg')}" for f in faults)
+    return str(message) if message else ""
+
+
+def _last(place: Any) -> str:
+    return str(place[-1]) if isinstance(place, list) and place else "body"
+
+
+def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
+    """The URL and the key with which the server of this config is reached.
+
+    The default server's, where there is no config file. Raises ConfigError when it cannot be used.
+    """
+    from cli.serve.data_folder import running_server  # noqa: PLC0415  (a status may not need it)
+    from store.settings.config import load_config  # noqa: PLC0415
+
+    if config == Path("config.yaml") and not config.exists():
+        return DEFAULT_SERVER, key
+    found = load_config(config)
+    if key is None and found.server.keys:
+        key = found.server.keys[0].key.get_secret_value()
+    running = running_server(found.data_dir) if found.server.port == 0 else None
+    if running is not None:
+        return str(running["url"]), key
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+        found.server.host, found.server.host
+    )
+    return f"http://{f'[{host}]' if ':' in host else host}:{found.server.port}", key

@@ -1,0 +1,137 @@
+"""One student, several thresholds: what each would have certified and served.
+
+The gate is a pure function of the run's evaluations, so a stricter certificate needs no further
+training: it is earned on the same rows, with a cutoff of its own. What it would have served of the
+test rows is what the student really answered there with at least that confidence.
+
+Two things are told: what the certificate by itself would have had the student serve from the first
+row on, and what live confirmation would have: the rows are compared one by one, and the student
+serves from where they prove the threshold by themselves (`rollout.confirm`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from demo.backtest.report import agreement
+from distill.gate.gate import attempt_alpha, certify, choose_cutoffs, confirmed_bound
+from store.models import OutputKind
+from store.settings.tasks import GateSettings
+from store.verdicts import Certificate, Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class TestRow:
+    """One test row: who answered it, how sure the student was, and whether the answer is right."""
+
+    __test__ = False  # not a test of pytest's
+
+    by_student: bool
+    confidence: float | None
+    agrees: bool
+
+
+def at_thresholds(
+    thresholds: Sequence[float],
+    evaluations: Sequence[Evaluation],
+    gate: GateSettings,
+    output: OutputKind,
+    rows: Sequence[TestRow],
+) -> list[dict[str, Any]]:
+    """One section a threshold, in rising order.
+
+    The test rows must have been served under the lowest of the thresholds: a stricter one serves a
+    part of them, the teacher answers the rest.
+    """
+    return [
+        _section(threshold, _certificate(evaluations, _at(gate, threshold), output), rows)
+        for threshold in sorted(thresholds)
+    ]
+
+
+def _at(gate: GateSettings, threshold: float) -> GateSettings:
+    return gate.model_copy(update={"threshold": threshold})
+
+
+def _certificate(
+    evaluations: Sequence[Evaluation], gate: GateSettings, output: OutputKind
+) -> Certificate | None:
+    calibration = [e for e in evaluations if e.split == "calibration"]
+    heldout = [e for e in evaluations if e.split == "heldout"]
+    if not heldout:
+        return None
+    cutoffs = choose_cutoffs(
+        calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt=1)
+    )
+    return certify(
+        heldout,
+        cutoffs,
+        gate,
+        attempt=1,
+        output=output,
+        task="backtest",
+        run_id=heldout[0].run_id,
+        scorer=heldout[0].scorer,
+        fingerprints=sorted({e.fingerprint for e in heldout}),
+        now=0.0,
+    )
+
+
+def _section(
+    threshold: float, certificate: Certificate | None, rows: Sequence[TestRow]
+) -> dict[str, Any]:
+    certified = certificate if certificate and certificate.passed else None
+    served = [certified is not None and r.by_student and _sure(r, certified) for r in rows]
+    after = _confirmed_after(certified, rows, served)
+    confirmed = [yes and after is not None and i > after for i, yes in enumerate(served)]
+    return {
+        "threshold": threshold,
+        "passed": certified is not None,
+        "reason": certificate.reason if certificate else "the student was not evaluated",
+        "certified": _certified(certificate),
+        **_served(rows, served, threshold),
+        "confirmed_after": None if after is None else after + 1,
+        "confirmed": _served(rows, confirmed, threshold),
+    }
+
+
+def _served(rows: Sequence[TestRow], served: Sequence[bool], threshold: float) -> dict[str, Any]:
+    """What it comes to when the student answers these of the rows, and the teacher the others."""
+    by_student = agreement([r.agrees for r, yes in zip(rows, served, strict=True) if yes])
+    # the teacher's recorded answer agrees with itself
+    right = sum(r.agrees if yes else True for r, yes in zip(rows, served, strict=True))
+    return {
+        "answered": round(sum(served) / len(rows), 4) if rows else 0.0,
+        "agreement_of_student": by_student,
+        "agreement_all": round(right / len(rows), 4) if rows else None,
+        "contradicted": by_student["n"] > 0 and by_student["high"] < threshold,
+    }
+
+
+def _confirmed_after(
+    certified: Certificate | None, rows: Sequence[TestRow], served: Sequence[bool]
+) -> int | None:
+    """The place of the row with which the rows so far prove the threshold; None: they never do."""
+    if certified is None:
+        return None
+    n = agreed = 0
+    for place, (row, yes) in enumerate(zip(rows, served, strict=True)):
+        if yes:
+            n, agreed = n + 1, agreed + row.agrees
+            if confirmed_bound(certified, n, agreed) >= certified.threshold:
+                return place
+    return None
+
+
+def _sure(row: TestRow, certificate: Certificate) -> bool:
+    cutoff = certificate.cutoff
+    return cutoff is None or (row.confidence is not None and row.confidence >= cutoff)
+
+
+def _certified(certificate: Certificate | None) -> Mapping[str, Any] | None:
+    if certificate is None:
+        return None
+    names = ("n", "agreed", "heldout", "score", "lower_bound", "coverage", "cutoff")
+    return {name: getattr(certificate, name) for name in names}

@@ -1,0 +1,112 @@
+"""What the demo found out, as one JSON object, and whether it went as promised."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from demo.backtest.report import agreement, times
+from demo.loop.driver import Exchange, Status
+
+
+def task_report(
+    *,
+    status: Status,
+    ramp: Mapping[str, Any] | None,
+    exchanges: Sequence[Exchange],
+    right: Sequence[bool],
+) -> dict[str, Any]:
+    """One task: its run, its certificate, its way to live, and what became of its fresh traffic.
+
+    `right`: for each exchange whether its answer is the one that the teacher gives.
+    """
+    last = status["last_run"]
+    by_student = [ok for e, ok in zip(exchanges, right, strict=True) if e.route == "student"]
+    routes = sorted({e.route or "none" for e in exchanges})
+    return {
+        "state": last["state"],
+        "reason": last["reason"],
+        "traces": status["traces"],
+        "examples": {
+            origin: {"kept": e["kept"], "rejected": e["rejected"]}
+            for origin, e in status["examples"].items()
+        },
+        "seconds": last["stages"],
+        "training": last["detail"].get("trained"),
+        "certificate": status["certificate"],
+        "ramp": ramp,
+        "fresh": {
+            "n": len(exchanges),
+            "errors": sum(e.error is not None for e in exchanges),
+            "student_share": round(len(by_student) / len(exchanges), 4),
+            "student_agreement": agreement(by_student),
+            "agreement": agreement(right),
+            "by_route": {
+                name: times([e.latency_ms for e in exchanges if (e.route or "none") == name])
+                for name in routes
+            },
+            "reasons": dict(Counter(e.reason or "none" for e in exchanges)),
+        },
+    }
+
+
+def total_report(
+    *,
+    tasks: Mapping[str, dict[str, Any]],
+    sabotage: Mapping[str, Any] | None,
+    statuses: Sequence[Status],
+    settings: Mapping[str, Any],
+    client_errors: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """The whole demo. Money is counted by the product itself, at the stated price."""
+    costs = [status["cost_usd"] for status in statuses]
+    return {
+        "tasks": dict(tasks),
+        "sabotage": sabotage,
+        "settings": dict(settings),
+        "client_errors": client_errors,
+        "cost_usd": {
+            name: round(sum(cost[name] or 0.0 for cost in costs), 6)
+            for name in ("traffic", "distilling", "saved")
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def judge(report: Mapping[str, Any]) -> list[str]:
+    """What did not go as promised; empty when all did."""
+    faults = []
+    if report["client_errors"]:
+        faults.append(f"{report['client_errors']} requests ended in an error")
+    for name, task in report["tasks"].items():
+        fresh = task["fresh"]
+        if task["state"] != "promoted":
+            faults.append(f"{name}: {task['state']} ({task['reason']})")
+            continue
+        if fresh["student_share"] <= 0.5:
+            share = fresh["student_share"]
+            faults.append(f"{name}: its student answered only {share:.0%} of the fresh traffic")
+        threshold = task["certificate"]["threshold"]
+        for what in ("agreement", "student_agreement"):
+            share = fresh[what]["share"]
+            if share is not None and share < threshold:
+                faults.append(f"{name}: {what} {share:.3f} on fresh traffic, promised {threshold}")
+        if not task["ramp"] or task["ramp"]["steps"][-1]["step"] != "live":
+            faults.append(f"{name}: its student did not get to live")
+    return faults + _sabotage_faults(report["sabotage"])
+
+
+def _sabotage_faults(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["no student was there to be spoiled"]
+    faults = []
+    for what in ("errors", "wrong"):
+        if found[what]:
+            faults.append(
+                f"{found['task']}: clients saw {found[what]} {what} answers of a spoiled student"
+            )
+    if found["steps"][-1]["step"] != "teacher":
+        faults.append(f"{found['task']}: a spoiled student was not demoted")
+    return faults

@@ -1,0 +1,286 @@
+"""Amplification: the teacher writes new inputs for a task and answers them.
+
+New inputs are bought in batches and checked. Those that pass are answered by the teacher through
+the task's own production prompt: a real train row's request with another text at its end. Then the
+answers are checked. Everything that is paid for is appended to a file before anything else is done
+with it (`inputs.jsonl`, `answers.jsonl`), and read again at the start, so that a run that was
+killed goes on without paying twice. `manifest.json` is written last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+
+from distill.amplify.candidates import DRY_BATCHES, Candidate, Candidates
+from distill.amplify.checks import Fault
+from distill.amplify.diversity import RECENT, BatchPlan, SyntheticInputs, inputs_prompt, plan_batch
+from distill.amplify.policy import TaskPolicy
+from distill.dataset.rows import Row
+from distill.run.progress import Progress
+from distill.teacher.client import Answer, TeacherClient, Tokens
+from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
+from store.files.atomic import append_line, drop_torn_line, read_lines, write_atomically
+from store.models import Example
+from store.settings.tasks import AmplifySettings
+
+STAGE = "amplify"
+
+
+@dataclass(frozen=True, slots=True)
+class Amplified:
+    """The synthetic examples of a run, kept and rejected, and why no more were made."""
+
+    examples: list[Example]
+    stopped: str
+
+
+async def amplify(
+    folder: Path,
+    *,
+    run_id: str,
+    task: str,
+    policy: TaskPolicy,
+    rows: Sequence[Row],
+    forbidden: set[str],
+    client: TeacherClient,
+    settings: AmplifySettings,
+    progress: Progress,
+) -> Amplified:
+    """Makes exactly `settings.target` synthetic examples, or says in `stopped` why fewer.
+
+    `rows` are the real train rows, `forbidden` the input hashes of all real rows of any split.
+    Fewer come when the token budget is spent, or when DRY_BATCHES batches in a row bring nothing.
+    Raises TeacherError when the teacher cannot be used; what was bought until then is kept.
+    """
+    candidates = await asyncio.to_thread(  # seconds for ten thousands of rows
+        Candidates,
+        run_id=run_id,
+        task=task,
+        policy=policy,
+        rows=rows,
+        forbidden=forbidden,
+        near_duplicate=settings.near_duplicate,
+    )
+    work = _Amplification(
+        folder,
+        candidates=candidates,
+        run_id=run_id,
+        policy=policy,
+        rows=rows,
+        client=client,
+        settings=settings,
+        progress=progress,
+    )
+    return await work.run()
+
+
+class _Amplification:
+    """One amplification under way. Read `run` first."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        candidates: Candidates,
+        run_id: str,
+        policy: TaskPolicy,
+        rows: Sequence[Row],
+        client: TeacherClient,
+        settings: AmplifySettings,
+        progress: Progress,
+    ) -> None:
+        self._inputs_file = folder / "inputs.jsonl"
+        self._answers_file = folder / "answers.jsonl"
+        self._manifest_file = folder / "manifest.json"
+        self._candidates = candidates
+        self._run_id = run_id
+        self._policy = policy
+        self._rows = rows
+        self._client = client
+        self._settings = settings
+        self._progress = progress
+        self._batches_under_way = 0
+        self._answers_under_way = 0
+        self._planned = 0  # batches, also those under way
+
+    async def run(self) -> Amplified:
+        await asyncio.to_thread(self._replay)
+        stopped = self._finished_before()
+        if stopped is None:
+            stopped = await self._buy()
+            self._write_manifest(stopped)
+        return Amplified(self._candidates.examples(), stopped)
+
+    # ---- what was bought before -----------------------------------------------------------------
+
+    def _replay(self) -> None:
+        for file in (self._inputs_file, self._answers_file):
+            drop_torn_line(file)
+        for line in read_lines(self._inputs_file):
+            self._candidates.admit(line)
+        answers = read_lines(self._answers_file)
+        for line in answers:
+            self._candidates.settle(line)
+        self._candidates.drop_open({line["example_id"] for line in answers})
+        self._planned = self._candidates.batches
+
+    def _finished_before(self) -> str | None:
+        """Why an earlier call with the same settings stopped; None when there is more to do."""
+        if not self._manifest_file.exists():
+            return None
+        manifest = orjson.loads(self._manifest_file.read_bytes())
+        same = manifest["settings"] == self._settings.model_dump()
+        return str(manifest["stopped"]) if same else None
+
+    def _write_manifest(self, stopped: str) -> None:
+        manifest = {
+            "stopped": stopped,
+            "kept": self._candidates.kept,
+            "rejected": dict(self._candidates.rejected),
+            "batches": self._candidates.batches,
+            "settings": self._settings.model_dump(),
+        }
+        write_atomically(self._manifest_file, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+    # ---- buying ---------------------------------------------------------------------------------
+
+    async def _buy(self) -> str:
+        """Calls the teacher until the target is reached, or something stops it; says what."""
+        running: set[asyncio.Task[None]] = set()
+        failed: TeacherError | None = None
+        broke: BudgetSpent | None = None
+        try:
+            while True:
+                while not failed and not broke and len(running) < self._settings.concurrency:
+                    call = self._next_call()
+                    if call is None:
+                        break
+                    running.add(asyncio.create_task(call))
+                self._report()
+                if not running:
+                    break
+                ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for error in (task.exception() for task in ended):
+                    if isinstance(error, BudgetSpent):
+                        broke = error
+                    elif isinstance(error, TeacherError):
+                        failed = failed or error
+                    elif error is not None:
+                        raise error
+                if broke and any(task.exception() is None for task in ended):
+                    broke = None  # what that call did not use of its share may do for another
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        if failed:
+            raise failed
+        return self._why_stopped(broke)
+
+    def _next_call(self) -> Coroutine[Any, Any, None] | None:
+        """What to buy next; None when what is under way may be enough, or nothing is to be had."""
+        candidates, settings = self._candidates, self._settings
+        certain = candidates.kept + self._answers_under_way
+        if certain < settings.target and candidates.open:
+            self._answers_under_way += 1
+            return self._buy_answer(candidates.open.popleft())
+        hoped_for = certain + len(candidates.open) + self._batches_under_way * settings.batch
+        if hoped_for < settings.target and not candidates.dry:
+            self._batches_under_way += 1
+            self._planned += 1
+            return self._buy_inputs(self._planned)
+        return None
+
+    async def _buy_inputs(self, number: int) -> None:
+        recent = self._candidates.latest(RECENT)
+        plan = plan_batch(
+            Random(f"{self._run_id}/{number}"),  # noqa: S311 - a seeded draw, not a secret
+            self._rows,
+            self._settings,
+            aims=self._candidates.aims,
+            so_far=self._candidates.aimed,
+            avoid=[candidate.text for candidate in recent],
+        )
+        inputs: list[str] = []
+        fault, tokens = "", Tokens()
+        try:
+            bought = await self._client.structured(
+                "inputs",
+                SyntheticInputs,
+                inputs_prompt(plan, self._policy),
+                {"temperature": self._settings.temperature},
+            )
+            inputs, tokens = bought.value.inputs, bought.tokens
+        except TeacherRefused:
+            fault = Fault.TEACHER_REFUSED.value
+        except TeacherMalformed:
+            fault = Fault.TEACHER_MALFORMED.value
+        finally:
+            self._batches_under_way -= 1
+        shown = [candidate.example_id for candidate in recent]
+        self._keep_inputs(plan, shown, inputs, fault, tokens)
+
+    def _keep_inputs(
+        self, plan: BatchPlan, shown: list[str], inputs: list[str], fault: str, tokens: Tokens
+    ) -> None:
+        line = {
+            "batch": self._candidates.batches,
+            "at": time.time(),
+            "model": self._client.model,
+            "inputs": inputs,
+            "fault": fault,
+            "tokens": asdict(tokens),
+            "context": [row.trace_id for row in plan.context],
+            "shown": shown,  # ids of the synthetic inputs to keep away from
+        }
+        append_line(self._inputs_file, line)
+        self._candidates.admit(line)
+
+    async def _buy_answer(self, candidate: Candidate) -> None:
+        answer = Answer(text=None, finish_reason="", tokens=Tokens())
+        fault = ""
+        try:
+            answer = await self._client.answer(candidate.messages, candidate.template.params)
+        except TeacherRefused:
+            fault = Fault.TEACHER_REFUSED.value
+        except TeacherMalformed:
+            fault = Fault.TEACHER_MALFORMED.value
+        except TeacherError:
+            self._candidates.open.appendleft(candidate)
+            raise
+        finally:
+            self._answers_under_way -= 1
+        line = {
+            "example_id": candidate.example_id,
+            "at": time.time(),
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+            "fault": fault,
+            "tokens": asdict(answer.tokens),
+        }
+        append_line(self._answers_file, line)
+        self._candidates.settle(line)
+
+    # ---- saying ---------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        note = f"{self._candidates.rejected.total()} rejected, {self._client.spent} tokens"
+        self._progress(STAGE, self._candidates.kept, self._settings.target, note)
+
+    def _why_stopped(self, broke: BudgetSpent | None) -> str:
+        if self._candidates.kept >= self._settings.target:
+            return "target reached"
+        if broke:
+            return f"token budget: {broke}"
+        reasons = ", ".join(f"{name} {n}" for name, n in self._candidates.rejected.most_common(3))
+        return f"dry: the last {DRY_BATCHES} batches of inputs brought nothing new" + (
+            f" (rejected so far: {reasons})" if reasons else ""
+        )

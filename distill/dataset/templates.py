@@ -1,0 +1,243 @@
+"""Recognises system prompts that vary from request to request: a date, a name, an id, a profile.
+
+What varies so is input, not another version of the prompt. The two are told apart like this, and
+in doubt a prompt is a version, with a fingerprint of its own:
+
+- A hole takes many values. Where a place takes few, or one of them most of the time, somebody edits
+  the prompt there: the prompts are parted by what stands in it.
+- Values come all the time. Prompts that follow each other, each used for a while, are versions,
+  unless what differs is a date or a time.
+- Values are short, and most of the prompt stays as it is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from distill.dataset.common_text import Skeleton, is_clock, literals_of, merged, tokens, trimmed
+from store.chat.prompt_templates import match, values
+from store.chat.shape import BETWEEN
+from store.verdicts import PromptTemplate
+
+FEWEST = 8  # different prompts that make a template, and different values that make a hole
+MOST_OF_ONE = 0.5  # of the requests may have one and the same prompt, at most
+LITERAL_SHARE = 0.5  # of the longest prompt must be literal
+LITERAL_CHARS = 16  # and at least so much
+ANY = 10**9  # characters in a hole without a bound
+MOST_HOLES = 16
+LONGEST_VALUE = 64  # characters
+LONGEST_PROFILE = 240  # the same, where almost each request brings a prompt of its own
+PROMPTS_COMPARED = 300  # the newest under one shape; the others only count
+MOST_WORDS = 10_000  # of a prompt: comparing takes memory of their square, in bits
+GROUPS = 12  # of prompts that are alike, under one shape
+SHOWN_LITERAL = 60  # characters of a literal that a status shows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenShape:
+    """A fingerprint in the recent traffic of a task, whoever answered."""
+
+    fingerprint: str
+    text: str  # its system prompts, as store.chat.shape.system_text joins them
+    rest: str  # store.chat.shape.rest_of_shape
+    requests: int
+    recent: int = 0  # of those, how many are among the newest ones, which decide what is learned
+    first_at: float = 0.0
+    last_at: float = 0.0
+
+
+def recognise(seen: Sequence[SeenShape]) -> list[PromptTemplate]:
+    """The templates that these prompts are made from, the one with the most requests first.
+
+    The order of `seen` does not matter.
+    """
+    by_rest: defaultdict[tuple[str, int], list[SeenShape]] = defaultdict(list)
+    for shape in seen:
+        if shape.text:
+            by_rest[shape.rest, shape.text.count(BETWEEN)].append(shape)
+    found: dict[str, PromptTemplate] = {}
+    requests: Counter[str] = Counter()
+    for (rest, _), shapes in sorted(by_rest.items()):
+        shapes.sort(key=lambda s: (-s.last_at, s.fingerprint))
+        for members in _alike(shapes[:PROMPTS_COMPARED]):
+            for template in _templates(members):
+                twin = found.get(template.template_id, template)  # of another group
+                holes = [max(pair) for pair in zip(template.holes, twin.holes, strict=True)]
+                wider = replace(template, holes=holes)
+                made = [s for s in shapes if match(wider, s.text, rest)]
+                found[template.template_id] = replace(wider, distinct=len(made))
+                requests[template.template_id] = sum(s.requests for s in made)
+    return sorted(found.values(), key=lambda t: (-requests[t.template_id], t.template_id))
+
+
+def skeleton(template: PromptTemplate) -> str:
+    """The template for people to read: 'Today is {…}. You route requests.' Long literals cut."""
+    parts = [literal.replace(BETWEEN, "\n") for literal in template.literals]
+    return "{…}".join(
+        text
+        if len(text) <= 2 * SHOWN_LITERAL
+        else f"{text[:SHOWN_LITERAL]}…{text[-SHOWN_LITERAL:]}"
+        for text in parts
+    )
+
+
+def described(template: PromptTemplate) -> dict[str, Any]:
+    """What a status says of a template."""
+    return {
+        "template_id": template.template_id,
+        "prompts": template.distinct,
+        "skeleton": skeleton(template),
+        "holes": template.holes,
+    }
+
+
+class _Group:
+    """Prompts that are alike, and what they have in common."""
+
+    def __init__(self, first: SeenShape, words: list[str]) -> None:
+        self.longest = len(first.text)
+        self.size = 1
+        self._rest = first.rest
+        self._take(Skeleton(words))
+
+    def add(self, shape: SeenShape, words: list[str], share: float = 0.0) -> bool:
+        """Takes a prompt in, if so large a share of the longest stays common."""
+        longest = max(self.longest, len(shape.text))
+        if not self.fits(shape):
+            if not self._common.may_share(frozenset(words), share):
+                return False
+            common = merged(self._common, words)
+            if common.literal_chars < share * longest or common.borders != self._common.borders:
+                return False
+            self._take(common)
+        self.longest = longest
+        self.size += 1
+        return True
+
+    def fits(self, shape: SeenShape) -> bool:
+        """Whether the prompt has all of the literals, whatever stands between them."""
+        return values(self.loose, shape.text) is not None
+
+    def _take(self, common: Skeleton) -> None:
+        self._common = common
+        self.literals = literals_of(common)
+        self.loose = _template(self._rest, self.literals, [ANY] * (len(self.literals) - 1))
+
+
+def _alike(shapes: Sequence[SeenShape]) -> list[list[SeenShape]]:
+    """Groups of prompts that have most of their text in common, each prompt in one of them."""
+    groups: list[_Group] = []
+    for shape in shapes:
+        words = tokens(shape.text)
+        if len(words) > MOST_WORDS or any(g.add(shape, words, LITERAL_SHARE) for g in groups):
+            continue
+        if len(groups) < GROUPS:
+            groups.append(_Group(shape, words))
+    # again, as a prompt that came early may fit what was found in common later
+    groups.sort(key=lambda g: -g.size)
+    members: defaultdict[int, list[SeenShape]] = defaultdict(list)
+    for shape in shapes:
+        place = next((n for n, group in enumerate(groups) if group.fits(shape)), None)
+        if place is not None:
+            members[place].append(shape)
+    return list(members.values())
+
+
+def _templates(members: list[SeenShape]) -> Iterator[PromptTemplate]:
+    """The templates of prompts that are alike: one, or one for each version, or none."""
+    if len(members) < FEWEST:
+        return
+    group = _Group(members[0], tokens(members[0].text))
+    for shape in members[1:]:
+        group.add(shape, tokens(shape.text))
+    columns = _columns(group.loose, members)
+    if columns is None:
+        return
+    literals, columns = trimmed(group.literals, columns)
+    versions = [key for column in columns for key in _versions(column)]
+    if versions:
+        parted: defaultdict[tuple[str, ...], list[SeenShape]] = defaultdict(list)
+        for place, shape in enumerate(members):
+            parted[tuple(key[place] for key in versions)].append(shape)
+        for _, part in sorted(parted.items()):
+            yield from _templates(part)
+    elif columns and _varies(members, literals, columns):
+        longest = [max(map(len, c)) for c in columns]
+        # a little longer than what was seen: the next name may be
+        holes = [n + max(4, n // 4) for n in longest]
+        yield _template(members[0].rest, literals, holes)
+
+
+def _columns(template: PromptTemplate, group: list[SeenShape]) -> list[list[str]] | None:
+    """For each hole the value that each prompt has in it."""
+    rows = [values(template, shape.text) for shape in group]
+    if any(row is None for row in rows):
+        return None  # a border between two prompts lies where they differ
+    return [list(column) for column in zip(*(row for row in rows if row), strict=True)]
+
+
+def _versions(column: list[str]) -> list[list[str]]:
+    """By what the prompts are to be parted, where not all of this hole is a value.
+
+    The values themselves, where there are few, or one of them most of the time: somebody wrote
+    them one by one. Else the words that they begin or end with, if these are few: 'Hello Ann' and
+    'Hi Bob' stand in one hole when the prompt was edited beside it.
+    """
+    counts = Counter(column)
+    if all(map(is_clock, counts)):
+        return []
+    if len(counts) < FEWEST or max(counts.values()) > MOST_OF_ONE * len(column):
+        return [column]
+    words = [tokens(value) or [""] for value in column]
+    edges = [[one[0] for one in words], [one[-1] for one in words]]
+    return [edge for edge in edges if 1 < len(set(edge)) < FEWEST]
+
+
+def _varies(group: list[SeenShape], literals: list[str], columns: list[list[str]]) -> bool:
+    requests = sum(s.requests for s in group)
+    if max(s.requests for s in group) > MOST_OF_ONE * requests:
+        return False
+    if len(columns) > MOST_HOLES:
+        return False
+    literal = sum(map(len, literals))
+    if literal < max(LITERAL_CHARS, LITERAL_SHARE * max(len(s.text) for s in group)):
+        return False
+    each_another = 2 * len(group) >= requests
+    longest = max(len(value) for column in columns for value in column)
+    if longest > (LONGEST_PROFILE if each_another else LONGEST_VALUE):
+        return False
+    clocks = all(is_clock(value) for column in columns for value in column)
+    return each_another or clocks or _come_and_go(group)
+
+
+def _come_and_go(group: list[SeenShape]) -> bool:
+    """Whether prompts come back after others came, as those of users do and versions do not.
+
+    Of the prompts that were used more than once, at least half must have seen three others begin
+    while they were in use: one, with an overlap, is what a change to the next version looks like.
+    """
+    begins = sorted(s.first_at for s in group)
+    again = [s for s in group if s.requests > 1]
+    overlapping = sum(
+        bisect_left(begins, s.last_at) - bisect_right(begins, s.first_at) >= 3 for s in again
+    )
+    return 2 * overlapping >= len(again)
+
+
+def _template(rest: str, literals: list[str], holes: list[int]) -> PromptTemplate:
+    """The id says what stays. The holes' lengths are no part of it: they grow with what is seen."""
+    content = orjson.dumps([rest, literals])
+    return PromptTemplate(
+        template_id=blake2b(content, digest_size=8, person=b"template").hexdigest(),
+        shape=rest,
+        literals=literals,
+        holes=holes,
+        distinct=0,  # counted at the end, over all that was seen
+    )

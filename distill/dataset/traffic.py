@@ -1,0 +1,139 @@
+"""The shapes of a task's recent requests: which prompts vary, and which shapes count now.
+
+What counts is decided by the newest requests, whoever answered them. So an edited prompt counts
+soon, however many traces the old one left, and a prompt that a student serves counts on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from distill.dataset.templates import SeenShape, recognise
+from store.chat.prompt_templates import template_of, values
+from store.chat.shape import Messages, rest_of_shape, system_text
+from store.verdicts import PromptTemplate
+
+LEAST_SHARE = 0.1  # of the newest requests, for a shape that counts; the commonest always does
+NEWEST = 1_000  # requests that decide what counts
+REMEMBERED = 20_000  # requests in which prompts that vary are looked for
+MOST_SHAPES = 1_000  # fingerprints that are told apart in them: no fewer than NEWEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a request is certified under, and what of its system prompt is input."""
+
+    name: str  # its fingerprint, or the id of its prompt's template
+    values: list[str] = field(default_factory=list)  # in the template's holes
+
+
+class Traffic:
+    """A task's recent traffic by shape. Without any, each fingerprint is a shape of its own."""
+
+    def __init__(self, seen: Iterable[SeenShape] = ()) -> None:
+        self._seen = list(seen)
+        self.templates: list[PromptTemplate] = recognise(self._seen)
+        self._shapes: dict[str, Shape] = {}  # by fingerprint
+        for one in self._seen:
+            self._shapes[one.fingerprint] = _shape(
+                one.fingerprint, one.text, _first(self.templates, one)
+            )
+        self.recent: Counter[str] = Counter()  # of the newest requests, by the shape's name
+        for one in self._seen:
+            self.recent[self._shapes[one.fingerprint].name] += one.recent
+
+    def shape_of(self, fingerprint: str, request: Callable[[], dict[str, Any]]) -> Shape:
+        """The shape of a request with this fingerprint.
+
+        `request`: gives the request, as far as it fixes the shape, where the fingerprint is none
+        of the recent ones.
+        """
+        known = self._shapes.get(fingerprint)
+        if known is None:
+            known = Shape(name=fingerprint)
+            if self.templates:
+                body = request()
+                found = template_of(self.templates, body)
+                known = _shape(fingerprint, system_text(body["messages"]), found)
+            self._shapes[fingerprint] = known
+        return known
+
+    def counting(self, learnable: Mapping[str, int]) -> set[str]:
+        """Which shapes count, of those with traces to learn from (how many, by name).
+
+        Those with a tenth of the newest requests or more, and the commonest. Without recent
+        requests of any of them, the traces take the requests' place.
+        """
+        recent = {name: self.recent[name] for name in learnable if self.recent[name]}
+        if not recent:
+            return _large(learnable, sum(learnable.values()))
+        return _large(recent, self.recent.total())
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of the fingerprints in the recent traffic those whose shape counts, with its name."""
+        names = _large(self.recent, self.recent.total())
+        found = {s.fingerprint: self._shapes[s.fingerprint].name for s in self._seen}
+        return {fingerprint: name for fingerprint, name in found.items() if name in names}
+
+
+def seen_shape(row: Mapping[str, Any]) -> SeenShape:
+    """A row of the query `recent_traffic` as a record."""
+    body = request_of(row)
+    return SeenShape(
+        fingerprint=row["fingerprint"],
+        text=system_text(body["messages"]),
+        rest=rest_of_shape(body),
+        requests=row["requests"],
+        recent=row["recent"],
+        first_at=row["first_at"],
+        last_at=row["last_at"],
+    )
+
+
+def request_of(trace: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trace's request fixes its shape, as it stood in the request."""
+    params = from_json(trace["request_params"]) or {}
+    return {
+        "messages": messages_of(trace),
+        "tools": None if params.get("functions") else from_json(trace.get("tool_definitions")),
+        "tool_choice": params.get("tool_choice"),
+        "parallel_tool_calls": params.get("parallel_tool_calls"),
+        "functions": params.get("functions"),
+        "response_format": params.get("response_format"),
+        "model": params.get("model"),
+    }
+
+
+def messages_of(trace: Mapping[str, Any]) -> Messages:
+    """The messages of a trace's request, as far as they are some."""
+    found = from_json(trace["input_messages"])
+    return [m for m in found if isinstance(m, dict)] if isinstance(found, list) else []
+
+
+def from_json(value: Any) -> Any:
+    """A column's value: some come as JSON text, some already as Python values."""
+    return orjson.loads(value) if isinstance(value, str | bytes) else value
+
+
+def _large(counts: Mapping[str, int], total: int) -> set[str]:
+    if not counts:
+        return set()
+    top = max(counts, key=lambda name: counts[name])
+    return {top} | {name for name, count in counts.items() if count >= LEAST_SHARE * total}
+
+
+def _first(templates: Sequence[PromptTemplate], seen: SeenShape) -> PromptTemplate | None:
+    return next(
+        (t for t in templates if t.shape == seen.rest and values(t, seen.text) is not None), None
+    )
+
+
+def _shape(fingerprint: str, text: str, template: PromptTemplate | None) -> Shape:
+    if template is None:
+        return Shape(name=fingerprint)
+    return Shape(name=template.template_id, values=values(template, text) or [])

@@ -1,0 +1,135 @@
+"""The ceiling: how much the teacher agrees with itself when it is asked the same once more.
+
+A student learns from answers that the teacher might have given otherwise, so it can hardly agree
+with them more than the teacher does. It is not a strict limit: where answers are compared for
+equality, a student that always gives the likeliest one can reach the square root of the share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from math import ceil
+from typing import Any
+
+from distill.dataset.rows import Row
+from distill.evaluate.judge import run_scoring
+from distill.evaluate.scorers import Scorer
+from distill.run.budget import Till, paid_client
+from distill.run.progress import Progress
+from distill.run.run import Parts, Run, some_rows
+from distill.teacher.client import TeacherClient
+from store.errors import TeacherError, TeacherMalformed, TeacherRefused
+from store.files.atomic import append_line, drop_torn_line, read_lines
+from store.verdicts import Ceiling
+
+STAGE = "noise"
+FEWEST = 20  # rows that are asked again, where there are so many
+MOST = 200
+CONFIDENCE = 0.95  # of the interval
+
+log = logging.getLogger("understudy.runs")
+
+
+async def noise_stage(
+    run: Run, parts: Parts, heldout: Sequence[Row], scorer: Scorer, progress: Progress
+) -> Ceiling | None:
+    """The teacher's agreement with itself on some of the held-out rows.
+
+    None when it is not to be measured (evaluate.teacher_again is 0), or when the teacher or the
+    token budget does not allow it: no run fails for want of it. What was paid for is kept in the
+    run's folder, and a resumed run goes on from there.
+    """
+    rows = rows_again(heldout, run.settings.evaluate.teacher_again)
+    if not rows:
+        return None
+    try:
+        return await measure_ceiling(run, parts, rows, scorer, progress)
+    except TeacherError as error:
+        log.warning("task %s: the teacher's agreement with itself is unknown: %s", run.task, error)
+        return None
+
+
+def rows_again(rows: Sequence[Row], share: float) -> list[Row]:
+    """This share of the rows, drawn by hash, but from FEWEST to MOST of them; none with share 0."""
+    if not share:
+        return []
+    return some_rows(list(rows), min(MOST, max(FEWEST, ceil(share * len(rows)))))
+
+
+async def measure_ceiling(
+    run: Run, parts: Parts, rows: Sequence[Row], scorer: Scorer, progress: Progress
+) -> Ceiling:
+    """Asks the teacher for these rows again and scores its second answers against its first.
+
+    Rows that it refuses by an error this time do not count. A second answer that is no text, where
+    the first was, disagrees. Raises TeacherError when the teacher cannot be asked for FEWEST of the
+    rows, or for all of fewer, and when a judge that is to score them cannot.
+    """
+    second = await _asked_again(run, parts, rows, progress)
+    pairs = [(row, second[row.input_hash]) for row in rows if row.input_hash in second]
+
+    async with run_scoring(run, parts, rows, scorer) as score:
+
+        async def agrees(row: Row, text: str | None) -> bool:
+            return text is not None and scorer.agrees(await score(row.target, text, row.messages))
+
+        agreed = sum(await asyncio.gather(*(agrees(row, text) for row, text in pairs)))
+    return ceiling_of(agreed, len(pairs))
+
+
+def ceiling_of(agreed: int, n: int) -> Ceiling:
+    """The share of n ≥ 1 rows that agreed, with its Clopper-Pearson interval (two-sided, exact)."""
+    from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
+
+    interval = binomtest(agreed, n).proportion_ci(CONFIDENCE, method="exact")
+    return Ceiling(
+        n=n, agreed=agreed, share=agreed / n, low=float(interval.low), high=float(interval.high)
+    )
+
+
+async def _asked_again(
+    run: Run, parts: Parts, rows: Sequence[Row], progress: Progress
+) -> dict[str, str | None]:
+    """The teacher's second answers by input hash, those of an earlier start of the run included."""
+    file = run.folder / "noise.jsonl"
+    await asyncio.to_thread(drop_torn_line, file)
+    wanted = {row.input_hash for row in rows}
+    before = await asyncio.to_thread(read_lines, file)
+    lines = {line["input_hash"]: line for line in before if line["input_hash"] in wanted}
+    till = Till(run.settings.amplify.concurrency)
+    progress(STAGE, len(lines), len(rows), "")
+
+    async def ask(client: TeacherClient, row: Row) -> None:
+        line = {"input_hash": row.input_hash, **await _second(client, row)}
+        append_line(file, line)
+        lines[row.input_hash] = line
+        progress(STAGE, len(lines), len(rows), "")
+
+    open_rows = [row for row in rows if row.input_hash not in lines]
+    try:
+        for model in sorted({row.model for row in open_rows}):
+            async with paid_client(run, parts, model) as client:
+                asked = [partial(ask, client, r) for r in open_rows if r.model == model]
+                await asyncio.gather(*map(till.pay, asked))
+    except TeacherError as error:
+        if sum(not line["fault"] for line in lines.values()) < min(FEWEST, len(rows)):
+            raise
+        log.warning("task %s: not all rows were asked of the teacher again: %s", run.task, error)
+    second = {of_input: line["text"] for of_input, line in lines.items() if not line["fault"]}
+    if not second:
+        raise TeacherError("the teacher refused every row that it was asked once more")
+    return second
+
+
+async def _second(client: TeacherClient, row: Row) -> dict[str, Any]:
+    """What the teacher answers now, and why that does not count, if it does not."""
+    try:
+        answer = await client.answer(row.messages, row.params, "noise")
+    except TeacherRefused:
+        return {"text": None, "fault": "refused"}
+    except TeacherMalformed:
+        return {"text": None, "fault": "malformed"}
+    return {"text": answer.text, "fault": ""}

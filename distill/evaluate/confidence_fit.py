@@ -1,0 +1,75 @@
+"""Fits how sure a student's answer is: a logistic regression on the calibration rows.
+
+Why the rivals lead: a token's probability says two things at once, how likely the answer is and in
+how many ways it could be written. A token that the base hardly knows is spread thin over many
+others, in every answer that has it, right or wrong. One strong rival is another answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from store.chat.confidence import certainties
+from store.verdicts import ConfidenceModel, Evaluation
+
+# The weights of standardised certainties before a row is seen: the rivals alone.
+PRIOR = {"mean": 0.0, "rivals": 1.0}
+RIDGE = 3.0  # how strongly they are held: a Gaussian prior of variance 1 / RIDGE
+# Half a row that agrees and half a row that does not, at the mean of all: Jeffreys' prior for an
+# agreement, so that rows which all agree do not make every answer certain.
+HALF = 0.5
+LEAST_SPREAD = 0.5  # rows that differ by less are taken to differ by this much
+
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
+    """The confidence that fits these rows, which are to be of the calibration split alone.
+
+    No weight is negative: more doubt never makes an answer surer. With few rows, or without a
+    disagreement, the prior decides, and answers come in the order of their rivals. Rows with a
+    fault do not count: they are never served, however sure. The same rows give the same model.
+    """
+    rows = [(e.signals, e.agrees) for e in evaluations if e.signals is not None and not e.fault]
+    names = list(PRIOR)
+    x = np.array([[certainties(signals)[name] for name in names] for signals, _ in rows])
+    x = x.reshape(len(rows), len(names))
+    agrees = np.array([agrees for _, agrees in rows], dtype=np.float64)
+    mean = x.mean(axis=0) if rows else np.zeros(len(names))
+    spread = np.maximum(x.std(axis=0), LEAST_SPREAD) if rows else np.ones(len(names))
+
+    intercept, weights = _logistic((x - mean) / spread, agrees, np.array(list(PRIOR.values())))
+    weights /= spread
+    return ConfidenceModel(
+        intercept=float(intercept - weights @ mean),
+        weights={name: float(w) for name, w in zip(names, weights, strict=True)},
+    )
+
+
+def _logistic(z: _Floats, agrees: _Floats, prior: _Floats) -> tuple[float, _Floats]:
+    """Intercept and weights with the largest posterior. `z`: standardised, rows x signals."""
+    from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
+    from scipy.special import expit  # noqa: PLC0415 - slow to import
+
+    def loss(parameters: _Floats) -> tuple[float, _Floats]:
+        intercept, weights = parameters[0], parameters[1:]
+        logits = intercept + z @ weights
+        value = np.sum(np.logaddexp(0, logits) - agrees * logits)
+        value += HALF * (np.logaddexp(0, intercept) + np.logaddexp(0, -intercept))
+        value += RIDGE / 2 * np.sum((weights - prior) ** 2)
+        errors = expit(logits) - agrees
+        slope = np.concatenate(
+            [
+                [errors.sum() + HALF * (2 * expit(intercept) - 1)],
+                z.T @ errors + RIDGE * (weights - prior),
+            ]
+        )
+        return float(value), slope
+
+    start = np.concatenate([[0.0], prior])
+    bounds = [(None, None), *[(0.0, None)] * len(prior)]
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(found.x[0]), found.x[1:]

@@ -1,0 +1,135 @@
+"""Labels and keys that only forgotten answers had: out of routes and certificates.
+
+A route lists the forms of the teacher's answers, and a certificate names the labels that it looked
+at by themselves. Where the last answer with a label is forgotten, so is the label: the student may
+not say it any more, and the teacher answers instead.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from distill.pipeline.promotion import keep_route, kept_route
+from store.database import records
+from store.database.database import Database
+from store.errors import RunError
+from store.jsontext import to_json
+from store.verdicts import Forms, Route
+
+NAMELESS = "(forgotten)"  # what a certificate says instead of a label
+_ROUTE = TypeAdapter(Route)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """The labels, and the sorted keys of JSON objects, that nobody has said any more."""
+
+    labels: frozenset[str]
+    keys: frozenset[tuple[str, ...]]
+
+    def __bool__(self) -> bool:
+        return bool(self.labels or self.keys)
+
+    def taken_from(self, forms: Forms) -> Forms:
+        """The forms without these. Where none is left, none will do: an empty list asks nothing."""
+        labels = [label for label in forms.labels if label not in self.labels]
+        keys = [found for found in forms.keys if tuple(found) not in self.keys]
+        return replace(
+            forms,
+            labels=labels or ([""] if forms.labels else []),
+            keys=keys or ([[""]] if forms.keys else []),
+        )
+
+    def taken_from_certificate(self, certificate: Any) -> Any:
+        """The certificate as JSON has it, with its numbers, and without these labels' names."""
+        if not isinstance(certificate, dict):
+            return certificate
+        slices = [
+            {**one, "name": NAMELESS}
+            if one.get("kind") == "label" and one.get("name") in self.labels
+            else one
+            for one in certificate.get("slices") or []
+        ]
+        return {**certificate, "slices": slices}
+
+
+def unsaid(gone: Sequence[str], left: Sequence[str]) -> Unsaid:
+    """What these answers said that are forgotten, and none of those that are left."""
+    return Unsaid(
+        labels=frozenset(map(_label, gone)) - frozenset(map(_label, left)),
+        keys=frozenset(map(_keys, gone)) - frozenset(map(_keys, left)) - {()},
+    )
+
+
+def clear_forms(db: Database) -> dict[str, Unsaid]:
+    """Clears the promotions and events of the runs whose real rows are staged to go.
+
+    Returns what is unsaid by run. Call it in the transaction of store.database.forgetting.stage,
+    before the rows are deleted.
+    """
+    found = {}
+    for run_id in [row["run_id"] for row in db.query("runs_of_going")]:
+        targets = db.query("going_targets", run_id=run_id)
+        words = unsaid(
+            [row["target"] for row in targets if row["goes"]],
+            [row["target"] for row in targets if not row["goes"]],
+        )
+        if words:
+            _clear_promotions(db, run_id, words)
+            _clear_events(db, run_id, words)
+            found[run_id] = words
+    return found
+
+
+def clear_kept_route(folder: Path, words: Unsaid) -> None:
+    """Does the same to the route that a run left in its folder."""
+    with suppress(RunError):  # it cannot be read, and so nobody is promoted by it
+        route = kept_route(folder)
+        if route is not None and route.forms is not None:
+            forms = words.taken_from(route.forms)
+            if forms != route.forms:
+                keep_route(folder, replace(route, forms=forms))
+
+
+def _clear_promotions(db: Database, run_id: str, words: Unsaid) -> None:
+    for row in db.query("promotions_of_run", run_id=run_id):
+        route = _ROUTE.validate_json(row["route"]) if row["route"] else None
+        if route is not None and route.forms is not None:
+            route = replace(route, forms=words.taken_from(route.forms))
+        certificate = orjson.loads(row["certificate"]) if row["certificate"] else None
+        cleared = words.taken_from_certificate(certificate)
+        db.execute(
+            "change_promotion",
+            promotion_id=row["promotion_id"],
+            route=to_json(route).decode() if route is not None else None,
+            certificate=to_json(cleared).decode() if cleared is not None else None,
+        )
+
+
+def _clear_events(db: Database, run_id: str, words: Unsaid) -> None:
+    for event in records.events_of_run(db, run_id):
+        if "certificate" in event.detail:
+            certificate = words.taken_from_certificate(event.detail["certificate"])
+            detail = to_json({**event.detail, "certificate": certificate}).decode()
+            db.execute("change_run_event", run_id=run_id, seq=event.seq, detail=detail)
+
+
+def _label(answer: str) -> str:
+    return unicodedata.normalize("NFC", answer).strip()
+
+
+def _keys(answer: str) -> tuple[str, ...]:
+    """The sorted keys of a JSON object; none for anything else."""
+    try:
+        value = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        return ()
+    return tuple(sorted(value)) if isinstance(value, dict) else ()

@@ -1,0 +1,94 @@
+"""Retention: traces and folders of runs that are older than the config keeps them.
+
+Expired is not forgotten: what was made of an old trace goes with it, but no student is marked, and
+an import may bring it back. Traces go a batch at a time, so that collecting never waits long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from distill.forget.run_files import DAY_S, run_folders, too_old
+from store.database import forgetting, records
+from store.database.database import Database
+from store.errors import StoreError
+from store.files.journal import DAMAGED_FOLDER
+from store.files.responses import sweep_responses
+from store.settings.config import Config
+
+BATCH = 2_000  # traces
+BETWEEN_BATCHES_S = 0.2  # in which the journal is collected
+MOST_PROMOTIONS = 1_000
+
+log = logging.getLogger("understudy.retention")
+
+
+class Retention:
+    """Deletes what is too old. Called by the scheduler."""
+
+    def __init__(
+        self,
+        db: Database,
+        config: Config,
+        *,
+        clock: Callable[[], float],
+        sweep: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`sweep` takes out of the runs' folders what is gone from the store."""
+        self._db, self._settings = db, config.retention
+        self._runs_dir, self._responses_dir = config.runs_dir, config.responses_dir
+        self._damaged_dir = config.journal_dir / DAMAGED_FOLDER
+        self._clock, self._sweep = clock, sweep
+
+    async def check(self) -> None:
+        """Deletes what is too old now."""
+        try:
+            await self._expire_traces()
+            await self._expire_runs()
+        except (StoreError, OSError) as error:
+            log.error("not all that is too old was deleted: %s", error)
+
+    async def _expire_traces(self) -> None:
+        days = self._settings.traces_days
+        if days is None:
+            return
+        before, total = self._clock() - days * DAY_S, 0
+        while gone := await asyncio.to_thread(forgetting.expire, self._db, before, BATCH):
+            total += gone
+            await asyncio.sleep(BETWEEN_BATCHES_S)
+        if total:
+            await asyncio.to_thread(self._db.checkpoint)
+            log.info("%d traces were older than %g days", total, days)
+        await asyncio.to_thread(sweep_responses, self._responses_dir, keep_s=days * DAY_S)
+        await asyncio.to_thread(_delete_older, self._damaged_dir, before)
+        await self._sweep()
+
+    async def _expire_runs(self) -> None:
+        days = self._settings.runs_days
+        if days is None:
+            return
+        folders = run_folders(self._runs_dir)
+        before = self._clock() - days * DAY_S
+        for run_id in await asyncio.to_thread(self._old_runs, list(folders), before):
+            await asyncio.to_thread(shutil.rmtree, folders[run_id], ignore_errors=True)
+            log.info("the folder of run %s was older than %g days", run_id, days)
+
+    def _old_runs(self, folders: list[str], before: float) -> list[str]:
+        tasks = records.tasks(self._db)
+        return too_old(
+            {task: records.ended_runs(self._db, task) for task in tasks},
+            {task: records.promotions_of_task(self._db, task, MOST_PROMOTIONS) for task in tasks},
+            folders,
+            before,
+        )
+
+
+def _delete_older(folder: Path, before: float) -> None:
+    """Deletes the files of a folder that were written before a time."""
+    for path in folder.glob("*"):
+        if path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)

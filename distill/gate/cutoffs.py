@@ -1,0 +1,174 @@
+"""The cutoffs: from which confidence on a student could serve, and in which order that is tested.
+
+Only the calibration rows are looked at here. What comes out is a fixed sequence: it begins where a
+certificate is likeliest, and goes on towards larger coverage. The gate tests it on the held-out
+rows, one cutoff after the other, until one fails; then each test may use the whole chance of error,
+and still at most that share of all students gets a cutoff whose served part is below the threshold.
+
+Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then test", Annals of Applied Statistics 19
+(2025), https://doi.org/10.1214/24-AOAS1998 (fixed-sequence testing of thresholds)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
+
+import numpy as np
+
+from distill.gate.bounds import Floats, informed_weights, most_missed
+from store.settings.tasks import GateSettings
+from store.verdicts import Evaluation
+
+STEPS = 20  # cutoffs after the first, at most
+SLACK = 0.1  # share of the lowest confidence seen by which the lowest cutoff lies below it
+ESTIMATE = 0.5  # Jeffreys' prior for an agreement that is estimated from few rows
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """From which confidence on a student would serve, as the calibration rows suggest."""
+
+    value: float | None  # lowest confidence served; None: everything is served
+    coverage: float  # share of the calibration rows that it serves
+    agreement: float  # of those, the share that agrees; 0 when it serves none
+    chance: float  # estimated probability that the held-out rows certify it
+    reason: str
+    prior: tuple[float, ...] = ()  # what its bound bets on: see distill.gate.bounds
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    value: float | None
+    served: int
+    agreed: int
+
+
+def serves(evaluation: Evaluation, cutoff: float | None) -> bool:
+    """Whether the proxy would serve this answer: the rule of store.chat.student_wire.fault_of."""
+    if evaluation.fault is not None:
+        return False
+    return cutoff is None or (evaluation.confidence is not None and evaluation.confidence >= cutoff)
+
+
+def choose_cutoffs(
+    calibration: Sequence[Evaluation], gate: GateSettings, *, heldout: int, alpha: float
+) -> list[Cutoff]:
+    """The cutoffs that are to be tested, in this order. Never none.
+
+    For each candidate it is estimated how likely `heldout` other rows of the same kind would
+    certify it at a chance of error of `alpha`: how many of them would be served, and how many of
+    those would agree, both with the uncertainty of an estimate from the calibration rows. The best
+    chance comes first, as nothing is certified when the first one fails; among equals the larger
+    coverage; where none has a chance, the surest that covers enough. Up to STEPS more follow, at
+    even steps of coverage; the last one serves whatever is about as sure as the least sure of the
+    calibration rows.
+    """
+    candidates = _candidates(calibration)  # largest coverage first
+    if not candidates:
+        return [Cutoff(None, 0.0, 0.0, 0.0, "no servable answer on the calibration rows")]
+    chances = _chances(candidates, len(calibration), heldout, gate, alpha)
+    first = int(np.argmax(chances)) if chances.any() else _smallest(candidates, calibration, gate)
+    served = np.array([c.served for c in candidates[: first + 1]])
+    steps = np.linspace(served[first], served[0], STEPS + 1)
+    order = dict.fromkeys(int(np.argmin(np.abs(served - step))) for step in steps)
+    return [
+        _cutoff(candidates[place], len(calibration), float(chances[place]), gate) for place in order
+    ]
+
+
+def _smallest(
+    candidates: Sequence[_Candidate], calibration: Sequence[Evaluation], gate: GateSettings
+) -> int:
+    """The place of the surest candidate that still covers enough: where none has a chance."""
+    least = gate.min_coverage * len(calibration)
+    return max((i for i, c in enumerate(candidates) if c.served >= least), default=0)
+
+
+def _cutoff(candidate: _Candidate, calibration: int, chance: float, gate: GateSettings) -> Cutoff:
+    coverage, agreement = candidate.served / calibration, candidate.agreed / candidate.served
+    missed = candidate.served - candidate.agreed
+    what = "all answers" if candidate.value is None else f"confidence from {candidate.value:.4g} on"
+    return Cutoff(
+        candidate.value,
+        coverage,
+        agreement,
+        chance,
+        f"{what}: {candidate.agreed} of {candidate.served} calibration rows agree "
+        f"({agreement:.3f}), coverage {coverage:.3f}, chance of a certificate {chance:.2f}",
+        (float(candidate.agreed), float(missed), gate.threshold),
+    )
+
+
+def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
+    """Every cutoff that serves another set of rows, largest coverage first.
+
+    A cutoff lies halfway between two distinct confidences, so that a confidence which comes out
+    slightly different next time, in another batch, falls on the same side. The lowest lies somewhat
+    below all that were seen: what is far less sure is nothing that a certificate speaks of.
+    """
+    usable = [e for e in calibration if serves(e, None)]
+    if not usable:
+        return []
+    measured = sorted(
+        ((e.confidence, e.agrees) for e in usable if e.confidence is not None), reverse=True
+    )
+    levels = []  # (confidence, rows at or above it, how many of those agree), highest first
+    served = agreed = 0
+    for confidence, rows in groupby(measured, key=itemgetter(0)):
+        for _, agrees in rows:
+            served, agreed = served + 1, agreed + agrees
+        levels.append((confidence, served, agreed))
+    found = []
+    if not levels or levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
+        found.append(_Candidate(None, len(usable), sum(e.agrees for e in usable)))
+    if levels:
+        lowest, served, agreed = levels[-1]
+        found.append(_Candidate(lowest - SLACK * abs(lowest), served, agreed))
+    for (below, _, _), (above, served, agreed) in pairwise(reversed(levels)):
+        halfway = (below + above) / 2
+        found.append(_Candidate(halfway if halfway > below else above, served, agreed))
+    return found
+
+
+# ---- the chance of a certificate ---------------------------------------------------------------
+
+
+def _chances(
+    candidates: Sequence[_Candidate],
+    calibration: int,
+    heldout: int,
+    gate: GateSettings,
+    alpha: float,
+) -> Floats:
+    """How likely each candidate is to be certified on `heldout` other rows."""
+    served = np.array([c.served for c in candidates])
+    agreed = np.array([c.agreed for c in candidates])
+    missed = served - agreed
+    n = np.rint(heldout * served / calibration)
+    weights = informed_weights(agreed, missed, gate.threshold)
+    most = most_missed(n, gate.threshold, alpha, weights)
+    good_enough = _at_most(most, n, missed + ESTIMATE, agreed + ESTIMATE)
+    most_unserved = np.floor(heldout * (1 - gate.min_coverage) + 1e-9)
+    covers_enough = _at_most(
+        np.full(len(served), most_unserved),
+        np.full(len(served), float(heldout)),
+        calibration - served + ESTIMATE,
+        served + ESTIMATE,
+    )
+    return good_enough * covers_enough
+
+
+def _at_most(most: Floats, n: Floats, a: Floats, b: Floats) -> Floats:
+    """P(X ≤ most) for X beta-binomial with n trials and parameters a and b, element by element."""
+    from scipy.special import betaln  # noqa: PLC0415 - slow to import
+
+    x = np.arange(max(0, int(most.max())) + 1)[None, :]
+    n, a, b, most = (v[:, None] for v in (n, a, b, most))
+    inside = x <= np.minimum(most, n)
+    x = np.where(inside, x, 0)
+    log_pmf = betaln(x + a, n - x + b) - betaln(a, b) - betaln(n - x + 1, x + 1) - np.log(n + 1)
+    chances: Floats = np.where(inside, np.exp(log_pmf), 0.0).sum(axis=1)
+    return chances

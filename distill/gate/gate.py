@@ -1,0 +1,311 @@
+"""The gate: whether a student may serve, and from which confidence on. Pure functions.
+
+Two steps on two sets of rows, which never see each other:
+
+1. `choose_cutoffs` looks at the calibration rows alone, and fixes which cutoffs are to be tested
+   and in which order (distill.gate.cutoffs). What they show also decides what the bounds bet on.
+2. `certify` looks at the held-out rows alone. It goes through the cutoffs until one fails: the
+   lower bound of the agreement of what it would serve has to reach the threshold, and no slice of
+   that may lie far below (distill.gate.slices). The last one that passed is certified.
+
+The bound holds at every moment (distill.gate.bounds), so more rows may be added, and looked at,
+whenever one likes; `extended_bound` goes on with the rows of live traffic. Each further attempt of
+a task under the same fingerprints gets a smaller part of the chance of error, alpha / (k (k + 1)),
+and these parts add up to alpha: a student whose served part agrees less than the threshold passes
+with a probability of at most 1 - confidence, in however many attempts.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distill.gate.bounds import Prior, bias_lower_bound, corrected, log_e_value, lower_bound
+from distill.gate.cutoffs import Cutoff, choose_cutoffs, serves
+from distill.gate.slices import floor_of, slices_of
+from store.models import OutputKind, ScorerName
+from store.settings.tasks import GateSettings
+from store.verdicts import Ceiling, Certificate, Evaluation, JudgeCheck, Slice
+
+__all__ = [
+    "Cutoff",
+    "attempt_alpha",
+    "attempt_number",
+    "certify",
+    "choose_cutoffs",
+    "confirmed_bound",
+    "extended_bound",
+    "recomputed",
+    "rows_needed",
+]
+
+METHOD = "beta-mixture"
+CORRECTED = "prediction-powered"  # the judge's share, corrected by what people say
+
+Pairs = Sequence[tuple[bool, bool]]  # (the judge calls an answer good, people call it good)
+
+
+# ---- attempts ----------------------------------------------------------------------------------
+
+
+def attempt_alpha(gate: GateSettings, attempt: int) -> float:
+    """The chance of error of one attempt: all of them together have 1 - confidence."""
+    return (1 - gate.confidence) / (attempt * (attempt + 1))
+
+
+def attempt_number(earlier: Sequence[Certificate], fingerprints: Sequence[str]) -> int:
+    """Which attempt comes next: each earlier certificate that shares a fingerprint counts."""
+    wanted = set(fingerprints)
+    return 1 + sum(not wanted.isdisjoint(c.fingerprints) for c in earlier)
+
+
+def rows_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0) -> int:
+    """The fewest served held-out rows that can certify a student, if every one of them agrees.
+
+    `calibration`: how many calibration rows there are. All of them agree too, at best, and then the
+    bound bets on that.
+    """
+    alpha = attempt_alpha(gate, attempt)
+    prior = (float(calibration), 0.0, gate.threshold) if calibration else ()
+    return _fewest(gate.threshold, alpha, prior)
+
+
+def _fewest(threshold: float, alpha: float, prior: Prior) -> int:
+    n = max(1, math.floor(math.log(alpha) / math.log(threshold)))  # what the boldest bet needs
+    while log_e_value(n, n, threshold, prior) < -math.log(alpha):
+        n += 1
+    return n
+
+
+# ---- the certificate ---------------------------------------------------------------------------
+
+
+def certify(
+    heldout: Sequence[Evaluation],
+    cutoffs: Sequence[Cutoff],
+    gate: GateSettings,
+    *,
+    attempt: int,
+    output: OutputKind,
+    task: str,
+    run_id: str,
+    scorer: ScorerName,
+    fingerprints: Sequence[str],
+    now: float,
+    ceiling: Ceiling | None = None,
+    labelled: Pairs = (),
+) -> Certificate:
+    """Judges a student on rows that nothing was chosen on. The certificate says why it passed.
+
+    A row whose answer cannot be served (a fault, or a confidence below the cutoff) goes to the
+    teacher: it lowers the coverage, and is no evidence for or against what is served. A cutoff that
+    fails ends the sequence; one that lacks nothing but coverage does not, as larger ones follow.
+
+    `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`: for
+    the scorer `judge`, rows that people have judged as well. Raises ValueError without a cutoff.
+    """
+    if not cutoffs:
+        raise ValueError("no cutoff to certify")
+    alpha = attempt_alpha(gate, attempt)
+    judge = _judge_check(labelled, alpha / 2) if scorer == "judge" and labelled else None
+    terms = _Terms(gate, attempt, alpha, output, judge)
+    tested: list[_Finding] = []
+    for cutoff in cutoffs:
+        tested.append(_find(heldout, cutoff, terms))
+        if not tested[-1].proven:
+            break
+    found = next((f for f in reversed(tested) if not f.objections), tested[-1])
+    said = found.objections or [_praise(found, len(heldout), terms)]
+    if found is not tested[-1]:
+        further = tested[-1].n / len(heldout)
+        said = [*said, f"no further: at coverage {further:.3f}, {tested[-1].objections[0]}"]
+    if scorer == "judge":
+        said = [*said, _of_judge(judge)]
+    if ceiling is not None and ceiling.high < gate.threshold:
+        said = [*said, _low_ceiling(ceiling, gate.threshold)]
+    n, agreed, method = found.n, found.agreed, METHOD if judge is None else CORRECTED
+    return Certificate(
+        certificate_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{method}/{run_id}")),
+        task=task,
+        run_id=run_id,
+        method=method,
+        scorer=scorer,
+        threshold=gate.threshold,
+        confidence_level=gate.confidence,
+        attempt=attempt,
+        alpha=alpha,
+        prior=list(found.prior),
+        n=n,
+        agreed=agreed,
+        score=agreed / n if n else 0.0,
+        lower_bound=found.bound,
+        cutoff=found.cutoff,
+        cutoffs_tested=len(tested),
+        coverage=n / len(heldout) if heldout else 0.0,
+        heldout=len(heldout),
+        agreement_all=sum(e.agrees for e in heldout) / len(heldout) if heldout else 0.0,
+        min_coverage=gate.min_coverage,
+        faults=sum(e.fault is not None for e in heldout),
+        slices=found.slices,
+        ceiling=ceiling,
+        judge=judge,
+        fingerprints=list(fingerprints),
+        passed=not found.objections,
+        reason="; ".join(said),
+        at=now,
+    )
+
+
+def recomputed(certificate: Certificate) -> float:
+    """The lower bound, from nothing but what the certificate stores."""
+    return extended_bound(certificate, 0, 0)
+
+
+def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+    """The certificate's bound, continued with rows of live traffic that the student would serve."""
+    return _bound(
+        certificate.agreed + live_agreed,
+        certificate.n + live_n,
+        certificate.alpha,
+        certificate.prior,
+        certificate.judge,
+    )
+
+
+def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+    """The lower bound that the live rows have by themselves, at the certificate's chance of error.
+
+    The held-out rows only say what to bet on. So it also holds where live traffic has become
+    another than the one that they were taken from.
+    """
+    prior = (
+        float(certificate.agreed),
+        float(certificate.n - certificate.agreed),
+        certificate.threshold,
+    )
+    return _bound(live_agreed, live_n, certificate.alpha, prior, certificate.judge)
+
+
+def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
+    if judge is None:
+        return lower_bound(agreed, n, alpha, prior)
+    return corrected(lower_bound(agreed, n, alpha / 2, prior), judge.bias_low)
+
+
+# ---- one cutoff --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What every cutoff of one certificate is judged by."""
+
+    gate: GateSettings
+    attempt: int
+    alpha: float
+    output: OutputKind
+    judge: JudgeCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """One cutoff on the held-out rows."""
+
+    cutoff: float | None
+    prior: tuple[float, ...]
+    n: int  # rows that it serves
+    agreed: int
+    bound: float
+    slices: list[Slice]
+    proven: bool  # the bound reaches the threshold, and no slice lies below the floor
+    objections: list[str]  # every reason why it is not certified, each with its numbers
+
+
+def _find(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _Finding:
+    gate = terms.gate
+    served = [e for e in heldout if serves(e, cutoff.value)]
+    n, agreed = len(served), sum(e.agrees for e in served)
+    bound = _bound(agreed, n, terms.alpha, cutoff.prior, terms.judge)
+    slices = slices_of(served, terms.output, gate)
+    objections = []
+    if n == 0:
+        objections.append(f"no servable answer on {len(heldout)} held-out rows")
+    elif bound < gate.threshold:
+        objections.append(_too_low(n, agreed, bound, cutoff.prior, terms))
+    objections.extend(
+        f"one {s.kind} agrees on {s.agreed} of {s.n} held-out rows ({s.agreed / s.n:.3f}), proven "
+        f"below {floor_of(gate):.4g}"
+        for s in slices
+        if s.below
+    )
+    proven = not objections
+    if n and n / len(heldout) < gate.min_coverage:
+        objections.append(
+            f"coverage {n / len(heldout):.3f} ({n} of {len(heldout)} held-out rows) is below "
+            f"{gate.min_coverage:g}"
+        )
+    return _Finding(cutoff.value, cutoff.prior, n, agreed, bound, slices, proven, objections)
+
+
+def _too_low(n: int, agreed: int, bound: float, prior: Prior, terms: _Terms) -> str:
+    threshold = terms.gate.threshold
+    if terms.judge is None:
+        needed = _fewest(threshold, terms.alpha, prior)
+        if n < needed:
+            return (
+                f"{n} served held-out rows are too few: a threshold of {threshold:g} "
+                f"{_at_confidence(terms)} needs {needed} even without a disagreement"
+            )
+    return (
+        f"agreement {agreed / n:.3f} ({agreed} of {n} held-out rows), lower bound {bound:.4f} < "
+        f"{threshold:g} {_at_confidence(terms)}"
+    )
+
+
+def _praise(found: _Finding, heldout: int, terms: _Terms) -> str:
+    return (
+        f"agreement {found.agreed / found.n:.3f} on {found.n} held-out rows, lower bound "
+        f"{found.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, coverage "
+        f"{found.n / heldout:.3f}"
+    )
+
+
+def _at_confidence(terms: _Terms) -> str:
+    said = f"at confidence {terms.gate.confidence:g}"
+    return (
+        said
+        if terms.attempt == 1
+        else f"{said} over all attempts (this one is number {terms.attempt})"
+    )
+
+
+def _of_judge(judge: JudgeCheck | None) -> str:
+    if judge is None:
+        return "uncorrected for the judge's errors"
+    return (
+        f"corrected by {judge.n} answers that people have judged too: the share that they call "
+        f"good differs from the judge's by {judge.bias:+.3f}, at least {judge.bias_low:+.3f}"
+    )
+
+
+def _low_ceiling(ceiling: Ceiling, threshold: float) -> str:
+    return (
+        f"the threshold {threshold:g} lies above the teacher's own ceiling: asked again, it agrees "
+        f"with itself on {ceiling.agreed} of {ceiling.n} rows ({ceiling.share:.3f}, at most "
+        f"{ceiling.high:.3f})"
+    )
+
+
+def _judge_check(pairs: Pairs, alpha: float) -> JudgeCheck:
+    """The judge against people. `alpha`: the chance of error of the bound of its bias."""
+    good = [judge for judge, people in pairs if people]
+    bad = [judge for judge, people in pairs if not people]
+    return JudgeCheck(
+        n=len(pairs),
+        agreement=sum(judge == people for judge, people in pairs) / len(pairs),
+        sensitivity=sum(good) / len(good) if good else None,
+        specificity=1 - sum(bad) / len(bad) if bad else None,
+        bias=sum(people - judge for judge, people in pairs) / len(pairs),
+        bias_low=bias_lower_bound(pairs, alpha),
+    )

@@ -1,0 +1,76 @@
+"""The worst slice: no fingerprint, label or call may lie far below what the whole has to reach.
+
+A mean over all rows hides a small part of the traffic that goes wrong. So the served rows of each
+fingerprint, and of each of the teacher's labels or calls, are tested by themselves: an exact
+binomial test of "it agrees at least as often as the floor", with Holm's procedure over all of them,
+so that among slices that all reach the floor one is blamed with a probability of at most
+1 - confidence.
+
+Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
+6 (1979), https://www.jstor.org/stable/4615733
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from store.chat.tools import read_said
+from store.models import OutputKind
+from store.settings.tasks import GateSettings
+from store.verdicts import Evaluation, Slice, SliceKind
+
+
+def floor_of(gate: GateSettings) -> float:
+    """The agreement that a slice must not lie below."""
+    return max(0.0, gate.threshold - gate.slice_tolerance)
+
+
+def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
+    """Every slice with at least `slice_rows` of these rows, the most suspicious one first."""
+    from scipy.stats import binom  # noqa: PLC0415 - slow to import
+
+    agrees: dict[tuple[SliceKind, str], list[bool]] = defaultdict(list)
+    for row in served:
+        agrees["fingerprint", row.fingerprint].append(row.agrees)
+        if output == "label":
+            agrees["label", _label(row)].append(row.agrees)
+        elif output == "tools":
+            agrees["call", _call(row)].append(row.agrees)
+    found = [
+        Slice(
+            kind=kind,
+            name=name,
+            n=len(rows),
+            agreed=sum(rows),
+            p_value=float(binom.cdf(sum(rows), len(rows), floor_of(gate))),
+            below=False,
+        )
+        for (kind, name), rows in agrees.items()
+        if len(rows) >= gate.slice_rows
+    ]
+    return judged(found, 1 - gate.confidence)
+
+
+def judged(slices: Iterable[Slice], alpha: float) -> list[Slice]:
+    """The slices in the order of their p-values; `below` by Holm's procedure at this level."""
+    ordered = sorted(slices, key=attrgetter("p_value", "kind", "name"))
+    found: list[Slice] = []
+    below = True
+    for place, one in enumerate(ordered):
+        below = below and one.p_value <= alpha / (len(ordered) - place)
+        found.append(replace(one, below=below))
+    return found
+
+
+def _call(evaluation: Evaluation) -> str:
+    """The functions that the teacher calls, or `none`."""
+    said = read_said(evaluation.teacher_output)
+    return " + ".join(said.names) if said is not None and said.calls else "none"
+
+
+def _label(evaluation: Evaluation) -> str:
+    return unicodedata.normalize("NFC", evaluation.teacher_output).strip()

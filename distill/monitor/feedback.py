@@ -1,0 +1,106 @@
+"""What clients say of a student's answers, as evidence: a complaint is a failed audit.
+
+The newest feedback on an answer holds; what was said of it before does not count any more. It is a
+complaint with a score below 0.5, or with a correction alone that says something else than the
+answer did. A complaint becomes a comparison that disagrees. When its answer is found good later,
+the comparison is replaced by one that agrees.
+
+Praise on its own becomes nothing: nobody praises a fair sample of the answers. Nor do complaints
+come from one, but they can only count against a student, which is the safe side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from distill.dataset.rows import canonical
+from distill.dataset.targets import answer_in, corrected
+from store.chat.tools import read_said
+from store.database.database import Database
+from store.database.evidence import write_comparisons
+from store.verdicts import Comparison
+
+GOOD_FROM = 0.5  # of scores from 0 to 1
+
+
+def feedback_comparisons(db: Database) -> list[Comparison]:
+    """Writes the comparisons that follow from what clients said since the last call; returns them.
+
+    In whatever order feedback and traces are collected, and whatever is killed when: the collector
+    notes in its transaction of which traces it has news, and here the notes go in the transaction
+    that writes what follows from them. Without news it is one look at an empty table. `at` of a
+    comparison is when its feedback came. Raises StoreError.
+    """
+    if not db.query("feedback_news"):
+        return []
+    with db.transaction():
+        rows = db.query("feedback_to_compare", good_from=GOOD_FROM)
+        found = [_comparison(row) for row in rows if _counts(row)]
+        write_comparisons(db, found)
+        db.execute("delete_feedback_news")
+    return found
+
+
+def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
+    """What (the judge, people) said of the same answers of a task's students; True: good.
+
+    Audits only: in shadow the client got the teacher's answer, and spoke of that one. The audits
+    are a fair sample of what was served, but people do not speak of a fair sample of them. While
+    they complain sooner than they praise, people seem stricter than they are, and so a bound that
+    is corrected by these pairs is too low rather than too high.
+    """
+    return [
+        (bool(row["agrees"]), not complains(row["score"], row["correction"], row["student_output"]))
+        for row in db.query("judged_pairs", task=task)
+    ]
+
+
+def complains(score: float | None, correction: str | None, answer: str | None) -> bool:
+    """Whether feedback finds fault with an answer. Without a score, its correction decides."""
+    if score is not None:
+        return score < GOOD_FROM
+    if correction is None or answer is None:
+        return correction is not None
+    # in words, or as calls: an answer to a request with tools says which it was
+    with_tools = {"tools": read_said(answer) is not None}
+    return canonical(corrected(correction, with_tools)) != canonical(answer)
+
+
+def _counts(row: Mapping[str, Any]) -> bool:
+    """Praise counts only where it takes a complaint back."""
+    return bool(row["complained"]) or complains(row["score"], row["correction"], _answer(row))
+
+
+def _comparison(row: Mapping[str, Any]) -> Comparison:
+    answer = _answer(row)
+    agrees = not complains(row["score"], row["correction"], answer)
+    return Comparison(
+        trace_id=row["trace_id"],
+        task=row["task"],
+        student_id=row["student_id"],
+        kind="feedback",
+        scorer=row["scorer"] or "exact",
+        score=float(agrees) if row["score"] is None else row["score"],
+        agrees=agrees,
+        servable=True,  # it was served
+        fault=None,
+        confidence=row["confidence"],
+        teacher_output=row["correction"],
+        student_output=answer,
+        at=row["feedback_at"],
+    )
+
+
+def _answer(row: Mapping[str, Any]) -> str | None:
+    """The answer that the student served; None when the trace does not hold it."""
+    try:
+        messages = orjson.loads(row["output_messages"] or "[]")
+    except orjson.JSONDecodeError:  # no trace of ours: it must not hold up the others
+        return None
+    first = messages[0] if isinstance(messages, list) and messages else None
+    if not isinstance(first, dict):
+        return None
+    return answer_in(first, {"tools": bool(first.get("tool_calls"))})

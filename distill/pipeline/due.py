@@ -1,0 +1,94 @@
+"""When a task gets a run: a pure decision with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.models import RunEvent, RunState
+from store.settings.tasks import TaskSettings
+
+LONGEST_BACK_OFF_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Whether a run starts now, and why or why not."""
+
+    due: bool
+    reason: str
+
+
+def due(
+    *,
+    settings: TaskSettings,
+    new_traces: int,
+    ended: Sequence[RunEvent],
+    now: float,
+    paused: bool = False,
+    demoted_at: float | None = None,
+    retrain: bool = False,
+    usable_traces: int = 0,
+    marked: bool = False,
+    retrain_marked: bool = False,
+) -> Due:
+    """Decides whether a task gets a run now.
+
+    `new_traces`: what a run could learn from and no judged run has seen (promoted or rejected); a
+    run that failed has used up nothing. `ended`: the last events of the task's ended runs, oldest
+    first. `paused`: by hand. `demoted_at`: when its student was, None when it is not demoted.
+    `retrain`: a run was asked for by hand since the last one began; it starts with whatever
+    `usable_traces` there are, old and new, and waits for no cooldown. `marked`: the student that is
+    promoted learned from what was forgotten: one new trace is enough, and with `retrain_marked`
+    the usable ones are.
+    """
+    if paused or settings.paused:
+        return Due(False, "paused")
+    if retrain:
+        if usable_traces:
+            return Due(True, f"due: asked for by hand, with {usable_traces} teacher traces")
+        return Due(False, "asked for by hand, but there are no teacher traces to learn from")
+    waits_for = settings.min_traces
+    if marked:
+        waits_for = 0 if retrain_marked and usable_traces else 1
+    if new_traces < waits_for:
+        return Due(False, f"collecting: {new_traces} of {waits_for} new teacher traces")
+    cooling = _cooling(settings, ended, demoted_at, now)
+    if cooling:
+        return Due(False, cooling)
+    new = " new" if ended else ""
+    why = "its student learned from what was forgotten" if marked else ""
+    return Due(True, f"due: {why or f'{new_traces}{new} teacher traces'}")
+
+
+def _cooling(
+    settings: TaskSettings, ended: Sequence[RunEvent], demoted_at: float | None, now: float
+) -> str:
+    """For how long the task still cools down, and after what; empty when it does not."""
+    failures = _failures_in_a_row(ended)
+    pause = min(settings.cooldown_s * 2 ** max(failures - 1, 0), LONGEST_BACK_OFF_S)
+    run = f"{failures} failed runs in a row" if failures else "the last run"
+    ends = [(ended[-1].at + pause, run)] if ended else []
+    if demoted_at is not None:
+        ends.append((demoted_at + settings.cooldown_s, "the student was demoted"))
+    until, cause = max(ends, default=(now, ""))
+    return f"cooling down for another {until - now:.0f} s after {cause}" if until > now else ""
+
+
+def used_until(ended: Sequence[RunEvent]) -> float:
+    """The time up to which traces are used up, as seconds since the epoch; 0 when none are.
+
+    A judged run says in `used_until` when it collected its traces: what arrived while it was
+    under way is new. A failed run uses up nothing.
+    """
+    judged = (e for e in ended if e.state is not RunState.FAILED)
+    return max((float(e.detail.get("used_until", e.at)) for e in judged), default=0.0)
+
+
+def _failures_in_a_row(ended: Sequence[RunEvent]) -> int:
+    count = 0
+    for event in reversed(ended):
+        if event.state is not RunState.FAILED:
+            break
+        count += 1
+    return count

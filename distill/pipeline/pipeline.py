@@ -1,0 +1,82 @@
+"""One run: an attempt to distil a task, from logged traces to a verdict.
+
+    collect → amplify → train → evaluate → gate → promoted | rejected
+
+Read `distil` from top to bottom. Every stage is a function of files in the run's folder and leaves
+its result there, so that a run which was killed goes on at its last finished stage: whoever finds
+a stage's result does not do, or pay for, that stage again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+from distill.evaluate.scorers import choose_scorer
+from distill.pipeline.evaluation import evaluate_student
+from distill.pipeline.examples import make_examples
+from distill.pipeline.promotion import first_promotion, keep_route, route_of
+from distill.pipeline.rows import collect_rows, shortage
+from distill.pipeline.training import train_best
+from distill.pipeline.verdict import attempt_of, judge_student
+from distill.run.history import RunLog
+from distill.run.progress import Progress
+from distill.run.run import SPLITS, Parts, Run
+from store.database import records
+from store.models import RunEvent, RunState
+from store.verdicts import Certificate, Route
+
+
+async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
+    """Takes a run as far as it goes and returns its last event: promoted or rejected.
+
+    Raises UnderstudyError when a stage cannot do its work; the caller then records the failure.
+    """
+    await asyncio.to_thread(run.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    log = await RunLog.open(parts.db, run.run_id, run.task, parts.clock)
+
+    selection = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
+    rows = selection.rows
+    split = {name: [r for r in rows if r.split == name] for name in SPLITS}
+    too_few = shortage(split, run.settings, await attempt_of(run, parts, selection))
+    if too_few:
+        return await log.end(RunState.REJECTED, too_few)
+
+    examples = await log.stage(RunState.AMPLIFIED, make_examples(run, parts, rows, progress))
+    trained = await log.stage(
+        RunState.TRAINED, train_best(run, split["train"], split["calibration"], examples, progress)
+    )
+    scorer = choose_scorer(
+        [r.target for r in rows],
+        run.settings.evaluate,
+        tools=any("tools" in r.params for r in rows),
+    )
+    evaluated = await log.stage(
+        RunState.EVALUATED, evaluate_student(run, parts, split, trained, scorer, progress)
+    )
+
+    certificate = await judge_student(
+        run, parts, selection, split, scorer, evaluated.evaluations, progress
+    )
+    route = route_of(
+        run,
+        rows,
+        scorer,
+        certificate,
+        templates=selection.templates,
+        confidence=evaluated.confidence,
+        placeholders=parts.placeholders,
+    )
+    await asyncio.to_thread(keep_route, run.folder, route)
+    if not certificate.passed:  # a student that serves already goes on: it has its own certificate
+        return await log.end(RunState.REJECTED, certificate.reason, certificate=asdict(certificate))
+    await _promote(run, parts, certificate, route)
+    return await log.end(RunState.PROMOTED, certificate.reason, certificate=asdict(certificate))
+
+
+async def _promote(run: Run, parts: Parts, certificate: Certificate, route: Route) -> None:
+    """Appends the student's first step to the task's history."""
+    known = await asyncio.to_thread(records.promotions_of_task, parts.db, run.task)
+    if any(p.run_id == run.run_id for p in known):  # killed between this and the run's last event
+        return
+    await asyncio.to_thread(records.append_promotion, parts.db, first_promotion(certificate, route))

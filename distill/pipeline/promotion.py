@@ -1,0 +1,100 @@
+"""From a judged run to the route that its student would serve by, kept beside the run.
+
+`route.json` is written for every judged run, passed or not: a student that the gate turned down can
+then be promoted by hand exactly as it was judged, with the same cutoff and the same limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.dataset.forms import forms_of
+from distill.dataset.rows import Row
+from distill.evaluate.scorers import Scorer
+from distill.run.run import Run, student_tokens
+from store.chat.shape import input_chars
+from store.errors import RunError
+from store.files.atomic import write_atomically
+from store.jsontext import to_json
+from store.models import Reason, new_id
+from store.verdicts import Certificate, ConfidenceModel, Promotion, PromptTemplate, Route
+
+FILE = "route.json"
+_ROUTE = TypeAdapter(Route)
+
+
+def route_of(
+    run: Run,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    certificate: Certificate,
+    *,
+    templates: Sequence[PromptTemplate] = (),
+    confidence: ConfidenceModel | None = None,
+    placeholders: Sequence[str] = (),
+) -> Route:
+    """The route of a run's student at its first step, shadow: it answers nobody yet.
+
+    It serves what the certificate speaks of and nothing else: those fingerprints and templates, no
+    longer inputs than the longest of the rows, no less confidence than the cutoff.
+    """
+    return Route(
+        task=run.task,
+        target="student",
+        reason=Reason.CERTIFIED,
+        step="shadow",
+        share=0.0,
+        student_id=run.run_id,
+        fingerprints=certificate.fingerprints,
+        templates=list(templates),
+        confidence=confidence,
+        cutoff=certificate.cutoff,
+        output=scorer.output,
+        forms=forms_of([r for r in rows if r.split != "heldout"], scorer.output, placeholders),
+        scorer=scorer.name,
+        agree_at=scorer.agree_at,
+        max_input_chars=max(input_chars(r.messages) for r in rows),
+        max_tokens=student_tokens(list(rows)),
+        timeout_s=run.settings.student.request_timeout_s,
+        certificate_id=certificate.certificate_id,
+        at=certificate.at,
+    )
+
+
+def first_promotion(certificate: Certificate, route: Route) -> Promotion:
+    """What the gate's yes leads to: the student's first step."""
+    return Promotion(
+        promotion_id=new_id(),
+        task=certificate.task,
+        target="student",
+        state=route.step,
+        reason=certificate.reason,
+        actor="gate",
+        at=certificate.at,
+        run_id=certificate.run_id,
+        certificate=certificate,
+        route=route,
+    )
+
+
+def keep_route(folder: Path, route: Route) -> None:
+    """Writes the route into the run's folder."""
+    write_atomically(folder / FILE, to_json(route))
+
+
+def kept_route(folder: Path) -> Route | None:
+    """The route that a run left; None when it was never judged.
+
+    Raises RunError when the file is there and cannot be read.
+    """
+    try:
+        return _ROUTE.validate_json((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise RunError(
+            f"run {folder.name}: {FILE} cannot be read ({type(error).__name__})"
+        ) from None

@@ -1,0 +1,153 @@
+"""The first stage: which real rows a run learns from and is judged by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from distill.dataset.rows import Row, Selection, choose_rows, read_rows, write_rows
+from distill.dataset.templates import described
+from distill.dataset.traffic import (
+    LEAST_SHARE,
+    MOST_SHAPES,
+    NEWEST,
+    REMEMBERED,
+    Traffic,
+    seen_shape,
+)
+from distill.gate.gate import rows_needed
+from distill.run.history import StageResult
+from distill.run.progress import Progress
+from distill.run.run import SPLITS, Parts, Run
+from store.database import records
+from store.database.database import Database
+from store.files.atomic import write_atomically
+from store.models import Split
+from store.settings.tasks import TaskSettings
+from store.verdicts import Promotion, PromptTemplate
+
+MOST_TRACES = 20_000  # the newest traces that one run looks at
+MOST_PROMOTIONS = 500  # how far back a demotion on risk is looked for
+
+ROWS = "rows.jsonl"
+MANIFEST = "rows.json"  # written last: without it the rows are chosen anew
+
+
+async def collect_rows(run: Run, parts: Parts, progress: Progress) -> StageResult[Selection]:
+    """Chooses the real rows and splits them by the hash of their input, before anything else."""
+    kept = await asyncio.to_thread(_read, run.folder)
+    if kept is not None:
+        return kept
+    progress("collect", 0, 1, "choosing traces")
+    result = await asyncio.to_thread(_choose, run, parts.db)
+    await asyncio.to_thread(keep_selection, run.folder, result.value, result.detail)
+    progress("collect", 1, 1, f"{len(result.value.rows)} rows")
+    return result
+
+
+def keep_selection(folder: Path, selection: Selection, detail: dict[str, Any]) -> None:
+    """Writes what was chosen into the run's folder, where a run that goes on finds it."""
+    write_rows(folder / ROWS, selection.rows)
+    manifest = {
+        "left_out": selection.left_out,
+        "templates": [asdict(template) for template in selection.templates],
+        "detail": detail,
+    }
+    write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+
+def shortage(split: dict[Split, list[Row]], settings: TaskSettings, attempt: int = 1) -> str:
+    """Why these rows cannot lead to a certificate, found out before anything is paid for.
+
+    `attempt`: the how manieth it is of the task under these fingerprints.
+    """
+    needed = rows_needed(settings.gate, attempt, calibration=len(split["calibration"]))
+    if len(split["heldout"]) < needed:
+        nth = f" in attempt {attempt}" if attempt > 1 else ""
+        return (
+            f"{len(split['heldout'])} held-out rows, but a threshold of "
+            f"{settings.gate.threshold:g} at confidence {settings.gate.confidence:g} needs "
+            f"{needed}{nth} even without a disagreement"
+        )
+    if not split["train"] or not split["calibration"]:
+        return "no rows in the train or the calibration split"
+    return ""
+
+
+def suspect_since(promotions: Sequence[Promotion]) -> float | None:
+    """Since when the task is another one than its traces show, or None.
+
+    `promotions`: of the task, newest first. It is what the last demotion on risk says, until a
+    student has come through to all of the traffic after it.
+    """
+    for promotion in promotions:
+        if promotion.suspect_since is not None:
+            return promotion.suspect_since
+        if promotion.target == "student" and promotion.state == "live":
+            return None
+    return None
+
+
+def recent_traffic(db: Database, task: str) -> Traffic:
+    """The recent traffic of a task, whoever answered."""
+    rows = records.recent_traffic(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MOST_SHAPES)
+    return Traffic(seen_shape(row) for row in rows)
+
+
+def _choose(run: Run, db: Database) -> StageResult[Selection]:
+    traffic = recent_traffic(db, run.task)
+    traces = newest_traces(db, run.task, traffic)
+    since = suspect_since(records.promotions_of_task(db, run.task, MOST_PROMOTIONS))
+    selection = choose_rows(
+        traces,
+        run.settings.split,
+        traffic=traffic,
+        audits=records.audited_traces(db, run.task, MOST_TRACES),
+        corrections=records.corrected_traces(db, run.task, MOST_TRACES),
+        suspect_since=since,
+    )
+    detail = {
+        "traces": len(traces),
+        "rows": {name: sum(r.split == name for r in selection.rows) for name in SPLITS},
+        "corrections": sum(r.origin == "correction" for r in selection.rows),
+        "left_out": selection.left_out,
+        "templates": [described(template) for template in selection.templates],
+        "suspect_since": since,
+        "used_until": max((float(t["start_time"]) for t in traces), default=run.started_at),
+    }
+    return StageResult(selection, detail)
+
+
+def newest_traces(
+    db: Database, task: str, traffic: Traffic, most: int = MOST_TRACES
+) -> list[dict[str, Any]]:
+    """The newest teacher traces; and those of the shapes that count, where others push them out.
+
+    `most` of either, with all columns of the traces table.
+    """
+    traces = records.traces_of_task(db, task, most)
+    if len(traces) < most:
+        return traces
+    counting = traffic.fingerprints()
+    found = Counter(counting.get(trace["fingerprint"]) for trace in traces)
+    few = sorted(f for f, name in counting.items() if found[name] < LEAST_SHARE * most)
+    more = records.traces_of_fingerprints(db, task, few, most) if few else []
+    there = {trace["trace_id"] for trace in traces}
+    return [*traces, *(trace for trace in more if trace["trace_id"] not in there)]
+
+
+def _read(folder: Path) -> StageResult[Selection] | None:
+    """What an earlier start of the run chose, or None when it did not come to its end."""
+    try:
+        manifest = orjson.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    templates = [PromptTemplate(**template) for template in manifest["templates"]]
+    selection = Selection(read_rows(folder / ROWS), manifest["left_out"], templates)
+    return StageResult(selection, manifest["detail"])

@@ -1,0 +1,226 @@
+"""Which run is next, and what happens when one fails. One run at a time.
+
+A run that was killed with its process is found unfinished in the store and goes on first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from distill.pipeline.due import Due, due, used_until
+from distill.pipeline.pipeline import distil
+from distill.pipeline.rows import MANIFEST, MOST_PROMOTIONS, suspect_since
+from distill.run.history import RunLog
+from distill.run.progress import Board
+from distill.run.run import Parts, Run
+from store.database import evidence, forgetting, live, records
+from store.database.database import Database
+from store.errors import UnderstudyError
+from store.files.atomic import append_line, read_lines
+from store.models import RunEvent, RunState, new_id
+from store.settings.config import Config
+from store.settings.tasks import TaskSettings
+from store.verdicts import Promotion
+
+MOST_STARTS = 4  # a run whose process died this often is not tried again
+
+log = logging.getLogger("understudy.runs")
+
+
+class Runner:
+    """Starts due runs, one at a time, and records how each ended."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        board: Board,
+        on_end: Callable[[], Awaitable[None]],
+        settled: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`settled` returns when the threads that are at work now are done; see `give_up`."""
+        self._config = config
+        self._parts = parts
+        self._board = board
+        self._on_end = on_end
+        self._settled = settled
+        self._current: asyncio.Task[None] | None = None
+        self._run: Run | None = None  # the one that is or was under way
+        self._holds = 0
+        self.verdicts: dict[str, Due] = {}  # why each task has a run, or none
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return self._current is not None and not self._current.done()
+
+    async def check(self) -> None:
+        """Called by the scheduler: judges all tasks, starts a run when none is under way."""
+        busy = self.busy  # a run that ends while all are judged is not yet in what was judged
+        next_due = await self._judge()
+        if busy or self.busy:
+            return
+        run = await self._unfinished() or next_due
+        if run is not None and not self._holds:
+            self._run = run
+            self._current = asyncio.create_task(self._one(run), name=f"run {run.run_id}")
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Inside, no run is begun. The one under way goes on."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+
+    async def give_up(self, lost: Callable[[Path], bool], reason: str) -> None:
+        """Ends the run under way as failed, when `lost` says so of its folder.
+
+        A run that chooses its rows just now is waited for until it has written them down. Returns
+        when nothing that it had begun is still at work.
+        """
+        run = self._run
+        while self.busy and run is not None and not (run.folder / MANIFEST).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # a file tells
+        if not self.busy or run is None or not await asyncio.to_thread(lost, run.folder):
+            return
+        await self.stop()
+        if self._settled is not None:
+            await self._settled()
+        await self._fail(run, reason)
+        await self._on_end()
+
+    async def stop(self) -> None:
+        """Stops the run under way; it goes on when the control plane starts again."""
+        if self._current is not None:
+            self._current.cancel()
+            await asyncio.gather(self._current, return_exceptions=True)
+
+    async def _unfinished(self) -> Run | None:
+        """The oldest run that was killed before its end, of a task that is not paused."""
+        paused = await asyncio.to_thread(evidence.paused_tasks, self._parts.db)
+        for event in await asyncio.to_thread(records.unfinished_runs, self._parts.db):
+            settings = self._config.task(event.task)
+            if settings.paused or event.task in paused:
+                continue
+            return Run(event.run_id, event.task, settings, event.at, self._folder(event.run_id))
+        return None
+
+    async def _judge(self) -> Run | None:
+        """Says of every task why it has a run or none; a run for the due one with most traces."""
+        db, now = self._parts.db, self._parts.clock()
+        best: tuple[tuple[bool, int], str, TaskSettings] | None = None
+        for task in await asyncio.to_thread(records.tasks, db):
+            settings = self._config.task(task)
+            verdict, weight = await asyncio.to_thread(self._verdict, task, settings, now)
+            self.verdicts[task] = verdict
+            if verdict.due and (best is None or weight > best[0]):
+                best = (weight, task, settings)
+        if best is None:
+            return None
+        run_id = new_id()
+        return Run(run_id, best[1], best[2], now, self._folder(run_id))
+
+    def _verdict(
+        self, task: str, settings: TaskSettings, now: float
+    ) -> tuple[Due, tuple[bool, int]]:
+        """Whether a task is due, and its weight against others: asked for by hand, new traces."""
+        db = self._parts.db
+        ended = records.ended_runs(db, task)
+        promotions = records.promotions_of_task(db, task, MOST_PROMOTIONS)
+        demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
+        retrain = live.retrain_asked(db, task)
+        new = new_traces(db, task, promotions, used_until(ended))
+        marked = self._marked(promotions, ended)
+        usable = records.new_teacher_traces(db, task, 0.0) if retrain or marked else 0
+        verdict = due(
+            settings=settings,
+            new_traces=new,
+            ended=ended,
+            now=now,
+            paused=task in evidence.paused_tasks(db),
+            demoted_at=demotion.at if demotion is not None else None,
+            retrain=retrain,
+            usable_traces=usable,
+            marked=marked,
+            retrain_marked=self._config.retention.retrain_marked,
+        )
+        return verdict, (retrain, new)
+
+    def _marked(self, promotions: Sequence[Promotion], ended: Sequence[RunEvent]) -> bool:
+        """Whether the promoted student learned from what was forgotten, and no judged run that
+        began after that has looked for another.
+        """
+        if not promotions or promotions[0].target != "student":
+            return False
+        mark = forgetting.marks(self._parts.db).get(str(promotions[0].run_id))
+        judged = [event for event in ended if event.state is not RunState.FAILED]
+        if mark is None or not judged:
+            return mark is not None
+        first = records.events_of_run(self._parts.db, judged[-1].run_id)[0]
+        return first.at - first.seconds <= mark.at
+
+    async def _one(self, run: Run) -> None:
+        progress = self._board.start(run.task, run.run_id, run.started_at)
+        try:
+            self._count_start(run.folder)
+            event = await distil(run, self._parts, progress)
+            log.info("run %s of task %s: %s (%s)", run.run_id, run.task, event.state, event.reason)
+        except asyncio.CancelledError:
+            raise
+        except UnderstudyError as error:
+            await self._fail(run, str(error))
+        except BaseExceptionGroup as group:
+            await self._fail(run, "; ".join(_told(e) for e in group.exceptions))
+        except Exception as error:  # a fault of ours ends one run, nothing else
+            where = "".join(traceback.format_tb(error.__traceback__))  # its message may quote a row
+            log.error("run %s of task %s broke:\n%s", run.run_id, run.task, where)
+            await self._fail(run, _told(error))
+        finally:
+            self._board.end(run.task)
+        await self._on_end()
+
+    async def _fail(self, run: Run, reason: str) -> None:
+        log.error("run %s of task %s failed: %s", run.run_id, run.task, reason)
+        history = await RunLog.open(self._parts.db, run.run_id, run.task, self._parts.clock)
+        await history.end(RunState.FAILED, reason)
+
+    def _folder(self, run_id: str) -> Path:
+        return self._config.runs_dir / run_id
+
+    def _count_start(self, folder: Path) -> None:
+        starts = folder / "starts.jsonl"
+        append_line(starts, {"at": self._parts.clock()})
+        if len(read_lines(starts)) > MOST_STARTS:
+            raise UnderstudyError(
+                f"the process died {MOST_STARTS} times during this run; it is not tried again"
+            )
+
+
+def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: float) -> int:
+    """What a run of a task could learn from that no judged run has seen.
+
+    `promotions`: of the task, newest first. `since`: up to when traces are used up. While a student
+    is promoted, what it is certified for is none: neither the requests that shadow and canary still
+    leave to the teacher, nor its audits. A rollout would else be overtaken by the next run. Once it
+    is demoted, audits count like any answer of the teacher, and of both only what came after the
+    student went wrong.
+    """
+    if not promotions:
+        return records.new_teacher_traces(db, task, since)
+    if promotions[0].target == "student":
+        return live.uncovered_teacher_traces(db, task, since)
+    suspect = suspect_since(promotions) or 0.0
+    new = records.new_teacher_traces(db, task, since, asked_since=suspect)
+    return new + live.audits_since(db, task, max(since, suspect))
+
+
+def _told(error: BaseException) -> str:
+    """What may be said of an error: our own messages whole, of others the type alone."""
+    return str(error) if isinstance(error, UnderstudyError) else f"{type(error).__name__} inside us"

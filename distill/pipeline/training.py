@@ -1,0 +1,94 @@
+"""The third stage: adapters from real rows alone and with synthetic ones; the better goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.dataset.rows import Row
+from distill.run.history import StageResult
+from distill.run.progress import Progress
+from distill.run.run import Run, some_rows
+from distill.train.train import TrainItem, TrainReport, train
+from store.models import Example
+
+MOST_VALIDATION_ROWS = 256  # rows of the calibration split that training validates on
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The adapter that goes on, and what it was trained from."""
+
+    adapter: Path
+    trained_on: str  # `real` or `real+synthetic`
+
+
+async def train_best(
+    run: Run,
+    real: list[Row],
+    calibration: list[Row],
+    examples: list[Example],
+    progress: Progress,
+) -> StageResult[Trained]:
+    """Trains on real rows alone and on real and synthetic ones; the better student goes on.
+
+    Better on the calibration split, that is: synthetic examples must earn their place.
+    """
+    settings = run.settings.train
+    real_items = [TrainItem(r.messages, r.target) for r in real]
+    synthetic = [TrainItem.from_example(e) for e in examples if e.status == "kept"]
+    valid = [TrainItem(r.messages, r.target) for r in some_rows(calibration, MOST_VALIDATION_ROWS)]
+
+    candidates: dict[str, list[TrainItem]] = {}
+    if synthetic:
+        candidates["real+synthetic"] = [*real_items, *synthetic]
+    if settings.compare or not synthetic:
+        candidates["real"] = real_items
+
+    slots = asyncio.Semaphore(settings.parallel)
+    tellers = _side_by_side(progress, list(candidates))
+
+    async def one(name: str, items: list[TrainItem]) -> tuple[str, TrainReport]:
+        async with slots:
+            report = await train(
+                run.folder / f"train-{name.replace('+', '-')}",
+                train=items,
+                valid=valid,
+                settings=settings,
+                progress=tellers[name],
+            )
+            return name, report
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(name, items)) for name, items in candidates.items()]
+    reports = dict(task.result() for task in tasks)
+    best = max(reports, key=lambda n: (reports[n].valid_agreement, -reports[n].best_val_loss))
+    return StageResult(
+        Trained(reports[best].adapter, best),
+        {
+            "chosen": best,
+            "base": settings.base,
+            "adapter": str(reports[best].adapter.relative_to(run.folder)),
+            "candidates": {
+                name: {"rows": len(candidates[name]), **report.numbers()}
+                for name, report in reports.items()
+            },
+        },
+    )
+
+
+def _side_by_side(progress: Progress, names: list[str]) -> dict[str, Progress]:
+    """One progress callback a candidate, added up to one bar for the training stage."""
+    standing: dict[str, tuple[float, float]] = {}
+
+    def teller(name: str) -> Progress:
+        def tell(stage: str, done: float, total: float, note: str) -> None:
+            standing[name] = (done, total)
+            all_done = sum(d for d, _ in standing.values())
+            all_total = sum(t for _, t in standing.values()) * len(names) / len(standing)
+            progress(stage, all_done, all_total, f"{name}: {note}")
+
+        return tell
+
+    return {name: teller(name) for name in names}

@@ -1,0 +1,65 @@
+"""The last stage: the gate's verdict on a run's student, and what it rests on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from distill.dataset.rows import Row, Selection
+from distill.evaluate.ceiling import noise_stage
+from distill.evaluate.scorers import Scorer
+from distill.gate.gate import attempt_alpha, attempt_number, certify, choose_cutoffs
+from distill.monitor.feedback import judged_pairs
+from distill.run.progress import Progress
+from distill.run.run import Parts, Run
+from store.database import records
+from store.models import Split
+from store.verdicts import Certificate, Evaluation
+
+FEWEST_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
+
+
+async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
+    """The how manieth attempt this is, of the task under the fingerprints of these rows."""
+    earlier = await asyncio.to_thread(records.certificates_of_task, parts.db, run.task)
+    return attempt_number([c for c in earlier if c.run_id != run.run_id], selection.fingerprints)
+
+
+async def judge_student(  # noqa: PLR0917  (each is a result of the stages before)
+    run: Run,
+    parts: Parts,
+    selection: Selection,
+    split: Mapping[Split, list[Row]],
+    scorer: Scorer,
+    evaluations: Sequence[Evaluation],
+    progress: Progress,
+) -> Certificate:
+    """Fixes the cutoffs on the calibration split and certifies one on the held-out split."""
+    ceiling = await noise_stage(run, parts, split["heldout"], scorer, progress)
+    labelled = await _labelled(run, parts) if scorer.name == "judge" else []
+    calibration = [e for e in evaluations if e.split == "calibration"]
+    heldout = [e for e in evaluations if e.split == "heldout"]
+    gate, attempt = run.settings.gate, await attempt_of(run, parts, selection)
+    cutoffs = choose_cutoffs(
+        calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt)
+    )
+    return certify(
+        heldout,
+        cutoffs,
+        gate,
+        attempt=attempt,
+        output=scorer.output,
+        task=run.task,
+        run_id=run.run_id,
+        scorer=scorer.name,
+        fingerprints=selection.fingerprints,
+        now=parts.clock(),
+        ceiling=ceiling,
+        labelled=labelled,
+    )
+
+
+async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:
+    """What judge and people said of the same answers; nothing where that is too little to say."""
+    pairs = await asyncio.to_thread(judged_pairs, parts.db, run.task)
+    return pairs if len(pairs) >= FEWEST_PAIRS else []

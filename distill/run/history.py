@@ -1,0 +1,86 @@
+"""The history of one run: which stages are finished, what each took, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from store.database import records
+from store.database.database import Database
+from store.models import RunEvent, RunState
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult(Generic[T]):
+    """What a stage hands on, and the numbers that it leaves in the history."""
+
+    value: T
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class RunLog:
+    """Appends a run's events to the store, each state once, also when the run was resumed."""
+
+    def __init__(
+        self,
+        db: Database,
+        run_id: str,
+        task: str,
+        events: list[RunEvent],
+        clock: Callable[[], float],
+    ) -> None:
+        self._db = db
+        self._run_id = run_id
+        self._task = task
+        self._events = events
+        self._clock = clock
+
+    @classmethod
+    async def open(
+        cls, db: Database, run_id: str, task: str, clock: Callable[[], float] = time.time
+    ) -> RunLog:
+        """Reads what the run has behind it."""
+        events = await asyncio.to_thread(records.events_of_run, db, run_id)
+        return cls(db, run_id, task, events, clock)
+
+    async def stage(self, state: RunState, work: Awaitable[StageResult[T]]) -> T:
+        """Awaits a stage and records that it is finished. A resumed stage is not recorded twice.
+
+        The work itself finds its own result when it was finished before, and returns it.
+        """
+        began = time.monotonic()
+        result = await work
+        if all(e.state is not state for e in self._events):
+            await self._append(state, time.monotonic() - began, "", result.detail)
+        return result.value
+
+    async def end(self, state: RunState, reason: str, **detail: Any) -> RunEvent:
+        """Records how the run ended. Returns the last event, with what the stages found out."""
+        used = next(
+            (e.detail["used_until"] for e in self._events if "used_until" in e.detail), None
+        )
+        if used is not None:
+            detail["used_until"] = used
+        return await self._append(state, 0.0, reason, detail)
+
+    async def _append(
+        self, state: RunState, seconds: float, reason: str, detail: dict[str, Any]
+    ) -> RunEvent:
+        event = RunEvent(
+            run_id=self._run_id,
+            seq=len(self._events),
+            task=self._task,
+            state=state,
+            at=self._clock(),
+            seconds=round(seconds, 3),
+            reason=reason,
+            detail=detail,
+        )
+        await asyncio.to_thread(records.append_run_event, self._db, event)
+        self._events.append(event)
+        return event

@@ -1,0 +1,91 @@
+"""Reads the store and what runs now, and tells the status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+from distill.monitor.standing import LiveStanding
+from distill.pipeline.due import used_until
+from distill.pipeline.runner import Runner
+from distill.publish import Publisher
+from distill.run.progress import Board
+from distill.status.status import Status, StoreHealth, TaskStatus, task_status
+from store.database import evidence, forgetting, records
+from store.database.database import Database
+from store.database.statistics import task_statistics
+from store.settings.tasks import TaskSettings
+from store.settings.teachers import Price
+
+RECENT_S = 3600.0
+MOST_ACTIONS = 1000  # of a task, looked through for the last pause
+
+
+class Reporter:
+    """Puts the status together when it is asked for."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        runner: Runner,
+        board: Board,
+        publisher: Publisher,
+        prices: Mapping[str, Price],
+        settings: Callable[[str], TaskSettings],
+        live: Callable[[str], LiveStanding | None],
+    ) -> None:
+        """`settings` and `live` are asked by task, `live` from another thread than the loop's."""
+        self._db = db
+        self._runner = runner
+        self._board = board
+        self._publisher = publisher
+        self._prices = prices
+        self._settings, self._live = settings, live
+
+    async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
+        """Every task, and the control plane itself."""
+        tasks = await asyncio.to_thread(records.tasks, self._db)
+        open_ones = len(await asyncio.to_thread(forgetting.unfinished, self._db))
+        return Status(
+            version=version("understudy"),
+            at=time.time(),
+            store=health.model_copy(update={"forgetting": open_ones}),
+            students=dict(students),
+            tasks=[found for task in tasks if (found := await self.task(task)) is not None],
+        )
+
+    async def task(self, task: str) -> TaskStatus | None:
+        """One task; None when no request was tagged so yet."""
+        return await asyncio.to_thread(self._task, task)
+
+    def _task(self, task: str) -> TaskStatus | None:
+        ended = records.ended_runs(self._db, task)
+        statistics = task_statistics(
+            self._db,
+            task,
+            used_until=used_until(ended),
+            recent_since=time.time() - RECENT_S,
+            prices=self._prices,
+        )
+        events = records.events_of_last_run(self._db, task)
+        if not statistics.traces and not events:
+            return None
+        promotions = records.promotions_of_task(self._db, task)
+        student = promotions[0].run_id if promotions else None
+        return task_status(
+            task=task,
+            statistics=statistics,
+            standing=self._board.standing(task),
+            events=events,
+            promotions=promotions,
+            actions=evidence.actions_of_task(self._db, task, MOST_ACTIONS),
+            live=self._live(task),
+            route=self._publisher.routes.get(task),
+            due=self._runner.verdicts.get(task),
+            settings=self._settings(task),
+            now=time.time(),
+            mark=forgetting.marks(self._db).get(str(student)),
+        )

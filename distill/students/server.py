@@ -1,0 +1,231 @@
+"""One student: a `mlx_lm.server` process on loopback, from its start to its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from distill.train.rendering import TEMPLATE_ARGUMENTS
+from store.chat.student_wire import read_student_answer, student_body
+from store.errors import StudentError
+from store.process import leash
+from store.settings.tasks import StudentSettings
+
+HOST = "127.0.0.1"
+PORT_TRIES = 5
+POLL_S = 0.1
+HEALTH_TIMEOUT_S = 5.0
+STOP_GRACE_S = 5.0
+LOG_LIMIT = 1_000_000  # bytes; a longer log is started anew
+TAKEN = "Address already in use"
+
+# Requests decoded together: more would slow each one beyond what its client waits for. The prompt
+# cache keeps the shared beginnings of prompts, above all the task's system prompt.
+DECODE_CONCURRENCY = "16"
+PROMPT_CONCURRENCY = "8"
+PROMPT_CACHE_SIZE = "8"
+PROMPT_CACHE_BYTES = "512MB"
+
+
+class StudentServer:
+    """Serves one base with one adapter. As a context manager: started inside, stopped outside."""
+
+    def __init__(
+        self,
+        base: str,
+        adapter: Path,
+        settings: StudentSettings,
+        log_dir: Path,
+        name: str = "student",
+        *,
+        find_port: Callable[[], int] | None = None,
+    ) -> None:
+        """`base`: a folder or a hub name. Its log is `log_dir/name.log`."""
+        self._find_port = find_port or free_port
+        self._local = Path(base).is_dir()  # a local base needs no look at the hub
+        self._base = str(Path(base).resolve()) if self._local else base
+        self._adapter = adapter.resolve()
+        self._settings = settings
+        self._log = log_dir / f"{name}.log"
+        self._process: asyncio.subprocess.Process | None = None
+        self._port = 0
+        # repeated by our own server alone, see _health: another one may have taken the port
+        self._origin = f"http://{secrets.token_hex(8)}.invalid"
+
+    @property
+    def base_url(self) -> str:
+        """http://127.0.0.1:PORT, without /v1. Raises StudentError before the start."""
+        if not self._port:
+            raise StudentError("the student server is not started")
+        return f"http://{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process is not None else None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts the server and waits until it has given a first answer.
+
+        Raises StudentError when it does not within `student.start_timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                for _ in range(PORT_TRIES):
+                    await self._spawn(self._find_port())
+                    if await self._comes_up():
+                        await self._warm_up()
+                        return
+        except TimeoutError:
+            await self.stop()
+            raise StudentError(
+                f"the student server was not ready within student.start_timeout_s "
+                f"({self._settings.start_timeout_s:g} s); see {self._log.name}"
+            ) from None
+        except BaseException:
+            await self.stop()
+            raise
+        raise StudentError(f"no free port for the student server after {PORT_TRIES} tries")
+
+    async def stop(self) -> None:
+        """Ends the server: SIGTERM, and SIGKILL when it has not ended some seconds later."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_GRACE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def healthy(self) -> bool:
+        """Whether the process runs and says that it can generate."""
+        return self.pid is not None and await self._health() == 200
+
+    # ---- starting ------------------------------------------------------------------------------
+
+    async def _spawn(self, port: int) -> None:
+        await asyncio.to_thread(_open_log, self._log)
+        offline = {"HF_HUB_OFFLINE": "1"} if self._local else {}
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *leash.command(
+                    "distill.train.mlx_launch", "mlx_lm", "server", *self._arguments(port)
+                ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **offline, "PYTHONUNBUFFERED": "1"},
+            )
+        self._port = port
+
+    def _arguments(self, port: int) -> list[str]:
+        options = {
+            "--model": self._base,
+            "--adapter-path": str(self._adapter),
+            "--host": HOST,
+            "--port": str(port),
+            "--allowed-origins": self._origin,  # by default any web page may read the answers
+            "--log-level": "WARNING",
+            "--chat-template-args": json.dumps(TEMPLATE_ARGUMENTS),
+            "--decode-concurrency": DECODE_CONCURRENCY,
+            "--prompt-concurrency": PROMPT_CONCURRENCY,
+            "--prompt-cache-size": PROMPT_CACHE_SIZE,
+            "--prompt-cache-bytes": PROMPT_CACHE_BYTES,
+        }
+        return [part for option in options.items() for part in option]
+
+    async def _comes_up(self) -> bool:
+        """Waits for the server. Returns False when its port was taken meanwhile.
+
+        Raises StudentError when the server cannot load the student, or ends for another reason.
+        """
+        assert self._process is not None
+        while (status := await self._health()) is None:
+            if self._process.returncode is not None:
+                break
+            await asyncio.sleep(POLL_S)
+        if status == 200:
+            return True
+        said = await asyncio.to_thread(_last_line, self._log)
+        if TAKEN in said:
+            return False
+        raise StudentError(f"the student server did not start; it said last: {said}")
+
+    async def _health(self) -> int | None:
+        """The status of /health: 200, or 503 when it cannot generate. None: no server of ours.
+
+        mlx_lm.server repeats the origin of a request only where it allows that origin.
+        """
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(HEALTH_TIMEOUT_S)) as session,
+                session.get(f"{self.base_url}/health", headers={"origin": self._origin}) as answer,
+            ):
+                ours = answer.headers.get("Access-Control-Allow-Origin") == self._origin
+                return answer.status if ours else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async def _warm_up(self) -> None:
+        """Asks for one token: it is there once the base is loaded, and spares the first client."""
+        body = student_body([{"role": "user", "content": "1"}], max_tokens=1)
+        headers = {"content-type": "application/json"}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(None)) as session,
+                session.post(
+                    f"{self.base_url}/v1/chat/completions", data=body, headers=headers
+                ) as answer,
+            ):
+                read_student_answer(await answer.read())
+        except (aiohttp.ClientError, ValueError) as error:
+            said = await asyncio.to_thread(_last_line, self._log)
+            raise StudentError(
+                f"the student server gave no first answer ({type(error).__name__}); "
+                f"it said last: {said}"
+            ) from None
+
+
+def free_port() -> int:
+    """A port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _open_log(log: Path) -> None:
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        log.unlink()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else "nothing"

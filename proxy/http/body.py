@@ -1,0 +1,199 @@
+"""Reading a request's body: its size, its JSON, and the types that we rely on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from proxy.http.asgi import Headers, Receive, header
+from proxy.http.errors import ApiError, bad_request, too_deep, too_large
+
+_NOT_JSON = (
+    "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
+    "was sent was not valid JSON."
+)
+_DEEPEST = 200  # orjson writes 254 levels, and we wrap some around
+Types = dict[str, tuple[tuple[type, ...], str]]  # field → (types, what a message calls them)
+
+# null counts as absent, and bool is no number in JSON. Ranges are left to the teacher: which values
+# it takes is its own business.
+_TYPES: Types = {
+    "stream": ((bool,), "a boolean"),
+    "n": ((int,), "an integer"),
+    "max_tokens": ((int,), "an integer"),
+    "max_completion_tokens": ((int,), "an integer"),
+    "temperature": ((int, float), "a number"),
+    "top_p": ((int, float), "a number"),
+    "logprobs": ((bool,), "a boolean"),
+    "store": ((bool,), "a boolean"),
+    "user": ((str,), "a string"),
+    "metadata": ((dict,), "an object"),
+    "stream_options": ((dict,), "an object"),
+    "response_format": ((dict,), "an object"),
+    "tools": ((list,), "an array"),
+    "functions": ((list,), "an array"),
+    "stop": ((str, list), "a string or an array of strings"),
+}
+_CONTENT = (str, list, type(None))  # what a message's content may be
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was whole."""
+
+
+def body_size(headers: Headers, unknown: int) -> int:
+    """Bytes of the body that the headers declare, 0 without one; `unknown` when they do not say."""
+    declared = header(headers, b"content-length")
+    if declared is not None and declared.isdigit():
+        return int(declared)
+    return 0 if header(headers, b"transfer-encoding") is None else unknown
+
+
+async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 as soon as it is known to be over `limit` bytes."""
+    declared = header(headers, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise too_large(limit)
+        return whole
+    parts, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise too_large(limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+def parse_chat_body(raw: bytes) -> dict[str, Any]:
+    """A chat completion request. Raises ApiError 400 on what cannot be one.
+
+    Unknown fields are welcome: what the teacher makes of them is between it and the client.
+    """
+    body = parse_object(raw)
+    check_model(body.get("model"))
+    check_messages(body.get("messages"))
+    check_types(body, _TYPES)
+    return body
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A body that has to be a JSON object. Raises ApiError 400 on anything else."""
+    body = _parse_json(raw)
+    if not isinstance(body, dict):
+        raise bad_request("The body of your request must be a JSON object.")
+    # `count` takes three times as long
+    others = len(raw.replace(b"[", b"")) + len(raw.replace(b"{", b""))
+    if 2 * len(raw) - others > _DEEPEST:
+        _check_depth(body)
+    return body
+
+
+def check_types(body: dict[str, Any], types: Types) -> None:
+    """Raises ApiError 400 where a field of the body is of another type. null counts as absent."""
+    for name, value in body.items():
+        if name in types and value is not None:
+            fitting, words = types[name]
+            if type(value) not in fitting:
+                raise wrong_type(name, words, value)
+
+
+def _check_depth(body: dict[str, Any]) -> None:
+    """What is nested so deeply that it can be read and not written again is refused.
+
+    Wrapped as deep as a surface's view of the body may put a part of it.
+    """
+    try:
+        orjson.dumps([[[[body]]]])
+    except TypeError:
+        raise too_deep() from None
+
+
+def _parse_json(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _parse_lone_surrogates(raw)
+
+
+def _parse_lone_surrogates(raw: bytes) -> Any:
+    r"""JSON that only `\ud800` without its other half keeps orjson from reading.
+
+    JavaScript cuts strings there, and OpenAI takes them. U+FFFD stands for them on our side.
+    """
+    try:
+        text = json.dumps(json.loads(raw, parse_constant=_refuse), ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
+        raise bad_request(_NOT_JSON) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def check_model(model: Any) -> None:
+    """Raises ApiError 400 on what names no model."""
+    if model is None:
+        raise bad_request("you must provide a model parameter", param="model")
+    if not isinstance(model, str):
+        raise wrong_type("model", "a string", model)
+
+
+def check_messages(messages: Any) -> None:
+    """Raises ApiError 400 on what is no list of messages with their roles."""
+    if messages is None:
+        raise bad_request(
+            "Missing required parameter: 'messages'.",
+            param="messages",
+            code="missing_required_parameter",
+        )
+    if not isinstance(messages, list):
+        raise wrong_type("messages", "an array of objects", messages)
+    if not messages:
+        raise bad_request(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1.",
+            param="messages",
+            code="empty_array",
+        )
+    for number, message in enumerate(messages):
+        if type(message) is not dict:
+            raise wrong_type(f"messages[{number}]", "an object", message)
+        if type(message.get("role")) is not str or type(message.get("content")) not in _CONTENT:
+            raise _wrong_message(f"messages[{number}]", message)
+
+
+def _wrong_message(where: str, message: dict[str, Any]) -> ApiError:
+    role = message.get("role")
+    if role is None:
+        return bad_request(
+            f"Missing required parameter: '{where}.role'.",
+            param=f"{where}.role",
+            code="missing_required_parameter",
+        )
+    if not isinstance(role, str):
+        return wrong_type(f"{where}.role", "a string", role)
+    content = message.get("content")
+    return wrong_type(f"{where}.content", "a string or an array of parts", content)
+
+
+def wrong_type(param: str, expected: str, value: Any) -> ApiError:
+    """400: a field of the body is of another JSON type than `expected` says."""
+    names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string"}
+    names |= {list: "an array", dict: "an object", type(None): "null"}
+    return bad_request(
+        f"Invalid type for '{param}': expected {expected}, but got {names[type(value)]} instead.",
+        param=param,
+        code="invalid_type",
+    )

@@ -1,0 +1,185 @@
+"""Refusals in the shape that OpenAI's clients know, so that each raises its proper exception.
+
+    {"error": {"message": …, "type": …, "param": …, "code": …}}
+
+Messages go to the client that caused them. None holds a secret, and none is logged.
+"""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+
+from proxy.http.asgi import JSON, Headers, Send, respond
+
+INVALID_REQUEST = "invalid_request_error"
+SERVER_ERROR = "server_error"
+RATE_LIMIT = "rate_limit_error"
+
+
+class ApiError(Exception):
+    """An answer that refuses a request."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        super().__init__(f"{status} {code or ''}".strip())  # what a log may show
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = headers or []
+        self.request_id: str | None = None  # what the client is told to name it by
+
+    @property
+    def type(self) -> str:
+        if self.status == 429:
+            return RATE_LIMIT
+        return INVALID_REQUEST if self.status < 500 else SERVER_ERROR
+
+    def body(self) -> bytes:
+        """The JSON that the client gets."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return orjson.dumps({"error": error})
+
+    async def send(self, send: Send, headers: Headers | None = None) -> None:
+        """Answers with this error."""
+        await respond(send, self.status, [JSON, *self.headers, *(headers or [])], self.body())
+
+
+def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request cannot be understood."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def too_deep() -> ApiError:
+    """400: JSON that can be read and could not be written again."""
+    return bad_request("The body of your request is nested too deeply.")
+
+
+def unauthorized(*, presented: bool, browser: bool = False) -> ApiError:
+    """401: no key, or one that is not in `server.keys`. A browser then asks its user for one."""
+    ask = [(b"www-authenticate", b'Basic realm="Understudy: a key as the password"')]
+    headers = ask if browser else None
+    if presented:
+        message = "Incorrect API key provided."
+        return ApiError(401, message, code="invalid_api_key", headers=headers)
+    return ApiError(
+        401,
+        "You didn't provide an API key. Provide it in an Authorization header using Bearer auth "
+        "(i.e. Authorization: Bearer YOUR_KEY).",
+        headers=headers,
+    )
+
+
+def foreign_page() -> ApiError:
+    """403: a web page from elsewhere tries to use a proxy that asks for no key."""
+    return ApiError(
+        403,
+        "This proxy has no server.keys and answers programs of this machine, not web pages from "
+        "other sites.",
+        code="foreign_origin",
+    )
+
+
+def foreign_command() -> ApiError:
+    """403: a web page from elsewhere tries to change something as the one who reads it."""
+    return ApiError(
+        403,
+        "Pages of other sites may not change anything here.",
+        code="foreign_origin",
+    )
+
+
+def unknown_path(method: str, path: str) -> ApiError:
+    """404: nothing is served there."""
+    return ApiError(404, f"Invalid URL ({method} {path})", code="unknown_url")
+
+
+def unknown_model(name: str) -> ApiError:
+    """404: no entry of `model_list` answers for this name."""
+    return ApiError(
+        404,
+        f"The model `{name}` does not exist: it matches no model_name of model_list.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def wrong_method(method: str, allowed: str) -> ApiError:
+    """405: the path is served, but not so."""
+    return ApiError(
+        405,
+        f"Not allowed: {method}. Use {allowed}.",
+        code="method_not_allowed",
+        headers=[(b"allow", allowed.encode("ascii"))],
+    )
+
+
+def too_large(limit_bytes: int) -> ApiError:
+    """413: the body is over `server.body_limit_mb`."""
+    megabytes = limit_bytes / 1024 / 1024
+    return ApiError(
+        413,
+        f"The request body is larger than {megabytes:g} MB, the limit server.body_limit_mb.",
+        code="request_too_large",
+    )
+
+
+def too_many(what: str, whose: str, wait_s: float) -> ApiError:
+    """429: a limit of `server.limits` or of a key is reached. `whose`: the key's name, or all."""
+    whom = "of all clients" if whose == "all" else f"of the key {whose}"
+    seconds = max(1, math.ceil(wait_s))
+    return ApiError(
+        429,
+        f"Rate limit reached: {what} {whom}. Try again in {seconds} s.",
+        code="rate_limit_exceeded",
+        headers=[(b"retry-after", b"%d" % seconds)],
+    )
+
+
+def internal() -> ApiError:
+    """500: a fault of ours."""
+    return ApiError(500, "The proxy failed on this request; its log says where.", code="internal")
+
+
+def teacher_down(name: str) -> ApiError:
+    """502: the teacher could not be reached, or hung up without a whole answer."""
+    return ApiError(502, f"No answer from the teacher ({name}).", code="teacher_down")
+
+
+def teacher_slow(name: str) -> ApiError:
+    """504: the teacher said nothing within `teacher.read_timeout_s`."""
+    return ApiError(504, f"The teacher ({name}) did not answer in time.", code="teacher_slow")
+
+
+def teacher_starting(name: str) -> ApiError:
+    """503: the LiteLLM child that this deployment needs does not answer yet."""
+    return ApiError(
+        503,
+        f"The LiteLLM proxy that {name} is called through is not ready yet. Try again soon.",
+        code="teacher_starting",
+        headers=[(b"retry-after", b"5")],
+    )
+
+
+def control_plane_down() -> ApiError:
+    """503: the process behind /distill/ does not answer."""
+    return ApiError(
+        503,
+        "The control plane does not answer now; completions are served all the same.",
+        code="control_plane_down",
+        headers=[(b"retry-after", b"2")],
+    )

@@ -1,0 +1,90 @@
+"""Which headers cross the proxy, in both directions. Pure functions.
+
+A client's credentials end here: the teacher sees the deployment's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from proxy.http.asgi import Header, Headers
+from store.settings.teachers import Deployment
+
+# RFC 9110, section 7.6.1: about one connection, not about the message
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_CREDENTIALS = frozenset(
+    {
+        b"authorization",
+        b"cookie",
+        b"api-key",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"openai-organization",
+        b"openai-project",
+    }
+)
+_NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
+_NOT_SENT_READABLE = _NOT_SENT | {b"accept-encoding"}
+_READABLE: Header = (b"accept-encoding", b"identity")
+_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # whose cookies are not sent sets none either
+_OURS = b"x-understudy-"
+
+Pairs = Headers  # as they are sent: names and values in bytes, never decoded on the way
+
+
+def to_teacher(
+    headers: Iterable[Header], deployment: Deployment, *, readable: bool = False
+) -> Pairs:
+    """The client's headers as the teacher gets them, with the deployment's own key.
+
+    The body's length is left to whoever sends it. `readable`: they ask for an answer that can be
+    read as it passes, not for a compressed one.
+    """
+    if readable:
+        sent = _passed_on(headers, _NOT_SENT_READABLE)
+        sent.append(_READABLE)
+    else:
+        sent = _passed_on(headers)
+    if deployment.api_key is not None:
+        sent.append((b"authorization", b"Bearer " + deployment.api_key.encode()))
+    return sent
+
+
+def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs:
+    """The client's headers as the control plane gets them, with this run's token and who asks.
+
+    The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
+    """
+    sent = _passed_on(headers)
+    sent.append((b"x-understudy-token", token.encode()))
+    sent.append((b"x-understudy-actor", quote(actor).encode()))
+    return sent
+
+
+def from_upstream(headers: Iterable[Header]) -> Headers:
+    """An upstream's headers as the client gets them. Names are in lower case."""
+    return [
+        pair for pair in headers if pair[0] not in _NOT_RETURNED and not pair[0].startswith(_OURS)
+    ]
+
+
+def without_length(headers: Headers) -> Headers:
+    """Headers of a body whose length the server states, or whose end it marks."""
+    return [pair for pair in headers if pair[0] != b"content-length"]
+
+
+def _passed_on(headers: Iterable[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
+    return [pair for pair in headers if pair[0] not in never and not pair[0].startswith(_OURS)]

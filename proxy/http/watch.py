@@ -1,0 +1,42 @@
+"""Noticing that a client hangs up while nothing is being sent to it."""
+
+from __future__ import annotations
+
+from asyncio import Task
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from proxy.http.asgi import Scope
+
+
+class ClientWatch:
+    """Cancels the task that answers a client when the client hangs up.
+
+    A context around the work: whoever catches CancelledError in it finds in `gone` whether that is
+    why. The server tells it through `scope["on_disconnect"]`, and `scope["task"]` is the task (see
+    proxy.http.cycle).
+    """
+
+    __slots__ = ("_answering", "_register", "gone")
+
+    def __init__(self, scope: Scope) -> None:
+        self._register: Callable[[Callable[[], None] | None], None] = scope["on_disconnect"]
+        self._answering: Task[Any] = scope["task"]
+        self.gone = False
+
+    def __enter__(self) -> Self:
+        self._register(self._left)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._register(None)
+
+    def _left(self) -> None:
+        self.gone = True
+        self._answering.cancel()

@@ -1,0 +1,169 @@
+"""Whether a request's task has a student that was certified for exactly such a request.
+
+A pure function of the request and the published routes, which says why. It errs towards the
+teacher: a field that is not listed here is one that no certificate speaks of. Shadow and canary
+come last: a request that is left to the teacher for them is one that the student may be compared
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.routing.bucket import position
+from store.chat.prompt_templates import template_of
+from store.chat.shape import input_chars
+from store.chat.tools import FIELDS as TOOL_FIELDS
+from store.chat.tools import beyond_students as beyond_with_tools
+from store.models import Reason
+from store.verdicts import Route
+
+# What a student honours, or what does not change an answer. `model` and `response_format` are part
+# of the fingerprint, as is all that a request says of its tools (store.chat.tools); `temperature`,
+# `top_p` and `seed` say how to sample what the certificate already compared; a student's limits and
+# stops are set from the client's.
+HONOURED = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "response_format",
+        "temperature",
+        "top_p",
+        "seed",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "metadata",
+        "user",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "service_tier",
+    }
+)
+# Field → the values that ask for nothing. null always asks for nothing.
+IDLE: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "store": (False,),  # true: the teacher's platform is to keep it for later look-up
+    "logprobs": (False,),
+    "functions": ([],),
+    "modalities": (["text"],),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+}
+_WHY = {
+    "n": Reason.SEVERAL_CHOICES,
+    "logprobs": Reason.LOGPROBS,
+    "top_logprobs": Reason.LOGPROBS,
+    "functions": Reason.TOOLS,
+    "function_call": Reason.TOOLS,
+    "modalities": Reason.NOT_TEXT,
+    "audio": Reason.NOT_TEXT,
+}
+_ROLES = frozenset({"system", "developer", "user", "assistant"})
+_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whom to ask, and why."""
+
+    reason: Reason
+    student: Route | None = None  # None: the teacher
+
+
+def decide(
+    task: str | None, fingerprint: str, body: dict[str, Any], routes: Mapping[str, Route]
+) -> Decision:
+    """Where a chat completion goes. `body` has passed `parse_chat_body`."""
+    if task is None:
+        return Decision(Reason.UNTAGGED)
+    route = routes.get(task)
+    if route is None or route.target != "student":
+        return Decision(_why_teacher(route))
+    against = _beyond_certificate(route, fingerprint, body) or _beyond_share(route, body)
+    return Decision(Reason.CERTIFIED, route) if against is None else Decision(against)
+
+
+def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) -> Reason | None:
+    # a template is looked for only where the fingerprint is not known as it is
+    if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
+        return Reason.OTHER_FINGERPRINT
+    if body.get("tools") and route.output != "tools":
+        return Reason.TOOLS
+    beyond = beyond_students(body)
+    if beyond is None and input_chars(body["messages"]) > route.max_input_chars:
+        return Reason.INPUT_TOO_LONG
+    return beyond
+
+
+def _beyond_share(route: Route, body: dict[str, Any]) -> Reason | None:
+    if route.share >= 1:
+        return None
+    if route.share <= 0:
+        return Reason.SHADOW
+    within = position(route.student_id or route.task, body) < route.share
+    return None if within else Reason.NOT_IN_SHARE
+
+
+def beyond_students(body: dict[str, Any]) -> Reason | None:
+    """What in this request no student can do, or None when one may be asked."""
+    if beyond_with_tools(body):
+        return Reason.TOOLS
+    for name, value in body.items():
+        if name in HONOURED or name in TOOL_FIELDS or value is None or _is_idle(name, value):
+            continue
+        return _WHY.get(name, Reason.UNKNOWN_FIELD)
+    if not _STREAM_OPTIONS.issuperset(body.get("stream_options") or ()):
+        return Reason.UNKNOWN_FIELD
+    stop = body.get("stop")
+    if isinstance(stop, list) and not all(isinstance(one, str) for one in stop):
+        return Reason.UNKNOWN_FIELD
+    for message in body["messages"]:
+        beyond = _beyond_message(message)
+        if beyond is not None:
+            return beyond
+    return None
+
+
+def _beyond_message(message: dict[str, Any]) -> Reason | None:
+    if message["role"] not in _ROLES:
+        return Reason.TOOLS if message["role"] in ("tool", "function") else Reason.UNKNOWN_FIELD
+    for name, value in message.items():
+        if name in ("role", "content") or value is None:
+            continue
+        return Reason.TOOLS if name in ("tool_calls", "function_call") else Reason.UNKNOWN_FIELD
+    return _beyond_content(message.get("content"))
+
+
+def _beyond_content(content: str | list[Any] | None) -> Reason | None:
+    if isinstance(content, str):
+        return None
+    if not content:
+        return Reason.NOT_TEXT
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            return Reason.NOT_TEXT
+        if not isinstance(part.get("text"), str) or len(part) > 2:
+            return Reason.UNKNOWN_FIELD
+    return None
+
+
+def _is_idle(name: str, value: Any) -> bool:
+    return any(
+        value == idle and isinstance(value, bool) == isinstance(idle, bool)
+        for idle in IDLE.get(name, ())
+    )
+
+
+def _why_teacher(route: Route | None) -> Reason:
+    """A teacher's route says why in its reason; what is not one of ours means: no student now."""
+    try:
+        return Reason(route.reason) if route is not None else Reason.NO_STUDENT
+    except ValueError:
+        return Reason.NO_STUDENT

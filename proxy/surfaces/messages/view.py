@@ -1,0 +1,165 @@
+"""A request of the Messages API as the chat completion that asks the same. Pure functions.
+
+    system                        the first message
+    text blocks                   text parts; `cache_control` is left out, it changes no answer
+    max_tokens                    max_completion_tokens
+    stop_sequences                stop, and stays: an answer has to say which of them ended it
+    metadata.user_id              user
+    tools, tool_choice            functions, where they are the client's own
+    output_config.format          response_format; output_format likewise
+
+All else stays under its own name and in its own form, which no student is certified for: images,
+tool results, `thinking`, `top_k`… A name that means something else in a chat completion is written
+`messages.NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from proxy.routing.decision import HONOURED, IDLE
+from store.chat.tools import FIELDS as TOOL_FIELDS
+
+View = dict[str, Any]
+
+_ALIKE = frozenset({"model", "stream", "temperature", "top_p", "service_tier"})
+# asks for nothing that a student would do otherwise; null always does
+_ASKS_NOTHING: dict[str, Any] = {
+    "thinking": {"type": "disabled"},
+    "speed": "standard",
+    "mcp_servers": [],
+    "stop_sequences": [],
+    "tools": [],
+}
+_CHAT_FIELDS = HONOURED | IDLE.keys() | set(TOOL_FIELDS) | {"function_call"}
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+def chat_view(body: dict[str, Any]) -> View:
+    """The view of a request that Messages.parse has let through."""
+    view: View = {"model": body["model"], "messages": _conversation(body)}
+    for name, value in body.items():
+        if name in _LEFT_OUT or value is None or value == _ASKS_NOTHING.get(name):
+            continue
+        translate = _TRANSLATED.get(name)
+        if translate is not None:
+            view.update(translate(value))
+        elif name in _ALIKE:
+            view[name] = value
+        else:
+            view[_own(name)] = value
+    if body["messages"][-1]["role"] == "assistant":
+        view["prefill"] = True  # the answer goes on from there, which a chat completion's does not
+    if body.get("output_format") and (body.get("output_config") or {}).get("format"):
+        view["output_format"] = body["output_format"]  # two formats at once
+    return view
+
+
+def _own(name: str) -> str:
+    return f"messages.{name}" if name in _CHAT_FIELDS else name
+
+
+def _conversation(body: dict[str, Any]) -> list[dict[str, Any]]:
+    messages = [
+        {**message, "content": _content(message.get("content"))} for message in body["messages"]
+    ]
+    system = body.get("system")
+    return [{"role": "system", "content": _content(system)}, *messages] if system else messages
+
+
+def _content(content: Any) -> Any:
+    return [_part(block) for block in content] if isinstance(content, list) else content
+
+
+def _part(block: Any) -> Any:
+    """The text part that a block is, else the block itself."""
+    if not isinstance(block, dict) or block.get("type") != "text":
+        return block
+    asked = block if len(block) == 2 else _asked(block)
+    return asked if len(asked) == 2 and isinstance(asked.get("text"), str) else block
+
+
+def _asked(block: Any) -> dict[str, Any]:
+    """What a block, a tool or a choice says; empty for what is no object."""
+    if not isinstance(block, dict):
+        return {}
+    return {k: v for k, v in block.items() if v is not None and k != "cache_control"}
+
+
+def _limit(value: int) -> View:
+    # 0 asks for no answer: it only warms the teacher's cache
+    return {"max_completion_tokens": value} if value > 0 else {_own("max_tokens"): value}
+
+
+def _stops(value: list[Any]) -> View:
+    return {"stop": value, "stop_sequences": value}
+
+
+def _metadata(value: dict[str, Any]) -> View:
+    others = {k: v for k, v in value.items() if k != "user_id"}
+    view: View = {"metadata": others} if others else {}
+    if value.get("user_id") is not None:
+        view["user"] = value["user_id"]
+    return view
+
+
+def _tools(value: list[Any]) -> View:
+    return {"tools": [_tool(tool) for tool in value]}
+
+
+def _tool(tool: Any) -> Any:
+    """The function that a tool is, else the tool itself: a server's tool, or more than a function.
+
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
+    """
+    asked = _asked(tool)
+    parameters, kind = asked.pop("input_schema", None), asked.pop("type", "custom")
+    known = {"name", "description", "strict"}
+    if kind != "custom" or not isinstance(parameters, dict) or not asked.keys() <= known:
+        return tool
+    return {"type": "function", "function": {**asked, "parameters": parameters}}
+
+
+def _tool_choice(value: dict[str, Any]) -> View:
+    asked = _asked(value)
+    single, kind = asked.pop("disable_parallel_tool_use", False), asked.pop("type", None)
+    view: View = {"parallel_tool_calls": False} if single is True else {}
+    if kind == "tool" and asked.keys() == {"name"}:
+        view["tool_choice"] = {"type": "function", "function": asked}
+    elif kind in _CHOICES and not asked and isinstance(single, bool):
+        view["tool_choice"] = _CHOICES[kind]
+    else:
+        view["tool_choice"] = value
+    return view
+
+
+def _output_config(value: dict[str, Any]) -> View:
+    others = {k: v for k, v in value.items() if k != "format" and v is not None}
+    view = _format("output_config", value, value.get("format")) if value.get("format") else {}
+    return {"output_config": others, **view} if others else view
+
+
+def _output_format(value: dict[str, Any]) -> View:
+    return _format("output_format", value, value)
+
+
+def _format(name: str, value: dict[str, Any], wanted: Any) -> View:
+    """The `response_format` that is wanted, else the field as it is."""
+    asked = _asked(wanted)
+    if asked.pop("type", None) != "json_schema" or asked.keys() != {"schema"}:
+        return {name: value}
+    inner = {"name": "output", "strict": True, "schema": asked["schema"]}
+    return {"response_format": {"type": "json_schema", "json_schema": inner}}
+
+
+_LEFT_OUT = frozenset({"model", "messages", "system", "cache_control"})
+_TRANSLATED: dict[str, Callable[[Any], View]] = {
+    "max_tokens": _limit,
+    "stop_sequences": _stops,
+    "metadata": _metadata,
+    "tools": _tools,
+    "tool_choice": _tool_choice,
+    "output_config": _output_config,
+    "output_format": _output_format,
+}

@@ -1,0 +1,253 @@
+"""One worker of the data plane.
+
+    UNDERSTUDY_RUNTIME=… python -m proxy.worker --fd N
+
+serves on the listening socket that it inherits as file descriptor N, and may share with other
+workers. Everything else it needs stands in the runtime (store.process.runtime) and in the config
+file which that names. It drains on SIGTERM and SIGINT: no new connections, and requests under way
+have `server.drain_s` to finish. On SIGUSR1, when a successor has taken over, they have `RETIRE_S`.
+It also drains when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import orjson
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+from proxy.app import App, build
+from proxy.http.accept import Acceptor
+from proxy.http.asgi import Message, Scope
+from proxy.http.protocol import Protocol
+from proxy.observe.logs import configure
+from store.errors import ConfigError
+from store.process.runtime import RETIRE, RETIRE_S, Runtime
+from store.process.workers import Roster
+from store.settings.config import ServerSettings, load_config
+
+_KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they are the ones to close
+_CUT_S = 1.0  # how long requests that were cut off may take to end
+_DRAIN_TICK_S = 0.05
+_TICKS_A_SECOND = 10
+
+log = logging.getLogger(__name__)
+
+
+class Worker(uvicorn.Server):
+    """A uvicorn server that shares its socket, drains to the end, and stops with its parent."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_s: float,
+        roster: Roster | None = None,
+        number: int = 0,
+    ) -> None:
+        super().__init__(config)
+        self._parent = os.getppid()
+        self._drain_s = drain_s
+        self._roster = roster
+        self._number = number
+        self._ends_at: float | None = None  # on the loop's clock: when what is left is cut off
+        self._acceptor: Acceptor | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application, then accepts from the one socket."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        assert sockets is not None
+        self._acceptor = Acceptor(
+            sockets[0],
+            lambda: Protocol(self.config, self.server_state, self.lifespan.state),
+            self.server_state.connections,
+            roster=self._roster,
+            worker=self._number,
+        )
+        if self._roster is not None:
+            self.lifespan.state |= {"roster": self._roster, "worker": self._number}
+            await self._tell_journal(self._roster)
+            self._roster.beat(self._number, 0)
+        self._acceptor.start()
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if os.getppid() != self._parent:
+            self.should_exit = True
+        if self._roster is not None and self._acceptor is not None and not self.should_exit:
+            self._roster.beat(self._number, self._acceptor.count)
+        if counter % _TICKS_A_SECOND == 0:
+            self._look_after_connections()
+            if self._roster is not None:
+                await self._tell_journal(self._roster)
+        return await super().on_tick(counter)
+
+    def _look_after_connections(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in self._connections():
+            connection.look_after(now)
+
+    def _connections(self) -> list[Protocol]:
+        return [c for c in self.server_state.connections if isinstance(c, Protocol)]
+
+    async def _tell_journal(self, roster: Roster) -> None:
+        """Asks the application how its journal is, and tells the other workers."""
+        said: list[bytes] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            said.append(message.get("body", b""))
+
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/health",
+            "raw_path": b"/health",
+            "query_string": b"",
+            "headers": [],
+        }
+        await self.config.loaded_app(scope, receive, send)
+        journal = orjson.loads(b"".join(said))["journal"]
+        roster.journal(
+            self._number, ok=journal["ok"], backlog=journal["backlog"], lost=journal["lost"]
+        )
+
+    # ---- the end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts no more, has answers under way finished within the time, ends the application.
+
+        Also answers whoever waits in the queue, or comes with one more request on a connection
+        that he has; see proxy.http.protocol.
+        """
+        loop = asyncio.get_running_loop()
+        if self._acceptor is not None:
+            await self._acceptor.stop()
+        if self._roster is not None:
+            self._roster.leave(self._number)
+        for connection in self._connections():
+            connection.shutdown()
+        if self._ends_at is None:  # nobody told: the parent is gone
+            self._ends_at = loop.time() + self._drain_s
+        while self.server_state.connections or self.server_state.tasks:
+            now = loop.time()
+            if self.force_exit or now >= self._ends_at:
+                await self._cut_off()
+                break
+            for connection in self._connections():
+                connection.linger(now)
+            await asyncio.sleep(_DRAIN_TICK_S)
+        await self.lifespan.shutdown()
+
+    async def _cut_off(self) -> None:
+        tasks = self.server_state.tasks
+        if tasks:
+            log.warning("cut_off requests=%d", len(tasks))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_CUT_S)
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def _end_in(self, seconds: float) -> None:
+        self._ends_at = asyncio.get_running_loop().time() + seconds
+
+    def _stop(self, number: int) -> None:
+        self._end_in(self._drain_s)
+        self.handle_exit(number, None)
+
+    def _retire(self) -> None:
+        self._end_in(RETIRE_S)
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stops on SIGTERM and SIGINT, and keeps them to itself, unlike uvicorn's own."""
+        if threading.current_thread() is threading.main_thread():  # others get no signals
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, number)
+            loop.add_signal_handler(RETIRE, self._retire)
+        yield
+
+
+def worker(
+    app: App,
+    *,
+    drain_s: float = ServerSettings.model_fields["drain_s"].default,
+    roster: Roster | None = None,
+    number: int = 0,
+) -> Worker:
+    """A server for the application, tuned to relay. `number` is its row in the roster."""
+    return Worker(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http=Protocol,
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        ),
+        drain_s=drain_s,
+        roster=roster,
+        number=number,
+    )
+
+
+def _settle_memory() -> None:
+    """What is loaded now stays, so the garbage collector need not look at it again.
+
+    And it looks less often: a request leaves hardly anything that is not freed at once.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+def main() -> None:
+    """Serves until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="proxy.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the listening socket")
+    arguments = parser.parse_args()
+    runtime = Runtime.current()
+    try:
+        config = load_config(Path(runtime.config_path))
+        configure(config.server.log_level)
+        app = build(config, runtime)
+    except ConfigError as error:
+        sys.exit(str(error))
+    listening = socket.socket(fileno=arguments.fd)
+    roster = None
+    if runtime.roster_fd is not None:
+        roster = Roster(runtime.roster_fd, runtime.workers)
+    log.info("serving worker=%d port=%s", runtime.worker, listening.getsockname()[1])
+    server = worker(app, drain_s=config.server.drain_s, roster=roster, number=runtime.worker)
+    _settle_memory()
+    server.run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""How sure a student's answer is: one number from the signals of its token log-probabilities.
+
+The number is a logistic function of the signals' doubts, and estimates the probability that the
+answer agrees with the teacher's. distill.evaluate.confidence_fit fits it, a route carries it, and
+proxy and control plane compute the same from it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from store.verdicts import ConfidenceModel, Signals
+
+# A doubt below one in a million is no less than that: log-probabilities are rounded to as much.
+LEAST = 1e-6
+
+
+def confidence_of(signals: Signals, model: ConfidenceModel | None) -> float:
+    """The confidence from 0 to 1; without a model the lowest token log-probability, 0 at most.
+
+    A model that weighs a signal which is not known here gives 0: its answers go to the teacher.
+    """
+    if model is None:
+        return signals.lowest
+    certainty = certainties(signals)
+    if not model.weights.keys() <= certainty.keys():
+        return 0.0
+    total = model.intercept + sum(w * certainty[name] for name, w in model.weights.items())
+    return 1 / (1 + math.exp(-total)) if total >= 0 else math.exp(total) / (1 + math.exp(total))
+
+
+def certainties(signals: Signals) -> dict[str, float]:
+    """What the model weighs: of each signal the log of its doubt, negated, from about 0 to 14.
+
+    Each rises with the certainty, and is on the scale on which it tells right from wrong: between
+    probabilities of 0.99 and 0.999 lies as much as between 0.9 and 0.99. The lowest token
+    log-probability is not weighed: with these two it adds nothing (bench/README.md).
+    """
+    return {
+        "mean": _certainty(-signals.mean),
+        "rivals": _certainty(math.exp(signals.rivals)),
+    }
+
+
+def _certainty(doubt: float) -> float:
+    return -math.log(max(doubt, LEAST))

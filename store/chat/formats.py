@@ -1,0 +1,96 @@
+"""Whether an answer is what `response_format`, or a function's `parameters`, ask for.
+
+The schema comes from a client. It is used to check, never to fetch: a reference to anything outside
+of it is not followed. What cannot be checked counts as not met: such a reference, an unknown type,
+a schema that is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any
+
+import orjson
+
+from store.jsontext import read_json
+
+Check = Callable[[Any], bool]
+
+MOST_CHECKS = 256  # compiled schemas that are kept, the ones used last
+_checks: OrderedDict[bytes, Check] = OrderedDict()
+_lock = Lock()
+
+
+async def meets_format(text: str, response_format: Mapping[str, Any] | None) -> bool:
+    """Whether the text is valid JSON of the kind that is asked for. Any text will do for `text`.
+
+    Valid is what all readers read alike: see store.jsontext.read_json.
+    """
+    kind = response_format.get("type") if response_format else "text"
+    if kind == "text":
+        return True
+    try:
+        value = read_json(text)
+    except ValueError:
+        return False
+    if kind == "json_object":
+        return isinstance(value, dict)
+    schema = _schema_of(response_format) if kind == "json_schema" else None
+    return schema is not None and await meets_schema(value, schema)
+
+
+async def meets_schema(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a JSON value is valid by the schema (draft 2020-12), its formats included."""
+    key = _key(schema)
+    if key in _checks:
+        return _check(key)(value)
+    # the first one imports jsonschema (0.2 s), so that happens beside the event loop
+    return (await asyncio.to_thread(_check, key))(value)
+
+
+def meets_schema_now(value: Any, schema: Mapping[str, Any]) -> bool:
+    """The same for whoever may wait."""
+    return _check(_key(schema))(value)
+
+
+def _key(schema: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # nested too deeply, or integers beyond 64 bits
+        return b"null"  # no schema
+
+
+def _check(key: bytes) -> Check:
+    check = _checks.get(key) or _compiled(key)
+    with _lock:  # not while it is compiled: the event loop may want another one
+        _checks[key] = check
+        _checks.move_to_end(key)
+        if len(_checks) > MOST_CHECKS:
+            _checks.popitem(last=False)
+    return check
+
+
+def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    inner = (response_format or {}).get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    return schema if isinstance(schema, dict) else None
+
+
+def _compiled(schema: bytes) -> Check:
+    from store.chat.json_schema import validator  # noqa: PLC0415 - only where a student answers
+
+    try:
+        valid = validator(orjson.loads(schema))
+    except Exception:  # it is no schema
+        return lambda _: False
+
+    def check(value: Any) -> bool:
+        try:
+            return bool(valid.is_valid(value))
+        except Exception:  # it refers to something outside, or the value is nested too deeply
+            return False
+
+    return check

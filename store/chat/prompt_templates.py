@@ -1,0 +1,95 @@
+"""Whether a system prompt is made from a template, and what stands in its holes.
+
+Pure, and in time linear in the prompt's length for a template: no regular expressions, no
+backtracking, so that no prompt can be written to keep a proxy busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from store.chat.shape import MARK, rest_of_shape, system_text
+from store.verdicts import PromptTemplate
+
+
+def template_of(templates: Sequence[PromptTemplate], body: dict[str, Any]) -> PromptTemplate | None:
+    """The first of the templates that this chat completion request is made from."""
+    if not templates:
+        return None
+    text, rest = system_text(body.get("messages") or []), ""
+    for template in templates:
+        if _ends(template, text):
+            rest = rest or rest_of_shape(body)
+            if template.shape == rest:
+                return template
+    return None
+
+
+def match(template: PromptTemplate, text: str, rest: str) -> bool:
+    """Whether a request is made from the template.
+
+    `text`: its system prompts (store.chat.shape.system_text). `rest`: what else fixes its shape
+    (store.chat.shape.rest_of_shape). No value may hold a border between two system prompts.
+    """
+    return template.shape == rest and bool(_ends(template, text))
+
+
+def values(template: PromptTemplate, text: str) -> list[str] | None:
+    """What stands in each hole, or None when the text is not made from the template.
+
+    Where a text can be read in several ways, the later literals stand as far left as they can. The
+    literals with the values between them are the text again, so different texts have different
+    values.
+    """
+    ends = _ends(template, text)
+    if not ends:
+        return None
+    found = []
+    start = len(text) - len(template.literals[-1])  # of the literal after the hole
+    for place in range(len(template.holes) - 1, -1, -1):
+        hole, literal = template.holes[place], template.literals[place]
+        end = next(e for e in ends[place] if 0 <= start - e <= hole)
+        found.append(text[end:start])
+        start = end - len(literal)
+    return found[::-1]
+
+
+def _ends(template: PromptTemplate, text: str) -> list[list[int]]:
+    """Where each literal but the last can end, ascending; no list at all when the text differs.
+
+    Every way to read the text is followed at once: a set of places for each literal, from the set
+    for the one before. A place is looked at only within reach of the holes, so the time is linear
+    in the text's length plus literals x the holes' lengths.
+    """
+    literals, holes = template.literals, template.holes
+    if not holes or len(holes) != len(literals) - 1:
+        return []
+    first, *inner, last = literals
+    slack = len(text) - sum(map(len, literals))
+    if not 0 <= slack <= sum(holes) or not (text.startswith(first) and text.endswith(last)):
+        return []
+    if text.count(MARK) != sum(literal.count(MARK) for literal in literals):
+        return []  # one stands in a hole
+    ends = [[len(first)]]
+    for literal, hole in zip(inner, holes, strict=False):
+        ends.append(_next_ends(text, literal, ends[-1], hole))
+        if not ends[-1]:
+            return []
+    start = len(text) - len(last)
+    return ends if any(0 <= start - end <= holes[-1] for end in ends[-1]) else []
+
+
+def _next_ends(text: str, literal: str, ends: list[int], hole: int) -> list[int]:
+    """Where the literal can end when the one before ended at one of `ends`, both ascending."""
+    found = []
+    behind = 0  # index of the first end that a hole reaches from
+    limit = ends[-1] + hole + len(literal)
+    at = text.find(literal, ends[0], limit)
+    while at >= 0:
+        while ends[behind] + hole < at:
+            behind += 1
+        if ends[behind] <= at:
+            found.append(at + len(literal))
+        at = text.find(literal, max(at + 1, ends[behind]), limit)
+    return found

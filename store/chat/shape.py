@@ -1,0 +1,122 @@
+"""What makes two requests alike: the fingerprint of their shape and the hash of their input.
+
+Pure functions, called on the proxy's hot path and again when traces become examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from store.chat.tools import rules
+
+Messages = list[dict[str, Any]]
+
+# How several system prompts stand in one text: see `system_text`.
+MARK = "\x03"  # the control character "end of text", which no prompt has a use for
+BETWEEN = MARK + MARK  # where one prompt ends and the next begins
+ESCAPED = MARK + "\x02"  # a MARK of the prompt's own
+
+SYSTEM_ROLES = ("system", "developer")
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's `content`: a string, or the text parts of a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            part["text"]
+            for part in content
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return ""
+
+
+def system_texts(messages: Messages) -> list[str]:
+    """The system prompts of a conversation, in their order."""
+    return [
+        text_of(message.get("content"))
+        for message in messages
+        if isinstance(message, dict) and message.get("role") in SYSTEM_ROLES
+    ]
+
+
+def system_text(messages: Messages) -> str:
+    """The system prompts as one text, which no other list of prompts gives.
+
+    A MARK stands only where one prompt ends and the next begins, or at the head of ESCAPED.
+    """
+    return BETWEEN.join(text.replace(MARK, ESCAPED) for text in system_texts(messages))
+
+
+def fingerprint(body: dict[str, Any]) -> str:
+    """Hash of what fixes a request's shape: system prompts, tools, response format, teacher model.
+
+    Of requests with tools also whether to call one, and whether several at once, where they say so.
+    Returns 16 hex digits. `body` is a chat completion request; unknown or missing parts are fine.
+    """
+    return _hash([system_texts(body.get("messages") or []), *_rest(body)])
+
+
+def rest_of_shape(body: dict[str, Any]) -> str:
+    """The fingerprint without the system prompts, for prompts that vary: 16 hex digits."""
+    return _hash(_rest(body))
+
+
+def normalised_input(messages: Messages) -> str:
+    """What the user side of a conversation says: lower case, white space folded, no system prompt.
+
+    Splits and duplicates are decided on this text, so that two spellings of one input never land
+    in two splits.
+    """
+    turns = []
+    for message in messages:
+        if isinstance(message, dict) and message.get("role") not in SYSTEM_ROLES:
+            turns.append(f"{message.get('role')}: {_folded(text_of(message.get('content')))}")
+    return "\n".join(turns)
+
+
+def input_hash(messages: Messages, values: Sequence[str] = ()) -> str:
+    """Hash of the normalised input: 32 hex digits.
+
+    `values`: what stands in the holes of the system prompt's template, where it has one. It is
+    input too, so another date or another name makes another input.
+    """
+    text = normalised_input(messages)
+    for value in values:
+        text += f"\n{MARK}{_folded(value)}"
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def input_chars(messages: Messages) -> int:
+    """Characters of all messages' text: the length that a certificate's limit speaks of."""
+    return sum(len(text_of(m.get("content"))) for m in messages if isinstance(m, dict))
+
+
+# each byte of ASCII in lower case, and a space for each kind of white space
+_PLAIN = bytes(ord(" ") if chr(b).isspace() else ord(chr(b).lower()) for b in range(128)).ljust(256)
+
+
+def _folded(text: str) -> str:
+    """The text in lower case, one space for each run of white space and none around it."""
+    if not text.isascii():
+        return " ".join(text.split()).lower()
+    plain = text.encode().translate(_PLAIN)  # the same, several times faster
+    plain = b" ".join(plain.split()) if b"  " in plain else plain.strip()
+    return plain.decode("ascii")
+
+
+def _rest(body: dict[str, Any]) -> list[Any]:
+    tools = body.get("tools")
+    rest = [tools or body.get("functions"), body.get("response_format"), body.get("model")]
+    if tools and (how := rules(body)):  # only then: other requests keep the hash that they had
+        rest.append(how)
+    return rest
+
+
+def _hash(parts: list[Any]) -> str:
+    return blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()

@@ -1,0 +1,212 @@
+"""How a student is asked and how its answer is read: one way for proxy and evaluation alike.
+
+`mlx_lm.server` loads any path that a request names in `model`, `adapters` or `draft_model`, so a
+body for it is built from an allowlist, never copied from a client's.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from store.chat.formats import meets_format, meets_schema
+from store.chat.shape import Messages, text_of
+from store.chat.tools import Said, ToolCall, allowed, finish_reason, parameters, read_said
+from store.jsontext import read_json
+from store.models import OutputKind, Reason
+from store.verdicts import Forms, Signals
+
+ROLES = ("system", "user", "assistant")
+LIMITS = ("max_completion_tokens", "max_tokens")
+TOP_LOGPROBS = 2  # of each token: the chosen one and its rival
+LEAST_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
+
+
+@dataclass(frozen=True, slots=True)
+class StudentAnswer:
+    """A student's whole answer: as it wrote it, or as a client gets it (see `reply_of`)."""
+
+    text: str  # empty when a client gets calls
+    signals: Signals | None  # None: it does not say how likely its tokens were
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    calls: tuple[ToolCall, ...] = ()  # for a client, in the order in which they are to be made
+
+
+def student_messages(messages: Messages) -> list[dict[str, str]]:
+    """The messages as a student gets them, in training, evaluation and service alike.
+
+    Text alone, and `developer` becomes `system`, as chat templates know no other name.
+    """
+    return [
+        {
+            "role": "system" if m["role"] == "developer" else m["role"],
+            "content": text_of(m.get("content")),
+        }
+        for m in messages
+    ]
+
+
+def student_body(
+    messages: Messages, *, max_tokens: int, params: Mapping[str, Any] | None = None
+) -> bytes:
+    """The request for `mlx_lm.server`: greedy, not streamed, with log-probabilities.
+
+    Greedy, because the certificate was earned so; not streamed, because streamed chunks carry no
+    log-probabilities. Of `params`, the fields of a client's request, the stops hold, and a limit
+    where it is lower than `max_tokens`: an answer that runs into it goes to the teacher, which
+    counts tokens in its own way.
+    """
+    params = params or {}
+    limits = [limit for name in LIMITS if (limit := params.get(name)) is not None]
+    body: dict[str, Any] = {
+        "model": "default_model",
+        "messages": student_messages(messages),
+        "max_tokens": max(1, min([max_tokens, *limits])),
+        "temperature": 0.0,
+        "logprobs": True,
+        "top_logprobs": TOP_LOGPROBS,
+        "stream": False,
+    }
+    if stop := params.get("stop"):
+        body["stop"] = [stop] if isinstance(stop, str) else stop
+    return orjson.dumps(body)
+
+
+def read_student_answer(raw: bytes) -> StudentAnswer:
+    """Reads `mlx_lm.server`'s answer. Raises ValueError on anything that is not one."""
+    try:
+        payload = orjson.loads(raw)
+        choice = payload["choices"][0]
+        text = choice["message"].get("content") or ""
+        tokens = (choice.get("logprobs") or {}).get("content") or []
+        usage = payload.get("usage") or {}
+        return StudentAnswer(
+            text=text,
+            signals=_signals([t for t in tokens if t]),
+            finish_reason=str(choice.get("finish_reason") or ""),
+            input_tokens=int(usage.get("prompt_tokens") or 0),
+            output_tokens=int(usage.get("completion_tokens") or 0),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a chat completion: {type(error).__name__}") from None
+
+
+def reply_of(answer: StudentAnswer, request: Mapping[str, Any]) -> StudentAnswer:
+    """The answer as a client gets it: calls of the request's tools, or text.
+
+    To be given an answer without a fault. `request`: a chat completion request.
+    """
+    if not request.get("tools"):
+        return answer
+    said = read_said(answer.text)
+    if said is None:
+        raise ValueError("not an answer to a request with tools")
+    return replace(
+        answer, text=said.text, calls=said.calls, finish_reason=finish_reason(said, request)
+    )
+
+
+async def fault_of(
+    answer: StudentAnswer,
+    *,
+    output: OutputKind,
+    request: Mapping[str, Any],
+    forms: Forms | None = None,
+    confidence: float | None = None,
+    cutoff: float | None = None,
+    placeholders: Sequence[str] = (),
+) -> Reason | None:
+    """Why this answer may not be served, or None when it may.
+
+    `output`: what kind of answers the task has. `forms`: those they have. `request`: the client's,
+    whose response format, tools and `tool_choice` the answer has to meet.
+    `confidence`: of this answer; None is below every cutoff. `cutoff`: None when all is served.
+    `placeholders`: besides those of the forms, what stands for what was redacted.
+    """
+    if answer.finish_reason == "length":
+        return Reason.STUDENT_CUT_OFF
+    if any(
+        known in answer.text for known in (*placeholders, *(forms.placeholders if forms else ()))
+    ):
+        return Reason.STUDENT_REDACTED
+    if not await _is_well_formed(answer.text, output, request, forms):
+        return Reason.STUDENT_MALFORMED
+    if cutoff is not None and (confidence is None or confidence < cutoff):
+        return Reason.STUDENT_UNSURE
+    return None
+
+
+def _signals(tokens: Sequence[Mapping[str, Any]]) -> Signals | None:
+    """The signals of an answer's tokens, each with its log-probability and the likeliest ones'."""
+    if not tokens:
+        return None
+    pairs = [_chosen_and_rival(token) for token in tokens]
+    chosen = [c for c, _ in pairs]
+    rivals = math.fsum(rival for _, rival in pairs)
+    return Signals(
+        lowest=min(chosen),
+        mean=math.fsum(chosen) / len(chosen),
+        rivals=math.log(max(rivals, math.exp(LEAST_LOGPROB))),
+    )
+
+
+def _chosen_and_rival(token: Mapping[str, Any]) -> tuple[float, float]:
+    """A token's log-probability, and its rival's probability.
+
+    A greedy student has chosen the likeliest. mlx_lm.server names the likeliest tokens in no sure
+    order, and takes the first of them for the chosen one. Where no rival is named it has all that
+    the chosen one leaves.
+    """
+    named = sorted((_logprob(t["logprob"]) for t in token.get("top_logprobs") or ()), reverse=True)
+    if len(named) < TOP_LOGPROBS:
+        chosen = _logprob(token["logprob"])
+        return chosen, -math.expm1(chosen)
+    return named[0], math.exp(named[1])
+
+
+def _logprob(value: Any) -> float:
+    return min(max(float(value), LEAST_LOGPROB), 0.0)
+
+
+async def _is_well_formed(
+    text: str, output: OutputKind, request: Mapping[str, Any], forms: Forms | None
+) -> bool:
+    if not request.get("tools"):
+        if not text or not _has_form(text, output, forms):
+            return False
+        return await meets_format(text, request.get("response_format"))
+    said = read_said(text) if output == "tools" else None
+    if said is None or not _may_say(said, request, forms):
+        return False
+    if not said.calls:
+        return await meets_format(said.text, request.get("response_format"))
+    for call in said.calls:
+        if not await meets_schema(call.arguments, parameters(call.name, request)):
+            return False
+    return True
+
+
+def _may_say(said: Said, request: Mapping[str, Any], forms: Forms | None) -> bool:
+    known = forms is None or not forms.calls or set(said.names).issubset(forms.calls)
+    return known and allowed(said, request)
+
+
+def _has_form(text: str, output: OutputKind, forms: Forms | None) -> bool:
+    if output == "json":
+        try:
+            value = read_json(text)
+        except ValueError:
+            return False
+        if isinstance(value, dict):
+            return forms is None or not forms.keys or sorted(value) in forms.keys
+        return isinstance(value, list)
+    if output == "label" and forms is not None and forms.labels:
+        return unicodedata.normalize("NFC", text).strip() in forms.labels
+    return True

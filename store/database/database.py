@@ -1,0 +1,315 @@
+"""The one DuckDB file, owned by the control plane.
+
+How it is opened decides how it behaves: attached to an in-memory database, with row groups of
+2,048 rows. A checkpoint rewrites the unfinished row group: with the stock 122,880 rows of some 5 KB
+that has stalled writers for half a minute, with these it is well under a second of CPU time. The
+size is a property of the attachment, not of the file: whoever writes to the file through a plain
+`connect` undoes it.
+
+Threads: every operation has a cursor of its own. Writers take turns, because two writers of one
+table may conflict; readers neither wait for a writer nor for each other. When a checkpoint fails,
+as on a full disk, DuckDB refuses everything until the file is attached again. That happens here
+before the next operation; what had been committed stays committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+
+from store.database.queries import load_queries
+from store.database.schema import MIGRATIONS, load_migrations, migrate
+from store.errors import InputRefused, StoreError, StoreLocked
+from store.settings.config import StoreSettings
+
+ROW_GROUP_ROWS = 2048
+STORAGE_VERSION = "v1.5.0"  # the oldest DuckDB that can open the file
+
+log = logging.getLogger("understudy.store")
+
+_COMMITTED = "COMMIT succeeded"
+_INVALIDATED = "invalidated"
+_LOCKED = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|$)", re.DOTALL)
+# their messages speak of files, memory and our own SQL, never of values
+_TELLING = (
+    duckdb.IOException,
+    duckdb.TransactionException,
+    duckdb.OutOfMemoryException,
+    duckdb.CatalogException,
+    duckdb.BinderException,
+    duckdb.ParserException,
+)
+
+
+class Database:
+    """The database file, open from construction to `close`. Safe to use from several threads.
+
+    Raises StoreLocked when another process owns the file, and StoreError when it cannot be opened
+    or is of a newer version; later StoreError when an operation fails. A failed operation has
+    changed nothing.
+    """
+
+    def __init__(
+        self, file: Path, settings: StoreSettings, *, migrations: Path = MIGRATIONS
+    ) -> None:
+        self._file = file.absolute()
+        self._temp = self._file.with_name(f"{self._file.name}.tmp")
+        self._fresh = self._file.with_name(f"{self._file.name}.fresh")
+        self._settings = settings
+        self._queries = load_queries()
+        self._migrations = load_migrations(migrations)
+        self._writing = threading.RLock()
+        self._own = threading.local()  # `.cursor`: of the transaction that this thread is in
+        self._gate = threading.Condition()  # guards the three below
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._users = 0  # operations under way
+        self._broken = True  # to be attached (again) before the next operation
+        self._closed = False
+        with self._cursor():
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for operations under way, then closes the file. May be called twice."""
+        with self._gate:
+            self._closed = True
+            self._gate.wait_for(lambda: not self._users)
+            self._detach()
+
+    def query(self, name: str, /, **params: Any) -> list[dict[str, Any]]:
+        """Runs a named query and returns its rows by column name; UUIDs as strings."""
+        with self._cursor() as cursor:
+            self._run(cursor, name, params)
+            try:
+                rows, columns = cursor.fetchall(), cursor.description or []
+            except duckdb.Error as error:
+                raise self._refusal(error, name) from None
+        names = [column[0] for column in columns]
+        uuids = [i for i, column in enumerate(columns) if str(column[1]) == "UUID"]
+        if not uuids:
+            return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(names, _with_text(row, uuids), strict=True)) for row in rows]
+
+    def execute(self, name: str, /, **params: Any) -> None:
+        """Runs a named query that changes something, in the transaction under way or its own."""
+        with self.transaction(), self._cursor() as cursor:
+            self._run(cursor, name, params)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that this thread does inside happens as a whole or not at all.
+
+        One inside another joins it. Other writers wait meanwhile, so keep it short.
+        """
+        if getattr(self._own, "cursor", None) is not None:
+            yield
+            return
+        with self._writing, self._cursor() as cursor:
+            self._plain(cursor, "BEGIN")
+            self._own.cursor = cursor
+            try:
+                yield
+            except BaseException:
+                self._roll_back(cursor)
+                raise
+            finally:
+                self._own.cursor = None
+            self._commit(cursor)
+
+    def rewrite(self) -> None:
+        """Writes the file anew from what is in it, so that no byte of what was deleted stays.
+
+        DuckDB neither shrinks a file nor overwrites what it has freed in it, not by CHECKPOINT and
+        not by VACUUM. Needs as much space again. Writers wait all the while, and readers when the
+        new file takes the place of the old one. Raises StoreError, with the old file in place, when
+        it cannot be written. Not to be called inside a transaction.
+        """
+        fresh = self._fresh
+        with self._writing:
+            try:
+                fresh.unlink(missing_ok=True)
+                with self._cursor() as cursor:
+                    self._plain(cursor, "CHECKPOINT store")
+                    self._plain(cursor, self._attachment(fresh, "fresh"))
+                    try:
+                        self._plain(cursor, "COPY FROM DATABASE store TO fresh")
+                    finally:
+                        with suppress(duckdb.Error):
+                            cursor.execute("DETACH fresh")
+                with self._gate:
+                    self._gate.wait_for(lambda: not self._users)
+                    self._detach()
+                    self._broken = True
+                    self._put_in_place(fresh)
+            except OSError as error:
+                raise StoreError(f"{self._file}: cannot be written anew: {error}") from None
+            finally:
+                with suppress(OSError):
+                    fresh.unlink(missing_ok=True)
+
+    def _put_in_place(self, fresh: Path) -> None:
+        """Replaces the closed file. What spilled out of memory goes too."""
+        if self._file.with_name(f"{self._file.name}.wal").exists():
+            raise StoreError(f"{self._file}: cannot be written anew: it was not closed in full")
+        fresh.chmod(self._file.stat().st_mode)
+        for path in (fresh, fresh.parent):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        fresh.replace(self._file)
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def checkpoint(self) -> None:
+        """Moves the write-ahead log into the file. Writers wait meanwhile, readers do not."""
+        with self._writing, self._cursor() as cursor:
+            self._plain(cursor, "CHECKPOINT store")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The cursor of this thread's transaction, or a fresh one."""
+        own = getattr(self._own, "cursor", None)
+        if own is not None:
+            yield own
+            return
+        with self._gate:
+            if self._broken:  # nobody may hold on to what is replaced
+                self._gate.wait_for(lambda: not self._users or not self._broken)
+            if self._closed:
+                raise StoreError(f"{self._file} is closed")
+            if self._broken or self._connection is None:
+                self._attach()
+            assert self._connection is not None
+            cursor = self._connection.cursor()
+            self._users += 1
+        try:
+            self._plain(cursor, "USE store")  # cursors do not inherit it
+            yield cursor
+        finally:
+            with suppress(duckdb.Error):
+                cursor.close()
+            with self._gate:
+                self._users -= 1
+                self._gate.notify_all()
+
+    def _attach(self) -> None:
+        self._detach()
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreError(f"{self._file.parent}: cannot be made: {error.strerror}") from None
+        connection = self._empty()
+        try:
+            connection.execute(self._attachment(self._file, "store"))
+            connection.execute("USE store")
+            with suppress(OSError):  # of a rewriting that was killed; the lock is ours
+                self._fresh.unlink(missing_ok=True)
+            migrate(connection, self._migrations, at=time.time())
+        except (duckdb.Error, StoreError) as error:
+            connection.close()
+            if isinstance(error, StoreError):
+                raise
+            raise self._not_opened(error) from None
+        self._connection, self._broken = connection, False
+
+    @staticmethod
+    def _attachment(file: Path, name: str) -> str:
+        path = str(file).replace("'", "''")
+        return (
+            f"ATTACH '{path}' AS {name}"
+            f" (ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}')"
+        )
+
+    def _empty(self) -> duckdb.DuckDBPyConnection:
+        """An in-memory database with our settings, to attach the file to."""
+        try:
+            return duckdb.connect(
+                ":memory:",
+                config={
+                    "threads": self._settings.threads,
+                    "memory_limit": self._settings.memory_limit,
+                    "temp_directory": str(self._temp),
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                },
+            )
+        except duckdb.Error as error:
+            limit = self._settings.memory_limit
+            raise StoreError(f"store.memory_limit {limit} cannot be set: {error}") from None
+
+    def _detach(self) -> None:
+        if self._connection is not None:
+            with suppress(duckdb.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _run(self, cursor: duckdb.DuckDBPyConnection, name: str, params: dict[str, Any]) -> None:
+        try:
+            cursor.execute(self._queries[name].sql, params)
+        except duckdb.Error as error:
+            raise self._refusal(error, name) from None
+
+    def _plain(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+        try:
+            cursor.execute(sql)
+        except duckdb.Error as error:
+            raise self._refusal(error, sql) from None
+
+    def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except duckdb.Error as error:
+            refusal = self._refusal(error, "COMMIT")
+            if _COMMITTED not in str(error):
+                self._roll_back(cursor)
+                raise refusal from None
+            log.warning("committed, but the checkpoint failed: %s", refusal)
+
+    def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with suppress(duckdb.Error):  # there is nothing to roll back when COMMIT failed
+            cursor.execute("ROLLBACK")
+
+    def _refusal(self, error: duckdb.Error, doing: str) -> StoreError:
+        """Our error for one of DuckDB's; never with a value that a client or a teacher sent."""
+        if _INVALIDATED in str(error):
+            self._broken = True
+        if isinstance(error, _TELLING):
+            return StoreError(f"{self._file}: {doing}: {error}")
+        return InputRefused(f"{self._file}: {doing}: {type(error).__name__}")
+
+    def _not_opened(self, error: duckdb.Error) -> StoreError:
+        locked = _LOCKED.search(str(error))
+        if locked is None:
+            return StoreError(f"{self._file} cannot be opened: {error}")
+        owner = f"process {locked[1]}" if locked[1] else "another process"
+        return StoreLocked(f"{self._file} is in use by {owner}: stop it, or use another data_dir")
+
+
+def _with_text(row: tuple[Any, ...], uuids: list[int]) -> list[Any]:
+    values = list(row)
+    for i in uuids:
+        if values[i] is not None:
+            values[i] = str(values[i])
+    return values

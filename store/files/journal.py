@@ -1,0 +1,225 @@
+"""The journal: how the data plane hands traces to the store, without a database in between.
+
+One line of JSON a trace, appended to a *segment*. A line with a `feedback_id` is what a client says
+of an answer; every other line is a trace. A segment's name tells its state:
+
+    .<id>-<worker>.new       just created, not locked yet; nobody looks at it
+    <id>-<worker>.open       being written, under an exclusive lock of its writer
+    <id>-<worker>.jsonl      sealed: whole, never written again, waiting to be collected
+
+The lock goes with the process that holds it, however that process ends. So an `.open` segment whose
+lock can be taken has lost its writer, and whoever collects adopts it. Ids are UUIDv7: names sort by
+age, and no name is ever used twice. An append is one `write` into the page cache, so a killed
+process loses nothing that it acknowledged; `journal.fsync` extends that to a power cut.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.jsontext import to_json
+from store.models import Trace, new_id
+from store.settings.config import JournalSettings
+from store.verdicts import Feedback
+
+OPEN, SEALED = ".open", ".jsonl"
+DAMAGED_FOLDER = "damaged"  # beside the segments: lines that could not be collected
+_NEW = ".new"
+_NEW_IS_STALE_AFTER_S = 60.0
+_MB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHealth:
+    """How the journal is doing."""
+
+    ok: bool  # False from a failed write until everything is written again
+    error: str | None  # what the last failure was; None when ok
+    backlog: int  # lines that wait in memory
+    lost: int  # lines dropped from a full backlog since the start
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    fd: int
+    opened_at: float
+    size: int = 0
+
+
+class JournalWriter:
+    """Appends traces and feedback to the segments of one worker. For use by one thread.
+
+    No method raises: a line that cannot be written waits in a bounded backlog, oldest first, and
+    `health` says so. Segments are created when there is something to write, so an idle journal is
+    an empty folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: JournalSettings,
+        worker: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._worker = worker
+        self._clock = clock
+        self._segment: _Segment | None = None
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
+        self._lost = 0
+        self._error: str | None = None
+
+    @property
+    def health(self) -> JournalHealth:
+        return JournalHealth(self._error is None, self._error, len(self._backlog), self._lost)
+
+    def append(self, record: Trace | Feedback) -> None:
+        """Writes the record before it returns, or keeps it in memory until it can be written."""
+        line = to_json(record) + b"\n"
+        if self._backlog:
+            self._keep(line)
+            self._flush()
+        elif not self._write(line):
+            self._keep(line)
+
+    def tick(self) -> None:
+        """What is due by the clock: retries the backlog, seals an old or a large segment."""
+        self._flush()
+        segment = self._segment
+        if segment is not None and segment.size > 0:
+            old = self._clock() - segment.opened_at >= self._settings.segment_seconds
+            if old or segment.size >= self._settings.segment_mb * _MB:
+                self._seal(segment)
+
+    def close(self) -> None:
+        """Writes what waits and seals. A backlog that still cannot be written is lost."""
+        self._flush()
+        if self._segment is not None:
+            self._seal(self._segment)
+        self._lost += len(self._backlog)
+        self._backlog.clear()
+        self._backlog_bytes = 0
+
+    def _keep(self, line: bytes) -> None:
+        self._backlog.append(line)
+        self._backlog_bytes += len(line)
+        while self._backlog and self._backlog_bytes > self._settings.backlog_mb * _MB:
+            self._backlog_bytes -= len(self._backlog.popleft())
+            self._lost += 1
+
+    def _flush(self) -> None:
+        while self._backlog and self._write(self._backlog[0]):
+            self._backlog_bytes -= len(self._backlog.popleft())
+
+    def _write(self, line: bytes) -> bool:
+        """Whether the whole line is in a segment now. If not, none of it is."""
+        try:
+            segment = self._segment = self._segment or self._open()
+            written = os.write(segment.fd, line)
+            if written < len(line):
+                raise OSError(None, "only a part of a line could be written")
+            if self._settings.fsync:
+                os.fsync(segment.fd)
+        except OSError as error:
+            self._failed(error)
+            if self._segment is not None:
+                self._cut_back(self._segment)
+            return False
+        segment.size += len(line)
+        if len(self._backlog) <= 1:  # the last that waited, or none did
+            self._error = None
+        return True
+
+    def _open(self) -> _Segment:
+        """A new segment. It gets its name only once it is locked, so that no one sees it free."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = f"{new_id()}-{self._worker}"
+        hidden, path = self._folder / f".{name}{_NEW}", self._folder / f"{name}{OPEN}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        fd = os.open(hidden, flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(path)
+        except OSError:
+            os.close(fd)
+            with suppress(OSError):
+                hidden.unlink()
+            raise
+        return _Segment(path, fd, self._clock())
+
+    def _cut_back(self, segment: _Segment) -> None:
+        """Takes the half of a line away again; a segment that cannot be cut is given up."""
+        try:
+            os.ftruncate(segment.fd, segment.size)
+        except OSError:
+            self._seal(segment)
+
+    def _seal(self, segment: _Segment) -> None:
+        """Hands the segment to the collector. When the rename fails, the freed lock does that."""
+        self._segment = None
+        try:
+            segment.path.rename(segment.path.with_suffix(SEALED))
+        except OSError as error:
+            self._failed(error)
+        finally:
+            os.close(segment.fd)
+
+    def _failed(self, error: OSError) -> None:
+        why = error.strerror or type(error).__name__
+        self._error = f"{self._folder}: the journal cannot be written: {why}"
+
+
+def sealed_segments(folder: Path) -> list[Path]:
+    """The segments that wait to be collected, oldest first.
+
+    Adopts the `.open` segments of dead writers first. Safe to call while others write or collect.
+    A folder that is not there holds none. Raises OSError when it cannot be listed.
+    """
+    if not folder.exists():
+        return []
+    for path in folder.glob(f"*{OPEN}"):
+        _adopt(path)
+    for path in folder.glob(f".*{_NEW}"):
+        _sweep(path)
+    return sorted(folder.glob(f"*{SEALED}"))
+
+
+def unsealed_segments(folder: Path) -> set[str]:
+    """The names of the segments that are being written, without their suffix."""
+    return {path.stem for path in folder.glob(f"*{OPEN}")}
+
+
+def _adopt(path: Path) -> None:
+    """Seals a segment when nobody holds its lock; removes it when nothing was ever written."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return  # sealed by its writer just now
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_size:
+            path.rename(path.with_suffix(SEALED))
+        else:
+            path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        pass  # its writer lives, or has sealed it between our open and our lock
+    finally:
+        os.close(fd)
+
+
+def _sweep(path: Path) -> None:
+    """Removes the empty file of a writer that died between creating and naming it."""
+    with suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime > _NEW_IS_STALE_AFTER_S:
+            path.unlink()

@@ -1,0 +1,128 @@
+"""Responses that students gave, kept for clients that come back to them: a file each.
+
+    data_dir/responses/2026031407/019ce…b2.json     the hour (UTC) of the trace's id, and its digits
+
+A client may name a response later (`previous_response_id`, `GET /v1/responses/…`), and the teacher
+does not know those that a student gave. So their ids say whose they are: `resp_`, the 32 digits of
+the trace's UUID, 8 digits that number it within its response, and 8 that are a hash of the rest. An
+id that is not of this form is somebody else's. The name of a file is made from a UUID that was
+parsed, never from what a client sent.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from store.files.atomic import write_atomically
+
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+_ID = re.compile(r"([a-z]{1,8})_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{8})")
+_HOUR = re.compile(r"\d{10}")
+_TRACE = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResponse:
+    """A response, and what it takes to go on from it."""
+
+    response: dict[str, Any]  # the object that the client got
+    input: list[dict[str, Any]]  # the items that were asked, as the client sent them
+    key_hash: str | None  # of the client's key; None where no keys are asked for
+
+
+def own_id(prefix: str, trace_id: str, number: int = 0) -> str:
+    """The id of a response (`resp`) or of an item in it (`msg`, `fc`…), by its number there."""
+    rest = f"{_digits(trace_id)}{number:08x}"
+    return f"{prefix}_{rest}{_check(prefix, rest)}"
+
+
+def trace_of(own: str) -> str | None:
+    """The trace of a response or an item that has this id; None when it is none of ours."""
+    match = _ID.fullmatch(own)
+    if match is None:
+        return None
+    prefix, digits, number, check = match.groups()
+    if check != _check(prefix, digits + number):
+        return None
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def keep_response(
+    folder: Path, trace_id: str, response: bytes, asked: list[Any], key_hash: str | None
+) -> None:
+    """Writes a response, as JSON, with what it takes to go on from it: see KeptResponse.
+
+    Raises OSError when that fails; there is none then.
+    """
+    content = orjson.dumps(
+        {"key_hash": key_hash, "input": asked, "response": orjson.Fragment(response)}
+    )
+    # what a power cut takes is answered as what has expired: no wait for the disk
+    write_atomically(_file(folder, trace_id), content, durable=False)
+
+
+def read_response(folder: Path, trace_id: str, *, keep_s: float) -> KeptResponse | None:
+    """The response, or None: never kept, deleted, or asked longer than `keep_s` ago."""
+    if _asked_at(trace_id) + keep_s <= time.time():
+        return None
+    try:
+        found = orjson.loads(_file(folder, trace_id).read_bytes())
+        return KeptResponse(found["response"], found["input"], found["key_hash"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget_responses(folder: Path, trace_ids: Iterable[str]) -> int:
+    """Deletes what is kept of these traces, and says of how many there was something."""
+    found = 0
+    for trace_id in trace_ids:
+        try:
+            _file(folder, trace_id).unlink()
+            found += 1
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def sweep_responses(folder: Path, *, keep_s: float) -> None:
+    """Deletes the hours of which every response has expired."""
+    import shutil  # noqa: PLC0415 - slow to load, and a worker's start should not wait for it
+
+    first_kept = _hour(time.time() - keep_s)
+    if folder.is_dir():
+        for hour in folder.iterdir():
+            if _HOUR.fullmatch(hour.name) and hour.name < first_kept:
+                shutil.rmtree(hour, ignore_errors=True)
+
+
+def _file(folder: Path, trace_id: str) -> Path:
+    return folder / _hour(_asked_at(trace_id)) / f"{_digits(trace_id)}.json"
+
+
+def _asked_at(trace_id: str) -> float:
+    """Seconds since the epoch, from the first 48 bits of a UUIDv7."""
+    return int(_digits(trace_id)[:12], 16) / 1000
+
+
+def _digits(trace_id: str) -> str:
+    """The 32 digits of a UUID, with or without dashes. Raises ValueError on anything else."""
+    if _TRACE.fullmatch(trace_id) is None:  # what uuid.UUID does, at a tenth of its time to load
+        raise ValueError("not the id of a trace")
+    return trace_id.replace("-", "")
+
+
+def _hour(at: float) -> str:
+    return time.strftime("%Y%m%d%H", time.gmtime(at))
+
+
+def _check(prefix: str, rest: str) -> str:
+    return blake2b(f"{prefix}_{rest}".encode(), digest_size=4, person=b"understudy").hexdigest()

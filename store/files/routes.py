@@ -1,0 +1,110 @@
+"""The routes file: how the control plane tells the data plane what to do with each task.
+
+One JSON file, replaced as a whole by a rename, so a reader sees the old one or the new one. It is a
+projection of the latest promotions in the database, and can be written again from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from store.errors import StoreError
+from store.files.atomic import write_atomically
+from store.verdicts import Route
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    """What stands in the file. Names that a newer writer added are skipped."""
+
+    format: int
+    at: float  # when it was published
+    routes: dict[str, Route]
+
+
+_DOCUMENT = TypeAdapter(_Document)
+
+
+def publish_routes(path: Path, routes: Mapping[str, Route], *, at: float) -> None:
+    """Replaces the routes file. Raises StoreError, and leaves the old file, when it cannot."""
+    document = {
+        "format": FORMAT,
+        "at": at,
+        "routes": {task: asdict(route) for task, route in sorted(routes.items())},
+    }
+    try:
+        write_atomically(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise StoreError(f"{path}: routes cannot be published: {error.strerror}") from None
+
+
+def read_routes(path: Path) -> dict[str, Route]:
+    """The published routes by task; none when there is no file yet.
+
+    Raises StoreError when the file cannot be read or is not a routes file.
+    """
+    try:
+        document = _DOCUMENT.validate_python(orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StoreError(f"{path}: routes cannot be read: {error.strerror}") from None
+    except orjson.JSONDecodeError:
+        raise StoreError(f"{path}: not a routes file: not JSON") from None
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "the whole file"
+        raise StoreError(f"{path}: not a routes file: {where}: {fault['msg']}") from None
+    if document.format > FORMAT:
+        raise StoreError(f"{path}: written by a newer version (format {document.format})")
+    for task, route in document.routes.items():
+        if route.task != task:
+            raise StoreError(f"{path}: the route of task {task} speaks of another task")
+        if route.target == "student" and not route.base_url:
+            raise StoreError(f"{path}: the route of task {task} names no student to ask")
+    return document.routes
+
+
+class RoutesFile:
+    """The routes as last read, for a reader that asks again and again.
+
+    `routes` are the last good ones; `error` says why a later file could not be used, else None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self.routes: dict[str, Route] = {}
+        self.error: str | None = None
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Reads the file again if it changed: one `stat` when it did not. Whether routes changed.
+
+        A bad file leaves the routes as they are; a file that is gone leaves none.
+        """
+        try:
+            stat = self._path.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        except FileNotFoundError:
+            seen = None
+        except OSError as error:
+            self.error = f"{self._path}: routes cannot be read: {error.strerror}"
+            return False
+        if seen == self._seen:
+            return False
+        try:
+            routes = read_routes(self._path)
+        except StoreError as error:
+            self._seen, self.error = seen, str(error)
+            return False
+        changed = routes != self.routes
+        self._seen, self.routes, self.error = seen, routes, None
+        return changed

@@ -1,0 +1,62 @@
+"""Runs a module so that it never outlives the process that started it.
+
+    python -m store.process.leash [--parent=PID] MODULE [ARGUMENT…]
+
+runs MODULE as `python -m MODULE` would, and watches meanwhile whether the parent is still there.
+When it is gone, also by `kill -9`, the process gets SIGTERM, and SIGKILL when it has not ended some
+seconds later. Watching the parent's id works alike on Linux and macOS, and does not end the child
+when merely the *thread* that started it ends, as Linux's `PR_SET_PDEATHSIG` does.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+POLL_S = 0.5
+GRACE_S = 5.0
+_PARENT = "--parent="
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs `module` as a child of the calling process, on a leash.
+
+    It names the caller's PID, so that a parent which dies while the child starts is noticed too.
+    """
+    return [
+        sys.executable,
+        "-m",
+        "store.process.leash",
+        f"{_PARENT}{os.getpid()}",
+        module,
+        *arguments,
+    ]
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the module that the arguments name; ends as it ends."""
+    parent = os.getppid()
+    if arguments and arguments[0].startswith(_PARENT):
+        parent = int(arguments.pop(0).removeprefix(_PARENT))
+    if not arguments:
+        sys.exit("usage: python -m store.process.leash [--parent=PID] MODULE [ARGUMENT…]")
+    threading.Thread(target=_watch, args=(parent,), name="leash", daemon=True).start()
+    module, *rest = arguments
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,260 @@
+"""All settings, as small frozen value objects. `config.yaml` at the top is their reference.
+
+Unknown settings are refused. `os.environ/NAME` takes a value from the environment, as in LiteLLM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from store.errors import ConfigError
+from store.privacy.settings import PrivacySettings
+from store.settings.limits import RateLimits, ServerLimits
+from store.settings.tasks import Settings, TaskSettings
+
+TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ENV_PREFIX = "os.environ/"
+LITELLM_BLOCKS = (
+    "litellm_settings",
+    "router_settings",
+    "general_settings",
+    "environment_variables",
+    "callback_settings",
+)
+
+Tag = Annotated[str, Field(pattern=rf"^{TAG.pattern}$")]
+
+
+class ApiKey(Settings):
+    """A key that clients may use."""
+
+    key: SecretStr
+    name: str = Field(min_length=1, description="shown at the start instead of the key")
+    task: Tag | None = Field(default=None, description="task of requests that bring no tag")
+    limits: RateLimits = Field(default_factory=RateLimits)
+    store: bool = Field(default=True, description="whether content of its requests is kept")
+
+
+class ServerSettings(Settings):
+    host: str = "127.0.0.1"
+    port: int = Field(default=4100, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1)
+    drain_s: float = Field(default=15, ge=0)
+    keys: list[ApiKey] = Field(default_factory=list)
+    limits: ServerLimits = Field(default_factory=ServerLimits)
+    body_limit_mb: float = Field(default=20, gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _no_keys_only_on_loopback(self) -> Self:
+        if not self.keys and self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(f"server.host {self.host} is reachable from outside: set server.keys")
+        return self
+
+
+class TeacherSettings(Settings):
+    model: str | None = None
+    connect_timeout_s: float = Field(default=10, gt=0)
+    read_timeout_s: float = Field(default=300, gt=0)
+    litellm_start_timeout_s: float = Field(default=90, gt=0)
+
+
+class TelemetrySettings(Settings):
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+
+
+class ResponsesSettings(Settings):
+    """Students' answers in the Responses API, which clients may come back to."""
+
+    keep_days: float = Field(default=30, ge=0, le=3650)
+
+
+class JournalSettings(Settings):
+    segment_seconds: float = Field(default=1, gt=0)
+    segment_mb: float = Field(default=16, gt=0)
+    backlog_mb: float = Field(default=64, gt=0)
+    fsync: bool = False
+
+
+class StoreSettings(Settings):
+    memory_limit: str = "1GB"
+    threads: int = Field(default=1, ge=1)
+
+
+class SchedulerSettings(Settings):
+    ingest_seconds: float = Field(default=1, gt=0)
+    due_seconds: float = Field(default=5, gt=0)
+    health_seconds: float = Field(default=2, gt=0)
+
+
+class RetentionSettings(Settings):
+    """How long traces and runs are kept, and what follows for a student when one is forgotten."""
+
+    traces_days: float | None = Field(default=None, gt=0)
+    runs_days: float | None = Field(default=None, gt=0)
+    retrain_marked: bool = False
+
+
+class Config(Settings):
+    """The whole configuration."""
+
+    model_list: list[dict[str, Any]] = Field(min_length=1)
+    litellm_settings: dict[str, Any] | None = None
+    router_settings: dict[str, Any] | None = None
+    general_settings: dict[str, Any] | None = None
+    environment_variables: dict[str, Any] | None = None
+    callback_settings: dict[str, Any] | None = None
+
+    data_dir: Path = Path("understudy-data")
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    teacher: TeacherSettings = Field(default_factory=TeacherSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    responses: ResponsesSettings = Field(default_factory=ResponsesSettings)
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    task_defaults: TaskSettings = Field(default_factory=TaskSettings)
+    tasks: dict[Tag, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("model_list")
+    @classmethod
+    def _deployments_are_whole(cls, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for number, entry in enumerate(entries):
+            if not isinstance(entry.get("model_name"), str):
+                raise ValueError(f"entry {number} has no model_name")
+            params = entry.get("litellm_params")
+            if not isinstance(params, dict) or not isinstance(params.get("model"), str):
+                raise ValueError(
+                    f"entry {number} ({entry['model_name']}) has no litellm_params.model"
+                )
+        return entries
+
+    @model_validator(mode="after")
+    def _teacher_and_tasks_fit(self) -> Self:
+        names = [entry["model_name"] for entry in self.model_list]
+        if self.teacher.model is not None and self.teacher.model not in names:
+            raise ValueError(f"teacher.model {self.teacher.model} is not in model_list")
+        for tag in self.tasks:
+            self.task(tag)
+        return self
+
+    def task(self, tag: str) -> TaskSettings:
+        """The settings of one task: `task_defaults`, overlaid with what `tasks` says of it."""
+        overlay = self.tasks.get(tag)
+        if not overlay:
+            return self.task_defaults
+        return TaskSettings.model_validate(_merged(self.task_defaults.model_dump(), overlay))
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.data_dir / "journal"
+
+    @property
+    def responses_dir(self) -> Path:
+        return self.data_dir / "responses"
+
+    @property
+    def responses_days(self) -> float:
+        """How long students' responses are kept: no longer than traces. 0: none is."""
+        return min(self.responses.keep_days, self.retention.traces_days or inf)
+
+    @property
+    def routes_file(self) -> Path:
+        return self.data_dir / "routes.json"
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "understudy.duckdb"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.data_dir / "runs"
+
+
+def _merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in overlay.items():
+        below = merged.get(name)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        merged[name] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def from_environment(value: Any, where: str) -> Any:
+    """Replaces `os.environ/NAME` by the variable's value, anywhere inside `value`.
+
+    Raises ConfigError that names the place and the variable, never a value.
+    """
+    if isinstance(value, str) and value.startswith(ENV_PREFIX):
+        name = value.removeprefix(ENV_PREFIX)
+        found = os.environ.get(name)
+        if not found:
+            raise ConfigError(f"{where}: the environment variable {name} is not set")
+        return found
+    if isinstance(value, dict):
+        return {k: from_environment(v, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [from_environment(v, f"{where}[{i}]") for i, v in enumerate(value)]
+    return value
+
+
+def load_config(path: Path) -> Config:
+    """Reads and checks a config file. Raises ConfigError with every fault that it has."""
+    return config_from_yaml(read_config(path), where=str(path))
+
+
+def read_config(path: Path) -> bytes:
+    """The content of a config file. Raises ConfigError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give one with --config") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
+def config_from_yaml(content: bytes, *, where: str) -> Config:
+    """Checks the content of a config file. Raises ConfigError with every fault that it has."""
+    try:
+        raw = yaml.safe_load(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: cannot be read ({type(error).__name__})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}: not valid YAML{line}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: not a mapping of settings")
+    return parse_config(raw, where=where)
+
+
+def parse_config(raw: dict[str, Any], *, where: str = "config") -> Config:
+    """Checks settings that are already read. Raises ConfigError with every fault they have.
+
+    `model_list` and LiteLLM's own blocks keep their `os.environ/…` references:
+    store.settings.teachers resolves what is called directly, and LiteLLM's child resolves its own.
+    """
+    ours = {k: v for k, v in raw.items() if k != "model_list" and k not in LITELLM_BLOCKS}
+    try:
+        return Config.model_validate({**raw, **from_environment(ours, where)})
+    except ValidationError as error:
+        faults = "\n".join(
+            f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}"
+            for e in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigError(f"{where} cannot be used:\n{faults}") from None

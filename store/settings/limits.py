@@ -1,0 +1,22 @@
+"""How much clients may ask for: one key, and all of them together."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from store.settings.tasks import Settings
+
+
+class RateLimits(Settings):
+    """What one key may use. None: no limit."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="in and out")
+    in_flight: int | None = Field(default=None, ge=1, description="at a time, in one worker")
+
+
+class ServerLimits(RateLimits):
+    """What all clients together may use."""
+
+    in_flight: int = Field(default=1000, ge=1)
+    in_flight_mb: float = Field(default=256, gt=0)

@@ -1,0 +1,219 @@
+"""Which endpoint answers for which model name: LiteLLM's `model_list`, read without LiteLLM.
+
+`openai/…` deployments are called directly. Everything else, and every config that uses LiteLLM's
+own settings, is called through the LiteLLM proxy that runs as a child of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from store.errors import ConfigError
+from store.settings.config import LITELLM_BLOCKS, Config, from_environment
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+# a deployment with any other litellm_params needs LiteLLM itself
+_DIRECT_PARAMS = {
+    "model",
+    "api_key",
+    "api_base",
+    "base_url",
+    "input_cost_per_token",
+    "output_cost_per_token",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars a token."""
+
+    input: float
+    output: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One endpoint that answers for a model name."""
+
+    model_name: str  # as clients name it; may be a wildcard such as `*` or `openai/*`
+    upstream_model: str  # as the endpoint names it
+    base_url: str  # with /v1, without a trailing slash
+    api_key: str | None
+    provider: str
+    direct: bool  # False: through the LiteLLM child
+
+    def __repr__(self) -> str:  # never shows the key
+        return f"Deployment({self.model_name} → {self.provider}/{self.upstream_model})"
+
+
+def needs_litellm(config: Config) -> bool:
+    """Whether any deployment has to be called through the LiteLLM proxy."""
+    return any(not _is_direct(config, entry) for entry in config.model_list)
+
+
+def deployments(
+    config: Config, *, litellm_url: str | None = None, litellm_key: str | None = None
+) -> list[Deployment]:
+    """All deployments in the order of `model_list`.
+
+    Raises ConfigError when a directly called one names an environment variable that is not set.
+    """
+    found = []
+    for number, entry in enumerate(config.model_list):
+        name, params = entry["model_name"], entry["litellm_params"]
+        provider, _, upstream = (
+            params["model"].rpartition("/")
+            if "/" in params["model"]
+            else (
+                "openai",
+                "",
+                params["model"],
+            )
+        )
+        if _is_direct(config, entry):
+            params = from_environment(params, f"model_list[{number}] ({name})")
+            base = params.get("api_base") or params.get("base_url") or OPENAI_BASE_URL
+            key = params.get("api_key") or os.environ.get("OPENAI_API_KEY") or None
+            if key is None and base == OPENAI_BASE_URL:
+                raise ConfigError(
+                    f"model_list[{number}] ({name}): no api_key, and OPENAI_API_KEY is not set"
+                )
+            upstream = params["model"].removeprefix("openai/")
+            found.append(Deployment(name, upstream, base.rstrip("/"), key, "openai", True))
+        else:
+            found.append(
+                Deployment(
+                    name,
+                    name,
+                    (litellm_url or "").rstrip("/"),
+                    litellm_key,
+                    provider.split("/")[0],
+                    False,
+                )
+            )
+    return found
+
+
+class TeacherPool:
+    """Chooses the deployment for a model name; several of one name take turns."""
+
+    def __init__(self, found: list[Deployment], default: str | None) -> None:
+        self.deployments = found
+        self.default = default or found[0].model_name
+        self._named: dict[str, list[Deployment]] = {}
+        for deployment in found:
+            self._named.setdefault(deployment.model_name, []).append(deployment)
+        self._turns: dict[str, count[int]] = {}
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names that clients may use, each once, wildcards left out."""
+        names = dict.fromkeys(d.model_name for d in self.deployments)
+        return [name for name in names if "*" not in name]
+
+    def choose(self, model: str) -> Deployment | None:
+        """The deployment for this model name, or None when no entry matches."""
+        same = self._named.get(model)
+        if same is not None:
+            if len(same) == 1:
+                return same[0]
+            turn = next(self._turns.setdefault(model, count()))
+            return same[turn % len(same)]
+        for deployment in self.deployments:
+            matched = _wildcard(deployment.model_name, model)
+            if matched is not None:
+                upstream = deployment.upstream_model
+                name = upstream.replace("*", matched) if deployment.direct else model
+                return Deployment(
+                    model,
+                    name,
+                    deployment.base_url,
+                    deployment.api_key,
+                    deployment.provider,
+                    deployment.direct,
+                )
+        return None
+
+
+def teacher_pool(
+    config: Config, *, litellm_url: str | None = None, litellm_key: str | None = None
+) -> TeacherPool:
+    """The pool that a config describes."""
+    return TeacherPool(
+        deployments(config, litellm_url=litellm_url, litellm_key=litellm_key), config.teacher.model
+    )
+
+
+def prices(config: Config) -> dict[str, Price]:
+    """The price of each model name that has one: stated in the config, else in LiteLLM's table."""
+    found: dict[str, Price] = {}
+    for entry in config.model_list:
+        price = _price(entry)
+        if price is not None:
+            found.setdefault(entry["model_name"], price)
+    return found
+
+
+def price_of(found: Mapping[str, Price], model: str) -> Price | None:
+    """The price of one model name among `prices`, wildcard names included; None when unknown."""
+    if model in found:
+        return found[model]
+    fits = (price for name, price in found.items() if _wildcard(name, model) is not None)
+    return next(fits, None)
+
+
+def _is_direct(config: Config, entry: dict[str, Any]) -> bool:
+    if any(getattr(config, block) for block in LITELLM_BLOCKS):
+        return False
+    params = entry["litellm_params"]
+    model = params["model"]
+    provider = model.split("/", 1)[0] if "/" in model else None
+    openai = provider == "openai" or (provider is None and _is_openai_name(model))
+    return openai and set(params) <= _DIRECT_PARAMS
+
+
+def _is_openai_name(model: str) -> bool:
+    return _price_map().get(model, {}).get("litellm_provider") == "openai"
+
+
+def _wildcard(pattern: str, model: str) -> str | None:
+    if "*" not in pattern:
+        return None
+    before, _, after = pattern.partition("*")
+    fits = model.startswith(before) and model.endswith(after)
+    long_enough = len(model) >= len(before) + len(after)
+    return model[len(before) : len(model) - len(after)] if fits and long_enough else None
+
+
+def _price(entry: dict[str, Any]) -> Price | None:
+    for place in (entry.get("model_info") or {}, entry["litellm_params"]):
+        if "input_cost_per_token" in place or "output_cost_per_token" in place:
+            return Price(
+                float(place.get("input_cost_per_token") or 0),
+                float(place.get("output_cost_per_token") or 0),
+            )
+    model = entry["litellm_params"]["model"]
+    row = _price_map().get(model) or _price_map().get(model.removeprefix("openai/"))
+    if not row or row.get("input_cost_per_token") is None:
+        return None
+    return Price(float(row["input_cost_per_token"]), float(row.get("output_cost_per_token") or 0))
+
+
+@lru_cache(maxsize=1)
+def _price_map() -> dict[str, dict[str, Any]]:
+    """LiteLLM's price table, read from its package without importing it (that takes 12 s)."""
+    spec = find_spec("litellm")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        file = Path(folder) / "model_prices_and_context_window_backup.json"
+        if file.exists():
+            table: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+            return table
+    return {}

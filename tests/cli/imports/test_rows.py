@@ -1,0 +1,183 @@
+"""Log files are read row by row, whatever their form, and a damaged one says where."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cli.imports import rows as import_rows
+from cli.imports.logged import Unusable
+from cli.imports.rows import read_rows
+from store.errors import ImportFailed
+
+ROWS = [{"id": n, "text": f'größer {n}, "said"\n[{{]}}'} for n in range(5)]
+
+
+def file(folder: Path, content: str | bytes, name: str = "log.jsonl") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def told(path: Path) -> list[Any]:
+    return [str(row) if isinstance(row, Unusable) else row for row in read_rows(path)]
+
+
+FORMS = {
+    "lines": "\n".join(map(json.dumps, ROWS)),
+    "lines with ends, empty lines and a mark": "\ufeff"
+    + "\r\n\r\n".join(json.dumps(r, ensure_ascii=False) for r in ROWS)
+    + "\n",
+    "list": json.dumps(ROWS),
+    "printed list": json.dumps(ROWS, indent=4, ensure_ascii=False),
+    "list with a mark": "\ufeff " + json.dumps(ROWS, ensure_ascii=False),
+    "page of an API": json.dumps({"object": "list", "data": ROWS, "has_more": False}),
+    "printed page": json.dumps({"data": ROWS, "meta": {"page": 1}}, indent=2),
+    "pages in lines": "\n".join(json.dumps({"data": [row]}) for row in ROWS),
+}
+
+CUT_SHORT = gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20]
+
+
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_rows_of_every_form(tmp_path: Path, content: str, zipped: bool) -> None:
+    raw = content.encode()
+    assert told(file(tmp_path, gzip.compress(raw, mtime=0) if zipped else raw)) == ROWS
+
+
+def test_csv_with_its_quotes_and_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as out:
+        writer = csv.DictWriter(out, ["id", "text", "none"])
+        writer.writeheader()
+        writer.writerows(ROWS)
+        out.write("7\r\n8,x,y,z\r\n")
+    faults = ["not as many fields as the header has"] * 2
+    assert told(path) == [{**row, "id": str(row["id"])} for row in ROWS] + faults
+
+
+def test_a_broken_row_is_one_among_others(tmp_path: Path) -> None:
+    lines = ['{"a": 1}', "{torn", "[1]", '"x"', "{" * 2000, '{"b": 2}']
+    no, none = "not valid JSON", "not a JSON object"
+    assert told(file(tmp_path, "\n".join(lines))) == [{"a": 1}, no, none, none, no, {"b": 2}]
+    assert told(file(tmp_path, "\n".join(lines[1:]))) == [no, none, none, no, {"b": 2}]
+    assert told(file(tmp_path, '[{"a": 1}, 3, [], {"b": 2}]')) == [{"a": 1}, none, none, {"b": 2}]
+    assert told(file(tmp_path, "")) == []
+    assert told(file(tmp_path, "[]")) == []
+
+
+def test_a_row_that_is_too_long_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_rows, "LONGEST_ROW", 1 << 20)
+    long = json.dumps({"a": "x" * (3 << 20)})
+    path = file(tmp_path, f'{{"a": 1}}\n{long}\n{{"b": 2}}\n')
+    assert told(path) == [{"a": 1}, "longer than 1 MB", {"b": 2}]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "why"),
+    [
+        (b"PAR1....", "log.parquet", "a Parquet file; export it as JSONL, JSON or CSV"),
+        (b"hello", "log.txt", "neither JSON lines, nor JSON, nor CSV"),
+        (b'[{"a": 1}, {"b": ', "log.json", "breaks off or is damaged after 1 elements"),
+        (b'[{"a": 1} {"b"', "log.json", "breaks off or is damaged after 1 elements"),
+        (b"[" * 100_000, "log.json", "breaks off or is damaged"),
+        (
+            gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20],
+            "log.jsonl.gz",
+            "damaged or not whole",
+        ),
+        (b'a,b\n1,"open\n', "log.csv", "not valid CSV after line 1"),
+        (b"a,b\n\xff,1\n", "log.csv", "not UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(
+    tmp_path: Path, content: bytes, name: str, why: str
+) -> None:
+    with pytest.raises(ImportFailed) as error:
+        told(file(tmp_path, content, name))
+    assert why in str(error.value)
+    assert name in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ImportFailed, match="cannot be read"):
+        told(tmp_path / "none.jsonl")
+    with pytest.raises(ImportFailed, match="cannot be read"):
+        told(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "csv"])
+def test_a_large_file_takes_little_memory(tmp_path: Path, form: str) -> None:
+    row = {"id": 1, "text": "x" * 2000}
+    path = tmp_path / f"log.{form}"
+    with path.open("w", newline="") as out:
+        if form == "csv":
+            writer = csv.DictWriter(out, list(row))
+            writer.writeheader()
+            for _ in range(20_000):
+                writer.writerow(row)
+        else:
+            between = "\n" if form == "lines" else ",\n"
+            out.write("" if form == "lines" else "[")
+            out.write(between.join([json.dumps(row)] * 20_000))
+            out.write("" if form == "lines" else "]")
+    tracemalloc.start()
+    count = sum(1 for _ in read_rows(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 20_000
+    assert peak < 12 << 20  # of 40 MB
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.binary(max_size=200)
+    | st.sampled_from(["[", "{", "[{", "a,b\n", '{"data": [']).flatmap(
+        lambda head: st.binary(max_size=80).map(lambda rest: head.encode() + rest)
+    )
+)
+def test_no_bytes_are_too_strange(tmp_path: Path, content: bytes) -> None:
+    try:
+        rows = told(file(tmp_path, content))
+    except ImportFailed:
+        return
+    assert all(isinstance(row, dict | str) for row in rows)
+
+
+json_rows = st.lists(
+    st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text() | st.floats()),
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(json_rows, st.integers(1, 40), st.booleans())
+def test_a_list_is_the_same_however_it_is_cut(
+    tmp_path: Path, rows: list[dict[str, Any]], chunk: int, ascii_: bool
+) -> None:
+    rows = [json.loads(json.dumps(row, default=str).replace("NaN", "0")) for row in rows]
+    text = json.dumps(rows, ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
+    path = file(tmp_path, text)
+    before = import_rows._CHUNK
+    import_rows._CHUNK = chunk
+    try:
+        assert told(path) == rows
+    except ImportFailed as error:  # half of a surrogate pair is no UTF-8
+        assert "UTF-8" in str(error)
+    finally:
+        import_rows._CHUNK = before

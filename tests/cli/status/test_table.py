@@ -1,0 +1,143 @@
+"""The status in a terminal: short for all tasks, whole for one, loud where it has to be."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from cli.status.table import render_status, render_task
+from tests.helpers.status_samples import every_state
+
+STATUS: dict[str, Any] = every_state().model_dump(mode="json")
+TASKS: dict[str, dict[str, Any]] = {task["task"]: task for task in STATUS["tasks"]}
+
+
+def shown(what: RenderableType, width: int = 100, *, colours: bool = False) -> str:
+    """What a terminal of this width shows."""
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        markup=False,
+        highlight=False,
+        force_terminal=colours,
+        color_system="standard" if colours else None,
+        _environ={},
+    )
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+def cells(column: int, task: str) -> str:
+    """A column of the overview, of one task, with its lines joined."""
+    rows = shown(render_status(STATUS)).split("├")
+    row = next(r for r in rows if f"│ {task} " in r)
+    lines = [line.split("│")[column] for line in row.splitlines() if line.count("│") == 6]
+    return " ".join(" ".join(lines).split())
+
+
+def test_the_overview_fits_a_hundred_columns_and_stays_short() -> None:
+    lines = shown(render_status(STATUS)).splitlines()
+    assert max(map(len, lines)) <= 100
+    rows = "\n".join(lines).split("├")[1:]
+    assert max(len(row.splitlines()) for row in rows[:-1]) <= 9
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("tickets", "student: certified shadow, then 5% 12/30 rows, 12 agreed proven 95.2% ≥ 95%"),
+        ("orders", "canary 5%, then 25% 18/30 rows, 18 agreed"),
+        ("reviews", "live 100% 240 rows, 229 agreed suspicion 72%"),
+        ("refunds", "FORCED student: certified live 100%"),
+        ("returns", "demoted teacher: "),
+        ("summaries", "proven 90.4% < 95%"),
+        ("triage", "paused teacher: paused"),
+    ],
+)
+def test_each_state_in_a_few_words(task: str, said: str) -> None:
+    assert said in cells(3, task)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "refunds: FORCED past the gate by support app, ",
+        "the held-out rows are from before",
+        "returns: demoted by audit, ",
+        "17 of the last 41 audits disagree",
+        "the threshold of 95 % lies above it",
+        "triage: paused by support app: a new prompt is coming",
+    ],
+)
+def test_what_nobody_may_overlook_stands_below_in_full(said: str) -> None:
+    assert said in shown(render_status(STATUS), 300)
+
+
+def test_a_forced_student_is_red() -> None:
+    text = shown(render_status(STATUS), colours=True)
+    assert "\x1b[1;31mFORCED" in text
+    assert "\x1b[1;31mrefunds: FORCED past the gate" in text.replace("\x1b[0m\x1b[1;31m", "")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            "orders",
+            "The student agrees with the teacher on at least 95.2 % of what it serves, 95 % sure",
+        ),
+        ("orders", "18 of the 30 comparisons that this step waits for"),
+        ("orders", "shadow: 60 compared, 52 servable, 51 agreed"),
+        ("orders", "disagreement: 9 of 412, 5% tolerated; level 12%, demoted at 100%"),
+        ("orders", "5% of what it serves, 2 owed"),
+        ("orders", "attempt 1: may err at 2.5%; 2.5% of 5% spent"),
+        ("orders", "the teacher agrees with itself on 97.5% (86.8% to 99.9%, n 40)"),
+        ("orders", "distilling, audits: $0.0162"),
+        ("orders", "canary 5% by rollout: 40 of 40 agree"),
+        ("tickets", "varies, treated as input (31 seen): You sort tickets. Today is …. Agent on"),
+        ("refunds", "FORCED past the gate by support app"),
+        ("refunds", "only 90.4 % agreement with the teacher is certain, 95 % is wanted"),
+        ("refunds", "live 100% by support app, forced: the held-out rows"),
+        ("returns", "demoted by audit: 17 of the last 41"),
+        ("summaries", "judge: uncorrected"),
+        ("triage", "pause by support app: a new prompt is coming"),
+    ],
+)
+def test_one_task_in_full(task: str, said: str) -> None:
+    assert said in shown(render_task(TASKS[task]), 200)
+
+
+def test_a_judge_that_people_have_checked_says_how_good_it_is() -> None:
+    checked = {"agreement": 0.9, "sensitivity": 0.95, "specificity": 0.8, "bias": -0.02}
+    judge = {"corrected": True, "reason": "corrected by 40 answers", "n": 40, **checked}
+    text = shown(render_task({**TASKS["summaries"], "judge": judge}), 200)
+    assert "judge: corrected by 40 answers" in text
+    assert "agreement 0.9, sensitivity 0.95, specificity 0.8, bias -0.02" in text
+
+
+def test_slices_below_their_floor_are_named() -> None:
+    below = {"kind": "label", "name": "spam", "n": 30, "agreed": 21, "p_value": 0.001}
+    slices = [{**below, "below": True}, {**below, "name": "ham", "below": False}]
+    certificate = {**TASKS["orders"]["certificate"], "slices": slices}
+    text = shown(render_task({**TASKS["orders"], "certificate": certificate}), 200)
+    assert "slices: 2, 1 below" in text
+    assert "name spam" in text
+    assert "name ham" not in text
+
+
+@pytest.mark.parametrize("name", sorted(next(iter(TASKS.values()))))
+def test_nothing_has_to_be_there(name: str) -> None:
+    for task in TASKS.values():
+        for bare in ({k: v for k, v in task.items() if k != name}, {**task, name: None}):
+            shown(render_task(bare))
+            shown(render_status({**STATUS, "tasks": [bare]}))
+
+
+def test_requests_that_no_student_ever_answers_are_named() -> None:
+    teacher = {"requests": 12, "reasons": {"no_student": 8, "other_api": 4}}
+    lines = shown(render_task({"task": "search", "served": {"teacher": teacher}})).splitlines()
+    assert any("4 of them embeddings or legacy completions" in line for line in lines)

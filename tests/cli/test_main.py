@@ -1,0 +1,143 @@
+"""The commands as a user types them; `status` has a file of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli_runs import understudy, write_config
+from tests.helpers.paths import ROOT
+
+
+def serve(config: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", "serve", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENAI_API_KEY": "sk-secret", **env},
+        check=False,
+        timeout=60,
+    )
+
+
+def test_help_names_every_command() -> None:
+    shown = understudy("--help").stdout
+
+    for command in (
+        *("serve", "status", "pause", "resume", "promote", "demote", "retrain"),
+        *("check", "backtest", "demo", "version"),
+    ):
+        assert re.search(rf"^\W*{command}\s", shown, re.MULTILINE), command
+
+
+def test_version_is_the_packages() -> None:
+    assert re.fullmatch(r"understudy \d+\.\d+\.\d+\n", understudy("version").stdout)
+
+
+def test_check_says_what_a_config_means_and_starts_nothing(tmp_path: Path) -> None:
+    keys = [{"key": "client-key", "name": "support"}]
+    done = understudy("check", "--config", write_config(tmp_path, server={"keys": keys}))
+
+    assert done.exit_code == 0, done.stderr
+    assert "can be used" in done.stdout
+    assert "big (called directly)" in done.stdout
+    assert "support" in done.stdout
+    assert "client-key" not in done.stdout + done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_fault_of_the_config_is_told_before_anything_starts(tmp_path: Path) -> None:
+    file = write_config(tmp_path, tresholds=1, task_defaults={"min_traces": "many"})
+
+    checked, served = understudy("check", "--config", file), serve(file)
+
+    assert (checked.exit_code, served.returncode) == (2, 2)
+    assert served.stderr == checked.stderr
+    assert "tresholds" in served.stderr
+    assert "task_defaults.min_traces" in served.stderr
+    assert "Traceback" not in served.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_taken_port_ends_serve_with_its_number(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = serve(write_config(tmp_path, server={"port": port}))
+
+    assert served.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: the port is in use" in served.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "status"])
+def test_a_missing_config_is_named(tmp_path: Path, command: str) -> None:
+    done = understudy(command, "--config", tmp_path / "nowhere.yaml")
+
+    assert done.exit_code == 2
+    assert f"{tmp_path / 'nowhere.yaml'}: no such file; give one with --config" in done.stderr
+
+
+def test_a_teachers_key_that_is_not_set_is_named(tmp_path: Path) -> None:
+    file = write_config(tmp_path)
+
+    checked, served = (
+        understudy("check", "--config", file, env={"OPENAI_API_KEY": ""}),
+        serve(file, OPENAI_API_KEY=""),
+    )
+
+    assert (checked.exit_code, served.returncode) == (2, 2)
+    assert "OPENAI_API_KEY" in served.stderr
+    assert served.stderr == checked.stderr
+
+
+def test_the_config_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    file = write_config(tmp_path)
+
+    assert understudy("check", env={"UNDERSTUDY_CONFIG": str(file)}).exit_code == 0
+
+
+def test_serve_is_ready_to_start_its_children_without_heavy_imports() -> None:
+    """What the proxy's first answer waits for must stay light."""
+    script = (
+        "import sys, cli.main, cli.serve.serve\n"
+        "heavy = {'rich', 'duckdb', 'mlx', 'litellm', 'fastapi', 'openai', 'httpx', 'aiohttp', "
+        "'scipy', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout == "[]\n"
+
+
+def test_a_backtest_of_no_file_says_so(tmp_path: Path) -> None:
+    done = understudy("backtest", tmp_path / "nowhere.jsonl", "--limit", 10, "--json")
+
+    assert done.exit_code == 1
+    assert "nowhere.jsonl" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("backtest", "--test --task --limit --json --config --threshold --keep"),
+        ("demo", "--json"),
+        ("status", "--server --key --json --watch --config"),
+        ("pause", "--reason --server --key --json --config"),
+        ("resume", "--reason --server --key --json --config"),
+        ("promote", "--force --reason --server --key --json --config"),
+        ("demote", "--reason --server --key --json --config"),
+        ("retrain", "--reason --server --key --json --config"),
+    ],
+)
+def test_a_commands_help_names_its_options(command: str, options: str) -> None:
+    shown = understudy(command, "--help").stdout
+
+    for option in options.split():
+        assert option in shown

@@ -1,0 +1,77 @@
+"""One student at several thresholds: stricter ones serve a part of what the lowest does."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from demo.backtest.thresholds import TestRow, at_thresholds
+from store.settings.tasks import GateSettings
+from store.verdicts import Evaluation
+from tests.helpers.samples import an_evaluation
+
+GATE = GateSettings(min_coverage=0.2)
+
+
+def student(count: int, seed: int) -> list[tuple[float, bool]]:
+    """(confidence, agrees) of answers that agree the more, the surer they are."""
+    rng = random.Random(seed)
+    sure = [rng.random() for _ in range(count)]
+    return [(c, rng.random() < 0.7 + 0.3 * min(1, 1.6 * c)) for c in sure]
+
+
+def evaluations(count: int, seed: int) -> list[Evaluation]:
+    found = []
+    for number, (confidence, agrees) in enumerate(student(count, seed)):
+        split = "calibration" if number % 3 == 0 else "heldout"
+        found.append(an_evaluation("r", split=split, confidence=confidence, agrees=agrees))
+    return found
+
+
+def test_the_stricter_the_less_is_served() -> None:
+    rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(9000, seed=2)]
+    sections = at_thresholds([0.98, 0.9], evaluations(6000, seed=1), GATE, "text", rows)
+
+    assert [s["threshold"] for s in sections] == [0.9, 0.98]
+    assert all(s["passed"] for s in sections)
+    assert not any(s["contradicted"] for s in sections)
+    for loose, strict in pairwise(sections):
+        assert loose["answered"] > strict["answered"] > 0.2
+        assert loose["agreement_of_student"]["share"] < strict["agreement_of_student"]["share"]
+        assert loose["agreement_all"] < strict["agreement_all"]
+    for section in sections:
+        assert 0 < section["confirmed_after"] < len(rows)
+        assert 0 < section["confirmed"]["answered"] < section["answered"]
+        assert not section["confirmed"]["contradicted"]
+
+
+def test_what_the_student_did_not_serve_is_the_teacher_s() -> None:
+    rows = [TestRow(False, 0.99, False)] * 10
+    [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
+
+    assert section["passed"]
+    assert section["answered"] == 0
+    assert section["agreement_of_student"]["n"] == 0
+    assert section["agreement_all"] == 1
+
+
+def test_a_test_file_can_contradict() -> None:
+    rows = [TestRow(True, 0.99, number % 2 == 0) for number in range(100)]
+    [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
+
+    assert section["contradicted"]
+    assert section["confirmed_after"] is None
+    assert section["confirmed"]["answered"] == 0
+    assert not section["confirmed"]["contradicted"]
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_without_a_certificate_nothing_is_served(count: int) -> None:
+    rows = [TestRow(True, 0.99, True)] * 5
+    [section] = at_thresholds([0.9], evaluations(count, seed=1), GATE, "text", rows)
+
+    assert not section["passed"]
+    assert section["answered"] == 0
+    assert section["reason"]

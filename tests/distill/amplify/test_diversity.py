@@ -1,0 +1,124 @@
+"""How batches are kept apart: other rows, other lengths, the rarest answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+from demo.tasks.tasks import TASKS
+from distill.amplify.diversity import (
+    DIFFICULTIES,
+    RECENT,
+    Aims,
+    BatchPlan,
+    inputs_prompt,
+    plan_batch,
+)
+from distill.amplify.policy import user_text
+from distill.dataset.rows import Row
+from store.settings.tasks import AmplifySettings
+from tests.helpers.demo_rows import EXTRACTION, JSON, LABELS, a_policy, a_row, rows_of
+
+SETTINGS = AmplifySettings(batch=6, context=4)
+
+
+def a_plan(rows: list[Row], seed: int = 1, **changes: Any) -> BatchPlan:
+    values: dict[str, Any] = {"so_far": {}, "avoid": []}
+    aims = Aims([row.target for row in rows])
+    return plan_batch(Random(seed), rows, SETTINGS, aims=aims, **{**values, **changes})
+
+
+def test_labels_are_aimed_at_evenly() -> None:
+    plan = a_plan(rows_of(LABELS))
+    assert Counter(w.aim for w in plan.wanted) == {"positive": 2, "negative": 2, "neutral": 2}
+
+
+def test_what_is_rarest_so_far_comes_first() -> None:
+    plan = a_plan(rows_of(LABELS), so_far={"positive": 9, "negative": 9, "neutral": 2})
+    assert {w.aim for w in plan.wanted} == {"neutral"}
+
+
+def test_whole_json_answers_that_repeat_are_aimed_at() -> None:
+    rows = rows_of(JSON, 150)
+    aims = Aims([row.target for row in rows])
+    assert len(aims.all) == 15
+    assert aims.of('{"priority": "low",  "category": "delivery"}') in aims.all
+
+
+def test_of_other_json_the_fields_that_repeat_are_aimed_at() -> None:
+    targets = [f'{{"intent": "{"ab"[i % 2]}", "song": "s{i}", "sure": true}}' for i in range(40)]
+    aims = Aims(targets)
+    assert sorted(aims.all) == ['{"intent":"a","sure":true}', '{"intent":"b","sure":true}']
+    assert aims.of("not json") is None
+
+
+def test_answers_that_never_repeat_are_not_aimed_at() -> None:
+    rows = rows_of(EXTRACTION)
+    assert Aims([row.target for row in rows]).all == []
+    assert {w.aim for w in a_plan(rows).wanted} == {None}
+
+
+def test_every_aim_has_an_example_among_the_context() -> None:
+    rows = rows_of(LABELS)
+    for seed in range(20):
+        plan = a_plan(rows, seed)
+        assert {row.target for row in plan.context} == {w.aim for w in plan.wanted}
+        assert len({row.input_hash for row in plan.context}) == SETTINGS.context
+
+
+def test_batches_are_the_same_for_a_seed_and_rotate_over_the_rows() -> None:
+    rows = rows_of(JSON)
+    assert a_plan(rows, 5) == a_plan(rows, 5)
+    shown = {row.input_hash for seed in range(60) for row in a_plan(rows, seed).context}
+    assert len(shown) > 0.8 * len(rows)
+
+
+def test_lengths_and_difficulties_vary_within_what_is_real() -> None:
+    rows = rows_of(EXTRACTION)
+    lengths = [len(user_text(row.messages)) for row in rows]
+    wanted = [w for seed in range(20) for w in a_plan(rows, seed).wanted]
+    assert {w.difficulty for w in wanted} == set(DIFFICULTIES)
+    assert len({(w.shortest, w.longest) for w in wanted}) == 3
+    assert min(w.shortest for w in wanted) == min(lengths)
+    assert max(w.longest for w in wanted) == max(lengths)
+    assert all(w.shortest <= w.longest for w in wanted)
+
+
+def test_a_batch_shows_rows_of_one_fingerprint() -> None:
+    rows = [*rows_of(LABELS, 20), *rows_of(LABELS, 20, seed=2, fingerprint="other")]
+    seen = set()
+    for seed in range(20):
+        [fingerprint] = {row.fingerprint for row in a_plan(rows, seed).context}
+        seen.add(fingerprint)
+    assert len(seen) == 2
+
+
+def test_few_rows_are_enough() -> None:
+    plan = a_plan([a_row(LABELS, "Great lamp.")])
+    assert len(plan.context) == 1
+    assert len(plan.wanted) == SETTINGS.batch
+
+
+def test_the_prompt_says_all_of_it() -> None:
+    rows = rows_of(LABELS)
+    policy = a_policy()
+    plan = a_plan(rows, avoid=[f"recent text {i}" for i in range(50)])
+    [_, asked] = inputs_prompt(plan, policy)
+    text = asked["content"]
+    assert TASKS[LABELS].system in text
+    assert policy.model_dump_json() in text
+    assert all(user_text(row.messages) in text for row in plan.context)
+    assert text.count("- recent text") == RECENT
+    assert "recent text 49" in text
+    assert "recent text 10\n" not in text
+    assert f"Write {SETTINGS.batch} new inputs" in text
+    assert text.count("<wanted ") == SETTINGS.batch
+    assert "answer='positive'" in text
+
+
+def test_the_prompt_without_recent_inputs_or_aims_has_no_word_of_them() -> None:
+    rows = rows_of(EXTRACTION)
+    [_, asked] = inputs_prompt(a_plan(rows), a_policy())
+    assert "<recent>" not in asked["content"]
+    assert "answer='" not in asked["content"]

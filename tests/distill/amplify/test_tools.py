@@ -1,0 +1,105 @@
+"""Synthetic examples whose answers are tool calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from demo.teacher.wire import Answerer
+from demo.teacher.wire import Reply as DemoReply
+from distill.amplify.checks import AnswerForm, Fault, answer_fault
+from distill.amplify.diversity import Aims
+from distill.amplify.policy import policy_prompt, user_text
+from distill.dataset.rows import Row, canonical
+from tests.helpers.amplifying import amplified, kept, reasons, server
+from tests.helpers.demo_rows import a_client, a_policy, a_row
+from tests.helpers.tool_answers import LEARNED, WORDS, calling
+from tests.helpers.tool_task import LOOK_UP, TASK, TOOLS, CallingTeacher, call_of
+
+
+def rows_with_tools(count: int = 40) -> list[Row]:
+    found = []
+    for text in TASK.texts(3):
+        if (wanted := call_of(text)) is not None:
+            name, arguments = wanted
+            target = calling((name, arguments))
+            params = {"tools": TOOLS, "parallel_tool_calls": False}
+            found.append(a_row(TASK.name, text, target=target, params=params))
+        if len(found) == count:
+            break
+    return found
+
+
+POLICY = a_policy()
+
+
+async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
+    calling_teacher = CallingTeacher()
+    async with server(calling_teacher) as teacher:
+        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=20)
+    assert len(kept(found)) == 20
+    for example in kept(found):
+        wanted = call_of(user_text(orjson.loads(example.input_messages)))
+        assert wanted is not None
+        assert orjson.loads(example.target) == dict(zip(("name", "arguments"), wanted, strict=True))
+    assert set(reasons(found)) >= {"other_keys"}  # words, where no real answer is in words
+    for body in calling_teacher.bodies:
+        assert (body["tools"], body["parallel_tool_calls"]) == (TOOLS, False)
+
+
+async def test_calls_that_the_tools_do_not_allow_are_not_learned(tmp_path: Path) -> None:
+    def with_more(answer: CallingTeacher) -> Answerer:
+        def reply(body: dict[str, Any]) -> DemoReply:
+            found = answer(body)
+            if found.tool == "look_up":
+                return DemoReply(found.kind, '{"order_id": 5}', "look_up")
+            return found
+
+        return reply
+
+    async with server(with_more(CallingTeacher())) as teacher:
+        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=5)
+    assert {orjson.loads(e.target)["name"] for e in kept(found)} <= {"cancel"}
+    assert reasons(found)["bad_call"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "request_of", "fault"),
+    [
+        (LEARNED, {"tools": TOOLS}, None),
+        (LEARNED, {"tools": TOOLS, "tool_choice": "none"}, Fault.BAD_CALL),
+        (WORDS, {"tools": TOOLS}, None),
+        (WORDS, {"tools": TOOLS, "tool_choice": "required"}, Fault.BAD_CALL),
+        (LEARNED, {"tools": [LOOK_UP]}, Fault.BAD_CALL),
+        ("Which?", {"tools": TOOLS}, Fault.BAD_CALL),
+        ("Which?", {}, None),
+    ],
+)
+def test_the_checks_of_synthetic_answers(
+    text: str, request_of: dict[str, Any], fault: Fault | None
+) -> None:
+    for end in ("stop", "tool_calls"):
+        form = AnswerForm("text")
+        found = answer_fault(text, end, form=form, policy=POLICY, request=request_of)
+        assert found == fault
+
+
+def test_the_teacher_is_shown_the_tools_and_functions_are_aimed_at() -> None:
+    rows = rows_with_tools()
+    prompt = policy_prompt(rows)[1]["content"]
+    assert prompt.count("<tools>") == 1
+    assert '"name":"cancel"' in prompt
+    assert set(Aims([row.target for row in rows]).all) == {"look_up", "cancel"}
+
+
+async def test_what_a_teacher_answers_is_what_a_student_should() -> None:
+    async with server(CallingTeacher()) as teacher, a_client(teacher.base_url) as client:
+        [row] = rows_with_tools(1)
+        again = await client.answer(row.messages, row.params)
+        assert (canonical(again.text or ""), again.whole) == (canonical(row.target), True)
+        assert again.finish_reason == "tool_calls"
+        plain = await client.answer(row.messages, {})
+        assert plain.text == TASK.answer(user_text(row.messages))

@@ -1,0 +1,190 @@
+"""Which traces become rows, and why the others do not."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.dataset.rows import Selection, canonical, choose_rows, read_rows, write_rows
+from store.settings.tasks import SplitSettings
+from tests.helpers.demo_rows import trace_columns
+
+SHARES = SplitSettings()
+
+
+def chosen(*traces: dict[str, Any]) -> Selection:
+    return choose_rows(traces, SHARES)
+
+
+def as_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def user(content: Any) -> str:
+    return as_json([{"role": "user", "content": content}])
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+WORDS = {"role": "assistant", "content": "delivery"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("not_from_teacher", {"served_by": "student"}),
+        ("not_from_teacher", {"served_by": None}),
+        ("incomplete", {"outcome": "client_gone"}),
+        ("incomplete", {"outcome": "teacher_broke"}),
+        ("incomplete", {"status_code": 500, "outcome": "error"}),
+        ("tools", {"tool_definitions": '[{"type": "function"}]'}),
+        ("tools", {"output_messages": as_json([{**WORDS, "tool_calls": [CALL]}])}),
+        ("tools", {"output_messages": as_json([{**WORDS, "function_call": {"name": "f"}}])}),
+        ("not_text", {"input_messages": user([{"type": "text", "text": "this?"}, IMAGE])}),
+        ("not_text", {"input_messages": user(None)}),
+        ("not_text", {"input_messages": "[]"}),
+        ("not_text", {"input_messages": '["hello"]'}),
+        ("not_text", {"input_messages": as_json([{"role": "tool", "content": "42"}])}),
+        ("not_text", {"input_messages": as_json([WORDS])}),  # nothing that the user says last
+        ("several_choices", {"output_messages": as_json([WORDS, WORDS])}),
+        ("not_finished", {"finish_reasons": ["length"]}),
+        ("not_finished", {"finish_reasons": '["content_filter"]'}),
+        ("not_finished", {"finish_reasons": []}),
+        ("no_answer", {"output_messages": None}),
+        ("no_answer", {"output_messages": as_json([{"role": "assistant", "content": None}])}),
+        ("no_answer", {"output_messages": as_json([{"role": "assistant", "content": " \n"}])}),
+    ],
+)
+def test_a_trace_that_cannot_be_learnt_from_is_left_out(
+    reason: str, changes: dict[str, Any]
+) -> None:
+    found = chosen(trace_columns(**changes))
+    assert found.rows == []
+    assert found.left_out == {reason: 1}
+
+
+def test_a_row_has_what_is_needed_to_ask_again() -> None:
+    params = {
+        "model": "gpt-big",
+        "temperature": 0,
+        "max_tokens": 50,
+        "response_format": {"type": "json_object"},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "metadata": {"task": "triage"},
+        "user": "somebody",
+        "n": 1,
+        "logprobs": True,
+        "top_p": None,
+    }
+    trace = trace_columns("Where is it?", "delivery", request_params=as_json(params))
+    [row] = chosen(trace).rows
+    assert row.messages[-1] == {"role": "user", "content": "Where is it?"}
+    assert orjson.loads(row.messages_json) == row.messages
+    assert row.params == {
+        "temperature": 0,
+        "max_tokens": 50,
+        "response_format": {"type": "json_object"},
+    }
+    assert (row.trace_id, row.model, row.target) == (trace["trace_id"], "gpt-big", "delivery")
+    assert (row.input_hash, row.fingerprint) == (trace["input_hash"], trace["fingerprint"])
+
+
+def test_text_parts_and_earlier_turns_are_text() -> None:
+    messages = [
+        {"role": "developer", "content": "Sort it."},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": [{"type": "text", "text": "where is my parcel"}]},
+    ]
+    [row] = chosen(trace_columns(input_messages=as_json(messages))).rows
+    assert row.messages == messages
+
+
+def test_the_majority_of_contradicting_answers_counts() -> None:
+    found = chosen(
+        trace_columns(answer="billing", at=9),
+        trace_columns(answer="delivery", at=1),
+        trace_columns(answer="delivery", at=2),
+    )
+    assert [row.target for row in found.rows] == ["delivery"]
+    assert found.left_out == {"contradicted": 1, "duplicate": 1}
+
+
+def test_of_two_equally_common_answers_the_newer_counts() -> None:
+    for newest in ("billing", "delivery"):
+        oldest = {"billing": "delivery", "delivery": "billing"}[newest]
+        found = chosen(trace_columns(answer=newest, at=2), trace_columns(answer=oldest, at=1))
+        assert [row.target for row in found.rows] == [newest]
+        assert found.left_out == {"contradicted": 1}
+
+
+def test_json_laid_out_otherwise_is_the_same_answer() -> None:
+    found = chosen(
+        trace_columns(answer='{"a": 1, "b": 2}', at=1),
+        trace_columns(answer='{"b":2,"a":1}', at=2),
+        trace_columns(answer='{"a": 2, "b": 1}', at=3),
+    )
+    assert canonical(found.rows[0].target) == '{"a":1,"b":2}'
+    assert found.left_out == {"contradicted": 1, "duplicate": 1}
+
+
+def test_the_fingerprints_of_a_tenth_or_more_are_taken() -> None:
+    def some(count: int, system: str) -> list[dict[str, Any]]:
+        return [trace_columns(f"{system} {i}", system=system) for i in range(count)]
+
+    found = chosen(*some(16, "old"), *some(3, "new"), *some(1, "tried once"))
+    assert Counter(row.messages[0]["content"] for row in found.rows) == {"old": 16, "new": 3}
+    assert found.left_out == {"rare_fingerprint": 1}
+
+
+def test_the_commonest_fingerprint_is_taken_however_rare_it_is() -> None:
+    traces = [trace_columns(f"{i}", system=f"prompt {i % 15}") for i in range(16)]
+    found = chosen(*traces)
+    assert {row.messages[0]["content"] for row in found.rows} == {"prompt 0"}
+    assert found.left_out == {"rare_fingerprint": 14}
+
+
+def test_rows_are_in_the_order_of_their_traces() -> None:
+    traces = [trace_columns(f"text {i}", at=float(i)) for i in range(30)]
+    shuffled = random.Random(1).sample(traces, len(traces))
+    assert [row.trace_id for row in chosen(*shuffled).rows] == [t["trace_id"] for t in traces]
+
+
+def test_rows_survive_their_file(tmp_path: Path) -> None:
+    rows = chosen(
+        *(trace_columns(f"text {i} 📦", request_params='{"temperature": 0.5}') for i in range(5))
+    ).rows
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows(tmp_path / "rows.jsonl") == rows
+
+
+@given(
+    st.lists(
+        st.builds(
+            trace_columns,
+            st.sampled_from(["a", "b", "B ", "c"]),
+            st.sampled_from(["x", "y"]),
+            at=st.floats(0, 100),
+            served_by=st.sampled_from(["teacher", "student"]),
+            system=st.sampled_from(["s", "t"]),
+        ),
+        max_size=30,
+    )
+)
+def test_every_trace_is_a_row_or_counted_and_no_input_comes_twice(
+    traces: list[dict[str, Any]],
+) -> None:
+    found = chosen(*traces)
+    assert len(found.rows) + sum(found.left_out.values()) == len(traces)
+    assert len({row.input_hash for row in found.rows}) == len(found.rows)
+    by_id = {t["trace_id"]: t for t in traces}
+    assert all(by_id[row.trace_id]["served_by"] == "teacher" for row in found.rows)
+    assert all(count > 0 for count in found.left_out.values())

@@ -1,0 +1,71 @@
+"""Splits: no input in two of them, shares met, nothing moves when other rows come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import sqrt
+from string import ascii_letters, digits
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.dataset.rows import choose_rows
+from distill.dataset.split import split_of, uniform
+from store.chat.shape import input_hash
+from store.models import Split
+from store.settings.tasks import SplitSettings
+from tests.helpers.demo_rows import trace_columns
+
+SHARES = SplitSettings()
+texts = st.text(ascii_letters + digits + " .,!?", max_size=30)
+
+
+def hash_of(text: str) -> str:
+    return input_hash([{"role": "user", "content": text}])
+
+
+@given(st.text(max_size=40))
+def test_a_position_is_in_the_unit_interval_and_depends_on_the_hash_alone(text: str) -> None:
+    assert 0 <= uniform(text) < 1
+    assert uniform(text) == uniform(text)
+
+
+@given(
+    st.floats(0.05, 0.9),
+    st.floats(0.05, 0.9),
+)
+def test_the_shares_are_met(train: float, rest: float) -> None:
+    calibration = (1 - train) * rest
+    shares = SplitSettings(train=train, calibration=calibration, heldout=1 - train - calibration)
+    found = Counter(split_of(hash_of(str(i)), shares) for i in range(2000))
+    expected: dict[Split, float] = {
+        "train": shares.train,
+        "calibration": shares.calibration,
+        "heldout": shares.heldout,
+    }
+    for name, share in expected.items():
+        # five standard deviations: one false alarm in millions of draws
+        assert abs(found[name] / 2000 - share) < 5 * sqrt(share * (1 - share) / 2000) + 1e-3
+
+
+@given(st.lists(texts, max_size=30), st.lists(texts, max_size=30))
+def test_no_input_is_in_two_splits_and_none_moves(first: list[str], later: list[str]) -> None:
+    """Spellings of one input count as one; more traces change no input's split."""
+    spelt = [*first, *(t.upper() for t in first), *(f"  {t}  " for t in first)]
+    before = choose_rows([trace_columns(t) for t in spelt], SHARES).rows
+    after = choose_rows([trace_columns(t) for t in (*later, *spelt)], SHARES).rows
+
+    where: dict[str, set[str]] = {}
+    for row in (*before, *after):
+        where.setdefault(row.input_hash, set()).add(row.split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert len({row.input_hash for row in after}) == len(after)
+    for text in first:
+        assert hash_of(text) == hash_of(text.upper()) == hash_of(f"  {text}  ")
+        assert where[hash_of(text)] == {split_of(hash_of(text), SHARES)}
+
+
+def test_the_split_of_an_input_is_pinned() -> None:
+    """A change of the formula would mix held-out inputs into the training of later runs."""
+    found = [split_of(hash_of(str(i)), SHARES) for i in range(6)]
+    assert found == ["heldout", "train", "calibration", "train", "train", "heldout"]

@@ -1,0 +1,283 @@
+"""Which rows a run gets where prompts are edited or vary, where clients correct, and after a
+demotion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.dataset.rows import Row, Selection, choose_rows
+from distill.dataset.split import split_of
+from distill.dataset.templates import SeenShape
+from distill.dataset.traffic import NEWEST, Shape, Traffic, seen_shape
+from store.chat.shape import input_hash
+from store.settings.tasks import SplitSettings
+from tests.helpers.demo_rows import trace_columns
+
+SHARES = SplitSettings()
+Trace = dict[str, Any]
+
+
+def traffic_of(traces: Sequence[Trace]) -> Traffic:
+    """The recent traffic that these requests make up, newest last: as the database tells it."""
+    newest = list(traces)[::-1]
+    shapes: dict[str, SeenShape] = {}
+    for fingerprint in dict.fromkeys(t["fingerprint"] for t in newest):
+        places = [n for n, t in enumerate(newest) if t["fingerprint"] == fingerprint]
+        counts = {
+            "requests": len(places),
+            "recent": sum(place < NEWEST for place in places),
+            "first_at": newest[places[-1]]["start_time"],
+            "last_at": newest[places[0]]["start_time"],
+        }
+        shapes[fingerprint] = seen_shape({**newest[places[0]], **counts})
+    return Traffic(shapes.values())
+
+
+def some(count: int, system: str, *, at: float = 0.0, **changes: Any) -> list[Trace]:
+    return [
+        trace_columns(f"{system} says {n}", system=system, at=at + n / 1000, **changes)
+        for n in range(count)
+    ]
+
+
+def prompts(rows: Sequence[Row]) -> Counter[str]:
+    return Counter(row.messages[0]["content"] for row in rows)
+
+
+# ---- which shapes count ------------------------------------------------------------------------
+
+
+def test_after_an_edit_the_new_prompt_counts_however_many_traces_the_old_one_has() -> None:
+    old, new = some(3000, "old"), some(1000, "new", at=10)
+    found = choose_rows([*old, *new], SHARES, traffic=traffic_of([*old, *new]))
+    assert prompts(found.rows) == {"new": 1000}
+    assert found.left_out == {"rare_fingerprint": 3000}
+    first = choose_rows([*old, *new[:150]], SHARES, traffic=traffic_of([*old, *new[:150]]))
+    assert prompts(first.rows) == {"old": 3000, "new": 150}
+
+
+def test_a_prompt_that_a_student_serves_is_not_dropped() -> None:
+    served = some(900, "served", at=50, served_by="student", route="student")
+    taught = [*some(40, "served"), *some(400, "other", at=60)]
+    found = choose_rows(taught, SHARES, traffic=traffic_of([*taught, *served]))
+    assert prompts(found.rows) == {"served": 40, "other": 400}
+
+
+def test_the_commonest_counts_and_what_cannot_be_learnt_is_none() -> None:
+    tools = some(900, "tools", tool_definitions='[{"type": "function"}]')
+    few, fewer = some(60, "few"), some(40, "fewer")
+    found = choose_rows([*few, *fewer], SHARES, traffic=traffic_of([*tools, *few, *fewer]))
+    assert prompts(found.rows) == {"few": 60}
+
+
+def test_without_recent_traffic_the_traces_decide() -> None:
+    traces = [*some(50, "one"), *some(40, "two"), *some(3, "three")]
+    elsewhere = traffic_of(some(100, "something else"))
+    for traffic in (None, Traffic(), elsewhere):
+        found = choose_rows(traces, SHARES, traffic=traffic)
+        assert prompts(found.rows) == {"one": 50, "two": 40}
+        assert found.fingerprints == sorted({t["fingerprint"] for t in traces[:90]})
+        assert found.templates == []
+
+
+# ---- prompts that vary -------------------------------------------------------------------------
+
+RULES = "You route requests of an assistant. Answer with the name of the intent."
+
+
+def dated(day: int, text: str, **changes: Any) -> Trace:
+    system = f"Today is 2026-{1 + day // 28:02d}-{1 + day % 28:02d}. {RULES}"
+    return trace_columns(text, system=system, at=float(day), **changes)
+
+
+def test_rows_of_a_prompt_that_varies_hold_for_its_template() -> None:
+    traces = [dated(day, f"request {day} {n}") for day in range(40) for n in range(5)]
+    found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
+    [template] = found.templates
+    assert len(found.rows) == 200 and not found.left_out
+    assert {row.fingerprint for row in found.rows} == {template.template_id}
+    assert found.fingerprints == sorted([template.template_id, template.shape])
+    # what the recent traffic no longer shows is made from it too
+    old = dated(41, "an old one")
+    again = choose_rows([*traces, old], SHARES, traffic=traffic_of(traces))
+    assert {row.fingerprint for row in again.rows} == {template.template_id}
+    assert len(again.rows) == 201
+
+
+def test_another_date_is_another_input() -> None:
+    traces = [dated(day, "lights on") for day in range(40)]
+    twice = [dated(day, "Lights  ON") for day in range(40)]
+    found = choose_rows([*traces, *twice], SHARES, traffic=traffic_of(traces))
+    assert len(found.rows) == 40
+    assert found.left_out == {"duplicate": 40}
+    assert len({row.input_hash for row in found.rows}) == 40
+    assert len({row.split for row in found.rows}) == 3
+    plain = input_hash(found.rows[0].messages)
+    for row in found.rows:
+        assert row.input_hash != plain
+        assert row.split == split_of(row.input_hash, SHARES)
+
+
+def test_versions_keep_their_fingerprints() -> None:
+    traces = [t for n in (1, 2, 3) for t in some(50, f"{RULES} Version {n}.", at=10.0 * n)]
+    found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
+    assert found.templates == []
+    assert found.fingerprints == sorted({t["fingerprint"] for t in traces})
+
+
+def test_a_shape_is_looked_for_once() -> None:
+    traces = [dated(day, "hi") for day in range(20)]
+    traffic = traffic_of(traces)
+    asked = []
+
+    def request() -> dict[str, Any]:
+        asked.append(1)
+        return {"messages": [{"role": "system", "content": "another"}], "model": "gpt-big"}
+
+    assert traffic.shape_of("f" * 16, request) == Shape(name="f" * 16)
+    assert traffic.shape_of("f" * 16, request) == Shape(name="f" * 16)
+    assert traffic.shape_of(traces[0]["fingerprint"], request).values == ["2026-01-01"]
+    assert len(asked) == 1
+
+
+# ---- audits and corrections --------------------------------------------------------------------
+
+
+def audit(text: str, answer: str, at: float, **changes: Any) -> Trace:
+    """A trace that a student answered wrongly, with what the teacher says."""
+    return trace_columns(
+        text,
+        "the student's answer",
+        at=at,
+        **{"served_by": "student", "teacher_output": answer, "answered_at": at + 1, **changes},
+    )
+
+
+def correction(trace: Trace, answer: str | None, at: float) -> Trace:
+    return {**trace, "correction": answer, "answered_at": at}
+
+
+def test_audits_are_rows_like_any_other() -> None:
+    found = choose_rows([trace_columns("a")], SHARES, audits=[audit("b", "refund", 2000.0)])
+    assert [(row.target, row.origin) for row in found.rows] == [
+        ("delivery", "trace"),
+        ("refund", "trace"),
+    ]
+    votes = choose_rows(
+        [trace_columns("a", "delivery", at=1)],
+        SHARES,
+        audits=[audit("a", "refund", 2.0), audit("A ", "refund", 3.0)],
+    )
+    assert [row.target for row in votes.rows] == ["refund"]
+    assert votes.left_out == {"contradicted": 1, "duplicate": 1}
+
+
+def test_what_cannot_be_learnt_stays_so() -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
+    found = choose_rows(
+        [],
+        SHARES,
+        audits=[
+            audit("a", " ", 1.0),
+            audit("b", "x", 1.0, tool_definitions='[{"type": "function"}]'),
+            audit("c", "x", 1.0, input_messages=orjson.dumps(image).decode()),
+        ],
+        corrections=[correction(trace_columns("d"), None, 2.0)],
+    )
+    assert found == Selection([], {"no_answer": 2, "not_text": 1, "tools": 1})
+
+
+def test_the_newest_correction_beats_any_vote() -> None:
+    answered = [trace_columns("a", "delivery", at=float(n)) for n in range(5)]
+    student = trace_columns("a", "nonsense", at=6.0, served_by="student")
+    found = choose_rows(
+        answered,
+        SHARES,
+        audits=[audit("a", "delivery", 7.0)],
+        corrections=[
+            correction(answered[0], "billing", 8.0),
+            correction(student, "refund", 9.0),
+        ],
+    )
+    [row] = found.rows
+    assert (row.target, row.origin, row.trace_id) == ("refund", "correction", student["trace_id"])
+    assert found.left_out == {"contradicted": 6}
+
+
+def test_a_corrected_trace_counts_once() -> None:
+    trace = trace_columns("a", "delivery")
+    found = choose_rows([trace], SHARES, corrections=[correction(trace, "delivery", 2000.0)])
+    assert [row.origin for row in found.rows] == ["correction"]
+    assert found.left_out == {}
+
+
+# ---- after a demotion --------------------------------------------------------------------------
+
+
+def test_where_an_input_was_answered_before_and_after_only_after_counts() -> None:
+    before = [trace_columns("a", "delivery", at=float(n)) for n in range(5)]
+    after = trace_columns("a", "refund", at=20.0)
+    old_word = correction(before[0], "billing", 9.0)
+    found = choose_rows([*before, after], SHARES, corrections=[old_word], suspect_since=10.0)
+    assert [row.target for row in found.rows] == ["refund"]
+    assert found.left_out == {"outdated": 5}
+    new_word = correction(before[0], "billing", 21.0)
+    found = choose_rows([*before, after], SHARES, corrections=[new_word], suspect_since=10.0)
+    assert [(row.target, row.origin) for row in found.rows] == [("billing", "correction")]
+    assert found.left_out == {"contradicted": 1, "outdated": 4}
+
+
+def test_what_judges_was_asked_after_the_demotion_and_what_trains_at_any_time() -> None:
+    traces = [trace_columns(f"text {n}", at=float(n)) for n in range(400)]
+    found = choose_rows(traces, SHARES, suspect_since=200.0)
+    at = {t["trace_id"]: t["start_time"] for t in traces}
+    early = Counter(row.split for row in found.rows if at[row.trace_id] < 200)
+    late = Counter(row.split for row in found.rows if at[row.trace_id] >= 200)
+    assert set(early) == {"train"} and early["train"] > 60
+    assert set(late) == {"train", "calibration", "heldout"}
+    assert late.total() == 200
+    assert found.left_out == {"outdated": 400 - len(found.rows)}
+
+
+texts = st.sampled_from(["a", "b", "B ", "c", "d"])
+answers = st.sampled_from(["x", "y", " "])
+traces_of_any_kind = st.lists(
+    st.builds(
+        trace_columns,
+        texts,
+        answers,
+        at=st.floats(0, 100),
+        served_by=st.sampled_from(["teacher", "student"]),
+        system=st.sampled_from(["s", "t"]),
+    ),
+    max_size=15,
+)
+
+
+@settings(deadline=None)
+@given(
+    traces_of_any_kind,
+    st.lists(st.builds(audit, texts, answers, st.floats(0, 100)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 14), answers, st.floats(0, 100)), max_size=5),
+    st.none() | st.floats(0, 100),
+)
+def test_every_trace_is_a_row_or_counted(
+    traces: list[Trace],
+    audits: list[Trace],
+    said: list[tuple[int, str, float]],
+    since: float | None,
+) -> None:
+    corrections = [correction(traces[n], word, at) for n, word, at in said if n < len(traces)]
+    found = choose_rows(traces, SHARES, audits=audits, corrections=corrections, suspect_since=since)
+    asked_at = {t["trace_id"]: t["start_time"] for t in [*traces, *audits]}
+    assert len(found.rows) + sum(found.left_out.values()) == len(asked_at)
+    assert len({row.input_hash for row in found.rows}) == len(found.rows)
+    corrected = {t["trace_id"] for t in corrections}
+    for row in found.rows:
+        assert (row.origin == "correction") == (row.trace_id in corrected)

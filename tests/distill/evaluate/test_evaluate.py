@@ -1,0 +1,245 @@
+"""Evaluation: rows are asked as the proxy would ask, and every way to fail is a row's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from distill.evaluate.evaluate import evaluate
+from distill.evaluate.scorers import Scorer
+from store.models import Reason
+from store.settings.tasks import EvaluateSettings
+from store.verdicts import Evaluation, Signals
+from tests.helpers.student_samples import items, rows
+
+JSON = Scorer("json", 1.0, "json", "")
+Answer = Callable[[dict[str, Any]], Awaitable[web.Response]]
+
+
+def completion(text: str, *, finish: str = "stop", lowest: float = -0.25) -> web.Response:
+    """An answer in mlx_lm.server's shape."""
+    tokens = [
+        {"id": 1, "logprob": -0.01, "top_logprobs": named(-0.01, -5.0)},
+        {"id": 2, "logprob": lowest, "top_logprobs": named(lowest, -2.0)},
+    ]
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": text},
+        "logprobs": {"content": tokens},
+    }
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    return web.json_response({"object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+def named(*logprobs: float) -> list[dict[str, Any]]:
+    """The likeliest tokens at one place."""
+    return [{"id": place, "token": "t", "logprob": value} for place, value in enumerate(logprobs)]
+
+
+@asynccontextmanager
+async def student(answer: Answer) -> AsyncIterator[str]:
+    """A scriptable student on loopback."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return await answer(await request.json(loads=orjson.loads))
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def ask(answer: Answer, asked: list[Any], **changes: Any) -> list[Evaluation]:
+    arguments: dict[str, Any] = {
+        "run_id": "run",
+        "scorer": JSON,
+        "output": "json",
+        "max_tokens": 50,
+        "settings": EvaluateSettings(),
+        "timeout_s": 5.0,
+        "progress": lambda *_: None,
+    }
+    async with student(answer) as base_url:
+        return await evaluate(base_url, asked, **{**arguments, **changes})
+
+
+async def test_rows_come_back_scored_and_in_order() -> None:
+    asked = rows(20, seed=1)
+    right = {item.messages[1]["content"]: item.target for item in items(20, seed=1)}
+
+    async def answer(body: dict[str, Any]) -> web.Response:
+        said = body["messages"][1]["content"]
+        await asyncio.sleep(0.02 if "red" in said else 0)  # not in the order of asking
+        return completion(right[said] if "lamp" not in said else '{"thing": "lamp"}')
+
+    found = await ask(answer, asked)
+    assert [e.input_hash for e in found] == [row.input_hash for row in asked]
+    for row, evaluation in zip(asked, found, strict=True):
+        lamp = "lamp" in row.target
+        assert (evaluation.score, evaluation.agrees) == ((0.5, False) if lamp else (1.0, True))
+        assert evaluation.teacher_output == row.target
+        assert (evaluation.run_id, evaluation.split, evaluation.scorer) == (
+            "run",
+            "heldout",
+            "json",
+        )
+        assert evaluation.signals == Signals(
+            lowest=-0.25, mean=-0.13, rivals=pytest.approx(math.log(math.exp(-5) + math.exp(-2)))
+        )
+        assert evaluation.confidence == -0.25  # the lowest, before a model is fitted
+        assert evaluation.fingerprint == row.fingerprint
+        assert evaluation.latency_ms > 0
+        assert evaluation.fault is None
+    assert {e.agrees for e in found} == {True, False}
+
+
+async def test_the_student_is_asked_as_the_proxy_asks() -> None:
+    bodies = []
+
+    async def answer(body: dict[str, Any]) -> web.Response:
+        bodies.append(body)
+        return completion("{}")
+
+    plain, limited = rows(2, seed=1)
+    limited = replace(
+        limited,
+        params={"max_completion_tokens": 7, "max_tokens": 900, "stop": "\n", "temperature": 1.0},
+    )
+    await ask(answer, [plain, limited])
+    first, second = sorted(bodies, key=lambda b: -b["max_tokens"])
+    assert first == {
+        "model": "default_model",
+        "messages": plain.messages,
+        "max_tokens": 50,
+        "temperature": 0.0,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "stream": False,
+    }
+    assert second == {**first, "messages": limited.messages, "max_tokens": 7, "stop": ["\n"]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (lambda: completion('{"a', finish="length"), Reason.STUDENT_CUT_OFF),
+        (lambda: completion("lamp"), Reason.STUDENT_MALFORMED),
+        (lambda: completion(""), Reason.STUDENT_MALFORMED),
+        (lambda: web.json_response({"object": "nothing"}), Reason.STUDENT_ERROR),
+        (lambda: web.Response(text="<html>"), Reason.STUDENT_ERROR),
+        (lambda: web.json_response({"error": "no"}, status=404), Reason.STUDENT_ERROR),
+    ],
+)
+async def test_an_unservable_answer_is_a_fault(
+    reply: Callable[[], web.Response], fault: Reason
+) -> None:
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return reply()
+
+    (evaluation,) = await ask(answer, rows(1, seed=1))
+    assert (evaluation.fault, evaluation.agrees, evaluation.score) == (fault, False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fault"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, None),
+        ({"type": "json_schema", "json_schema": {"schema": {"required": ["thing"]}}}, None),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {"required": ["size"]}}},
+            Reason.STUDENT_MALFORMED,
+        ),
+        ({"type": "of the future"}, Reason.STUDENT_MALFORMED),
+    ],
+)
+async def test_the_requested_format_is_checked_as_the_proxy_does(
+    asked: dict[str, Any] | None, fault: Reason | None
+) -> None:
+    (row,) = rows(1, seed=1)
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return completion(row.target)
+
+    (evaluation,) = await ask(answer, [replace(row, params={"response_format": asked})])
+    assert (evaluation.fault, evaluation.agrees) == (fault, fault is None)
+    assert evaluation.signals is not None
+
+
+async def test_a_slow_student_and_one_that_is_gone() -> None:
+    release = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        await release.wait()
+        return completion("{}")
+
+    asyncio.get_running_loop().call_later(0.5, release.set)
+    (slow,) = await ask(answer, rows(1, seed=1), timeout_s=0.1)
+    assert slow.fault == Reason.STUDENT_SLOW
+    assert (slow.student_output, slow.confidence, slow.signals) == (None, None, None)
+
+    async with student(answer) as base_url:
+        pass
+    (gone,) = await evaluate(
+        base_url,
+        rows(1, seed=1),
+        run_id="run",
+        scorer=JSON,
+        output="json",
+        max_tokens=5,
+        settings=EvaluateSettings(),
+        timeout_s=5,
+        progress=lambda *_: None,
+    )
+    assert gone.fault == Reason.STUDENT_DOWN
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_as_many_at_once_as_are_set(concurrency: int) -> None:
+    now = most = 0
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return completion("{}")
+
+    await ask(answer, rows(12, seed=1), settings=EvaluateSettings(concurrency=concurrency))
+    assert most == concurrency
+
+
+async def test_progress_counts_rows_and_agreement() -> None:
+    steps: list[tuple[str, float, float, str]] = []
+    asked = rows(3, seed=1)
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return completion(json.dumps({"nothing": True}))
+
+    await ask(answer, asked, progress=lambda *step: steps.append(step))
+    assert steps == [("evaluate", n, 3, f"0 of {n} agree") for n in (1, 2, 3)]
+
+
+async def test_no_rows_no_answers() -> None:
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return completion("{}")
+
+    assert await ask(answer, []) == []

@@ -1,0 +1,345 @@
+"""Forgetting: everything that was made of it goes, nothing else does, and it stays away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from distill.collect import collect
+from store.database import forgetting, records
+from store.database.database import Database
+from store.database.forgetting import Subject
+from store.models import RunState, new_id
+from store.settings.config import Config, StoreSettings, parse_config
+from tests.helpers.forget_scene import (
+    CANARY,
+    OTHER,
+    TASK,
+    USER,
+    Lived,
+    a_forgetter,
+    live_in,
+    places_of,
+    said,
+)
+from tests.helpers.samples import a_feedback, a_run_event, a_trace, an_example, write_segment
+
+ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse_config({"model_list": [ENTRY], "data_dir": str(tmp_path / "data")})
+
+
+@pytest.fixture
+def lived(config: Config) -> Lived:
+    return live_in(config)
+
+
+def opened(config: Config) -> Database:
+    return Database(config.database_file, config.store)
+
+
+def the_user(until: float | None = None) -> list[Subject]:
+    until = time.time() if until is None else until
+    return [Subject(kind="user", subject=USER, until=until)]
+
+
+# ---- one user's data, wherever it is -----------------------------------------------------------
+
+
+async def test_nothing_is_left_of_a_user(config: Config, lived: Lived) -> None:
+    before = places_of(CANARY, config.data_dir)
+    assert len(before) >= 20, before
+    others = set(places_of(OTHER, config.data_dir))
+
+    with opened(config) as db:
+        found = await a_forgetter(db, config).forget(the_user(), actor="ann")
+    assert found.going.traces == found.going.examples == len(lived.theirs)
+    assert found.written_anew
+    assert places_of(CANARY, config.data_dir) == []
+    # the working files of the run that both were in are copies, and went as a whole
+    gone = others - set(places_of(OTHER, config.data_dir))
+    assert all(lived.run_id in place for place in gone), gone
+
+
+async def test_what_is_others_stays(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        before = records.examples_of_run(db, lived.clean)
+        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        assert records.tasks(db)[TASK] == len(lived.others)
+        assert records.examples_of_run(db, lived.clean) == before
+        kept = {e.source_trace_id for e in records.examples_of_run(db, lived.run_id)}
+        assert kept >= {trace.trace_id for trace in lived.others}
+        assert records.policy_of_run(db, lived.clean) is not None
+        assert records.policy_of_run(db, lived.run_id) is None  # the teacher was shown theirs
+        numbers = records.evaluations_of_run(db, lived.run_id)
+        assert len(numbers) == 8  # with their scores, if not with their texts
+        assert sum(e.teacher_output == "" for e in numbers) == 2
+        assert all(e.agrees for e in numbers)
+        [comparison] = [
+            row
+            for row in db.query("comparisons_of_student", student_id=lived.run_id)
+            if row["trace_id"] == lived.theirs[1].trace_id
+        ]
+        assert comparison["agrees"]
+        assert comparison["teacher_output"] is None
+
+
+async def test_who_learned_from_it_is_marked_and_serves_on(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        found = await a_forgetter(db, config, clock=lambda: 7.0).forget(the_user(), actor="ann")
+        [learned] = found.going.learned
+        assert (learned.run_id, learned.traces) == (lived.run_id, 4)  # of its train split
+        assert learned.synthetic > 0
+        assert found.serving == (learned,)
+        marks = forgetting.marks(db)
+        assert set(marks) == {lived.run_id}
+        assert (marks[lived.run_id].traces, marks[lived.run_id].at) == (4, 7.0)
+        assert records.latest_promotions(db)[TASK].target == "student"
+
+
+async def test_it_can_be_demoted_with_that(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        found = await a_forgetter(db, config).forget(the_user(), actor="ann", demote=True)
+        assert found.demoted == (TASK,)
+        latest = records.latest_promotions(db)[TASK]
+        assert (latest.target, latest.actor) == ("teacher", "ann")
+
+
+async def test_a_label_that_nobody_says_any_more_is_in_no_route(
+    config: Config, lived: Lived
+) -> None:
+    with opened(config) as db:
+        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        promotion = records.latest_promotions(db)[TASK]
+        assert promotion.route is not None
+        assert promotion.route.forms is not None
+        assert promotion.route.forms.labels == [f"{OTHER} label"]
+        assert promotion.certificate is not None
+        names = [one.name for one in promotion.certificate.slices]
+        assert names == ["(forgotten)", f"{OTHER} label"]
+        assert promotion.certificate.lower_bound > 0  # its numbers hold
+
+
+async def test_runs_that_have_it_are_ended_and_others_are_not(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        [last] = records.events_of_run(db, lived.unfinished)[-1:]
+        assert last.state is RunState.FAILED
+        assert "is gone" in last.reason
+    left = {path.name for path in config.runs_dir.iterdir()}
+    assert left == {lived.run_id, lived.clean}
+    folder = config.runs_dir / lived.run_id
+    assert (folder / "train-real" / "adapter" / "adapters.safetensors").exists()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "calls.jsonl",
+        "route.json",
+        "train-real",
+    ]
+    assert (config.runs_dir / lived.clean / "rows.jsonl").exists()
+
+
+async def test_to_look_changes_nothing(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        await a_forgetter(db, config).look(the_user())  # creates nothing that was not there
+    files = {p: p.read_bytes() for p in config.data_dir.rglob("*") if p.is_file()}
+    with opened(config) as db:
+        found = await a_forgetter(db, config).look(the_user())
+        assert found.going.traces == len(lived.theirs)
+        assert found.going.learned
+        assert forgetting.unfinished(db) == []
+        assert forgetting.marks(db) == {}
+        assert len(records.examples_of_run(db, lived.run_id)) == 18 + 8
+    for path, content in files.items():
+        if "duckdb" not in path.name:
+            assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["trace", "task"])
+async def test_by_id_and_by_task(config: Config, lived: Lived, kind: str) -> None:
+    one = lived.theirs[4]
+    subjects = (
+        [Subject(kind="trace", subject=one.trace_id)]
+        if kind == "trace"
+        else [Subject(kind="task", subject=TASK, until=one.start_time)]
+    )
+    with opened(config) as db:
+        found = await a_forgetter(db, config).forget(subjects, actor="ann")
+        assert found.going.traces == (1 if kind == "trace" else 4 + 4)
+        assert records.tasks(db)[TASK] == 18 - found.going.traces
+
+
+# ---- what comes back ---------------------------------------------------------------------------
+
+
+async def test_it_does_not_come_back(config: Config, lived: Lived) -> None:
+    """From a journal that was still open, by an import, or as feedback."""
+    until = time.time()
+    late = said(CANARY, 99, user=USER, answer="late", at=until - 1)
+    new = said(OTHER, 99, user=USER, answer="new", at=until + 1)  # the user goes on
+    again = said(
+        CANARY, 0, user="", answer=f"{CANARY} label", at=1.0, source="import:openai-stored"
+    )
+    with opened(config) as db:
+        await a_forgetter(db, config).forget(the_user(until), actor="ann")
+        write_segment(
+            config.journal_dir,
+            a_feedback(late.trace_id, correction="early"),
+            *lived.theirs,
+            late,
+            new,
+            again,
+            a_feedback(late.trace_id, correction="late"),
+            a_feedback(new.trace_id),
+        )
+        got = collect(db, config.journal_dir, {})
+        assert (got.traces, got.feedback) == (1, 3)  # of late and of new
+        assert got.forgotten == len(lived.theirs) + 2  # late, and what was imported again
+        assert db.query("missing_traces", ids=[late.trace_id])
+        write_segment(config.journal_dir, a_feedback(late.trace_id, correction="later"))
+        assert collect(db, config.journal_dir, {}).forgotten == 1
+        assert records.tasks(db)[TASK] == len(lived.others) + 1
+        assert db.query("trace", trace_id=new.trace_id)
+        assert not db.query("trace", trace_id=late.trace_id)
+
+
+async def test_equal_words_of_others_in_live_traffic_are_theirs(
+    config: Config, lived: Lived
+) -> None:
+    with opened(config) as db:
+        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        write_segment(
+            config.journal_dir,
+            said(CANARY, 0, user="bob", answer=f"{CANARY} label", at=time.time()),
+        )
+        assert collect(db, config.journal_dir, {}).traces == 1
+
+
+async def test_names_are_kept_as_hashes(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        assert db.query("any_forgotten")
+    assert places_of(USER, config.data_dir) == []
+
+
+async def test_what_was_expired_before_still_marks(config: Config, lived: Lived) -> None:
+    with opened(config) as db:
+        assert forgetting.expire(db, time.time() + 1, 1000) == 18
+        assert forgetting.marks(db) == {}  # expired is not forgotten
+        assert records.examples_of_run(db, lived.run_id) == []
+        found = await a_forgetter(db, config).forget(the_user(), actor="ann")
+        assert found.going.traces == 0
+        assert [(one.run_id, one.traces) for one in found.going.learned] == [(lived.run_id, 4)]
+    # labels are what a student may say: they outlive the rows that they came from
+    left = [x for x in places_of(CANARY, config.data_dir) if not x.startswith("responses/")]
+    views = {f"table {name}" for name in ("promotions", "routes", "run_events", "runs")}
+    assert set(left) == {f"runs/{lived.run_id}/route.json", "understudy.duckdb", *views}
+
+
+# ---- any lineage -------------------------------------------------------------------------------
+
+nodes = st.integers(0, 11)
+
+
+@st.composite
+def lineages(draw: st.DrawFn) -> dict[str, Any]:
+    """Traces, examples with any parents, also later ones and themselves, and policies."""
+    traces = draw(st.integers(1, 6))
+    examples = [
+        {
+            "run": draw(st.integers(0, 2)),
+            "source": draw(st.none() | st.integers(0, traces - 1)),
+            "traces": draw(st.lists(st.integers(0, traces - 1), max_size=3)),
+            "examples": draw(st.lists(nodes, max_size=3)),
+            "policies": draw(st.lists(st.integers(0, 2), max_size=1)),
+        }
+        for _ in range(draw(st.integers(0, 12)))
+    ]
+    policies = draw(st.lists(st.lists(st.integers(0, traces - 1), max_size=2), max_size=3))
+    doomed = draw(st.sets(st.integers(0, traces - 1)))
+    return {"traces": traces, "examples": examples, "policies": policies, "doomed": doomed}
+
+
+def reachable(edges: dict[str, set[str]], roots: set[str]) -> set[str]:
+    """What hangs on the roots, with them."""
+    found, todo = set(roots), list(roots)
+    while todo:
+        for child in edges.get(todo.pop(), set()) - found:
+            found.add(child)
+            todo.append(child)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Path]]:
+    folder = tmp_path_factory.mktemp("lineage")
+    with Database(folder / "understudy.duckdb", StoreSettings()) as db:
+        yield db, folder / "journal"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lineages())
+def test_nothing_reachable_is_left_and_nothing_else_is_touched(
+    shared: tuple[Database, Path], graph: dict[str, Any]
+) -> None:
+    db, journal = shared
+    traces = [a_trace() for _ in range(graph["traces"])]
+    write_segment(journal, *traces)
+    collect(db, journal, {})
+    runs = [new_id() for _ in range(3)]
+    ids = [new_id() for _ in graph["examples"]]
+    edges: dict[str, set[str]] = {}
+    for run, shown in zip(runs, graph["policies"], strict=False):
+        parents = [traces[n].trace_id for n in shown]
+        records.save_policy(db, run, TASK, {}, parents)
+        for parent in parents:
+            edges.setdefault(parent, set()).add(run)
+    by_run: dict[str, list[Any]] = {run: [] for run in runs}
+    for example_id, spec in zip(ids, graph["examples"], strict=True):
+        source = None if spec["source"] is None else traces[spec["source"]].trace_id
+        parents = [
+            *(traces[n].trace_id for n in spec["traces"]),
+            *(ids[n] for n in spec["examples"] if n < len(ids)),
+            *(runs[n] for n in spec["policies"]),
+        ]
+        for parent in [*parents, *([source] if source else [])]:
+            edges.setdefault(parent, set()).add(example_id)
+        by_run[runs[spec["run"]]].append(
+            an_example(
+                runs[spec["run"]],
+                example_id=example_id,
+                origin="synthetic" if source is None else "trace",
+                source_trace_id=source,
+                parent_ids=parents,
+            )
+        )
+    for run in runs:
+        records.replace_examples(db, run, by_run[run])
+        records.append_run_event(db, a_run_event(run, state=RunState.TRAINED))
+
+    doomed = {traces[n].trace_id for n in graph["doomed"]}
+    gone = reachable(edges, doomed)
+    asked = [Subject(kind="trace", subject=trace_id) for trace_id in sorted(doomed)]
+    forgetting_id = forgetting.ask(db, asked, at=1.0, actor="", reason="")
+    with db.transaction():
+        forgetting.stage(db, forgetting_id)
+        forgetting.delete_staged(db, forgetting_id, at=1.0)
+
+    for trace in traces:
+        assert bool(db.query("trace", trace_id=trace.trace_id)) == (trace.trace_id not in gone)
+    marks = forgetting.marks(db)
+    for run, shown in zip(runs, [*graph["policies"], None, None, None], strict=False):
+        before = by_run[run]
+        left = {example.example_id for example in records.examples_of_run(db, run)}
+        assert left == {e.example_id for e in before} - gone
+        kept = records.policy_of_run(db, run) is not None
+        assert kept == (shown is not None and run not in gone)
+        assert (run in marks) == any(e.example_id in gone for e in before)

@@ -1,0 +1,116 @@
+"""Forgetting that is killed at any statement: the next start finishes it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store.database import forgetting, records
+from store.database.database import Database
+from store.settings.config import parse_config
+from tests.helpers.forget_scene import CANARY, TASK, a_forgetter, live_in, places_of
+from tests.helpers.paths import ROOT
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+
+# One process that has imported everything forks one for each data folder that it is given.
+VICTIMS = """
+import asyncio, os, signal, sys, time
+from tests.helpers.forget_scene import USER, a_forgetter
+from store.settings.config import parse_config
+from store.database.database import Database
+from store.database.forgetting import Subject
+
+class Dying(Database):
+    left = 0
+
+    def tell(self):
+        Dying.left -= 1
+        if Dying.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _run(self, cursor, name, params):  # before each named query…
+        self.tell()
+        super()._run(cursor, name, params)
+
+    def _plain(self, cursor, sql):  # …and each BEGIN, CHECKPOINT, ATTACH and COPY…
+        if not sql.startswith("USE"):
+            self.tell()
+        super()._plain(cursor, sql)
+
+    def _commit(self, cursor):  # …and COMMIT, and after it
+        self.tell()
+        super()._commit(cursor)
+        self.tell()
+
+    def _put_in_place(self, fresh):
+        self.tell()
+        super()._put_in_place(fresh)
+        self.tell()
+
+def forget(folder, left):
+    entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+    config = parse_config({"model_list": [entry], "data_dir": folder})
+    subjects = [Subject(kind="user", subject=USER, until=time.time())]
+    Dying.left = left
+    with Dying(config.database_file, config.store) as db:
+        Dying.left = left
+        asyncio.run(a_forgetter(db, config).forget(subjects, actor="ann"))
+
+for line in sys.stdin:
+    left, folder = line.rstrip().split(" ", 1)
+    if not (child := os.fork()):
+        forget(folder, int(left))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+async def finish(data_dir: Path) -> bool:
+    """What the next start does. Whether anything had been asked for."""
+    config = parse_config({"model_list": [ENTRY], "data_dir": str(data_dir)})
+    with Database(config.database_file, config.store) as db:
+        asked = bool(db.query("any_forgotten"))
+        await a_forgetter(db, config).resume()
+        assert forgetting.unfinished(db) == []
+        assert records.tasks(db)[TASK] == (12 if asked else 18)
+        if asked:
+            assert sum(mark.traces for mark in forgetting.marks(db).values()) == 4
+    return asked
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_when_the_next_start_finishes_it(tmp_path: Path) -> None:
+    ended, begun = [], 0
+    lived_in = tmp_path / "lived in"
+    live_in(parse_config({"model_list": [ENTRY], "data_dir": str(lived_in)}))
+    with subprocess.Popen(
+        [sys.executable, "-c", VICTIMS],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as victims:
+        assert victims.stdin is not None and victims.stdout is not None
+        for number in range(1, 600, 11):
+            folder = tmp_path / str(number)
+            shutil.copytree(lived_in, folder)
+            print(number, folder, file=victims.stdin, flush=True)
+            ended.append(int(victims.stdout.readline()))
+            if asyncio.run(finish(folder)):
+                begun += 1
+                assert places_of(CANARY, folder) == []
+            if ended[-1] != -signal.SIGKILL:
+                break
+        victims.stdin.close()
+    assert ended.pop() == 0, "it failed, or has more statements than were tried"
+    assert len(ended) >= 6
+    assert begun >= 5

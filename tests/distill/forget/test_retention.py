@@ -1,0 +1,139 @@
+"""What is too old goes: traces a batch at a time, and folders of runs that nobody needs."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from distill.collect import collect
+from distill.forget import retention
+from distill.forget.retention import Retention
+from distill.forget.run_files import DAY_S, too_old
+from store.database import forgetting, records
+from store.database.database import Database
+from store.models import RunState
+from store.settings.config import Config, parse_config
+from store.verdicts import Promotion
+from tests.helpers.forget_scene import (
+    CANARY,
+    OTHER,
+    TASK,
+    Lived,
+    a_forgetter,
+    live_in,
+    places_of,
+    said,
+)
+from tests.helpers.samples import a_promotion, a_run_event, write_segment
+
+ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
+NOW = time.time()
+
+
+def config(folder: Path, **days: object) -> Config:
+    return parse_config({"model_list": [ENTRY], "data_dir": str(folder), "retention": days})
+
+
+def a_retention(db: Database, settings: Config, now: float) -> Retention:
+    forgetter = a_forgetter(db, settings, clock=lambda: now)
+    return Retention(db, settings, clock=lambda: now, sweep=forgetter.sweep)
+
+
+async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
+    settings = config(tmp_path, traces_days=30)
+    lived: Lived = live_in(settings, at=NOW - 31 * DAY_S)
+    for path in (settings.journal_dir / "damaged").iterdir():
+        os.utime(path, (NOW - 31 * DAY_S,) * 2)
+    young = said(OTHER, 7, user="bob", answer="young", at=NOW - 29 * DAY_S)
+    imported = said(
+        OTHER, 8, user="bob", answer="imported", at=1000.0, source="import:openai-stored"
+    )
+    with Database(settings.database_file, settings.store) as db:
+        write_segment(settings.journal_dir, young, imported)
+        collect(db, settings.journal_dir, {})
+        await a_retention(db, settings, NOW).check()
+        assert records.tasks(db)[TASK] == 2  # an import is as old as the importing of it
+        assert records.examples_of_run(db, lived.run_id) == []
+        assert records.policy_of_run(db, lived.run_id) is None
+        assert forgetting.marks(db) == {}
+        assert forgetting.unfinished(db) == []
+        assert records.latest_promotions(db)[TASK].run_id == lived.run_id
+        numbers = records.evaluations_of_run(db, lived.run_id)
+        assert numbers
+        assert {(e.teacher_output, e.student_output) for e in numbers} == {("", None)}
+        before = records.tasks(db)
+        await a_retention(db, settings, NOW).check()
+        assert records.tasks(db) == before
+    # what is left are labels, and a response that was given just now by its id
+    texts = [p for p in places_of(CANARY, tmp_path) if p.startswith(("runs/", "journal/"))]
+    assert texts == [f"runs/{lived.run_id}/route.json"]
+    folder = settings.runs_dir / lived.run_id
+    assert (folder / "train-real" / "adapter" / "adapters.safetensors").exists()
+    assert not (folder / "evaluations.jsonl").exists()
+
+
+async def test_without_settings_nothing_goes(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    live_in(settings, at=NOW - 5000 * DAY_S)
+    with Database(settings.database_file, settings.store) as db:
+        await a_retention(db, settings, NOW).check()
+        assert records.tasks(db)[TASK] == 18
+    assert len(list(settings.runs_dir.iterdir())) == 4
+
+
+async def test_more_than_a_batch(tmp_path: Path) -> None:
+    """The journal is collected in between."""
+    settings = config(tmp_path, traces_days=1)
+    many = [said(OTHER, n, user="", answer="x", at=1000.0 + n) for n in range(retention.BATCH + 5)]
+    with Database(settings.database_file, settings.store) as db:
+        write_segment(settings.journal_dir, *many)
+        collect(db, settings.journal_dir, {})
+        assert forgetting.expire(db, 1000.0 + 10, 4) == 4  # the oldest
+        assert not db.query("trace", trace_id=many[3].trace_id)
+        assert db.query("trace", trace_id=many[4].trace_id)
+        await a_retention(db, settings, NOW).check()
+        assert records.tasks(db) == {}
+
+
+async def test_folders_of_old_runs_go(tmp_path: Path) -> None:
+    settings = config(tmp_path, runs_days=10)
+    lived = live_in(settings, at=NOW - 11 * DAY_S)
+    (settings.runs_dir / "not a run").mkdir()
+    with Database(settings.database_file, settings.store) as db:
+        await a_retention(db, settings, NOW).check()
+        assert records.tasks(db)[TASK] == 18  # their traces have a term of their own
+    left = {path.name for path in settings.runs_dir.iterdir()}
+    # its student serves; it has not ended; it is the task's last one; it is none of ours
+    assert left == {lived.run_id, lived.unfinished, lived.cut_short, "not a run"}
+
+
+def turn(run_id: str | None, target: str, at: float) -> Promotion:
+    return a_promotion(run_id=run_id, target=target, at=at, route=None)
+
+
+OLD, NEW = 100.0, 900.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "turns", "gone"),
+    [
+        ([("a", OLD)], [], []),  # the last one
+        ([("a", OLD), ("b", OLD)], [], ["a"]),
+        ([("a", OLD), ("b", NEW)], [], ["a"]),
+        ([("a", OLD), ("b", NEW)], [("a", "student")], []),  # it serves
+        ([("a", OLD), ("b", NEW)], [("a", "student"), ("a", "teacher")], []),  # was demoted
+        ([("a", OLD), ("b", OLD), ("c", NEW)], [("a", "student"), ("b", "student")], ["a"]),
+        ([("a", NEW), ("b", NEW)], [], []),
+    ],
+)
+def test_which_runs_are_too_old(
+    ends: list[tuple[str, float]], turns: list[tuple[str, str]], gone: list[str]
+) -> None:
+    ended = [a_run_event(run_id, state=RunState.REJECTED, at=at) for run_id, at in ends]
+    history = [turn(*one, at=float(n)) for n, one in enumerate(turns)][::-1]
+    found = too_old({"t": ended}, {"t": history}, ["a", "b", "c"], 500.0)
+    assert found == gone
+    assert too_old({"t": ended}, {"t": history}, [], 500.0) == []

@@ -1,0 +1,93 @@
+"""The worst slice: which fingerprint or label is proven to lie below the floor."""
+
+from __future__ import annotations
+
+import pytest
+from scipy import stats
+
+from distill.gate.slices import floor_of, judged, slices_of
+from store.models import Reason
+from store.settings.tasks import GateSettings
+from store.verdicts import Slice
+from tests.helpers.gate_samples import GATE, judge, row, rows
+
+
+def a_slice(name: str, p_value: float) -> Slice:
+    return Slice(kind="label", name=name, n=20, agreed=10, p_value=p_value, below=False)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "below"),
+    [
+        ([], ""),
+        ([0.05], "a"),
+        ([0.051], ""),
+        ([0.02, 0.03], "ab"),  # 0.02 ≤ 0.05 / 2, then 0.03 ≤ 0.05 / 1
+        ([0.03, 0.03], ""),  # 0.03 > 0.05 / 2, though each alone would be
+        ([0.01, 0.03, 0.04], "a"),  # 0.03 > 0.05 / 2: the third is not looked at any more
+        ([0.04, 0.01, 0.02], "bca"),  # by p-value, not by name
+        ([0.02, 0.9, 0.9, 0.9], ""),
+    ],
+)
+def test_holms_procedure(p_values: list[float], below: str) -> None:
+    slices = [a_slice("abcd"[place], p) for place, p in enumerate(p_values)]
+    found = judged(slices, 0.05)
+    assert "".join(s.name for s in found if s.below) == below
+    assert [s.p_value for s in found] == sorted(p_values)
+
+
+def test_the_p_value_is_the_exact_lower_tail() -> None:
+    found = slices_of(rows(15, 20), "text", GATE)
+    assert [(s.kind, s.name, s.n, s.agreed) for s in found] == [("fingerprint", "f", 20, 15)]
+    assert found[0].p_value == pytest.approx(stats.binom.cdf(15, 20, 0.85))
+
+
+def test_labels_are_slices_only_where_answers_are_labels() -> None:
+    served = [*rows(30, 30, label="x"), *rows(30, 30, label=" y\n"), *rows(30, 30, label="y")]
+    for output in ("text", "json"):
+        assert [s.kind for s in slices_of(served, output, GATE)] == ["fingerprint"]
+    found = slices_of(served, "label", GATE)
+    assert {(s.kind, s.name, s.n) for s in found} == {
+        ("fingerprint", "f", 90),
+        ("label", "x", 30),
+        ("label", "y", 60),  # the same label, as a scorer compares
+    }
+
+
+def test_a_slice_of_few_rows_is_not_looked_at() -> None:
+    served = [*rows(0, 19, label="rare"), *rows(20, 20, label="common")]
+    assert [s.name for s in slices_of(served, "label", GATE)] == ["f", "common"]
+    lower = GATE.model_copy(update={"slice_rows": 19})
+    assert slices_of(served, "label", lower)[0].name == "rare"
+    assert slices_of(served, "label", lower)[0].below
+
+
+def test_a_floor_is_never_below_zero() -> None:
+    settings = GateSettings(threshold=0.1, slice_tolerance=0.5)
+    assert floor_of(settings) == 0.0
+    assert not slices_of(rows(0, 50), "text", settings)[0].below
+
+
+def test_a_bad_label_in_a_good_mean_fails_the_certificate_without_being_named() -> None:
+    heldout = [*rows(775, 775, label="usual"), *rows(10, 25, label="the secret one")]
+    assert judge(heldout).passed  # 0.981 on the whole
+    certificate = judge(heldout, output="label")
+    assert certificate.lower_bound >= 0.95
+    assert not certificate.passed
+    assert "one label agrees on 10 of 25 held-out rows (0.400)" in certificate.reason
+    assert "below 0.85" in certificate.reason
+    assert "secret" not in certificate.reason
+    assert certificate.slices[0].name == "the secret one"
+    assert certificate.slices[0].below
+
+
+def test_a_bad_fingerprint_fails_it_for_every_kind_of_answer() -> None:
+    heldout = [*rows(775, 775, fingerprint="1"), *rows(10, 25, fingerprint="2")]
+    certificate = judge(heldout, output="json")
+    assert not certificate.passed
+    assert "one fingerprint agrees on 10 of 25" in certificate.reason
+
+
+def test_what_is_not_served_is_in_no_slice() -> None:
+    broken = [row(False, 0.9, Reason.STUDENT_MALFORMED, label="bad")] * 40
+    assert judge([*rows(200, 200), *broken], output="label").passed

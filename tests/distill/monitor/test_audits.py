@@ -1,0 +1,168 @@
+"""Audits: what a student served is asked of the teacher, each drawn trace once, come what may."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from distill.monitor.audits import FIRST_BACK_OFF_S, LONGEST_OWED_S
+from distill.monitor.sampling import Draw
+from store.database import records
+from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
+from tests.helpers.teacher_server import completion, error
+
+
+@pytest.fixture
+async def scene(tmp_path: Path):
+    async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
+        yield scene
+
+
+async def test_an_audit_is_compared_and_paid_for(scene: Scene) -> None:
+    student = scene.promote()
+    await scene.settle(scene.served("one", student), scene.served("two", student, wrong("two")))
+
+    found = {c.student_output: c for c in scene.comparisons(student)}
+    assert {text: c.agrees for text, c in found.items()} == {
+        right("one"): True,
+        wrong("two"): False,
+    }
+    assert {c.teacher_output for c in found.values()} == {right("one"), right("two")}
+    assert {(c.kind, c.servable, c.fault, c.confidence) for c in found.values()} == {
+        ("audit", True, None, -0.01)
+    }
+    calls = records.teacher_calls_of_run(scene.db, str(student.run_id))
+    assert [(c.purpose, c.task, c.input_tokens) for c in calls] == [("audits", "triage", 7)] * 2
+    assert scene.standing().comparisons["audit"].n == 2
+
+
+async def test_the_teacher_gets_the_request_as_it_was(scene: Scene) -> None:
+    student = scene.promote()
+    trace = scene.served("one", student)
+    params = '{"model":"gpt-4o","temperature":0.5,"stop":["x"],"user":"u-1","stream":true}'
+    object.__setattr__(trace, "request_params", params)
+    await scene.settle(trace)
+
+    [asked] = scene.teacher.requests
+    assert asked.json["messages"] == [{"role": "user", "content": "one"}]
+    assert (asked.json["temperature"], asked.json["stop"]) == (0.5, ["x"])
+    assert not asked.json.keys() & {"user", "stream"}
+
+
+async def test_what_a_client_opted_out_of_is_not_audited(scene: Scene) -> None:
+    student = scene.promote()
+    await scene.settle(scene.served("one", student), scene.served("two", student, content="none"))
+    assert [c.student_output for c in scene.comparisons(student)] == [right("one")]
+    await scene.live.stop()
+    scene.live = scene.watch()
+    await scene.settle()
+    assert len(scene.teacher.requests) == 1
+    assert scene.standing().faults.n == 2  # that it was served well counts all the same
+
+
+async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
+    student = scene.promote()
+    await scene.settle(*(scene.served("the same", student) for _ in range(7)))
+    assert len(scene.teacher.requests) == len(scene.comparisons(student)) == 7
+
+
+async def test_only_what_is_drawn_is_audited(tmp_path: Path) -> None:
+    rate = 0.3
+    async with Scene(tmp_path, audit={"first": rate, "last": rate}) as scene:
+        student = scene.promote()
+        traces = [scene.served(f"text {n}", student) for n in range(300)]
+        await scene.settle(*traces)
+        drawn = {t.trace_id for t in traces if Draw(b"k" * 32).takes(t.trace_id, "audit", rate)}
+        assert {c.trace_id for c in scene.comparisons(student)} == drawn
+        assert 50 < len(drawn) < 130
+
+
+async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: error(401, "no", type="auth", code="invalid_api_key")
+    await scene.settle(*(scene.served(f"text {n}", student) for n in range(6)))
+    assert not scene.comparisons(student)
+    assert scene.standing().audits_owed == 6
+    assert "status 401" in scene.standing().waits_for
+
+    asked = len(scene.teacher.requests)
+    await scene.settle()  # not at once again
+    assert len(scene.teacher.requests) == asked
+
+    scene.teacher.answer = answering(right)
+    scene.now += FIRST_BACK_OFF_S
+    await scene.settle()
+    assert scene.standing().comparisons["audit"].agreed == 6
+    assert (scene.standing().audits_owed, scene.standing().waits_for) == (0, "")
+
+
+async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: error(401, "no")
+    await scene.settle(scene.served("one", student))
+    scene.now += LONGEST_OWED_S + 1
+    await scene.settle()
+    assert scene.standing().dropped == {"too old": 1}
+    assert scene.standing().audits_owed == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "why", "paid"),
+    [
+        (error(400, "no", code="content_filter"), "refused by the teacher", 0),
+        (completion("half", finish_reason="length"), "no whole answer of the teacher", 1),
+        (completion(" "), "no whole answer of the teacher", 1),
+    ],
+)
+async def test_what_the_teacher_does_not_answer_is_not_asked_again(
+    scene: Scene, reply, why: str, paid: int
+) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: reply
+    await scene.settle(scene.served("one", student))
+    scene.now += 100
+    await scene.settle()
+    assert len(scene.teacher.requests) == 1
+    assert scene.standing().dropped == {why: 1}
+    assert not scene.comparisons(student)
+    calls = records.teacher_calls_of_run(scene.db, str(student.run_id))
+    assert len(calls) == paid
+
+
+async def test_a_restart_loses_no_audit_and_counts_none_twice(scene: Scene) -> None:
+    student = scene.promote()
+    done = [scene.served(f"done {n}", student) for n in range(5)]
+    await scene.settle(*done)
+    scene.teacher.answer = lambda r: answering(right)(r).slow(5)
+    owed = [scene.served(f"owed {n}", student) for n in range(9)]
+    await scene.beat(*owed)
+    await asyncio.sleep(0.2)  # some are under way
+    await scene.live.stop()
+    assert len(scene.comparisons(student)) == 5
+
+    scene.teacher.answer = answering(right)
+    scene.live = scene.watch()
+    await scene.settle()
+    found = [c.trace_id for c in scene.comparisons(student)]
+    assert sorted(found) == sorted(t.trace_id for t in (*done, *owed))
+    assert scene.standing().comparisons["audit"].n == 14
+    assert scene.standing().disagreement.n == 14
+
+
+async def test_a_slow_teacher_holds_up_nobody_else(tmp_path: Path) -> None:
+    async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
+        one, other = scene.promote("one"), scene.promote("other")
+
+        def answer(request):
+            reply = answering(right)(request)
+            return reply.slow(30) if "slow" in request.body.decode() else reply
+
+        scene.teacher.answer = answer
+        async with asyncio.timeout(10):
+            await scene.beat(*(scene.served(f"slow {n}", one) for n in range(6)))
+            for number in range(5):
+                await scene.beat(scene.served(f"quick {number}", other))
+            await until(lambda: scene.standing("other").comparisons["audit"].n == 5)
+            assert scene.standing("one").audits_owed == 6

@@ -1,0 +1,265 @@
+"""What is known of a student: the same whether it was learned bit by bit or read from the store."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.collect import collect
+from distill.monitor.evidence import Dossier, read_dossier
+from distill.monitor.rollout import judge
+from distill.monitor.watched import MOST_REPLAYED, tolerated_faults, tolerated_unsure
+from store.database import evidence
+from store.database.database import Database
+from store.database.live import Finding, Routed
+from store.models import Reason, new_id
+from store.settings.config import StoreSettings
+from store.settings.tasks import GateSettings, TaskSettings
+from store.verdicts import Comparison, Promotion
+from tests.helpers.live_scene import Scene
+from tests.helpers.samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
+
+SETTINGS = TaskSettings.model_validate({"audit": {"first": 0.5, "last": 0.1}})
+BEGAN = 1_000_000.0
+
+
+@pytest.fixture
+def db(tmp_path: Path):
+    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as db:
+        yield db
+
+
+def promoted(**changes: Any) -> Promotion:
+    return a_promotion(at=BEGAN, **changes)
+
+
+def read(db: Database, promotion: Promotion) -> Dossier:
+    return read_dossier(db, promotion, promoted_at=BEGAN, settings=SETTINGS)
+
+
+def finding(comparison: Comparison) -> Finding:
+    return Finding(
+        trace_id=comparison.trace_id,
+        kind=comparison.kind,
+        agrees=comparison.agrees,
+        servable=comparison.servable,
+        fault=comparison.fault,
+        at=comparison.at,
+        begun=comparison.at,
+    )
+
+
+def some_comparisons(promotion: Promotion, count: int, seed: int) -> list[Comparison]:
+    draw = random.Random(seed)
+    found = []
+    for number in range(count):
+        kind = draw.choice(["shadow", "audit"])
+        fault = draw.choice([None, *[Reason.STUDENT_UNSURE, Reason.STUDENT_DOWN]])
+        fault = fault if kind == "shadow" else None
+        found.append(
+            a_comparison(
+                student_id=promotion.run_id,
+                kind=kind,
+                servable=fault is None,
+                fault=fault,
+                agrees=fault is None and draw.random() < 0.97,
+                at=BEGAN + 1 + number,
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_read_is_the_same_as_learned(db: Database, tmp_path: Path, seed: int) -> None:
+    promotion = promoted()
+    learned = read(db, promotion)
+    comparisons = some_comparisons(promotion, 150, seed)
+    draw = random.Random(seed)
+    requests = [
+        a_trace(
+            start_time=c.at + 0.4,
+            end_time=c.at + 0.5,
+            served_by=draw.choice(["student", "teacher"]),
+            reason=draw.choice([Reason.CERTIFIED, Reason.STUDENT_DOWN, Reason.STUDENT_SLOW]),
+            student_id=promotion.run_id,
+        )
+        for c in comparisons
+    ]
+    write_segment(tmp_path, *requests)
+    for comparison, routed in zip(comparisons, collect(db, tmp_path, {}).routed, strict=True):
+        learned.learn(finding(comparison))
+        learned.see(routed)
+    evidence.write_comparisons(db, comparisons)
+
+    again = read(db, promotion)
+    assert again.evidence() == learned.evidence()
+    assert (again.tallies, again.of_step) == (learned.tallies, learned.of_step)
+    assert again.faults.standing() == learned.faults.standing()
+    moments = [BEGAN + n / 2 for n in range(320)]
+    assert [again.audit_rate_at(m) for m in moments] == [learned.audit_rate_at(m) for m in moments]
+
+
+def test_the_counts_are_of_all_also_of_what_is_not_shown_again(db: Database) -> None:
+    promotion = promoted()
+    one = some_comparisons(promotion, 2, 0)
+    many = [
+        replace(
+            one[n % 2], trace_id=new_id(), kind="audit", servable=True, fault=None, at=BEGAN + n
+        )
+        for n in range(1, MOST_REPLAYED + 400)
+    ]
+    evidence.write_comparisons(db, many)
+    found = read_dossier(
+        db, replace(promotion, at=BEGAN + 100), promoted_at=BEGAN, settings=SETTINGS
+    )
+    assert found.tallies["audit"].n == len(many)
+    assert found.tallies["audit"].agreed == sum(c.agrees for c in many)
+    assert found.of_step["audit"].n == len(many) - 100
+    assert found.disagreement.standing().n == MOST_REPLAYED
+    assert found.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
+
+
+def test_a_step_has_the_comparisons_of_its_own_requests(db: Database, tmp_path: Path) -> None:
+    """Not those that were still owed when it began."""
+    promotion = promoted()
+    times = (BEGAN + 1, BEGAN + 200)
+    traces = [a_trace(start_time=t, end_time=t, student_id=promotion.run_id) for t in times]
+    write_segment(tmp_path, *traces)
+    collect(db, tmp_path, {})
+    comparison = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 300)
+    evidence.write_comparisons(db, [replace(comparison, trace_id=t.trace_id) for t in traces])
+    step = replace(promotion, at=BEGAN + 100)
+    found = read_dossier(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
+    assert (found.n, found.step_n) == (2, 1)
+
+
+def test_what_came_before_the_promotion_does_not_count(db: Database) -> None:
+    promotion = promoted()
+    old = replace(some_comparisons(promotion, 1, 0)[0], at=BEGAN - 1)
+    evidence.write_comparisons(db, [old])
+    assert read(db, promotion).evidence().n == 0
+
+
+def test_a_complaint_and_a_failed_audit_of_one_trace_are_one(db: Database) -> None:
+    promotion = promoted()
+    audit = a_comparison(student_id=promotion.run_id, kind="audit", agrees=False, at=BEGAN + 1)
+    complaint = replace(audit, kind="feedback", at=BEGAN + 2)
+    praise = replace(complaint, trace_id=new_id(), agrees=True, at=BEGAN + 3)
+    other = replace(complaint, trace_id=new_id(), at=BEGAN + 4)
+    evidence.write_comparisons(db, [audit, complaint, praise, other])
+    found = read(db, promotion)
+    assert (found.disagreement.standing().n, found.disagreement.standing().bad) == (2, 2)
+    assert found.evidence().n == 1  # feedback is no fair sample
+    assert found.evidence().failed_feedback == 2
+
+
+def test_the_audit_rate_of_a_moment(db: Database) -> None:
+    promotion = promoted()
+    found = read(db, promotion)
+    assert found.audit_rate_at(BEGAN) == found.audit_rate_at(BEGAN + 1e6) == 0.5
+    for number in range(400):
+        found.learn(
+            finding(a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 1 + number))
+        )
+    assert found.audit_rate_at(BEGAN + 50) == 0.5
+    assert found.audit_rate_at(BEGAN + 200) == pytest.approx(0.25)
+    assert found.audit_rate_at(BEGAN + 1e6) == pytest.approx(0.125)
+
+
+def test_a_forced_student_has_its_own_rate(db: Database) -> None:
+    assert read(db, promoted(forced=True)).audit_rate_at(BEGAN) == SETTINGS.audit.forced
+
+
+@pytest.mark.parametrize(
+    ("faults", "heldout", "least", "most"),
+    [
+        (0, 60, 0.02, 0.02),  # none were seen: what is set holds, however few the rows
+        (1, 1000, 0.02, 0.02),
+        (3, 100, 0.03, 0.07),
+        (20, 200, 0.10, 0.14),
+        (9, 9, 0.9, 0.9),
+    ],
+)
+def test_the_faults_that_are_tolerated(
+    faults: int, heldout: int, least: float, most: float
+) -> None:
+    certificate = a_certificate(faults=faults, heldout=heldout)
+    assert least <= tolerated_faults(certificate, SETTINGS) <= most
+
+
+def test_without_a_certificate_what_is_set_is_tolerated() -> None:
+    assert tolerated_faults(None, SETTINGS) == SETTINGS.audit.fault_rate
+
+
+def unsure(number: int, same_input: bool) -> Routed:
+    at = BEGAN + 1 + number
+    return Routed(
+        trace_id=new_id(),
+        task="triage",
+        student_id=new_id(),
+        served_by="teacher",
+        reason=Reason.STUDENT_UNSURE,
+        start_time=at,
+        end_time=at,
+        whole=True,
+        input_hash="same" if same_input else str(number),
+    )
+
+
+@pytest.mark.parametrize(("same_input", "alarm"), [(False, True), (True, False)])
+def test_a_student_that_is_unsure_of_nearly_everything_is_of_no_use(
+    same_input: bool, alarm: bool
+) -> None:
+    """One odd input that comes again and again is not nearly everything."""
+    dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
+    for number in range(60):
+        dossier.see(unsure(number, same_input))
+    known = dossier.evidence()
+    assert known.unsure.alarm == alarm
+    assert not known.faults.alarm
+    assert judge(promoted(), known, SETTINGS, BEGAN + 100).action == ("demote" if alarm else "stay")
+
+
+@pytest.mark.parametrize(
+    ("min_coverage", "certified", "tolerated"),
+    [(0.5, 0.8, 0.5), (0.9, 0.95, 0.1), (0.5, 0.3, 0.7), (1.0, 1.0, 0.01)],
+)
+def test_as_much_unsureness_as_coverage_allows(
+    min_coverage: float, certified: float, tolerated: float
+) -> None:
+    settings = TaskSettings(gate=GateSettings(min_coverage=min_coverage))
+    found = tolerated_unsure(a_certificate(coverage=certified), settings)
+    assert found == pytest.approx(tolerated)
+
+
+async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: Path) -> None:
+    """Also while the rate falls, and although it is not written down what was drawn."""
+    traces = [new_id() for _ in range(90)]
+    audited = []
+    for restarts in (False, True):
+        folder = tmp_path / str(restarts)
+        async with Scene(folder, audit={"first": 0.7, "last": 0.05}) as scene:
+            scene.now = 1_800_000_000.0
+            student = scene.promote()
+            early = a_comparison(student_id=student.run_id, kind="audit", at=student.at + 1)
+            evidence.write_comparisons(
+                scene.db, [replace(early, trace_id=new_id()) for _ in range(150)]
+            )
+            for start in range(0, len(traces), 30):
+                await scene.settle(
+                    *(
+                        replace(scene.served(trace_id, student), trace_id=trace_id)
+                        for trace_id in traces[start : start + 30]
+                    )
+                )
+                if restarts:
+                    await scene.live.stop()
+                    scene.live = scene.watch()
+                    await scene.settle()
+            audited.append({c.trace_id for c in scene.comparisons(student)} & {*traces})
+    assert audited[0] == audited[1]
+    assert 15 < len(audited[0]) < 60

@@ -1,0 +1,88 @@
+"""Faults of a student that serves: how many are tolerated, and what counts as one."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from store.models import Reason
+from tests.helpers.live_scene import EVERY_AUDIT, Scene
+from tests.helpers.teacher_server import error
+
+
+@pytest.fixture
+async def scene(tmp_path: Path):
+    async with Scene(tmp_path, audit=EVERY_AUDIT, rollout={"rows": 1000}) as scene:
+        yield scene
+
+
+@pytest.mark.parametrize(
+    ("rate", "at_most"), [(1.0, 20), (0.05, 3000)], ids=["every answer", "one in twenty"]
+)
+@pytest.mark.parametrize(
+    "fault", [Reason.STUDENT_ERROR, Reason.STUDENT_SLOW, Reason.STUDENT_MALFORMED]
+)
+async def test_a_faulty_student_is_demoted(
+    scene: Scene, rate: float, at_most: int, fault: Reason
+) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: error(401, "no")  # nothing but the faults speaks
+    await scene.settle()
+    draw = random.Random(3)
+    seen = 0
+    while scene.promotion().target == "student" and seen < at_most:
+        batch = [
+            scene.fell_back("a", student, fault)
+            if draw.random() < rate
+            else scene.served("b", student)
+            for _ in range(min(100, at_most))
+        ]
+        seen += len(batch)
+        await scene.beat(*batch)
+    assert scene.promotion().state == "demoted"
+    assert "found it broken" in scene.promotion().reason
+    assert scene.route().reason == Reason.DEMOTED
+
+
+async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: error(401, "no")
+    for _ in range(30):
+        unsure = [scene.fell_back("c", student, Reason.STUDENT_UNSURE) for _ in range(39)]
+        served = [scene.served("b", student) for _ in range(60)]
+        await scene.beat(scene.fell_back("a", student, Reason.STUDENT_ERROR), *served, *unsure)
+    assert scene.promotion().target == "student"
+    assert (scene.standing().faults.n, scene.standing().faults.bad) == (3000, 30)
+
+
+async def test_a_student_that_crashed_once_serves_on(scene: Scene) -> None:
+    """Whatever comes until the supervisor has noticed finds it down: that is one fault."""
+    student = scene.promote()
+    await scene.settle(*(scene.served(f"a {n}", student) for n in range(5)))
+    down = [scene.fell_back(f"b {n}", student, Reason.STUDENT_DOWN) for n in range(50)]
+    await scene.settle(*down[:20])
+    await scene.settle(*down[20:])
+    await scene.settle(*(scene.served(f"c {n}", student) for n in range(5)))
+    assert scene.promotion().target == "student"
+    assert scene.standing().faults.bad == 1
+
+    await scene.live.stop()  # nor after a restart
+    scene.live = scene.watch()
+    await scene.settle()
+    assert scene.standing().faults.bad == 1
+
+
+async def test_a_student_that_dies_again_and_again_is_demoted(scene: Scene) -> None:
+    student = scene.promote()
+    deaths = 0
+    while scene.promotion().target == "student" and deaths < 20:
+        deaths += 1
+        await scene.settle(
+            *(scene.served(f"a {deaths} {n}", student) for n in range(3)),
+            *(scene.fell_back(f"b {deaths} {n}", student, Reason.STUDENT_DOWN) for n in range(8)),
+        )
+        scene.now += 30
+    assert scene.promotion().state == "demoted"
+    assert 2 < deaths < 15

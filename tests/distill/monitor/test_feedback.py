@@ -1,0 +1,319 @@
+"""What follows from feedback: complaints are failed audits, in whatever order things come."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.collect import collect
+from distill.monitor.feedback import complains, feedback_comparisons, judged_pairs
+from store.database import evidence, records
+from store.database.database import Database
+from store.models import Trace, new_id
+from store.settings.config import StoreSettings
+from store.verdicts import Comparison, Feedback
+from tests.helpers.samples import (
+    a_comparison,
+    a_feedback,
+    a_promotion,
+    a_route,
+    a_trace,
+    write_segment,
+)
+
+STUDENT = new_id()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
+        yield opened
+
+
+def served(**changes: Any) -> Trace:
+    """A trace that the student answered with `shipping`."""
+    values = {"served_by": "student", "route": "student", "reason": "certified"}
+    return a_trace(**{**values, "student_id": STUDENT, "confidence": 0.875, **changes})
+
+
+def after(db: Database, journal: Path, *written: Trace | Feedback) -> list[Comparison]:
+    """What follows from these records, which come in one segment."""
+    write_segment(journal, *written)
+    collect(db, journal, {})
+    return feedback_comparisons(db)
+
+
+# ---- what is a complaint -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("says", "complaint"),
+    [
+        ({"score": 0.0}, True),
+        ({"score": 0.49}, True),
+        ({"score": 0.5}, False),
+        ({"score": 1.0}, False),
+        ({"score": 0.0, "correction": "shipping"}, True),  # whoever says bad means bad
+        ({"score": 1.0, "correction": "returns"}, False),
+        ({"score": None, "correction": "returns"}, True),
+        ({"score": None, "correction": "shipping"}, False),
+        ({"score": None, "correction": " shipping\n"}, False),
+    ],
+)
+def test_a_complaint_is_a_comparison_that_disagrees(
+    db: Database, journal: Path, says: dict[str, Any], complaint: bool
+) -> None:
+    trace = served()
+    feedback = a_feedback(trace.trace_id, **says)
+    found = after(db, journal, trace, feedback)
+    score = feedback.score or 0.0
+    expected = Comparison(
+        trace_id=trace.trace_id,
+        task="triage",
+        student_id=STUDENT,
+        kind="feedback",
+        scorer="exact",
+        score=score,
+        agrees=False,
+        servable=True,
+        fault=None,
+        confidence=0.875,
+        teacher_output=feedback.correction,
+        student_output="shipping",
+        at=feedback.feedback_at,
+    )
+    assert found == ([expected] if complaint else [])
+    assert evidence.comparisons_of_student(db, STUDENT) == found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"served_by": "teacher", "route": "teacher", "student_id": None},
+        {"served_by": "teacher", "route": "fallback"},
+        {"task": None},
+        {"student_id": None},
+        {"student_id": "run-1"},  # nothing that we made
+    ],
+)
+def test_it_has_to_be_a_students_answer(
+    db: Database, journal: Path, changes: dict[str, Any]
+) -> None:
+    trace = served(**changes)
+    assert after(db, journal, trace, a_feedback(trace.trace_id)) == []
+    assert db.query("feedback_news") == []
+
+
+@pytest.mark.parametrize("messages", [None, "[]", "no json", "{}", "[5]", '[{"content":null}]'])
+def test_a_trace_without_an_answer_holds_up_nothing(
+    db: Database, journal: Path, messages: str | None
+) -> None:
+    odd, trace = served(output_messages=messages), served()
+    found = after(db, journal, odd, trace, a_feedback(odd.trace_id), a_feedback(trace.trace_id))
+    assert {c.trace_id for c in found} == {odd.trace_id, trace.trace_id}
+
+
+def test_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
+    assert after(db, journal, a_feedback(new_id()), a_trace()) == []
+    assert db.query("feedback_news") == []
+
+
+def test_json_that_is_laid_out_differently_is_no_complaint() -> None:
+    assert not complains(None, '{"b": 1, "a": 2}', '{"a":2,"b":1}')
+    assert complains(None, '{"b": 1}', '{"a":2,"b":1}')
+    assert complains(None, "anything", None)
+    assert not complains(None, None, "an answer")
+
+
+def test_it_is_scored_as_the_student_was(db: Database, journal: Path) -> None:
+    other = new_id()
+    for at, (run, scorer) in enumerate([(STUDENT, "json"), (STUDENT, "text"), (other, "judge")]):
+        route = a_route(student_id=run, scorer=scorer)
+        records.append_promotion(db, a_promotion(run_id=run, route=route, at=float(at)))
+    records.append_promotion(  # a demotion has no route
+        db, a_promotion(run_id=STUDENT, target="teacher", state="demoted", route=None, at=9.0)
+    )
+    first, second = served(), served(student_id=other)
+    found = after(
+        db, journal, first, second, a_feedback(first.trace_id), a_feedback(second.trace_id)
+    )
+    assert [c.scorer for c in found] == ["text", "judge"]
+
+
+# ---- the newest holds --------------------------------------------------------------------------
+
+
+def test_a_complaint_that_is_taken_back_agrees(db: Database, journal: Path) -> None:
+    trace = served()
+    [complaint] = after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=1.0))
+    assert not complaint.agrees
+    [praise] = after(db, journal, a_feedback(trace.trace_id, score=0.75, feedback_at=2.0))
+    assert (praise.agrees, praise.score, praise.at) == (True, 0.75, 2.0)
+    assert evidence.comparisons_of_student(db, STUDENT) == [praise]
+    [again] = after(db, journal, a_feedback(trace.trace_id, score=0.25, feedback_at=3.0))
+    assert (again.agrees, again.score) == (False, 0.25)
+    assert evidence.comparisons_of_student(db, STUDENT) == [again]
+
+
+def test_what_comes_late_does_not_undo_what_is_newer(db: Database, journal: Path) -> None:
+    """A dead worker's segment is collected after those of the living."""
+    trace = served()
+    after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=5.0))
+    after(db, journal, a_feedback(trace.trace_id, score=1.0, feedback_at=4.0))
+    [held] = evidence.comparisons_of_student(db, STUDENT)
+    assert (held.agrees, held.at) == (False, 5.0)
+
+
+def test_a_trace_counts_once_however_often_it_is_spoken_of(db: Database, journal: Path) -> None:
+    trace = served()
+    after(db, journal, trace, *(a_feedback(trace.trace_id, feedback_at=float(i)) for i in range(5)))
+    after(db, journal, a_feedback(trace.trace_id, feedback_at=9.0))
+    [held] = evidence.comparisons_of_student(db, STUDENT)
+    assert held.at == 9.0
+
+
+def test_an_audit_of_the_same_trace_stays(db: Database, journal: Path) -> None:
+    trace = served()
+    audit = a_comparison(trace_id=trace.trace_id, student_id=STUDENT, kind="audit", at=1.0)
+    evidence.write_comparisons(db, [audit])
+    [complaint] = after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=2.0))
+    assert evidence.comparisons_of_student(db, STUDENT) == [audit, complaint]
+
+
+# ---- order, restarts, repetition ---------------------------------------------------------------
+
+
+def test_the_same_call_again_finds_nothing_new(db: Database, journal: Path) -> None:
+    trace = served()
+    assert len(after(db, journal, trace, a_feedback(trace.trace_id))) == 1
+    assert feedback_comparisons(db) == []
+    assert after(db, journal, served(), a_trace()) == []
+
+
+def test_feedback_waits_for_its_trace_across_a_restart(tmp_path: Path) -> None:
+    file, journal, trace = tmp_path / "u.duckdb", tmp_path / "journal", served()
+    with Database(file, StoreSettings()) as db:
+        assert after(db, journal, a_feedback(trace.trace_id)) == []
+    with Database(file, StoreSettings()) as db:
+        write_segment(journal, trace)
+        collect(db, journal, {})
+    with Database(file, StoreSettings()) as db:
+        [complaint] = feedback_comparisons(db)
+        assert complaint.trace_id == trace.trace_id
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["trace", "feedback", "feedback", "again", "collect", "call", "reopen"]),
+        st.integers(0, 3),  # of which trace
+        st.sampled_from([0.0, 0.4, 0.5, 1.0]),
+        st.integers(0, 9),  # when the feedback came
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS)
+def test_the_end_is_the_same_in_whatever_order_things_come(
+    steps: list[tuple[str, int, float, int]],
+) -> None:
+    """A trace has a comparison when its newest feedback complains; any that is there says that."""
+    traces = [served() for _ in range(4)]
+    with tempfile.TemporaryDirectory() as place:
+        file, journal = Path(place) / "u.duckdb", Path(place) / "journal"
+        db = Database(file, StoreSettings())
+        said: list[Feedback] = []
+        written: set[int] = set()
+        for number, (step, which, score, at) in enumerate(steps):
+            if step == "trace" and which not in written:
+                write_segment(journal, traces[which])
+                written.add(which)
+            elif step == "feedback":
+                when = at + number / 1000  # no two at once
+                given_feedback = a_feedback(traces[which].trace_id, score=score, feedback_at=when)
+                write_segment(journal, given_feedback)
+                said.append(given_feedback)
+            elif step == "again" and said:
+                write_segment(journal, said[which % len(said)])
+            elif step == "collect":
+                collect(db, journal, {})
+            elif step == "call":
+                feedback_comparisons(db)
+            elif step == "reopen":
+                db.close()
+                db = Database(file, StoreSettings())
+        write_segment(journal, *(t for i, t in enumerate(traces) if i not in written))
+        collect(db, journal, {})
+        feedback_comparisons(db)
+        found = {c.trace_id: c for c in evidence.comparisons_of_student(db, STUDENT)}
+        assert feedback_comparisons(db) == []
+        db.close()
+    for trace in traces:
+        of_trace = sorted(
+            (f for f in said if f.trace_id == trace.trace_id), key=lambda f: f.feedback_at
+        )
+        held = found.get(trace.trace_id)
+        if of_trace and (of_trace[-1].score or 0) < 0.5:
+            assert held is not None
+            assert not held.agrees
+        if held is not None:  # whatever is there is what the newest says
+            assert (held.at, held.score) == (of_trace[-1].feedback_at, of_trace[-1].score)
+            assert held.agrees == (held.score >= 0.5)
+            assert any((f.score or 0) < 0.5 for f in of_trace)
+
+
+# ---- labels for the judge ----------------------------------------------------------------------
+
+
+def test_pairs_of_what_judge_and_people_said(db: Database, journal: Path) -> None:
+    def audited(at: float, agrees: bool, **changes: Any) -> str:
+        values: dict[str, Any] = {"kind": "audit", "scorer": "judge", "agrees": agrees, "at": at}
+        found = a_comparison(**{**values, **changes})
+        evidence.write_comparisons(db, [found])
+        return found.trace_id
+
+    both, judge_only, people_only, neither = (
+        audited(float(i), agrees) for i, agrees in enumerate([True, True, False, False])
+    )
+    corrected = audited(5.0, True)
+    changed = audited(6.0, True)
+    audited(7.0, True)  # nobody spoke of it
+    others = [
+        audited(8.0, True, task="other"),
+        audited(9.0, True, kind="shadow"),  # the teacher's answer is what the client spoke of
+        audited(9.5, True, scorer="exact"),
+    ]
+    write_segment(
+        journal,
+        a_feedback(both, score=1.0),
+        a_feedback(judge_only, score=0.0),
+        a_feedback(people_only, score=0.5),
+        a_feedback(neither, score=0.25),
+        a_feedback(corrected, score=None, correction="returns"),
+        a_feedback(changed, score=0.0, feedback_at=1.0),
+        a_feedback(changed, score=1.0, feedback_at=2.0),
+        *(a_feedback(trace_id) for trace_id in others),
+    )
+    collect(db, journal, {})
+    assert judged_pairs(db, "triage") == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    assert judged_pairs(db, "other") == [(True, False)]
+    assert judged_pairs(db, "nothing") == []

@@ -1,0 +1,116 @@
+"""When a task gets a run: the decision as a table."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.pipeline.due import LONGEST_BACK_OFF_S, Due, due, used_until
+from store.models import RunEvent, RunState
+from store.settings.tasks import TaskSettings
+
+SETTINGS = TaskSettings(min_traces=200, cooldown_s=100)
+
+
+def ended(*states: tuple[RunState, float]) -> list[RunEvent]:
+    return [
+        RunEvent(run_id=f"r{i}", seq=9, task="t", state=state, at=at)
+        for i, (state, at) in enumerate(states)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("traces", "history", "now", "expected", "said"),
+    [
+        (199, [], 0, False, "199 of 200"),
+        (200, [], 0, True, "200 teacher traces"),
+        (900, [(RunState.REJECTED, 1000.0)], 1099, False, "cooling down for another 1 s"),
+        (900, [(RunState.REJECTED, 1000.0)], 1100, True, "due: 900 new"),
+        (900, [(RunState.FAILED, 1000.0)], 1099, False, "1 failed"),
+        (900, [(RunState.FAILED, 1000.0)], 1100, True, "due: 900 new"),
+        (900, [(RunState.FAILED, 0.0), (RunState.FAILED, 1000.0)], 1199, False, "2 failed"),
+        (900, [(RunState.FAILED, 0.0), (RunState.FAILED, 1000.0)], 1200, True, "due: 900 new"),
+        (900, [(RunState.FAILED, 0.0), (RunState.PROMOTED, 1000.0)], 1100, True, "due: 900 new"),
+        (10, [(RunState.PROMOTED, 0.0)], 1e9, False, "10 of 200"),
+    ],
+)
+def test_due(traces, history, now, expected, said) -> None:
+    verdict = due(settings=SETTINGS, new_traces=traces, ended=ended(*history), now=now)
+    assert verdict.due is expected
+    assert said in verdict.reason
+
+
+def test_a_paused_task_is_never_due() -> None:
+    settings = SETTINGS.model_copy(update={"paused": True})
+    assert due(settings=settings, new_traces=10**6, ended=[], now=0).reason == "paused"
+
+
+def test_a_pause_by_hand_stops_everything() -> None:
+    verdict = due(
+        settings=SETTINGS,
+        new_traces=900,
+        ended=[],
+        now=0,
+        paused=True,
+        retrain=True,
+        usable_traces=900,
+    )
+    assert verdict == Due(False, "paused")
+
+
+@pytest.mark.parametrize(
+    ("now", "expected", "said"),
+    [
+        (1099, False, "cooling down for another 1 s after the student was demoted"),
+        (1100, True, "due: 900 new"),
+    ],
+)
+def test_a_demotion_cools_down(now: float, expected: bool, said: str) -> None:
+    history = ended((RunState.PROMOTED, 500.0))
+    verdict = due(settings=SETTINGS, new_traces=900, ended=history, now=now, demoted_at=1000.0)
+    assert verdict.due is expected
+    assert said in verdict.reason
+
+
+def test_the_longer_of_two_pauses_holds() -> None:
+    failed = ended((RunState.FAILED, 1050.0), (RunState.FAILED, 1050.0))
+    verdict = due(settings=SETTINGS, new_traces=900, ended=failed, now=1100, demoted_at=1000.0)
+    assert verdict.reason == "cooling down for another 150 s after 2 failed runs in a row"
+
+
+@pytest.mark.parametrize(
+    ("usable", "expected", "said"), [(1, True, "by hand"), (0, False, "no teacher traces")]
+)
+def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, said: str) -> None:
+    verdict = due(
+        settings=SETTINGS,
+        new_traces=0,
+        ended=ended((RunState.REJECTED, 999.0)),
+        now=1000,
+        demoted_at=999.0,
+        retrain=True,
+        usable_traces=usable,
+    )
+    assert verdict.due is expected
+    assert said in verdict.reason
+
+
+@given(failures=st.integers(1, 60), now=st.floats(0, 1e6))
+def test_the_back_off_is_bounded(failures: int, now: float) -> None:
+    history = ended(*[(RunState.FAILED, 0.0)] * failures)
+    verdict = due(settings=SETTINGS, new_traces=500, ended=history, now=now)
+    assert verdict.due or now <= LONGEST_BACK_OFF_S
+
+
+def test_a_failed_run_uses_up_no_traces() -> None:
+    assert used_until([]) == 0
+    history = ended((RunState.REJECTED, 5.0), (RunState.FAILED, 9.0))
+    assert used_until(history) == 5.0
+
+
+def test_what_arrives_during_a_run_is_new() -> None:
+    judged = RunEvent(
+        run_id="r", seq=5, task="t", state=RunState.PROMOTED, at=90.0, detail={"used_until": 30.0}
+    )
+    assert used_until([judged]) == 30.0

@@ -1,0 +1,79 @@
+"""The route of a judged run: what it lets a student serve, and that it is kept exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill.dataset.rows import Row
+from distill.evaluate.scorers import Scorer
+from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
+from distill.run.run import Run
+from store.errors import RunError
+from store.settings.tasks import StudentSettings, TaskSettings
+from store.verdicts import ConfidenceModel, PromptTemplate
+from tests.helpers.samples import a_certificate
+
+TEMPLATE = PromptTemplate(
+    template_id="a" * 16, shape="b" * 16, literals=["Today is ", "."], holes=[20], distinct=7
+)
+CONFIDENCE = ConfidenceModel(intercept=1.5, weights={"lowest": 0.25, "margin": 2.0})
+SCORER = Scorer("json", 0.9, "json", "because")
+
+
+def a_row(text: str, target: str) -> Row:
+    return Row(
+        trace_id="t",
+        input_hash=text,
+        split="heldout",
+        fingerprint="f" * 16,
+        model="gpt-4o",
+        messages=[{"role": "user", "content": text}],
+        target=target,
+        params={},
+    )
+
+
+ROWS = [a_row("short", "{}"), a_row("the longest input", '{"a": 1}')]
+
+
+def a_run(folder: Path) -> Run:
+    settings = TaskSettings(student=StudentSettings(request_timeout_s=3))
+    return Run("run-1", "triage", settings, 1.0, folder)
+
+
+def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
+    certificate = a_certificate(cutoff=0.7, fingerprints=["f" * 16])
+    route = route_of(
+        a_run(tmp_path), ROWS, SCORER, certificate, templates=[TEMPLATE], confidence=CONFIDENCE
+    )
+    assert (route.target, route.step, route.share, route.forced) == (
+        "student",
+        "shadow",
+        0.0,
+        False,
+    )
+    assert (route.student_id, route.fingerprints) == ("run-1", ["f" * 16])
+    assert (route.cutoff, route.confidence, route.templates) == (0.7, CONFIDENCE, [TEMPLATE])
+    assert (route.output, route.scorer, route.agree_at) == ("json", "json", 0.9)
+    assert (route.max_input_chars, route.timeout_s) == (len("the longest input"), 3)
+    assert route.max_tokens >= len('{"a": 1}') + 32
+    promotion = first_promotion(certificate, route)
+    assert (promotion.state, promotion.actor, promotion.forced) == ("shadow", "gate", False)
+    assert (promotion.run_id, promotion.certificate) == (certificate.run_id, certificate)
+
+
+def test_it_is_kept_exactly(tmp_path: Path) -> None:
+    route = route_of(
+        a_run(tmp_path), ROWS, SCORER, a_certificate(), templates=[TEMPLATE], confidence=CONFIDENCE
+    )
+    assert kept_route(tmp_path) is None
+    keep_route(tmp_path, route)
+    assert kept_route(tmp_path) == route
+
+
+def test_a_route_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "route.json").write_text('{"task": 1}')
+    with pytest.raises(RunError, match=r"route\.json cannot be read"):
+        kept_route(tmp_path)

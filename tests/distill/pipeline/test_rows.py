@@ -1,0 +1,232 @@
+"""The first stage of a run, from the store to the files in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from distill.collect import collect
+from distill.dataset.rows import Row, Selection
+from distill.pipeline.rows import (
+    MANIFEST,
+    collect_rows,
+    keep_selection,
+    newest_traces,
+    recent_traffic,
+    shortage,
+    suspect_since,
+)
+from distill.run.history import StageResult
+from distill.run.run import SPLITS, Parts, Run
+from store.chat.shape import fingerprint, input_hash
+from store.database import records
+from store.database.database import Database
+from store.database.evidence import write_comparisons
+from store.models import Trace, new_id
+from store.settings.config import StoreSettings
+from store.settings.tasks import TaskSettings
+from tests.helpers.samples import a_comparison, a_feedback, a_promotion, a_trace, write_segment
+
+TASK = "triage"
+RULES = "You route requests of an assistant. Answer with the name of the intent."
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
+        yield opened
+
+
+def a_request(text: str, *, at: float, system: str = RULES, **changes: Any) -> Trace:
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+    values = {
+        "start_time": at,
+        "end_time": at + 0.25,
+        "request_params": '{"model":"gpt-4o"}',
+        "input_messages": orjson.dumps(messages).decode(),
+        "input_hash": input_hash(messages),
+        "fingerprint": fingerprint({"model": "gpt-4o", "messages": messages}),
+    }
+    return a_trace(**{**values, **changes})
+
+
+def take(db: Database, folder: Path, *traces: Trace) -> None:
+    write_segment(folder / "journal", *traces)
+    collect(db, folder / "journal", {})
+
+
+def chosen(db: Database, folder: Path) -> StageResult[Selection]:
+    def no_teacher(*_: Any) -> Any:
+        raise AssertionError("no teacher is asked for rows")
+
+    run = Run(folder.name, TASK, TaskSettings(), 5000.0, folder)
+    parts = Parts(db=db, clock=lambda: 5000.0, teacher=no_teacher)
+    return asyncio.run(collect_rows(run, parts, lambda *_: None))
+
+
+def test_the_rows_of_a_prompt_that_varies_and_their_files(db: Database, tmp_path: Path) -> None:
+    traces = [
+        a_request(f"request {n}", at=float(n), system=f"Today is 2026-01-{1 + n // 8:02d}. {RULES}")
+        for n in range(200)
+    ]
+    take(db, tmp_path, *traces, a_request("of another task", at=1.0, task="orders"))
+    found = chosen(db, tmp_path / "run")
+    [template] = found.value.templates
+    assert len(found.value.rows) == 200
+    assert {row.fingerprint for row in found.value.rows} == {template.template_id}
+    [told] = found.detail["templates"]
+    assert told["skeleton"] == f"Today is {{…}}. {RULES}"
+    assert (told["prompts"], told["holes"]) == (25, [14])
+    assert found.detail["traces"] == 200
+    assert found.detail["used_until"] == 199.0
+    assert sum(found.detail["rows"].values()) == 200
+
+    # a run that goes on finds what it chose, whatever came in meanwhile
+    take(db, tmp_path, *(a_request(f"late {n}", at=300.0 + n) for n in range(300)))
+    assert chosen(db, tmp_path / "run") == found
+    assert chosen(db, tmp_path / "another").value != found.value
+    # without the manifest nothing counts
+    (tmp_path / "run" / MANIFEST).unlink()
+    assert chosen(db, tmp_path / "run").value != found.value
+
+
+def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
+    db: Database, tmp_path: Path
+) -> None:
+    old = [a_request(f"old {n}", at=n / 10, system="Sort it.") for n in range(1500)]
+    new = [a_request(f"new {n}", at=1000.0 + n, system="Sort it well.") for n in range(1000)]
+    take(db, tmp_path, *old, *new)
+    found = chosen(db, tmp_path / "run")
+    assert {row.messages[0]["content"] for row in found.value.rows} == {"Sort it well."}
+    assert found.detail["left_out"] == {"rare_fingerprint": 1500}
+
+
+def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path: Path) -> None:
+    """Also where other traces have pushed its own out of the newest."""
+    taught = [a_request(f"taught {n}", at=float(n), system="Served.") for n in range(60)]
+    served = [
+        a_request(f"s {n}", at=900.0 + n, system="Served.", served_by="student", route="student")
+        for n in range(80)
+    ]
+    other = [a_request(f"other {n}", at=500.0 + n, system="Other.") for n in range(200)]
+    take(db, tmp_path, *taught, *served, *other)
+    found = newest_traces(db, TASK, recent_traffic(db, TASK), most=100)
+    assert Counter(t["fingerprint"] for t in found) == {
+        taught[0].fingerprint: 60,
+        other[0].fingerprint: 100,
+    }
+    assert len({t["trace_id"] for t in found}) == 160
+    assert len(newest_traces(db, TASK, recent_traffic(db, TASK), most=1000)) == 260
+    systems = Counter(row.messages[0]["content"] for row in chosen(db, tmp_path / "r").value.rows)
+    assert systems == {"Served.": 60, "Other.": 200}
+
+
+def test_audits_corrections_and_the_last_demotion_are_read(db: Database, tmp_path: Path) -> None:
+    taught = [a_request(f"taught {n}", at=float(n)) for n in range(300)]
+    served = [
+        a_request(f"served {n}", at=1000.0 + n, served_by="student", route="student")
+        for n in range(3)
+    ]
+    take(db, tmp_path, *taught, *served)
+    write_comparisons(
+        db,
+        [
+            a_comparison(trace_id=served[0].trace_id, kind="audit", teacher_output="refund"),
+            a_comparison(trace_id=served[1].trace_id, kind="feedback", teacher_output="billing"),
+            a_comparison(trace_id=taught[1].trace_id, kind="shadow", teacher_output="shadow"),
+        ],
+    )
+    write_segment(
+        tmp_path / "journal",
+        a_feedback(served[2].trace_id, correction="cancel", feedback_at=2001.0),
+        a_feedback(served[2].trace_id, correction="an older word", feedback_at=2000.0),
+        a_feedback(served[2].trace_id, correction=" ", feedback_at=2002.0),
+        a_feedback(taught[0].trace_id, correction="account", feedback_at=2000.0),
+        a_feedback(taught[1].trace_id, correction=None, score=1.0, feedback_at=2000.0),
+    )
+    collect(db, tmp_path / "journal", {})
+    records.append_promotion(
+        db,
+        a_promotion(task=TASK, target="teacher", state="demoted", at=1500.0, suspect_since=150.0),
+    )
+    found = chosen(db, tmp_path / "run")
+    assert found.detail["suspect_since"] == 150.0
+    by_trace = {row.trace_id: row for row in found.value.rows}
+    for trace, target, origin in (
+        (served[0], "refund", "trace"),
+        (served[2], "cancel", "correction"),
+        (taught[0], "account", "correction"),
+        (taught[1], "shipping", "trace"),
+    ):
+        row = by_trace.get(trace.trace_id)
+        if row is not None:  # those from before that would have judged are out
+            assert (row.target, row.origin) == (target, origin)
+    assert served[0].trace_id in by_trace and served[2].trace_id in by_trace
+    assert served[1].trace_id not in by_trace
+    assert found.detail["corrections"] == sum(r.origin == "correction" for r in by_trace.values())
+    before = {t.trace_id for t in taught if t.start_time < 150}
+    assert {row.split for row in found.value.rows if row.trace_id in before} == {"train"}
+    assert {row.split for row in found.value.rows} == set(SPLITS)
+
+
+def test_the_last_demotion_holds_until_a_student_has_all_of_the_traffic() -> None:
+    def step(state: str, **changes: Any) -> Any:
+        target = "teacher" if state == "demoted" else "student"
+        return a_promotion(target=target, state=state, **changes)
+
+    old, new = step("demoted", suspect_since=10.0), step("demoted", suspect_since=20.0)
+    by_hand = step("demoted")
+    assert suspect_since([]) is None
+    assert suspect_since([step("live"), step("shadow")]) is None
+    assert suspect_since([new, step("live"), old]) == 20.0
+    assert suspect_since([step("canary"), step("shadow"), new, old]) == 20.0
+    assert suspect_since([by_hand, step("shadow"), new]) == 20.0
+    assert suspect_since([step("live"), step("shadow"), new]) is None
+    assert suspect_since([by_hand, step("live"), new]) is None
+
+
+def test_a_selection_survives_its_files(db: Database, tmp_path: Path) -> None:
+    traces = [a_request(f"text {n} 📦", at=float(n)) for n in range(20)]
+    take(db, tmp_path, *traces)
+    found = chosen(db, tmp_path / "run")
+    keep_selection(tmp_path / "copy", found.value, found.detail)
+    assert chosen(db, tmp_path / "copy") == found
+
+
+def rows(count: int, split: Any) -> list[Row]:
+    return [
+        Row(
+            trace_id=new_id(),
+            input_hash=new_id(),
+            split=split,
+            fingerprint="f",
+            model="m",
+            messages=[],
+            params={},
+            target="t",
+        )
+        for _ in range(count)
+    ]
+
+
+def test_what_cannot_be_certified_is_found_out_first() -> None:
+    def short(train: int, calibration: int, heldout: int, attempt: int = 1) -> str:
+        split = {
+            name: rows(n, name)
+            for name, n in zip(SPLITS, (train, calibration, heldout), strict=True)
+        }
+        return shortage(split, TaskSettings(), attempt)
+
+    assert short(100, 40, 10).startswith("10 held-out rows, but a threshold of 0.95")
+    assert short(100, 40, 500) == ""
+    assert (
+        short(0, 40, 500) == short(100, 0, 500) == "no rows in the train or the calibration split"
+    )
+    enough = next(n for n in range(20, 500) if not short(100, 40, n))
+    assert short(100, 40, enough, attempt=2).endswith("in attempt 2 even without a disagreement")

@@ -1,0 +1,142 @@
+"""The supervisor puts one child in another's place, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from cli.serve.supervisor import Supervisor
+from tests.helpers.polite import DEAF, POLITE, alive, running, spec, until
+
+
+def test_a_successor_takes_over_once_it_is_ready(tmp_path: Path) -> None:
+    file, ready = tmp_path / "log", tmp_path / "ready"
+    supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
+    seen: dict[str, object] = {}
+
+    def replace() -> None:
+        def is_ready() -> bool:
+            seen["both"] = file.read_text().count("start") == 2 and "term" not in file.read_text()
+            return bool(seen["both"])
+
+        before = supervisor.pids["a"]
+        newcomers = supervisor.introduce([spec("a", POLITE, file, "new")], is_ready, 30)
+        assert newcomers is not None
+        seen["while"] = supervisor.pids["a"] == before
+        supervisor.take_over(newcomers, ["a"])
+        seen["after"] = supervisor.pids["a"] not in (before, None)
+        ready.touch()
+
+    with running(supervisor, on_request=replace):
+        until(lambda: file.exists() and "old start" in file.read_text())
+        supervisor.request()
+        until(lambda: ready.exists() and "old end" in file.read_text())
+        assert "new term" not in file.read_text()
+        # the successor is kept running, and the predecessor is not
+        os.kill(supervisor.pids["a"], signal.SIGKILL)
+        until(lambda: file.read_text().count("new start") == 2)
+
+    assert seen == {"both": True, "while": True, "after": True}
+    assert file.read_text().count("old start") == 1
+    assert file.read_text().endswith("new term\nnew end\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import sys; sys.exit(3)", "b ended (exit status 3)"),
+        ("import time; time.sleep(600)", ""),  # is never ready
+    ],
+)
+def test_a_successor_that_fails_changes_nothing(tmp_path: Path, script: str, said: str) -> None:
+    file, done = tmp_path / "log", tmp_path / "done"
+    lines: list[str] = []
+    supervisor = Supervisor([spec("a", POLITE, file, "a")], say=lines.append)
+
+    def replace() -> None:
+        specs = [spec("b", script), spec("c", POLITE, file, "c")]
+        assert supervisor.introduce(specs, lambda: False, 1.5) is None
+        done.touch()
+
+    with running(supervisor, on_request=replace):
+        until(lambda: file.exists() and "a start" in file.read_text())
+        before = supervisor.pids
+        supervisor.request()
+        until(done.exists)
+        until(lambda: "c start" not in file.read_text() or "c end" in file.read_text())
+        assert supervisor.pids == before
+        assert "a term" not in file.read_text()
+
+    assert "".join(lines) == said
+
+
+def test_one_that_others_use_leaves_after_them(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    names = ["user", "used"]
+    supervisor = Supervisor([spec(n, POLITE, file, n) for n in names], say=lambda _: None)
+
+    def leave() -> None:
+        gone = supervisor.take_over([], ["user"])
+        supervisor.take_over([], ["used"], after=gone)
+
+    with running(supervisor, on_request=leave):
+        until(lambda: file.exists() and file.read_text().count("start") == 2)
+        supervisor.request()
+        until(lambda: "used end" in file.read_text())
+
+    assert file.read_text().splitlines()[2:] == [f"{n} {w}" for n in names for w in ("term", "end")]
+
+
+def test_one_in_the_place_of_the_other(tmp_path: Path) -> None:
+    """Where there can be but one of them, the old one has ended before the new one starts."""
+    file = tmp_path / "log"
+    supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
+
+    def exchange() -> None:
+        supervisor.exchange("a", spec("a", POLITE, file, "new"))
+
+    with running(supervisor, on_request=exchange):
+        until(lambda: file.exists() and "old start" in file.read_text())
+        supervisor.request()
+        until(lambda: "new start" in file.read_text())
+
+    expected = ["old start", "old term", "old end", "new start", "new term", "new end"]
+    assert file.read_text().splitlines() == expected
+
+
+def test_a_leaving_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    said: list[str] = []
+    supervisor = Supervisor([spec("deaf", DEAF, file, grace_s=3600)], say=said.append)
+
+    def leave() -> None:
+        supervisor.take_over([], ["deaf"], grace_s=0.2)
+
+    with running(supervisor, on_request=leave):
+        until(lambda: file.exists() and file.read_text().endswith("\n"))
+        own = int(file.read_text())
+        supervisor.request()
+        until(lambda: not alive(own))
+
+    assert said == ["deaf did not end within 0.2 s and is killed"]
+
+
+def test_a_stop_in_the_middle_of_a_replacement_stops_everybody(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
+
+    def replace() -> None:
+        assert supervisor.introduce([spec("a", POLITE, file, "new")], lambda: False, 600) is None
+
+    with running(supervisor, on_request=replace) as thread:
+        until(lambda: file.exists() and "old start" in file.read_text())
+        supervisor.request()
+        until(lambda: "new start" in file.read_text())
+        supervisor.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+    assert {"old end", "new end"} <= set(file.read_text().splitlines())

@@ -1,0 +1,48 @@
+"""The status as Prometheus reads it."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from distill.status.metrics import STEPS, families, page
+from tests.helpers.status_samples import every_state
+
+
+def samples(status):
+    kind, text = page(status, "")
+    assert kind.startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_each_task_is_told_as_the_status_has_it():
+    status = every_state()
+    found = samples(status)
+    for task in status.tasks:
+        label = (("task", task.task),)
+        assert found["understudy_task_traces", label] == task.traces
+        assert found["understudy_task_new_traces", label] == task.new_traces
+        assert found["understudy_task_paused", label] == (task.paused is not None)
+        step = found["understudy_task_student_step", label]
+        assert STEPS[int(step)] == (task.live.step if task.live else "none")
+        share = found["understudy_task_student_share", label]
+        assert share == (task.live.share if task.live else 0)
+        bound = (task.certificate or {}).get("lower_bound")
+        assert found.get(("understudy_task_lower_bound", label)) == bound
+        assert found.get(("understudy_task_saved_usd", label)) == task.cost_usd.saved
+        for of, suspicion in (task.live.suspicion if task.live else {}).items():
+            labels = (("of", of), ("task", task.task))
+            assert found["understudy_task_suspicion", labels] == suspicion.level
+    assert found["understudy_store_ok", ()] == status.store.ok
+    assert found["understudy_collected_traces_total", ()] == status.store.collected
+
+
+def test_every_name_is_ours_and_explained():
+    for family in families(every_state()):
+        assert family.name.startswith("understudy_") and family.documentation.endswith(".")
+
+
+def test_openmetrics_is_there_for_who_asks():
+    kind, text = page(every_state(), "application/openmetrics-text; version=1.0.0")
+    assert kind.startswith("application/openmetrics-text") and text.endswith(b"# EOF\n")

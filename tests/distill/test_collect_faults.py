@@ -1,0 +1,174 @@
+"""Collecting while things fail: killed, on a full disk, among other threads."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from distill.collect import collect
+from store.database import records
+from store.database.database import Database
+from store.database.statistics import task_statistics
+from store.errors import StoreError
+from store.files.journal import JournalWriter
+from store.settings.config import JournalSettings, StoreSettings
+from tests.helpers.paths import ROOT
+from tests.helpers.samples import a_promotion, a_trace, write_segment
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
+        yield opened
+
+
+def ids(db: Database) -> list[str]:
+    """The ids of all traces, of every task that was seen."""
+    rows = [r for task in records.tasks(db) for r in records.traces_of_task(db, task, 10**9)]
+    return [row["trace_id"] for row in rows]
+
+
+COLLECTOR = """
+import sys
+from pathlib import Path
+from distill.collect import collect
+from store.settings.config import (StoreSettings)
+from store.database.database import Database
+
+with Database(Path(sys.argv[1]), StoreSettings()) as db:
+    while True:
+        print("a round", flush=True)
+        collect(db, Path(sys.argv[2]), {})
+"""
+
+
+def test_kill_9_of_the_collector_loses_no_trace_and_doubles_none(tmp_path: Path) -> None:
+    """Twelve collectors are killed one after the other while traces keep coming."""
+    file, journal = tmp_path / "data" / "understudy.duckdb", tmp_path / "journal"
+    chance, expected, stop = random.Random(3), [], threading.Event()
+
+    def traffic() -> None:
+        writer = JournalWriter(journal, JournalSettings(segment_seconds=0.02))
+        while not stop.is_set():
+            for _ in range(10):
+                trace = a_trace(input_messages="x" * 4_000)
+                writer.append(trace)
+                expected.append(trace.trace_id)
+            writer.tick()
+            time.sleep(0.03)
+        writer.close()
+
+    client = threading.Thread(target=traffic)
+    client.start()
+    for kill in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COLLECTOR, str(file), str(journal)],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        for _ in range(1 + kill % 2):  # every second one gets through a round at least
+            assert process.stdout.readline() == b"a round\n"
+        time.sleep(chance.uniform(0, 0.4))
+        process.kill()
+        assert process.wait() == -9
+        process.stdout.close()
+    stop.set()
+    client.join()
+    with Database(file, StoreSettings()) as db:
+        before = len(ids(db))
+        collect(db, journal, {})
+        found = ids(db)
+    assert before > 0  # the killed ones did collect
+    assert len(found) == len(set(found))
+    assert set(found) == set(expected)
+    assert list(journal.iterdir()) == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from distill.collect import collect
+from store.settings.config import (StoreSettings)
+from store.database.database import Database
+from store.errors import StoreError
+
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+with Database(Path(sys.argv[1]), StoreSettings()) as db:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    for _ in range(3):
+        try:
+            collect(db, Path(sys.argv[2]), {})
+        except StoreError as error:
+            print("refused")
+    print(len(list(Path(sys.argv[2]).glob("*.jsonl"))))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    print(collect(db, Path(sys.argv[2]), {}))
+"""
+
+
+def test_on_a_full_disk_traces_stay_in_the_journal(tmp_path: Path) -> None:
+    file, journal = tmp_path / "understudy.duckdb", tmp_path / "journal"
+    written = [a_trace(input_messages=os.urandom(4_000).hex()) for _ in range(60)]
+    write_segment(journal, *written)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(file), str(journal)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split("\n")[:4] == ["refused"] * 3 + ["1"], done.stderr
+    assert "traces=60" in done.stdout
+    with Database(file, StoreSettings()) as db:
+        assert sorted(ids(db)) == sorted(t.trace_id for t in written)
+
+
+def test_a_store_that_is_closed_leaves_the_journal_alone(db: Database, journal: Path) -> None:
+    write_segment(journal, a_trace())
+    db.close()
+    with pytest.raises(StoreError):
+        collect(db, journal, {})
+    assert len(list(journal.glob("*.jsonl"))) == 1
+
+
+def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> None:
+    stop, faults = threading.Event(), []
+
+    def others() -> None:
+        try:
+            while not stop.is_set():
+                for task in records.tasks(db):
+                    assert task_statistics(db, task).traces % 10 == 0  # whole segments
+                records.append_promotion(db, a_promotion())
+        except BaseException as fault:  # a thread's fault must reach the test
+            faults.append(fault)
+
+    threads = [threading.Thread(target=others) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(15):
+        write_segment(journal, *(a_trace() for _ in range(10)))
+        collect(db, journal, {})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert records.tasks(db) == {"triage": 150}

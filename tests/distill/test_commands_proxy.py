@@ -1,0 +1,127 @@
+"""Commands on their way through the proxy: who gives them, and that no other site's page can."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.helpers.serving import CONTROL_TOKEN, ProxyThread
+from tests.helpers.teacher_server import LoopbackServer
+
+PATH = "/distill/tasks/triage/promote"
+KEYS = [
+    {"key": "first-key", "name": "support app"},
+    {"key": "second-key", "name": "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro; root", "task": "t"},
+]
+
+
+@pytest.fixture
+def control() -> Iterator[LoopbackServer]:
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture
+def open_proxy(start_proxy, control: LoopbackServer) -> ProxyThread:
+    """A proxy that asks for no key."""
+    return start_proxy(runtime={"control_port": control.port})
+
+
+@pytest.fixture
+def closed_proxy(start_proxy, control: LoopbackServer) -> ProxyThread:
+    """A proxy that asks for a key."""
+    return start_proxy(runtime={"control_port": control.port}, server={"keys": KEYS})
+
+
+def basic(key: str) -> str:
+    return "Basic " + b64encode(f"anybody:{key}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "actor"),
+    [
+        ("Bearer first-key", "support%20app"),
+        ("Bearer second-key", "B%C3%BCro%3B%20root"),
+        (basic("second-key"), "B%C3%BCro%3B%20root"),
+    ],
+)
+def test_who_commands_is_the_keys_name_and_no_header_of_the_client(
+    closed_proxy, control, authorization: str, actor: str
+) -> None:
+    headers = {
+        "authorization": authorization,
+        "X-Understudy-Actor": "the boss",
+        "x-understudy-token": "forged",
+    }
+    assert httpx.post(f"{closed_proxy.url}{PATH}", json={}, headers=headers).status_code == 200
+    [asked] = control.requests
+    assert asked.headers["x-understudy-actor"] == actor
+    assert asked.headers["x-understudy-token"] == CONTROL_TOKEN
+
+
+def test_without_keys_it_is_this_machine(open_proxy, control) -> None:
+    headers = {"x-understudy-actor": "the boss"}
+    httpx.post(f"{open_proxy.url}{PATH}", json={}, headers=headers)
+    assert control.requests[0].headers["x-understudy-actor"] == "local"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "https://elsewhere.example"},
+        {"origin": "null"},
+        {"origin": "http://[broken"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},  # another port of this machine, another name below ours
+        {"sec-fetch-site": "cross-site", "origin": "OURS"},
+    ],
+)
+def test_a_page_of_another_site_commands_nothing(
+    closed_proxy, control, method: str, page: dict[str, str]
+) -> None:
+    said = {k: closed_proxy.url if v == "OURS" else v for k, v in page.items()}
+    headers = {"authorization": basic("first-key"), **said}
+    url = f"{closed_proxy.url}{PATH}"
+    answer = httpx.request(method, url, content=b"{}", headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "foreign_origin"
+    assert control.requests == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "OURS"},
+        {"sec-fetch-site": "same-origin", "origin": "OURS"},
+        # behind another server that passes on a Host of its own, the browser knows better
+        {"sec-fetch-site": "same-origin", "origin": "https://understudy.example"},
+        {"sec-fetch-site": "none"},
+        {},
+    ],
+)
+def test_our_own_page_and_programs_do(closed_proxy, control, page: dict[str, str]) -> None:
+    said = {k: closed_proxy.url if v == "OURS" else v for k, v in page.items()}
+    headers = {"authorization": basic("first-key"), **said}
+    assert httpx.post(f"{closed_proxy.url}{PATH}", json={}, headers=headers).status_code == 200
+    assert len(control.requests) == 1
+
+
+def test_a_page_that_took_over_a_name_commands_nothing_without_keys(open_proxy, control) -> None:
+    """DNS rebinding: the name in Origin and Host is the page's own, its address is ours."""
+    headers = {"origin": "http://rebound.example", "host": "rebound.example"}
+    answer = httpx.post(f"{open_proxy.url}{PATH}", json={}, headers=headers)
+    assert answer.status_code == 403
+    assert control.requests == []
+
+
+def test_reading_is_left_to_the_browsers_own_rules(closed_proxy, control) -> None:
+    """It sends no page of another site what we answer: we allow none to read it."""
+    headers = {"authorization": basic("first-key"), "sec-fetch-site": "cross-site"}
+    answer = httpx.get(f"{closed_proxy.url}/distill/status", headers=headers)
+    assert answer.status_code == 200
+    assert not any(name.startswith("access-control-") for name in answer.headers)

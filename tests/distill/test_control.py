@@ -1,0 +1,168 @@
+"""The control plane and a student that serves: from the journal to the routes, beat by beat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from distill.control import KEY_FILE, ControlPlane
+from distill.scheduler import Beat, schedule
+from store.database import evidence, records
+from store.database.database import Database
+from store.files.routes import read_routes
+from store.models import Reason, Trace, new_id
+from store.process.runtime import Runtime
+from store.settings.config import Config, parse_config
+from store.verdicts import Promotion, Route
+from tests.helpers.live_scene import EVERY_AUDIT, answering, right, until
+from tests.helpers.samples import a_promotion, a_route, a_trace, write_segment
+from tests.helpers.serving import settings
+from tests.helpers.teacher_server import LoopbackServer, error
+
+
+@pytest.fixture
+def teacher():
+    with LoopbackServer(answering(right)) as server:
+        yield server
+
+
+@pytest.fixture
+def config(tmp_path: Path, teacher: LoopbackServer) -> Config:
+    defaults = {"audit": EVERY_AUDIT}
+    return parse_config(settings(teacher.base_url, tmp_path / "data", task_defaults=defaults))
+
+
+@asynccontextmanager
+async def planned(config: Config, db: Database) -> AsyncIterator[ControlPlane]:
+    """A control plane, stopped in the end."""
+    plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
+    try:
+        yield plane
+    finally:
+        await plane.live.stop()
+        await plane.students.stop()
+
+
+@pytest.fixture
+def db(config: Config):
+    with Database(config.database_file, config.store) as db:
+        yield db
+
+
+def promote(db: Database) -> Promotion:
+    """A student that is live, and whose server is not up."""
+    run_id = new_id()
+    route = a_route(student_id=run_id, base_url=None, cutoff=None, output="text")
+    promotion = a_promotion(run_id=run_id, at=time.time() - 60, route=route)
+    records.append_promotion(db, promotion)
+    return promotion
+
+
+def served(number: int, promotion: Promotion) -> Trace:
+    return a_trace(
+        served_by="student",
+        route="student",
+        reason=Reason.CERTIFIED,
+        student_id=promotion.run_id,
+        input_messages=f'[{{"role":"user","content":"text {number}"}}]',
+        output_messages='[{"role":"assistant","content":"nonsense"}]',
+    )
+
+
+def route(config: Config) -> Route:
+    return read_routes(config.routes_file)["triage"]
+
+
+async def test_a_wrong_student_leaves_the_routes(
+    config: Config, db: Database, teacher: LoopbackServer
+) -> None:
+    student = promote(db)
+    async with planned(config, db) as plane:
+        await plane.collect()
+        await plane.follow_promotions()
+        assert route(config).reason == Reason.STUDENT_STARTING
+
+        write_segment(config.journal_dir, *(served(n, student) for n in range(40)))
+        await plane.beat()
+        assert plane.live.standing("triage") is not None
+        await until(lambda: not plane.live.busy)
+        assert (route(config).target, route(config).reason) == ("teacher", Reason.DEMOTED)
+        assert plane.live.standing("triage") is None
+    audits = evidence.comparisons_of_student(db, str(student.run_id))
+    calls = records.teacher_calls_of_run(db, str(student.run_id))
+    assert {c.purpose for c in calls} == {"audits"}
+    assert len(calls) >= len(audits) > 0
+    keys = {r.headers["authorization"] for r in teacher.requests}
+    assert keys == {"Bearer sk-the-teachers-own-key"}
+    assert stat.S_IMODE((config.data_dir / KEY_FILE).stat().st_mode) == 0o600
+
+
+async def test_a_stop_amid_audits_is_clean(
+    config: Config, db: Database, teacher: LoopbackServer
+) -> None:
+    teacher.answer = lambda r: answering(right)(r).slow(30)
+    student = promote(db)
+    async with planned(config, db) as plane:
+        write_segment(config.journal_dir, *(served(n, student) for n in range(3)))
+        await plane.beat()
+        await until(lambda: len(teacher.requests) == 3)
+        async with asyncio.timeout(5):
+            await plane.live.stop()
+        assert [t for t in asyncio.all_tasks() if t.get_name().startswith("audits")] == []
+    assert not evidence.comparisons_of_student(db, str(student.run_id))
+
+    teacher.answer = answering(right)  # and the next process goes on
+    async with planned(config, db) as plane:
+        await plane.beat()
+        await until(lambda: not plane.live.busy)
+    assert len(evidence.comparisons_of_student(db, str(student.run_id))) == 3
+
+
+async def test_routes_that_could_not_be_published_are_published_later(
+    config: Config, db: Database
+) -> None:
+    promote(db)
+    async with planned(config, db) as plane:
+        (config.routes_file / "in the way").mkdir(parents=True)
+        await plane.beat()
+        (config.routes_file / "in the way").rmdir()
+        config.routes_file.rmdir()
+        await plane.beat()
+        assert route(config).reason == Reason.STUDENT_STARTING
+
+
+async def test_while_the_teacher_is_overloaded_audits_stay_owed(
+    config: Config, db: Database, teacher: LoopbackServer
+) -> None:
+    teacher.answer = lambda _: error(503, "overloaded")
+    student = promote(db)
+    async with planned(config, db) as plane:
+        write_segment(config.journal_dir, served(1, student))
+        await plane.beat()
+        await until(lambda: not plane.live.busy)
+        standing = plane.live.standing("triage")
+        assert standing is not None
+        assert standing.audits_owed == 1
+        assert "503" in standing.waits_for
+
+
+async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    scheduler = schedule([Beat(work, 3600, first_after_s=0)])
+    await begun.wait()
+    scheduler.shutdown(wait=False)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []

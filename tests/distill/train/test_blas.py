@@ -1,0 +1,131 @@
+"""The fast BLAS: right products, safe to build in several processes at once, free to be absent.
+
+Each test runs in a process of its own, since a library that is loaded once stays.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+MULTIPLY = """
+from distill.train import blas
+library = blas.enable()
+import mlx.core as mx
+import numpy as np
+rng = np.random.default_rng(0)
+a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((70, 130), (130, 90)))
+with mx.stream(mx.cpu):
+    for left, right in ((a, b), (a.T.copy().T, b), (a, b.T.copy().T)):
+        assert np.allclose(np.array(mx.array(left) @ mx.array(right)), a @ b, atol=1e-3)
+print(library)
+"""
+
+# As on a machine without OpenBLAS, and, where asked, without the wheel or a compiler too.
+BARE = """
+import importlib.util, shutil, sys
+from distill.train import blas
+blas.SYSTEM_LIBRARIES = ("libunderstudy-has-no-such-blas.so",)
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="MLX needs no help elsewhere")
+
+
+def start(script: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(script: str, **environment: str) -> str:
+    process = start(script, **environment)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def test_products_are_right_with_what_is_found_here() -> None:
+    run(MULTIPLY)
+
+
+def test_products_are_right_with_nothing_found() -> None:
+    nothing = BARE + "blas._shim = lambda: None\n"
+    assert run(nothing + MULTIPLY) == "None"
+
+
+@linux
+def test_shim_is_built_once_by_processes_that_race(tmp_path: Path) -> None:
+    pytest.importorskip("scipy_openblas32")
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("no C compiler")
+    script = BARE + f"sys.prefix = {str(tmp_path)!r}\n" + MULTIPLY
+    racing = [start(script) for _ in range(3)]
+    outcomes = [(*process.communicate(timeout=120), process.returncode) for process in racing]
+    assert [code for _, _, code in outcomes] == [0, 0, 0], outcomes
+    built = [str(path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(built) == 1
+    assert {out.strip() for out, _, _ in outcomes} == set(built)
+
+
+@linux
+def test_without_a_compiler_there_is_no_shim(tmp_path: Path) -> None:
+    script = BARE + f"sys.prefix = {str(tmp_path)!r}\nprint(blas.enable())"
+    assert run(script, PATH=str(tmp_path)) == "None"
+
+
+@linux
+def test_a_compiler_that_fails_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "cc").symlink_to(shutil.which("false") or "/bin/false")
+    script = BARE + f"sys.prefix = {str(tmp_path)!r}\nprint(blas.enable())"
+    assert run(script, PATH=str(tmp_path)) == "None"
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@linux
+def test_the_environment_names_the_library_first(tmp_path: Path) -> None:
+    pytest.importorskip("scipy_openblas32")
+    shim = run(BARE + "print(blas._shim())")
+    if shim == "None":
+        pytest.skip("no C compiler")
+    mine = tmp_path / "mine.so"
+    shutil.copy(shim, mine)
+    assert run(MULTIPLY, UNDERSTUDY_BLAS=str(mine)) == str(mine)
+
+
+@linux
+def test_what_is_no_blas_is_passed_over() -> None:
+    assert run(MULTIPLY, UNDERSTUDY_BLAS="libc.so.6") != "libc.so.6"
+    assert run(MULTIPLY, UNDERSTUDY_BLAS="/no/such/file.so") != "/no/such/file.so"
+
+
+def test_after_mlx_it_is_too_late_and_no_error() -> None:
+    assert run("import mlx.core\nfrom distill import blas\nprint(blas.enable())") == "None"
+
+
+@linux
+def test_settings_of_the_user_stay() -> None:
+    script = "import os\nfrom distill import blas\nblas.enable()\n"
+    script += "print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['MLX_DISABLE_COMPILE'])"
+    assert run(script, OPENBLAS_NUM_THREADS="3", MLX_DISABLE_COMPILE="0") == "3 0"
+
+
+@pytest.mark.parametrize("installed", ["mlx-cuda-12", "mlx-cuda-13"])
+def test_with_cuda_nothing_is_touched(tmp_path: Path, installed: str) -> None:
+    info = tmp_path / f"{installed.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {installed}\nVersion: 1.0\n")
+    script = "import os\nfrom distill import blas\nbefore = dict(os.environ)\n"
+    script += "print(blas.enable(), dict(os.environ) == before)"
+    assert run(script, PYTHONPATH=str(tmp_path)) == "None True"

@@ -1,0 +1,191 @@
+"""The effects of the settings of the journal, the store and the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import duckdb
+
+from distill.collect import collect
+from distill.control import ControlPlane, beats_of
+from distill.forget.retention import Retention
+from distill.forget.run_files import DAY_S
+from distill.pipeline.runner import Runner
+from distill.run.progress import Board
+from distill.run.run import Parts
+from distill.scheduler import schedule
+from store.database import records
+from store.database.database import Database
+from store.database.forgetting import Subject
+from store.errors import TeacherError
+from store.files.journal import JournalWriter, sealed_segments
+from store.models import RunState, new_id
+from store.process.runtime import Runtime
+from store.settings.config import parse_config
+from tests.helpers.effects import Effect, Raw
+from tests.helpers.forget_scene import TASK as TRIAGE
+from tests.helpers.forget_scene import USER, a_forgetter, live_in, nothing
+from tests.helpers.samples import a_run_event, a_trace, write_segment
+
+
+def segments_handed_on(raw: Raw) -> int:
+    """After a trace of 20 kB, and two seconds."""
+    config, now = parse_config(raw), 0.0
+    writer = JournalWriter(config.journal_dir, config.journal, clock=lambda: now)
+    writer.append(a_trace(input_messages="x" * 20_000))
+    now = 2.0
+    writer.tick()
+    found = len(sealed_segments(config.journal_dir))
+    writer.close()
+    return found
+
+
+def traces_lost(raw: Raw) -> int:
+    """Of three with 9 kB each, when there is no folder for them."""
+    config = parse_config(raw)
+    config.data_dir.parent.mkdir()
+    config.data_dir.write_text("in the way")
+    writer = JournalWriter(config.journal_dir, config.journal)
+    for _ in range(3):
+        writer.append(a_trace(input_messages="x" * 9_000))
+    return writer.health.lost
+
+
+def traces_synced(raw: Raw) -> int:
+    """How often `fsync` is called for three traces, as Python's own profiler hears of it."""
+    config, called = parse_config(raw), []
+
+    def hear(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_call":
+            called.append(function)
+
+    writer, before = JournalWriter(config.journal_dir, config.journal), sys.getprofile()
+    sys.setprofile(hear)
+    try:
+        for _ in range(3):
+            writer.append(a_trace())
+    finally:
+        sys.setprofile(before)
+    writer.close()
+    return called.count(os.fsync)
+
+
+def duckdbs(setting: str) -> Callable[[Raw], Any]:
+    """A setting of DuckDB's in the store's own connection, which a migration writes down."""
+
+    def seen(raw: Raw) -> Any:
+        config = parse_config(raw)
+        steps = config.data_dir / "migrations"
+        steps.mkdir(parents=True)
+        note = f"CREATE TABLE noted AS SELECT current_setting('{setting}') AS setting"
+        (steps / "0001_note.sql").write_text(note)
+        Database(config.database_file, config.store, migrations=steps).close()
+        with duckdb.connect(str(config.database_file), read_only=True) as plain:
+            [(found,)] = plain.execute("SELECT setting FROM noted").fetchall()
+        return found
+
+    return seen
+
+
+def seconds_between(work: str) -> Callable[[Raw], Any]:
+    """How often the control plane's scheduler does this work."""
+
+    async def seen(raw: Raw) -> float:
+        config = parse_config(raw)
+        with Database(config.database_file, config.store) as db:
+            plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
+            scheduler = schedule(beats_of(plane, db))
+            every = {
+                job.func.__qualname__: job.trigger.interval.total_seconds()
+                for job in scheduler.get_jobs()
+            }
+            scheduler.shutdown(wait=False)
+            await asyncio.sleep(0)  # it is the loop that shuts it down
+        return float(every[work])
+
+    return seen
+
+
+def traces_kept(raw: Raw) -> Any:
+    """Of two, 20 and 40 days old, after a look at what is too old."""
+
+    async def seen() -> int:
+        config, now = parse_config(raw), 100 * DAY_S
+        with Database(config.database_file, config.store) as db:
+            ages = [a_trace(start_time=now - days * DAY_S) for days in (20, 40)]
+            write_segment(config.journal_dir, *ages)
+            collect(db, config.journal_dir, {})
+            sweep = a_forgetter(db, config).sweep
+            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+            return sum(records.tasks(db).values())
+
+    return seen()
+
+
+def runs_kept(raw: Raw) -> Any:
+    """Of the folders of three, which ended 60, 40 and 20 days ago."""
+
+    async def seen() -> int:
+        config, now = parse_config(raw), 100 * DAY_S
+        with Database(config.database_file, config.store) as db:
+            for days in (60, 40, 20):
+                run_id = new_id()
+                (config.runs_dir / run_id).mkdir(parents=True)
+                ended = a_run_event(run_id, state=RunState.REJECTED, at=now - days * DAY_S)
+                records.append_run_event(db, ended)
+            sweep = a_forgetter(db, config).sweep
+            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+        return len(list(config.runs_dir.iterdir()))
+
+    return seen()
+
+
+def marked_is_due(raw: Raw) -> Any:
+    """Whether a student that learned from what was forgotten is replaced before new traces come."""
+
+    async def seen() -> bool:
+        config = parse_config(raw)
+        live_in(config)
+        with Database(config.database_file, config.store) as db:
+            now = time.time()
+            await a_forgetter(db, config).forget(
+                [Subject(kind="user", subject=USER, until=now)], actor="ann"
+            )
+            parts = Parts(db=db, clock=lambda: now, teacher=no_teacher)
+            runner = Runner(config, parts, Board(), on_end=nothing)
+            async with runner.held():
+                await runner.check()
+            return runner.verdicts[TRIAGE].due
+
+    return seen()
+
+
+def no_teacher(*_: object) -> Any:
+    """Nothing is asked of one."""
+    raise TeacherError
+
+
+STORING: dict[str, Effect] = {
+    "retention.traces_days": Effect(traces_kept, (30, 1), (None, 2)),
+    "retention.runs_days": Effect(runs_kept, (30, 1), (50, 2)),
+    "retention.retrain_marked": Effect(
+        marked_is_due, (True, True), (False, False), {"task_defaults.cooldown_s": 0}
+    ),
+    "journal.segment_seconds": Effect(segments_handed_on, (2, 1), (2.1, 0)),
+    "journal.segment_mb": Effect(
+        segments_handed_on, (0.01, 1), (0.1, 0), {"journal.segment_seconds": 10}
+    ),
+    "journal.backlog_mb": Effect(traces_lost, (0.01, 2), (0.1, 0)),
+    "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
+    "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
+    "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
+    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.beat"), (1, 1), (7, 7)),
+    "scheduler.due_seconds": Effect(seconds_between("Runner.check"), (5, 5), (7, 7)),
+    "scheduler.health_seconds": Effect(seconds_between("Students.check"), (2, 2), (7, 7)),
+}

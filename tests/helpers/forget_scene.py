@@ -1,0 +1,291 @@
+"""A data folder that has been lived in, with what one user said in every place that keeps texts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+
+from distill.collect import collect
+from distill.commands import Commands
+from distill.dataset.rows import Row, write_rows
+from distill.forget.forgetting import Forgetter
+from distill.pipeline.promotion import keep_route
+from store.chat.shape import input_hash
+from store.database import records
+from store.database.database import Database
+from store.database.evidence import write_comparisons
+from store.files.atomic import append_line
+from store.files.journal import DAMAGED_FOLDER
+from store.files.responses import keep_response
+from store.jsontext import to_json
+from store.models import Example, RunState, Trace, new_id
+from store.settings.config import Config
+from store.verdicts import Forms, Slice
+from tests.helpers.samples import (
+    a_certificate,
+    a_comparison,
+    a_feedback,
+    a_promotion,
+    a_route,
+    a_run_event,
+    a_trace,
+    an_evaluation,
+    an_example,
+    write_segment,
+)
+
+CANARY = "CANARYBIRD"  # what only the forgotten user says
+OTHER = "ROBINREDBREAST"  # what others say
+USER = f"{CANARY}@example.org"
+TASK = "triage"
+
+
+def said(text: str, number: int, *, user: str, answer: str, at: float, **changes: Any) -> Trace:
+    """A trace of a user, with this text in its request."""
+    messages = [{"role": "user", "content": f"{text} asks for number {number}"}]
+    values: dict[str, Any] = {
+        "start_time": at,
+        "end_time": at + 0.5,
+        "end_user": user,
+        "request_params": to_json({"user": user}).decode(),
+        "input_messages": to_json(messages).decode(),
+        "output_messages": to_json([{"role": "assistant", "content": answer}]).decode(),
+        "input_hash": input_hash(messages),
+    }
+    return a_trace(**{**values, **changes})
+
+
+@dataclass
+class Lived:
+    """What is in the folder."""
+
+    theirs: list[Trace]  # the user's
+    others: list[Trace]
+    run_id: str  # learned from both, and its student is live
+    clean: str  # another run, of others' traces alone
+    cut_short: str  # a run that failed before it wrote its examples
+    unfinished: str
+
+
+def a_row(trace: Trace, split: str = "train") -> Row:
+    """The row that a run makes of a trace."""
+    return Row(
+        trace_id=trace.trace_id,
+        input_hash=trace.input_hash,
+        split=split,  # type: ignore[arg-type]
+        fingerprint="f",
+        model="gpt-4o",
+        messages=orjson.loads(trace.input_messages),
+        params={},
+        target=orjson.loads(str(trace.output_messages))[0]["content"],
+    )
+
+
+def live_in(config: Config, *, at: float | None = None) -> Lived:
+    """Fills a data folder. To be called while nobody has the database open."""
+    at = time.time() - 1000 if at is None else at
+    theirs = [said(CANARY, n, user=USER, answer=f"{CANARY} label", at=at + n) for n in range(6)]
+    others = [said(OTHER, n, user="bob", answer=f"{OTHER} label", at=at + n) for n in range(12)]
+    found = Lived(theirs, others, *(new_id() for _ in range(4)))
+    with Database(config.database_file, config.store) as db:
+        write_segment(config.journal_dir, *theirs, *others)
+        collect(db, config.journal_dir, {})
+        write_segment(
+            config.journal_dir,
+            a_feedback(theirs[0].trace_id, correction=f"{CANARY} correction"),
+            a_feedback(others[0].trace_id, correction=f"{OTHER} correction"),
+        )
+        collect(db, config.journal_dir, {})
+        _a_run(db, config, found.run_id, [*theirs, *others], at=at, promoted=True)
+        _a_run(db, config, found.clean, others, at=at, promoted=False)
+        write_rows(config.runs_dir / found.cut_short / "rows.jsonl", [a_row(t) for t in theirs])
+        records.append_run_event(
+            db, a_run_event(found.cut_short, task=TASK, state=RunState.FAILED, at=at + 50)
+        )
+        write_rows(
+            config.runs_dir / found.unfinished / "rows.jsonl", [a_row(t) for t in theirs[:1]]
+        )
+        records.append_run_event(db, a_run_event(found.unfinished, task="other", at=at + 60))
+        for trace, name in ((theirs[1], CANARY), (others[1], OTHER)):
+            compared = a_comparison(
+                trace_id=trace.trace_id,
+                student_id=found.run_id,
+                teacher_output=f"{name} said",
+                student_output=f"{name} answered",
+            )
+            write_comparisons(db, [compared])
+    _damage(config, theirs[2], others[2])
+    for trace, name in ((theirs[3], CANARY), (others[3], OTHER)):
+        body = to_json({"output": f"{name} response"})
+        keep_response(config.responses_dir, trace.trace_id, body, [{"text": name}], None)
+    return found
+
+
+def _a_run(
+    db: Database, config: Config, run_id: str, traces: list[Trace], *, at: float, promoted: bool
+) -> None:
+    folder = config.runs_dir / run_id
+    splits = ("train", "train", "calibration", "heldout")
+    rows = [a_row(trace, splits[n % 4]) for n, trace in enumerate(traces)]
+    real = [
+        an_example(
+            run_id,
+            origin="trace",
+            split=row.split,
+            source_trace_id=row.trace_id,
+            parent_ids=[],
+            input_messages=row.messages_json,
+            input_hash=row.input_hash,
+            target=row.target,
+        )
+        for row in rows
+    ]
+    made = _synthetic(run_id, rows)
+    records.replace_examples(db, run_id, [*real, *made])
+    policy = {"description": " ".join(row.target for row in rows[:2])}
+    records.save_policy(db, run_id, TASK, policy, [row.trace_id for row in rows[:2]])
+    evaluations = [
+        an_evaluation(
+            run_id,
+            input_hash=row.input_hash,
+            split=row.split,
+            teacher_output=row.target,
+            student_output=row.target,
+        )
+        for row in rows
+        if row.split != "train"
+    ]
+    records.replace_evaluations(db, run_id, evaluations)
+    labels = sorted({row.target for row in rows})
+    route = a_route(
+        task=TASK, student_id=run_id, output="label", forms=Forms(labels=labels), at=at + 40
+    )
+    slices = [
+        Slice(kind="label", name=x, n=20, agreed=20, p_value=0.5, below=False) for x in labels
+    ]
+    certificate = a_certificate(task=TASK, run_id=run_id, slices=slices, at=at + 40)
+    for seq, (state, detail) in enumerate(
+        {
+            RunState.COLLECTED: {"used_until": at + 20},
+            RunState.TRAINED: {
+                "adapter": "train-real/adapter",
+                "chosen": "real+synthetic",
+                "base": "nowhere",
+            },
+            RunState.PROMOTED: {"certificate": asdict(certificate), "used_until": at + 20},
+        }.items()
+    ):
+        event = a_run_event(run_id, seq, task=TASK, state=state, at=at + 30 + seq, detail=detail)
+        records.append_run_event(db, event)
+    if promoted:
+        promotion = a_promotion(
+            task=TASK, run_id=run_id, route=route, certificate=certificate, at=at + 40
+        )
+        records.append_promotion(db, promotion)
+    _files(folder, rows, [e.target for e in made], orjson.dumps(policy))
+    keep_route(folder, route)
+
+
+def _synthetic(run_id: str, rows: list[Row]) -> list[Example]:
+    """Two that are made from rows, and one that is made from each of these."""
+    first = [an_example(run_id, target=row.target, parent_ids=[row.trace_id]) for row in rows[::5]]
+    return [*first, *(replace(e, example_id=new_id(), parent_ids=[e.example_id]) for e in first)]
+
+
+def _files(folder: Path, rows: list[Row], answers: list[str], policy: bytes) -> None:
+    """What the stages of a run leave."""
+    write_rows(folder / "rows.jsonl", rows)
+    (folder / "rows.json").write_text("{}")
+    (folder / "policy.json").write_bytes(policy)
+    for name in ("amplify/inputs.jsonl", "amplify/answers.jsonl", "noise.jsonl", "judged.jsonl"):
+        for answer in answers:
+            append_line(folder / name, {"text": answer})
+    for name in ("train-real/data/train.jsonl", "train-real/data/valid.jsonl", "evaluations.jsonl"):
+        for row in rows:
+            append_line(folder / name, {"target": row.target})
+    (folder / "calls.jsonl").write_text("{}\n")
+    (folder / "evaluate").mkdir()
+    (folder / "evaluate" / "student.log").write_text("up")
+    (folder / "train-real" / "adapter").mkdir()
+    (folder / "train-real" / "adapter" / "adapters.safetensors").write_bytes(b"weights")
+    (folder / "train-real" / "config.yaml").write_text("seed: 0\n")
+    (folder / ".rows.jsonl.77.part").write_text(rows[0].target)
+
+
+def _damage(config: Config, theirs: Trace, other: Trace) -> None:
+    """Lines that could not be collected: of both, and one that nobody can read."""
+    folder = config.journal_dir / DAMAGED_FOLDER
+    folder.mkdir(parents=True)
+    lines = [to_json({**asdict(t), "trace_id": "torn"}) for t in (theirs, other)]
+    lines.append(to_json(asdict(theirs))[:400])
+    (folder / "019-0.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    (folder / ".019-0.jsonl.9.part").write_bytes(lines[0])
+
+
+async def nothing() -> None:
+    """Nobody follows, and the journal is collected elsewhere."""
+
+
+def a_forgetter(
+    db: Database,
+    config: Config,
+    *,
+    clock: Callable[[], float] = time.time,
+    follow: Callable[[], Awaitable[None]] = nothing,
+    **more: Any,
+) -> Forgetter:
+    """As `understudy forget` makes it without a server."""
+
+    async def take() -> None:
+        await asyncio.to_thread(collect, db, config.journal_dir, {})
+
+    return Forgetter(
+        db,
+        config,
+        clock=clock,
+        collect=take,
+        follow=follow,
+        demote=Commands(db, config, clock=clock, follow=follow).demote_forgetful,
+        **more,
+    )
+
+
+def places_of(word: str, data_dir: Path) -> list[str]:
+    """Every file that has the word in its bytes or its name, and every table with it in a value.
+
+    The tables are looked at too because their texts are compressed in the file. Nobody may have the
+    database open.
+    """
+    files = [path for path in sorted(data_dir.rglob("*")) if path.is_file()]
+    found = [
+        str(path.relative_to(data_dir))
+        for path in files
+        if word.encode() in path.read_bytes() or word in path.name
+    ]
+    database = data_dir / "understudy.duckdb"
+    if database.exists():
+        found += [f"table {name}" for name in _tables_with(word, database)]
+    return found
+
+
+def _tables_with(word: str, database: Path) -> list[str]:
+    with duckdb.connect(":memory:") as plain:
+        plain.execute(f"ATTACH '{database}' AS store (READ_ONLY)")
+        plain.execute("USE store")
+        tables = [name for (name,) in plain.execute("SHOW TABLES").fetchall()]
+        return [
+            name
+            for name in tables
+            if plain.execute(
+                f"SELECT count(*) FROM {name} AS one WHERE contains(one::VARCHAR, ?)",
+                [word],
+            ).fetchone()
+            != (0,)
+        ]

@@ -1,0 +1,229 @@
+"""A watch over promoted students, in front of a real store, a teacher and students on loopback.
+
+The clock is turned by hand. Requests come into the store through the journal, as a proxy that had
+routed them would have written them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from distill.collect import collect
+from distill.monitor.monitor import Live
+from distill.monitor.sampling import Draw
+from distill.monitor.standing import LiveStanding
+from distill.monitor.student import LiveParts
+from distill.publish import Publisher, routes_now
+from distill.teacher.client import TeacherClient
+from store.chat.shape import input_hash
+from store.database import evidence, records
+from store.database.database import Database
+from store.files.routes import read_routes
+from store.jsontext import to_json
+from store.models import Reason, TeacherCall, Trace, new_id
+from store.settings.config import parse_config
+from store.verdicts import Comparison, Promotion, Route
+from tests.helpers.samples import a_certificate, a_promotion, a_route, a_trace, write_segment
+from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
+
+Answer = Callable[[str], str]  # a request's text → the answer to it
+EVERY_AUDIT = {"first": 1.0, "last": 1.0, "forced": 1.0}
+
+
+def right(text: str) -> str:
+    return f"answer to {text}"
+
+
+def wrong(text: str) -> str:
+    return f"nonsense about {text}"
+
+
+def answering(answer: Answer) -> Callable[[Received], Reply]:
+    """A teacher or a student that gives these answers."""
+
+    def reply(request: Received) -> Reply:
+        return completion(answer(request.json["messages"][-1]["content"]), logprobs=[-0.01])
+
+    return reply
+
+
+async def until(true: Callable[[], bool], *, within_s: float = 20) -> None:
+    """Waits until it is so; fails when it is not in time."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.002)
+
+
+class Scene:
+    """The watch, and what it watches. `tasks`: settings by task."""
+
+    def __init__(self, folder: Path, **defaults: Any) -> None:
+        entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/m", "api_key": "k"}}
+        self.config = parse_config(
+            {"model_list": [entry], "data_dir": str(folder), "task_defaults": defaults}
+        )
+        self.now = time.time()
+        self.teacher = LoopbackServer(answering(right))
+        self.student = LoopbackServer(answering(right))
+        self.ready: dict[str, tuple[str, str]] = {}
+        self.publisher = Publisher(self.config.routes_file, lambda: self.now)
+        self.db = Database(self.config.database_file, self.config.store)
+        self.live = self.watch()
+
+    def watch(self) -> Live:
+        """Another watch over the same store, as after a restart."""
+        return Live(
+            LiveParts(
+                db=self.db,
+                clock=lambda: self.now,
+                draw=Draw(b"k" * 32),
+                settings=self.config.task,
+                ready=lambda: self.ready,
+                teacher=self._client,
+                follow=self._follow,
+            )
+        )
+
+    async def __aenter__(self) -> Self:
+        self.teacher.__enter__()
+        self.student.__enter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.live.stop()
+        self.teacher.close()
+        self.student.close()
+        self.db.close()
+
+    def _client(
+        self, model: str, student_id: str, task: str, record: Callable[[TeacherCall], None]
+    ) -> TeacherClient:
+        return TeacherClient(
+            base_url=self.teacher.base_url,
+            api_key="k",
+            model=model,
+            record=record,
+            run_id=student_id,
+            task=task,
+            token_budget=None,
+        )
+
+    async def _follow(self) -> None:
+        promotions = records.latest_promotions(self.db)
+        paused = evidence.paused_tasks(self.db)
+        self.publisher.publish(routes_now(promotions, self.ready, self.config, paused))
+
+    # ---- what happens ---------------------------------------------------------------------------
+
+    def promote(self, task: str = "triage", **changes: Any) -> Promotion:
+        """A student is promoted, and up."""
+        step = changes.pop("step", "live")
+        share = changes.pop("share", {"shadow": 0.0, "live": 1.0}.get(step, 0.05))
+        certificate = changes.pop("certificate", {})
+        forced = changes.pop("forced", False)
+        run_id = changes.pop("run_id", None) or new_id()
+        route = a_route(
+            task=task,
+            student_id=run_id,
+            step=step,
+            share=share,
+            base_url=None,
+            cutoff=None,
+            **{"output": "text", "timeout_s": 5.0, **changes},
+        )
+        promotion = a_promotion(
+            task=task,
+            state=step,
+            run_id=run_id,
+            at=self.now,
+            route=route,
+            certificate=a_certificate(task=task, run_id=run_id, **certificate),
+            forced=forced,
+        )
+        records.append_promotion(self.db, promotion)
+        self.ready[task] = (run_id, self.student.url)
+        self.now += 10  # the proxies have read it
+        return promotion
+
+    def request(self, text: str, task: str = "triage", **changes: Any) -> Trace:
+        """A request that was answered just now, by the teacher unless told otherwise."""
+        messages = [{"role": "user", "content": text}]
+        self.now += 0.01
+        answer = changes.pop("answer", right(text))
+        return a_trace(
+            task=task,
+            start_time=self.now - 0.005,
+            end_time=self.now,
+            input_messages=to_json(messages).decode(),
+            output_messages=to_json([{"role": "assistant", "content": answer}]).decode(),
+            input_hash=input_hash(messages),
+            fingerprint="0123456789abcdef",
+            **changes,
+        )
+
+    def served(
+        self, text: str, promotion: Promotion, answer: str | None = None, **changes: Any
+    ) -> Trace:
+        """A request that the student answered."""
+        return self.request(
+            text,
+            promotion.task,
+            answer=right(text) if answer is None else answer,
+            served_by="student",
+            route="student",
+            reason=Reason.CERTIFIED,
+            student_id=promotion.run_id,
+            confidence=-0.01,
+            **changes,
+        )
+
+    def fell_back(self, text: str, promotion: Promotion, reason: Reason) -> Trace:
+        """A request for which the student was no good."""
+        return self.request(
+            text,
+            promotion.task,
+            route="fallback",
+            reason=reason,
+            student_id=promotion.run_id,
+        )
+
+    async def beat(self, *traces: Trace) -> None:
+        """These requests are collected, and the watch takes them in."""
+        got = await asyncio.to_thread(self._collect, traces)
+        await self.live.beat(got)
+
+    def _collect(self, traces: tuple[Trace, ...]) -> Any:
+        if traces:
+            write_segment(self.config.journal_dir, *traces)
+        return collect(self.db, self.config.journal_dir, {}).routed
+
+    async def settle(self, *traces: Trace) -> None:
+        """The same, and what follows from it is done."""
+        await self.beat(*traces)
+        await until(lambda: not self.live.busy)
+
+    # ---- what is seen ---------------------------------------------------------------------------
+
+    def standing(self, task: str = "triage") -> LiveStanding:
+        found = self.live.standing(task)
+        assert found is not None, f"task {task} has no promoted student"
+        return found
+
+    def promotion(self, task: str = "triage") -> Promotion:
+        return records.latest_promotions(self.db)[task]
+
+    def comparisons(self, promotion: Promotion) -> list[Comparison]:
+        return evidence.comparisons_of_student(self.db, str(promotion.run_id))
+
+    def route(self, task: str = "triage") -> Route:
+        return read_routes(self.config.routes_file)[task]
+
+
+def later(trace: Trace, seconds: float) -> Trace:
+    """The same request, so much later."""
+    return replace(trace, start_time=trace.start_time + seconds, end_time=trace.end_time + seconds)

@@ -1,0 +1,90 @@
+"""The shape of the code: who may import whom, and how long a file may get."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+PACKAGES = ("cli", "demo", "distill", "proxy", "store")
+MAX_LINES = 600  # of a file; about 300 is the habit
+
+NOT_IN_THE_DATA_PLANE = {
+    "distill",
+    "cli",
+    "demo",
+    "duckdb",
+    "mlx",
+    "mlx_lm",
+    "litellm",
+    "fastapi",
+    "starlette",
+    "openai",
+    "instructor",
+    "httpx",
+    "scipy",
+    "numpy",
+    "apscheduler",
+    "jsonschema",  # only where a student's answer needs it
+    "rich",
+    "typer",
+}
+FORBIDDEN = {
+    "proxy": NOT_IN_THE_DATA_PLANE - {"jsonschema"},
+    "distill": {"proxy", "cli", "demo"},
+    "store": {"proxy", "distill", "cli", "demo", "mlx", "mlx_lm", "litellm", "fastapi"},
+}
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path):
+    """Top-level names of everything that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_who_imports_whom(package):
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files(package)
+        for name in imported(path)
+        if name in FORBIDDEN[package]
+    }
+    assert files(package)
+    assert found == set()
+
+
+def test_only_one_file_of_the_proxy_knows_its_http_client():
+    users = [path.name for path in files("proxy") if "aiohttp" in imported(path)]
+    assert users == ["through_proxy.py"]
+
+
+def test_what_a_worker_loads():
+    """Also what comes along with an import: the data plane starts fast and stays small."""
+    code = "import json, sys, proxy.worker; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert "proxy" in loaded
+    assert loaded & {*NOT_IN_THE_DATA_PLANE, "aiohttp"} == set()
+
+
+def test_no_file_outgrows_its_subject():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for package in PACKAGES
+        for path in files(package)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert long == {}

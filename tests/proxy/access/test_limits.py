@@ -1,0 +1,181 @@
+"""Whether one more request may come in."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import openai
+import pytest
+
+from proxy.access.keys import Client, hash_of
+from proxy.access.limits import Limits
+from proxy.http.errors import ApiError
+from store.settings.config import ApiKey
+from store.settings.limits import RateLimits, ServerLimits
+from tests.helpers.serving import ProxyThread, settings, wait_until
+from tests.helpers.teacher_server import LoopbackServer, completion
+
+ONE = ApiKey(key="sk-one", name="one", limits=RateLimits(in_flight=2, requests_per_minute=3))
+TWO = ApiKey(key="sk-two", name="two", limits=RateLimits(tokens_per_minute=100))
+NOBODY = Client(None, None)
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def limits(tmp_path, clock=None, **changes):
+    return Limits(ServerLimits(**changes), [ONE, TWO], tmp_path, clock=clock or Clock())
+
+
+def client(key):
+    return Client(hash_of(key), None, key.name)
+
+
+def refused(limits, who, size=10):
+    with pytest.raises(ApiError) as caught:
+        limits.admit(who, size)
+    assert caught.value.status == 429
+    seconds = int(dict(caught.value.headers)[b"retry-after"])
+    assert seconds >= 1
+    return caught.value.message, seconds
+
+
+def test_a_key_has_so_many_at_a_time(tmp_path):
+    found = limits(tmp_path)
+    tickets = [found.admit(client(ONE), 10) for _ in range(2)]
+    assert "requests at a time of the key one" in refused(found, client(ONE))[0]
+    found.admit(client(TWO), 10)  # another key is not held up
+    tickets[0].release()
+    found.admit(client(ONE), 10)
+
+
+def test_all_together_have_so_many_at_a_time(tmp_path):
+    found = limits(tmp_path, in_flight=1)
+    ticket = found.admit(NOBODY, 0)
+    assert "of all clients" in refused(found, client(TWO))[0]
+    ticket.release()
+    assert found.in_flight == 0
+    found.admit(client(TWO), 0)
+
+
+def test_all_together_take_so_much_memory(tmp_path):
+    found = limits(tmp_path, in_flight_mb=1)
+    ticket = found.admit(NOBODY, 900_000)
+    assert "megabytes" in refused(found, NOBODY, 200_000)[0]
+    ticket.release()
+    whole = found.admit(NOBODY, 5_000_000)  # alone, one may be of any size
+    refused(found, NOBODY, 1)
+    whole.release()
+    found.admit(NOBODY, 200_000)
+
+
+def test_a_key_has_so_many_a_minute(tmp_path):
+    clock = Clock()
+    found = limits(tmp_path, clock)
+    for _ in range(3):
+        found.admit(client(ONE), 10).release()
+    message, seconds = refused(found, client(ONE))
+    assert "requests per minute of the key one" in message and seconds == 20
+    clock.now += 20
+    found.admit(client(ONE), 10)
+
+
+def test_tokens_are_counted_when_they_are_known(tmp_path):
+    clock = Clock()
+    found = limits(tmp_path, clock)
+    found.admit(client(TWO), 10).release(tokens=250)
+    message, seconds = refused(found, client(TWO))
+    assert "tokens per minute of the key two" in message and seconds == 90
+    clock.now += 90
+    found.admit(client(TWO), 10)
+
+
+def test_who_is_refused_by_one_limit_uses_up_no_other(tmp_path):
+    clock = Clock()
+    found = limits(tmp_path, clock, requests_per_minute=4)
+    for _ in range(3):
+        found.admit(client(ONE), 10).release()
+    for _ in range(10):
+        refused(found, client(ONE))
+    found.admit(NOBODY, 10)
+    assert "of all clients" in refused(found, NOBODY)[0]
+
+
+def test_workers_count_rates_together(tmp_path):
+    here, there = (limits(tmp_path, requests_per_minute=2) for _ in range(2))
+    here.admit(NOBODY, 0)
+    there.admit(NOBODY, 0)
+    refused(here, NOBODY)
+    refused(there, NOBODY)
+
+
+# ---- through the proxy -------------------------------------------------------------------------
+
+
+def ask(proxy, key="sk-one"):
+    return httpx.post(
+        f"{proxy.base_url}/chat/completions",
+        json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]},
+        headers={"authorization": f"Bearer {key}"},
+        timeout=30,
+    )
+
+
+def keyed(teacher, tmp_path, **limit):
+    entry = {"key": "sk-one", "name": "one", "limits": limit}
+    return settings(teacher.base_url, tmp_path, server={"keys": [entry]})
+
+
+def test_over_its_rate_a_client_gets_429_with_retry_after(tmp_path):
+    with (
+        LoopbackServer() as teacher,
+        ProxyThread(keyed(teacher, tmp_path, requests_per_minute=2)) as proxy,
+    ):
+        answers = [ask(proxy) for _ in range(3)]
+        assert [a.status_code for a in answers] == [200, 200, 429]
+        error = answers[-1].json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert len(teacher.requests) == 2
+        proxy.wait_for_traces(2)
+        # neither does what is passed through get by, and what costs nothing is free
+        passed = httpx.get(f"{proxy.base_url}/files", headers={"authorization": "Bearer sk-one"})
+        assert passed.status_code == 429
+        models = httpx.get(f"{proxy.base_url}/models", headers={"authorization": "Bearer sk-one"})
+        assert models.status_code == 200
+        with pytest.raises(openai.RateLimitError):
+            openai.OpenAI(
+                base_url=proxy.base_url, api_key="sk-one", max_retries=0
+            ).chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
+
+
+def test_tokens_of_answers_count(tmp_path):
+    with (
+        LoopbackServer(lambda _: completion("which takes ten tokens")) as teacher,
+        ProxyThread(keyed(teacher, tmp_path, tokens_per_minute=5)) as proxy,
+    ):
+        assert [ask(proxy).status_code for _ in range(2)] == [200, 429]
+
+
+def test_what_is_under_way_is_counted_until_it_ends_however_it_ends(tmp_path):
+    with (
+        LoopbackServer(lambda _: completion("at last").slow(1.5)) as teacher,
+        ProxyThread(keyed(teacher, tmp_path, in_flight=1)) as proxy,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = pool.submit(ask, proxy)
+        wait_until(lambda: teacher.requests)
+        assert ask(proxy).status_code == 429
+        assert first.result().status_code == 200
+        # a client that hangs up leaves its place too, before the teacher has answered
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{proxy.base_url}/chat/completions",
+                json={"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]},
+                headers={"authorization": "Bearer sk-one"},
+                timeout=0.3,
+            )
+        wait_until(lambda: ask(proxy).status_code == 200)

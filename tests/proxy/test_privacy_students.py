@@ -1,0 +1,77 @@
+"""Students learn from redacted texts: what they make of a placeholder is nothing for a client."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from pydantic import TypeAdapter
+
+from distill.dataset.forms import forms_of
+from distill.monitor.evidence import Dossier
+from store.chat.student_wire import StudentAnswer, fault_of
+from store.database.live import Routed
+from store.models import OutputKind, Reason
+from store.privacy.settings import PrivacySettings
+from store.verdicts import Forms
+from tests.distill.dataset.test_forms import answered
+from tests.distill.monitor.test_evidence import BEGAN, SETTINGS, promoted, unsure
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "forms", "placeholders", "fault"),
+    [
+        ("to <EMAIL>", "text", Forms(placeholders=["<EMAIL>"]), (), Reason.STUDENT_REDACTED),
+        ("to <EMAIL>", "text", None, ("<EMAIL>",), Reason.STUDENT_REDACTED),
+        ('{"a":"<EMAIL>"}', "json", Forms(), ("<EMAIL>",), Reason.STUDENT_REDACTED),
+        ("<EMAIL>", "label", Forms(labels=["<EMAIL>"]), ("<EMAIL>",), Reason.STUDENT_REDACTED),
+        ("to <EMAIL>", "text", Forms(), (), None),
+        ("to email", "text", Forms(placeholders=["<EMAIL>"]), ("<PHONE>",), None),
+    ],
+)
+async def test_what_a_student_may_say(
+    text: str,
+    output: OutputKind,
+    forms: Forms | None,
+    placeholders: tuple[str, ...],
+    fault: Reason | None,
+) -> None:
+    answer = StudentAnswer(text, None, "stop", 1, 1)
+    found = await fault_of(
+        answer, output=output, request={}, forms=forms, placeholders=placeholders
+    )
+    assert found == fault
+
+
+def test_the_forms_that_a_student_is_certified_with_know_the_placeholders() -> None:
+    rows = answered("good", "to <EMAIL>")
+    forms = forms_of(rows, "label", ("<EMAIL>",))
+    assert forms.placeholders == ["<EMAIL>"]
+    assert forms_of(rows, "text").placeholders == []
+    written = orjson.dumps(forms)
+    assert TypeAdapter(Forms).validate_json(written) == forms
+
+
+def test_what_stands_for_what_is_redacted() -> None:
+    settings = PrivacySettings.model_validate(
+        {
+            "redact": ["email", {"name": "badge", "pattern": "EMP", "replace": "[who]"}],
+            "presidio": {"entities": ["PERSON"]},
+        }
+    )
+    assert settings.placeholders == ("<EMAIL>", "[who]", "<PERSON>")
+    assert PrivacySettings().placeholders == ()
+
+
+def test_a_placeholder_is_no_fault_of_the_student() -> None:
+    """It lowers the coverage, as doubt does, and takes nobody off a task as broken."""
+    dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
+    for number in range(60):
+        held_back = {**_fields(unsure(number, same_input=False)), "reason": "student_redacted"}
+        dossier.see(Routed(**held_back))  # type: ignore[arg-type]
+    known = dossier.evidence()
+    assert known.unsure.alarm
+    assert not known.faults.alarm
+
+
+def _fields(routed: Routed) -> dict[str, object]:
+    return {name: getattr(routed, name) for name in Routed.__slots__}

@@ -1,0 +1,70 @@
+"""What the proxy says of itself."""
+
+from importlib.metadata import version
+
+import httpx
+import openai
+import pytest
+
+from tests.helpers.serving import wait_until
+
+
+def test_health(proxy):
+    response = httpx.get(f"{proxy.url}/health")
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "ok",
+        "version": version("understudy"),
+        "journal": {"ok": True, "error": None, "backlog": 0, "lost": 0},
+        "routes": {"error": None, "students": 0},
+    }
+    head = httpx.head(f"{proxy.url}/health")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_health_says_when_the_routes_are_not_readable(proxy):
+    proxy.config.routes_file.parent.mkdir(exist_ok=True)
+    proxy.config.routes_file.write_text("[]")
+    wait_until(lambda: httpx.get(f"{proxy.url}/health").json()["status"] == "degraded")
+    said = httpx.get(f"{proxy.url}/health").json()["routes"]["error"]
+    assert said.startswith("routes.json: ")  # and not where that lies
+    proxy.publish()
+    wait_until(lambda: httpx.get(f"{proxy.url}/health").json()["status"] == "ok")
+
+
+@pytest.fixture
+def several(start_proxy, teacher):
+    def entry(name, model):
+        params = {"model": model, "api_base": teacher.base_url, "api_key": "k"}
+        return {"model_name": name, "litellm_params": params}
+
+    return start_proxy(
+        model_list=[
+            entry("gpt-4o", "openai/gpt-4o"),
+            entry("gpt-4o", "openai/gpt-4o-2"),
+            entry("house/style", "openai/gpt-4o"),
+            entry("wild/*", "openai/*"),
+        ]
+    )
+
+
+def test_models_through_the_sdk(several, teacher):
+    with openai.OpenAI(base_url=several.base_url, api_key="x", max_retries=0) as client:
+        found = list(client.models.list())
+        assert [model.id for model in found] == ["gpt-4o", "house/style"]
+        assert {(model.object, model.owned_by) for model in found} == {("model", "openai")}
+        assert client.models.retrieve("gpt-4o").id == "gpt-4o"
+        assert httpx.get(f"{several.base_url}/models/house/style").json()["id"] == "house/style"
+        assert client.models.retrieve("wild/one").id == "wild/one"
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.models.retrieve("gpt-9")
+    assert caught.value.code == "model_not_found"
+    assert teacher.requests == []
+
+
+def test_deleting_a_model_is_the_teachers_business(several, teacher):
+    httpx.delete(f"{several.base_url}/models/ft:mine")
+    assert (teacher.requests[0].method, teacher.requests[0].path) == (
+        "DELETE",
+        "/v1/models/ft:mine",
+    )

@@ -1,0 +1,67 @@
+"""The page that the workers share, and who takes a new connection by it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from store.process.workers import SILENT_AFTER_S, Roster
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture
+def roster() -> Iterator[Roster]:
+    page = Roster.create(3)
+    yield page
+    page.close()
+
+
+def test_nobody_is_there_at_first(roster: Roster) -> None:
+    assert [w.alive for w in roster] == [False] * 3
+    assert roster.fewest(but=0) == float("inf")
+
+
+def test_the_least_busy_other_that_lives(roster: Roster) -> None:
+    for worker, connections in enumerate((5, 7, 3)):
+        roster.beat(worker, connections)
+    assert [roster.fewest(but=worker) for worker in range(3)] == [3, 3, 5]
+    roster.leave(2)
+    assert [roster.fewest(but=worker) for worker in range(3)] == [7, 5, 5]
+    roster.connected(1, 4)
+    assert roster.fewest(but=0) == 4
+
+
+def test_who_is_silent_for_a_second_counts_no_more(roster: Roster) -> None:
+    roster.beat(1, 0)
+    assert roster.alive(1)
+    time.sleep(SILENT_AFTER_S + 0.1)
+    assert not roster.alive(1)
+    assert roster.fewest(but=0) == float("inf")
+
+
+def test_another_process_reads_what_one_has_written(roster: Roster) -> None:
+    script = (
+        "import sys\n"
+        "from store.process.workers import Roster\n"
+        "page = Roster(int(sys.argv[1]), 3)\n"
+        "page.beat(2, 41)\n"
+        "page.journal(2, ok=True, backlog=7, lost=3)\n"
+        "print(*(w.connections for w in page))\n"
+    )
+    roster.beat(0, 12)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(roster.fd)],
+        pass_fds=[roster.fd],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout == "12 0 41\n"
+    theirs = list(roster)[2]
+    assert theirs.alive and theirs.journal_ok
+    assert (theirs.connections, theirs.backlog, theirs.lost) == (41, 7, 3)
