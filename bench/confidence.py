@@ -36,7 +36,10 @@ from distill.students.server import StudentServer
 from store.chat.confidence import certainties, confidence_of
 from store.chat.student_wire import student_messages
 from store.files.atomic import read_lines
-from store.verdicts import ConfidenceModel, Evaluation
+from store.records import (
+    ConfidenceModel,
+    Evaluation,
+)
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 

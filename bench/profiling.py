@@ -32,7 +32,7 @@ from bench.metering import cpu_of
 from bench.upstream import CHUNKS, PACE_MS, running_upstream
 
 RATE = 100  # samples a second
-MOST = 30  # lines of a list
+MAX_LINES = 30  # lines of a list
 GARBAGE = "garbage collection"
 _LINE = re.compile(r"(?P<stack>.*) (?P<count>\d+)")
 _FRAME = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)")
@@ -178,7 +178,7 @@ def _most(counted: Iterable[tuple[str, float]]) -> dict[str, float]:
     total: Counter[str] = Counter()
     for label, us in counted:
         total[label] += us  # type: ignore[assignment]  # a Counter adds floats as well
-    return {label: round(us, 2) for label, us in total.most_common(MOST)}
+    return {label: round(us, 2) for label, us in total.most_common(MAX_LINES)}
 
 
 def _py_spy() -> str:

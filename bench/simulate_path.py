@@ -17,8 +17,11 @@ from bench.simulate_gate import RETRAINS, clopper_pearson
 from distill.gate.bounds import betting_lower_bound, prediction_powered_lower_bound
 from distill.gate.cutoffs import ESTIMATE, Cutoff, _at_most, _candidates, choose_cutoffs, serves
 from distill.gate.gate import attempt_alpha, certify
+from store.records import (
+    Certificate,
+    Evaluation,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Certificate, Evaluation
 
 GATE = GateSettings(threshold=0.95)
 CALIBRATION, HELDOUT = 200, 300

@@ -31,10 +31,16 @@ from store.chat.shape import fingerprint
 from store.database import records
 from store.database.database import Database
 from store.files.routes import read_routes
-from store.models import RunEvent, RunState, new_id
+from store.ids import new_id
+from store.records import (
+    Certificate,
+    Promotion,
+    Route,
+    RunEvent,
+    RunState,
+)
 from store.settings.config import Config
 from store.settings.tasks import AuditSettings, TaskSettings, TrainSettings
-from store.verdicts import Certificate, Promotion, Route
 
 TASK = TASKS[orders.NAME]
 ROWS = 300  # that the student learns from

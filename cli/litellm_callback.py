@@ -33,16 +33,16 @@ from cli.serve.litellm_child import KEY_VARIABLE
 from store.errors import ConfigError
 from store.files.journal import JournalWriter
 from store.jsontext import to_json
-from store.models import Trace
 from store.privacy.redaction import Redaction, redaction_of
 from store.privacy.settings import PrivacySettings
+from store.records import Trace
 from store.settings.config import JournalSettings, load_config
 
 DATA_DIR, CONFIG = "UNDERSTUDY_DATA_DIR", "UNDERSTUDY_CONFIG"
 SOURCE = "litellm"
 TASK_HEADER, TRACE_HEADER = "x-understudy-task", "x-understudy-trace"
 STORE_HEADER = "x-understudy-store"
-MOST_WAITING = 1_000  # calls in the queue
+MAX_WAITING = 1_000  # calls in the queue
 TICK_S = 0.25
 SAY_AGAIN_S = 60.0
 CLOSE_S = 5.0
@@ -70,7 +70,7 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
         data_dir: Path | None = None,
         *,
         privacy: PrivacySettings | None = None,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int = MAX_WAITING,
     ) -> None:
         """What is not given here, the environment says."""
         super().__init__()

@@ -27,7 +27,7 @@ from cli.options import (
 )
 
 if TYPE_CHECKING:
-    from store.verdicts import Command
+    from store.records import Command
 
 app = typer.Typer(
     name="understudy",

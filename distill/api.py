@@ -22,7 +22,7 @@ from distill.forget.api import Forgets, forget_route
 from distill.status.metrics import page as metrics_page
 from distill.status.status import Status, TaskStatus
 from store.errors import CommandRefused
-from store.verdicts import Command
+from store.records import Command
 
 PAGE = Path(__file__).parent / "status" / "status.html"
 # no control characters, and none that end a line or turn the direction of what is shown

@@ -28,7 +28,7 @@ from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, sealed_segments
 from store.settings.teachers import Price, price_of
 
-_SMALLEST_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
+_MIN_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
 _BATCH_BYTES = 1 << 24
 _BATCH_SEGMENTS = 256
 _NOTHING = {"traces": 0, "feedback": 0, "damaged": 0, "forgotten": 0}
@@ -108,7 +108,7 @@ def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Co
         db.execute(
             "stage_segments",
             patterns=[glob.escape(str(segment.absolute())) for segment in segments],
-            bytes=max(_SMALLEST_BUFFER, *(segment.stat().st_size for segment in segments)),
+            bytes=max(_MIN_BUFFER, *(segment.stat().st_size for segment in segments)),
         )
         counts = {row["name"]: row for row in db.query("staged_counts")}
         for segment in segments:

@@ -20,11 +20,19 @@ from distill.pipeline.promotion import kept_route
 from store.database import evidence, records
 from store.database.database import Database
 from store.errors import CommandRefused, RunError
-from store.models import RunEvent, RunState, new_id
+from store.ids import new_id
+from store.records import (
+    Action,
+    Certificate,
+    Command,
+    Promotion,
+    Route,
+    RunEvent,
+    RunState,
+)
 from store.settings.config import Config
-from store.verdicts import Action, Certificate, Command, Promotion, Route
 
-MOST_PROMOTIONS = 1000  # of a task's history, searched for the route of a demoted student
+MAX_PROMOTIONS = 1000  # of a task's history, searched for the route of a demoted student
 
 log = logging.getLogger("understudy.commands")
 _CERTIFICATE = TypeAdapter(Certificate)
@@ -170,7 +178,7 @@ class Commands:
     def _promote(
         self, task: str, actor: str, reason: str, force: bool, now: float
     ) -> tuple[Promotion, str]:
-        history = records.promotions_of_task(self._db, task, MOST_PROMOTIONS)
+        history = records.promotions_of_task(self._db, task, MAX_PROMOTIONS)
         found = candidate(history, records.ended_runs(self._db, task), force=force)
         at = _after(history, now)
         route, certificate = self._route(found), _certificate(found)

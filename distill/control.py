@@ -42,9 +42,12 @@ from store.database import evidence, records
 from store.database.database import Database
 from store.errors import ConfigError, UnderstudyError
 from store.process.runtime import Runtime
+from store.records import (
+    Promotion,
+    Route,
+)
 from store.settings.config import Config, load_config
 from store.settings.teachers import Price, TeacherPool, prices, teacher_pool
-from store.verdicts import Promotion, Route
 
 log = logging.getLogger("understudy.control")
 

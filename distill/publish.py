@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from store.files.routes import publish_routes
-from store.models import Reason
+from store.records import (
+    Promotion,
+    Reason,
+    Route,
+)
 from store.settings.config import Config
-from store.verdicts import Promotion, Route
 
 
 def routes_now(

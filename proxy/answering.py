@@ -28,8 +28,13 @@ from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer
 from store.errors import RedactionError
 from store.files.routes import RoutesFile
-from store.models import Content, Outcome, Reason, new_id
-from store.verdicts import Route
+from store.ids import new_id
+from store.records import (
+    Content,
+    Outcome,
+    Reason,
+    Route,
+)
 
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _TEACHER_PREFIX = "/v1"  # part of a deployment's address

@@ -17,8 +17,16 @@ from proxy.surfaces.assemble import Completion
 from proxy.surfaces.surface import Body, Surface
 from store.chat.shape import input_hash
 from store.errors import RedactionError
-from store.models import SCHEMA_VERSION, Content, Outcome, Reason, RouteName, Trace, new_id
+from store.ids import new_id
 from store.privacy.opted_out import without_content
+from store.records import (
+    SCHEMA_VERSION,
+    Content,
+    Outcome,
+    Reason,
+    RouteName,
+    Trace,
+)
 
 HUNG_UP = 499  # the status of an exchange whose client left before it had one
 

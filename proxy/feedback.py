@@ -23,15 +23,15 @@ from proxy.http.body import parse_object, read_body, wrong_type
 from proxy.http.errors import ApiError, bad_request
 from proxy.privacy import Privacy, content_is_not_kept
 from store.files.journal import JournalWriter
-from store.models import new_id
-from store.verdicts import Feedback
+from store.ids import new_id
+from store.records import Feedback
 
 PATH = "/v1/feedback"
 LABELS = {"good": 1.0, "up": 1.0, "bad": 0.0, "down": 0.0}  # and the score that each stands for
 
 _FIELDS = ("trace_id", "score", "label", "correction")
 _UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_LONGEST_NAME = 64  # characters of an unknown field's name that are repeated to its client
+_MAX_NAME_CHARS = 64  # characters of an unknown field's name that are repeated to its client
 
 
 class FeedbackBox:
@@ -143,7 +143,7 @@ def _invalid(param: str, expected: str) -> ApiError:
 
 
 def _unknown(name: str) -> ApiError:
-    name = name[:_LONGEST_NAME]
+    name = name[:_MAX_NAME_CHARS]
     known = ", ".join(f"'{field}'" for field in _FIELDS)
     return bad_request(
         f"Unknown parameter: '{name}'. Feedback has {known}.",

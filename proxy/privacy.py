@@ -23,12 +23,12 @@ from proxy.http.asgi import Headers, header
 from proxy.http.errors import ApiError, bad_request
 from proxy.surfaces.surface import Body
 from store.errors import RedactionError, RedactionSlow
-from store.models import Api
-from store.privacy.redaction import MOST_SECONDS, redaction_of
+from store.privacy.redaction import MAX_SECONDS, redaction_of
 from store.privacy.settings import PrivacySettings
+from store.records import Api
 
 STORE_HEADER = b"x-understudy-store"
-MOST_INLINE = 64 * 1024  # bytes of JSON that are searched within the event loop…
+MAX_INLINE = 64 * 1024  # bytes of JSON that are searched within the event loop…
 INLINE_S = 0.005  # …for as long
 _SAID = {b"true": True, b"false": False}
 
@@ -100,15 +100,15 @@ class Privacy:
 
     async def _search(self, search: Callable[[T, float], T], where: T, size: int) -> T:
         assert self._redaction is not None, "there is something to search for"
-        if not self._redaction.slow and size <= MOST_INLINE:
+        if not self._redaction.slow and size <= MAX_INLINE:
             try:
                 return search(where, INLINE_S)
             except RedactionSlow:
                 pass
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(MOST_SECONDS):
-                return await loop.run_in_executor(self._thread, search, where, MOST_SECONDS)
+            async with asyncio.timeout(MAX_SECONDS):
+                return await loop.run_in_executor(self._thread, search, where, MAX_SECONDS)
         except TimeoutError:
             raise RedactionSlow from None
 

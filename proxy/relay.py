@@ -7,7 +7,7 @@ from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.headers import from_upstream, without_length
 from proxy.surfaces.assemble import Completion
 from proxy.upstream.client import Response, UpstreamError
-from store.models import Outcome
+from store.records import Outcome
 
 _EVENTS = "text/event-stream"
 _JSON = "application/json"

@@ -28,7 +28,7 @@ from store.files.responses import KeptResponse, trace_of
 
 PREFIX = "/v1/responses/"
 _ASKING = ("input_tokens", "compact")
-_MOST_ITEMS = 100  # in a page
+_MAX_ITEMS = 100  # in a page
 _LIMIT = re.compile(r"[0-9]{1,9}")  # Python reads no number of many thousand digits
 _ITEMS = "20"
 
@@ -104,9 +104,9 @@ def _query(scope: Scope) -> str:
 def _page(kept: KeptResponse, query: dict[str, str]) -> dict[str, Any]:
     """A page of the input items. Raises ApiError."""
     limit, after = query.get("limit", _ITEMS), query.get("after")
-    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MOST_ITEMS:
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_ITEMS:
         raise bad_request(
-            f"Invalid 'limit': expected an integer from 1 to {_MOST_ITEMS}.", param="limit"
+            f"Invalid 'limit': expected an integer from 1 to {_MAX_ITEMS}.", param="limit"
         )
     items = listed_input(kept)
     if query.get("order", "desc") != "asc":

@@ -31,7 +31,7 @@ from store.files.responses import (
     sweep_responses,
     trace_of,
 )
-from store.models import Content
+from store.records import Content
 
 Item = dict[str, Any]
 

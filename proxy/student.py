@@ -17,8 +17,7 @@ from store.chat.student_wire import (
     reply_of,
     student_body,
 )
-from store.models import Reason
-from store.verdicts import Route
+from store.records import Reason, Route
 
 _HEADERS = [(b"content-type", b"application/json")]
 

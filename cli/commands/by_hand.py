@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.status.client import Refusal, ask, quoted
 from store.errors import ProductError
-from store.verdicts import Command
+from store.records import Command
 
 
 def give_command(

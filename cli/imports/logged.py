@@ -16,10 +16,16 @@ from typing import Any
 
 from store.chat.shape import Messages, fingerprint, input_hash, system_texts, text_of
 from store.errors import RedactionError
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import Content, Outcome, Reason, Trace, new_id
 from store.privacy.opted_out import without_content
 from store.privacy.redaction import Redaction
+from store.records import (
+    Content,
+    Outcome,
+    Reason,
+    Trace,
+)
 from store.settings.config import TAG
 
 # what of a logged request is kept: fields of OpenAI's API, and no secret that a log has beside them

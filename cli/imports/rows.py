@@ -21,7 +21,7 @@ import orjson
 from cli.imports.logged import Unusable
 from store.errors import ImportFailed
 
-LONGEST_ROW = 64 << 20  # bytes of a row, and of a JSON document that is no list
+MAX_ROW_BYTES = 64 << 20  # bytes of a row, and of a JSON document that is no list
 _CHUNK = 1 << 20
 _HEAD = 64 << 10
 _BOM = codecs.BOM_UTF8
@@ -67,21 +67,21 @@ def _rows(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
 
 def _lines(file: io.BufferedReader[Any]) -> Iterator[Row | Unusable]:
     """JSON lines, or one object printed over several lines."""
-    first = file.readline(LONGEST_ROW)
+    first = file.readline(MAX_ROW_BYTES)
     if first.endswith(b"\n") and not _is_json(first.removeprefix(_BOM)):
-        document = first + file.read(LONGEST_ROW)
-        if len(document) <= LONGEST_ROW and _is_json(document.removeprefix(_BOM)):
+        document = first + file.read(MAX_ROW_BYTES)
+        if len(document) <= MAX_ROW_BYTES and _is_json(document.removeprefix(_BOM)):
             yield from _row(document.removeprefix(_BOM))
             return
         yield from _row(first.removeprefix(_BOM))
         file = io.BufferedReader(_Chained(document[len(first) :], file))
     else:
         yield from _row(first.removeprefix(_BOM))
-    while line := file.readline(LONGEST_ROW):
-        if len(line) == LONGEST_ROW and not line.endswith(b"\n"):
+    while line := file.readline(MAX_ROW_BYTES):
+        if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
             while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_ROW)
-            yield Unusable(f"longer than {LONGEST_ROW >> 20} MB")
+                line = file.readline(MAX_ROW_BYTES)
+            yield Unusable(f"longer than {MAX_ROW_BYTES >> 20} MB")
         else:
             yield from _row(line)
 
@@ -119,7 +119,7 @@ def _list(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
             if end == len(text) and more:  # a number may go on
                 raise ValueError
         except (ValueError, RecursionError) as error:
-            if not more or isinstance(error, RecursionError) or len(text) - at > LONGEST_ROW:
+            if not more or isinstance(error, RecursionError) or len(text) - at > MAX_ROW_BYTES:
                 raise ImportFailed(
                     f"{path}: the JSON list breaks off or is damaged after {max(number - 1, 0):,} "
                     "elements; what came before was taken"
@@ -137,7 +137,7 @@ def _list(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
 
 def _table(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
     """CSV with a header. Values stay text; whoever reads them knows which hold JSON."""
-    csv.field_size_limit(LONGEST_ROW)
+    csv.field_size_limit(MAX_ROW_BYTES)
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     reader = csv.DictReader(text, strict=True)
     try:

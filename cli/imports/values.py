@@ -11,7 +11,7 @@ import orjson
 from cli.imports.logged import seconds_or_none
 
 _MILLISECONDS_FROM = 1e11  # a number of seconds this large lies in the year 5138
-_EARLIEST, _LATEST = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
+_MIN_TIME, _MAX_TIME = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
 
 
 def parsed(value: Any) -> Any:
@@ -77,7 +77,7 @@ def a_time(value: Any) -> float | None:
             found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
-    return found if found is not None and _EARLIEST <= found <= _LATEST else None
+    return found if found is not None and _MIN_TIME <= found <= _MAX_TIME else None
 
 
 def first_of(row: Mapping[str, Any], *names: str) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 30.0
+MAX_DELAY_S = 30.0
 LOG_LIMIT_BYTES = 8 << 20
 
 
@@ -76,7 +76,7 @@ class Child:
 
 def restart_delay(ends_in_a_row: int) -> float:
     """Seconds until the next start: 0.5, 1, 2… up to 30."""
-    return float(min(FIRST_DELAY_S * 2 ** min(ends_in_a_row - 1, 16), LONGEST_DELAY_S))
+    return float(min(FIRST_DELAY_S * 2 ** min(ends_in_a_row - 1, 16), MAX_DELAY_S))
 
 
 def how_it_ended(returncode: int) -> str:

@@ -41,7 +41,10 @@ from distill.run.progress import Progress
 from store.database import records
 from store.database.database import Database
 from store.errors import BacktestError
-from store.models import OutputKind, RunState
+from store.records import (
+    OutputKind,
+    RunState,
+)
 from store.settings.config import load_config
 from store.settings.tasks import GateSettings, TaskSettings
 from store.settings.teachers import Price

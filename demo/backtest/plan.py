@@ -23,7 +23,7 @@ from store.settings.teachers import Price
 
 DEFAULT_TASK = "backtest"
 DEFAULT_PRICE = Price(2e-6, 8e-6)  # US dollars a token
-FEWEST_TRACES = 10  # the least that `min_traces` can be set to
+MIN_TRACES = 10  # the least that `min_traces` can be set to
 NO_AUDITS = 1e-12  # the teacher knows the recorded answers, and no more
 ONE_RUN_S = 7 * 24 * 3600.0  # a cooldown that outlasts every backtest
 
@@ -52,9 +52,9 @@ def read_layout(what: Backtest) -> Layout:
     rows = read_rows(what.file)
     test = read_rows(what.test) if what.test else None
     layout = lay_out(rows, test=test, limit=what.limit)
-    if len(layout.traffic) < FEWEST_TRACES:
+    if len(layout.traffic) < MIN_TRACES:
         raise BacktestError(
-            f"{what.file}: {len(layout.traffic)} rows for traffic; a run needs {FEWEST_TRACES}, "
+            f"{what.file}: {len(layout.traffic)} rows for traffic; a run needs {MIN_TRACES}, "
             "and a certificate at the usual threshold some hundreds"
         )
     return layout

@@ -17,9 +17,12 @@ from typing import Any
 
 from demo.backtest.report import agreement
 from distill.gate.gate import attempt_alpha, certify, choose_cutoffs, confirmed_bound
-from store.models import OutputKind
+from store.records import (
+    Certificate,
+    Evaluation,
+    OutputKind,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Certificate, Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from demo.base.draw import Example
 from demo.base.tokenizer import END, SPECIAL, START
 
 TOKENS = 2_048  # a batch
-LONGEST = 256  # tokens of an example; longer ones are drawn again
-LONGEST_EASY = 64
+MAX_EXAMPLE_TOKENS = 256  # tokens of an example; longer ones are drawn again
+MAX_EASY_TOKENS = 64
 BUCKET = 16  # examples of about the same length share a batch
 
 # The prompt counts a little: a student that can foretell requests has better features of them.
@@ -69,7 +69,7 @@ def stream(
         only_easy = easy()
         _, example = corpus.draw(rng, corpus.EASY if only_easy else corpus.FAMILIES)
         row = encode(tokenizer, example)
-        if len(row.ids) > (LONGEST_EASY if only_easy else LONGEST):
+        if len(row.ids) > (MAX_EASY_TOKENS if only_easy else MAX_EXAMPLE_TOKENS):
             continue
         length = -(-len(row.ids) // BUCKET) * BUCKET
         bucket = buckets.setdefault(length, [])

@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from demo.base import corpus
-from demo.base.batches import BUCKET, LONGEST, Encoded, encode, pad
+from demo.base.batches import BUCKET, MAX_EXAMPLE_TOKENS, Encoded, encode, pad
 
 SEED = 1_000_000  # far from every training seed
 AT_ONCE = 32
@@ -50,7 +50,7 @@ def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Sco
     while count > 0:
         name, example = corpus.draw(rng)
         row = encode(tokenizer, example)
-        if len(row.ids) > LONGEST:
+        if len(row.ids) > MAX_EXAMPLE_TOKENS:
             continue
         count -= 1
         buckets.setdefault(-(-len(row.ids) // BUCKET) * BUCKET, []).append((name, row))

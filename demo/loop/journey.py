@@ -32,7 +32,7 @@ from demo.student_settings import tiny_student
 from demo.tasks.tasks import TASKS, DemoTask
 from demo.teacher.teacher import MODEL, start_teacher
 from store.errors import ProductError
-from store.models import RunState
+from store.records import RunState
 from store.settings.teachers import Price
 
 # rows of orders are long and soon learned; reviews are short, and 5 epochs leave one in 25 wrong

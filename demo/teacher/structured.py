@@ -23,7 +23,7 @@ from store.chat.shape import text_of
 POLICY_TOOL = "TaskPolicy"
 INPUTS_TOOL = "SyntheticInputs"
 DEFAULT_INPUTS = 10
-_SMALLEST_SPOILT_BATCH = 5  # a smaller batch has no useless inputs
+_MIN_SPOILT_BATCH = 5  # a smaller batch has no useless inputs
 _DRAWS_FOR_AN_AIM = 60
 
 _HOW_MANY = re.compile(r"\b(\d+) new inputs\b")
@@ -76,7 +76,7 @@ class Writer:
         count = int(asked[1]) if asked else DEFAULT_INPUTS
         aims = _WANTED.findall(prompt)
         texts = [_aimed(task, rng, aims[n] if n < len(aims) else "") for n in range(count)]
-        if count >= _SMALLEST_SPOILT_BATCH:
+        if count >= _MIN_SPOILT_BATCH:
             near, off = rng.sample(range(count), 2)
             shown = _EXAMPLE.findall(prompt)
             if shown:

@@ -28,7 +28,7 @@ from distill.run.progress import Progress
 from distill.teacher.client import Answer, TeacherClient, Tokens
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.files.atomic import append_line, drop_torn_line, read_lines, write_atomically
-from store.models import Example
+from store.records import Example
 from store.settings.tasks import AmplifySettings
 
 STAGE = "amplify"

@@ -19,7 +19,7 @@ from distill.amplify.near_duplicates import NearDuplicates
 from distill.amplify.policy import TaskPolicy, user_text
 from distill.dataset.rows import Row
 from store.chat.shape import Messages, input_hash
-from store.models import Example
+from store.records import Example
 
 DRY_BATCHES = 5  # so many in a row without a new example: the teacher has no more to give
 

@@ -17,7 +17,7 @@ from distill.amplify.policy import TaskPolicy
 from distill.dataset.rows import canonical
 from store.chat.formats import meets_schema_now
 from store.chat.tools import allowed, parameters, read_said
-from store.models import OutputKind
+from store.records import OutputKind
 
 # The share of rows whose answer came once only is a good estimate of how often the next answer is
 # a new one (Good and Turing: Good 1953, "The population frequencies of species").

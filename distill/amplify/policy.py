@@ -17,9 +17,9 @@ from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, text_of
 from store.jsontext import to_json
 
-MOST_ROWS = 24  # shown to the teacher
-MOST_CHARS = 1_500  # of one text that is shown
-MOST_TOOL_CHARS = 6_000  # of the definitions of all tools
+MAX_ROWS = 24  # shown to the teacher
+MAX_CHARS = 1_500  # of one text that is shown
+MAX_TOOL_CHARS = 6_000  # of the definitions of all tools
 
 
 class LengthRange(BaseModel):
@@ -86,7 +86,7 @@ async def extract_policy(client: TeacherClient, rows: Sequence[Row]) -> TaskPoli
 
 def parents_of_policy(rows: Sequence[Row]) -> list[str]:
     """The ids of the traces that the teacher is shown for the policy of these rows."""
-    return [row.trace_id for row in diverse(rows, MOST_ROWS)]
+    return [row.trace_id for row in diverse(rows, MAX_ROWS)]
 
 
 def made_to_cover(policy: TaskPolicy, rows: Sequence[Row]) -> TaskPolicy:
@@ -98,7 +98,7 @@ def made_to_cover(policy: TaskPolicy, rows: Sequence[Row]) -> TaskPolicy:
 
 def policy_prompt(rows: Sequence[Row]) -> Messages:
     """The messages that ask for a policy."""
-    shown = diverse(rows, MOST_ROWS)
+    shown = diverse(rows, MAX_ROWS)
     parts = list(dict.fromkeys(part for row in shown for part in production_parts(row)))
     parts += [
         f"<example>\n<input>\n{shortened(user_text(row.messages))}\n</input>\n"
@@ -116,7 +116,7 @@ def production_parts(row: Row) -> list[str]:
     prompt, tools = system_text(row.messages), row.params.get("tools")
     parts = [f"<production_prompt>\n{shortened(prompt)}\n</production_prompt>"] if prompt else []
     if tools:
-        parts.append(f"<tools>\n{shortened(to_json(tools).decode(), MOST_TOOL_CHARS)}\n</tools>")
+        parts.append(f"<tools>\n{shortened(to_json(tools).decode(), MAX_TOOL_CHARS)}\n</tools>")
     return parts
 
 
@@ -165,7 +165,7 @@ def system_text(messages: Messages) -> str:
     )
 
 
-def shortened(text: str, most: int = MOST_CHARS) -> str:
+def shortened(text: str, most: int = MAX_CHARS) -> str:
     """The text, with its middle left out when it is too long to be shown."""
     if len(text) <= most:
         return text

@@ -14,10 +14,11 @@ import orjson
 
 from distill.dataset.rows import Row
 from store.chat.tools import read_said
-from store.models import OutputKind
-from store.verdicts import Forms
+from store.records import Forms, OutputKind
 
-MOST = 1000  # forms that are looked through for every answer; a task with more has none to speak of
+MAX_FORMS = (
+    1000  # forms that are looked through for every answer; a task with more has none to speak of
+)
 
 
 def forms_of(rows: Sequence[Row], output: OutputKind, placeholders: Sequence[str] = ()) -> Forms:
@@ -31,14 +32,14 @@ def forms_of(rows: Sequence[Row], output: OutputKind, placeholders: Sequence[str
 def _forms_of(rows: Sequence[Row], output: OutputKind) -> Forms:
     if output == "label":
         labels = {unicodedata.normalize("NFC", row.target).strip() for row in rows}
-        return Forms(labels=sorted(labels) if len(labels) <= MOST else [])
+        return Forms(labels=sorted(labels) if len(labels) <= MAX_FORMS else [])
     if output == "json":
         keys = {found for row in rows if (found := _keys(row.target)) is not None}
-        return Forms(keys=[list(found) for found in sorted(keys)] if len(keys) <= MOST else [])
+        return Forms(keys=[list(found) for found in sorted(keys)] if len(keys) <= MAX_FORMS else [])
     if output == "tools":
         said = [read_said(row.target) for row in rows if "tools" in row.params]
         calls = {name for one in said if one is not None for name in one.names}
-        return Forms(calls=sorted(calls) if len(calls) <= MOST else [])
+        return Forms(calls=sorted(calls) if len(calls) <= MAX_FORMS else [])
     return Forms()
 
 

@@ -22,9 +22,13 @@ from store.chat.shape import Messages, input_hash
 from store.chat.student_wire import ROLES
 from store.chat.tools import read_said
 from store.files.atomic import read_lines, write_atomically
-from store.models import Origin, Outcome, Split
+from store.records import (
+    Origin,
+    Outcome,
+    PromptTemplate,
+    Split,
+)
 from store.settings.tasks import SplitSettings
-from store.verdicts import PromptTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

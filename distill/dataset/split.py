@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from store.models import Split
+from store.records import Split
 from store.settings.tasks import SplitSettings
 
 

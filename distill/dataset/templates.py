@@ -24,18 +24,18 @@ import orjson
 from distill.dataset.common_text import Skeleton, is_clock, literals_of, merged, tokens, trimmed
 from store.chat.prompt_templates import match, values
 from store.chat.shape import BETWEEN
-from store.verdicts import PromptTemplate
+from store.records import PromptTemplate
 
-FEWEST = 8  # different prompts that make a template, and different values that make a hole
-MOST_OF_ONE = 0.5  # of the requests may have one and the same prompt, at most
+MIN_DISTINCT = 8  # different prompts that make a template, and different values that make a hole
+MAX_OF_ONE = 0.5  # of the requests may have one and the same prompt, at most
 LITERAL_SHARE = 0.5  # of the longest prompt must be literal
 LITERAL_CHARS = 16  # and at least so much
 ANY = 10**9  # characters in a hole without a bound
-MOST_HOLES = 16
-LONGEST_VALUE = 64  # characters
-LONGEST_PROFILE = 240  # the same, where almost each request brings a prompt of its own
+MAX_HOLES = 16
+MAX_VALUE_CHARS = 64  # characters
+MAX_PROFILE_CHARS = 240  # the same, where almost each request brings a prompt of its own
 PROMPTS_COMPARED = 300  # the newest under one shape; the others only count
-MOST_WORDS = 10_000  # of a prompt: comparing takes memory of their square, in bits
+MAX_WORDS = 10_000  # of a prompt: comparing takes memory of their square, in bits
 GROUPS = 12  # of prompts that are alike, under one shape
 SHOWN_LITERAL = 60  # characters of a literal that a status shows
 
@@ -136,7 +136,7 @@ def _alike(shapes: Sequence[SeenShape]) -> list[list[SeenShape]]:
     groups: list[_Group] = []
     for shape in shapes:
         words = tokens(shape.text)
-        if len(words) > MOST_WORDS or any(g.add(shape, words, LITERAL_SHARE) for g in groups):
+        if len(words) > MAX_WORDS or any(g.add(shape, words, LITERAL_SHARE) for g in groups):
             continue
         if len(groups) < GROUPS:
             groups.append(_Group(shape, words))
@@ -152,7 +152,7 @@ def _alike(shapes: Sequence[SeenShape]) -> list[list[SeenShape]]:
 
 def _templates(members: list[SeenShape]) -> Iterator[PromptTemplate]:
     """The templates of prompts that are alike: one, or one for each version, or none."""
-    if len(members) < FEWEST:
+    if len(members) < MIN_DISTINCT:
         return
     group = _Group(members[0], tokens(members[0].text))
     for shape in members[1:]:
@@ -193,25 +193,25 @@ def _versions(column: list[str]) -> list[list[str]]:
     counts = Counter(column)
     if all(map(is_clock, counts)):
         return []
-    if len(counts) < FEWEST or max(counts.values()) > MOST_OF_ONE * len(column):
+    if len(counts) < MIN_DISTINCT or max(counts.values()) > MAX_OF_ONE * len(column):
         return [column]
     words = [tokens(value) or [""] for value in column]
     edges = [[one[0] for one in words], [one[-1] for one in words]]
-    return [edge for edge in edges if 1 < len(set(edge)) < FEWEST]
+    return [edge for edge in edges if 1 < len(set(edge)) < MIN_DISTINCT]
 
 
 def _varies(group: list[SeenShape], literals: list[str], columns: list[list[str]]) -> bool:
     requests = sum(s.requests for s in group)
-    if max(s.requests for s in group) > MOST_OF_ONE * requests:
+    if max(s.requests for s in group) > MAX_OF_ONE * requests:
         return False
-    if len(columns) > MOST_HOLES:
+    if len(columns) > MAX_HOLES:
         return False
     literal = sum(map(len, literals))
     if literal < max(LITERAL_CHARS, LITERAL_SHARE * max(len(s.text) for s in group)):
         return False
     each_another = 2 * len(group) >= requests
     longest = max(len(value) for column in columns for value in column)
-    if longest > (LONGEST_PROFILE if each_another else LONGEST_VALUE):
+    if longest > (MAX_PROFILE_CHARS if each_another else MAX_VALUE_CHARS):
         return False
     clocks = all(is_clock(value) for column in columns for value in column)
     return each_another or clocks or _come_and_go(group)

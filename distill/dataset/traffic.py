@@ -16,12 +16,12 @@ import orjson
 from distill.dataset.templates import SeenShape, recognise
 from store.chat.prompt_templates import template_of, values
 from store.chat.shape import Messages, rest_of_shape, system_text
-from store.verdicts import PromptTemplate
+from store.records import PromptTemplate
 
-LEAST_SHARE = 0.1  # of the newest requests, for a shape that counts; the commonest always does
+MIN_SHARE = 0.1  # of the newest requests, for a shape that counts; the commonest always does
 NEWEST = 1_000  # requests that decide what counts
 REMEMBERED = 20_000  # requests in which prompts that vary are looked for
-MOST_SHAPES = 1_000  # fingerprints that are told apart in them: no fewer than NEWEST
+MAX_SHAPES = 1_000  # fingerprints that are told apart in them: no fewer than NEWEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _large(counts: Mapping[str, int], total: int) -> set[str]:
     if not counts:
         return set()
     top = max(counts, key=lambda name: counts[name])
-    return {top} | {name for name, count in counts.items() if count >= LEAST_SHARE * total}
+    return {top} | {name for name, count in counts.items() if count >= MIN_SHARE * total}
 
 
 def _first(templates: Sequence[PromptTemplate], seen: SeenShape) -> PromptTemplate | None:

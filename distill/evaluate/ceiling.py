@@ -23,11 +23,11 @@ from distill.run.run import Parts, Run, some_rows
 from distill.teacher.client import TeacherClient
 from store.errors import TeacherError, TeacherMalformed, TeacherRefused
 from store.files.atomic import append_line, drop_torn_line, read_lines
-from store.verdicts import Ceiling
+from store.records import Ceiling
 
 STAGE = "noise"
-FEWEST = 20  # rows that are asked again, where there are so many
-MOST = 200
+MIN_ROWS = 20  # rows that are asked again, where there are so many
+MAX_ROWS = 200
 CONFIDENCE = 0.95  # of the interval
 
 log = logging.getLogger("understudy.runs")
@@ -53,10 +53,10 @@ async def noise_stage(
 
 
 def rows_again(rows: Sequence[Row], share: float) -> list[Row]:
-    """This share of the rows, drawn by hash, but from FEWEST to MOST of them; none with share 0."""
+    """This share of the rows, sampled by hash: MIN_ROWS to MAX_ROWS of them; share 0: none."""
     if not share:
         return []
-    return some_rows(list(rows), min(MOST, max(FEWEST, ceil(share * len(rows)))))
+    return some_rows(list(rows), min(MAX_ROWS, max(MIN_ROWS, ceil(share * len(rows)))))
 
 
 async def measure_ceiling(
@@ -65,8 +65,8 @@ async def measure_ceiling(
     """Asks the teacher for these rows again and scores its second answers against its first.
 
     Rows that it refuses by an error this time do not count. A second answer that is no text, where
-    the first was, disagrees. Raises TeacherError when the teacher cannot be asked for FEWEST of the
-    rows, or for all of fewer, and when a judge that is to score them cannot.
+    the first was, disagrees. Raises TeacherError when the teacher cannot be asked for MIN_ROWS of
+    the rows, or for all of fewer, and when a judge that is to score them cannot.
     """
     second = await _asked_again(run, parts, rows, progress)
     pairs = [(row, second[row.input_hash]) for row in rows if row.input_hash in second]
@@ -115,7 +115,7 @@ async def _asked_again(
                 asked = [partial(ask, client, r) for r in open_rows if r.model == model]
                 await asyncio.gather(*map(till.pay, asked))
     except TeacherError as error:
-        if sum(not line["fault"] for line in lines.values()) < min(FEWEST, len(rows)):
+        if sum(not line["fault"] for line in lines.values()) < min(MIN_ROWS, len(rows)):
             raise
         log.warning("task %s: not all rows were asked of the teacher again: %s", run.task, error)
     second = {of_input: line["text"] for of_input, line in lines.items() if not line["fault"]}

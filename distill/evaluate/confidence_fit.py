@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from store.chat.confidence import certainties
-from store.verdicts import ConfidenceModel, Evaluation
+from store.records import (
+    ConfidenceModel,
+    Evaluation,
+)
 
 # The weights of standardised certainties before a row is seen: the rivals alone.
 PRIOR = {"mean": 0.0, "rivals": 1.0}
@@ -21,7 +24,7 @@ RIDGE = 3.0  # how strongly they are held: a Gaussian prior of variance 1 / RIDG
 # Half a row that agrees and half a row that does not, at the mean of all: Jeffreys' prior for an
 # agreement, so that rows which all agree do not make every answer certain.
 HALF = 0.5
-LEAST_SPREAD = 0.5  # rows that differ by less are taken to differ by this much
+MIN_SPREAD = 0.5  # rows that differ by less are taken to differ by this much
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,7 +42,7 @@ def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
     x = x.reshape(len(rows), len(names))
     agrees = np.array([agrees for _, agrees in rows], dtype=np.float64)
     mean = x.mean(axis=0) if rows else np.zeros(len(names))
-    spread = np.maximum(x.std(axis=0), LEAST_SPREAD) if rows else np.ones(len(names))
+    spread = np.maximum(x.std(axis=0), MIN_SPREAD) if rows else np.ones(len(names))
 
     intercept, weights = _logistic((x - mean) / spread, agrees, np.array(list(PRIOR.values())))
     weights /= spread

@@ -15,9 +15,14 @@ from distill.run.progress import Progress
 from store.chat.confidence import confidence_of
 from store.chat.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
 from store.errors import TeacherError
-from store.models import OutputKind, Reason
+from store.records import (
+    ConfidenceModel,
+    Evaluation,
+    Forms,
+    OutputKind,
+    Reason,
+)
 from store.settings.tasks import EvaluateSettings
-from store.verdicts import ConfidenceModel, Evaluation, Forms
 
 PATH = "/v1/chat/completions"
 

@@ -33,7 +33,7 @@ from store.files.atomic import append_line, drop_torn_line, read_lines
 from store.jsontext import to_json
 
 RUBRIC = "The same meaning, nothing important missing, wrong or added, fit for the same use."
-MOST_CHARS = 12_000  # of the request, whose middle is left out; the answers are shown whole
+MAX_CHARS = 12_000  # of the request, whose middle is left out; the answers are shown whole
 
 log = logging.getLogger("understudy.runs")
 
@@ -152,7 +152,7 @@ def judge_prompt(rubric: str, messages: Messages, teacher: str, student: str) ->
     request = "\n\n".join(f"{m.get('role')}: {text_of(m.get('content'))}" for m in messages)
     parts = [
         f"The mark is {mark}.",
-        _marked("request", mark, shortened(request, MOST_CHARS)),
+        _marked("request", mark, shortened(request, MAX_CHARS)),
         _marked("answer A", mark, first),
         _marked("answer B", mark, second),
         "Are answers A and B equivalent by the rubric?",

@@ -30,7 +30,10 @@ from rapidfuzz import fuzz
 from store.chat.shape import Messages
 from store.chat.tools import Said, ToolCall, read_said
 from store.jsontext import read_json
-from store.models import OutputKind, ScorerName
+from store.records import (
+    OutputKind,
+    ScorerName,
+)
 from store.settings.tasks import EvaluateSettings
 
 PureScorer = Literal["exact", "json", "text"]
@@ -38,7 +41,7 @@ PureScorer = Literal["exact", "json", "text"]
 Scoring = Callable[[str, str, Messages], Awaitable[float]]
 
 AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
-MOST = 0.95  # share of the answers that have to be of a kind
+MIN_SHARE_OF_ONE_KIND = 0.95  # share of the answers that have to be of a kind
 REPEATED = 0.7  # share of the answers that are given more than once, when they are labels
 SHORT = 64  # characters
 
@@ -127,11 +130,11 @@ def _kind_with_tools(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, st
 def _kind(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
     count = len(targets)
     containers = sum(isinstance(_parsed(t), dict | list) for t in targets)
-    if containers >= MOST * count:
+    if containers >= MIN_SHARE_OF_ONE_KIND * count:
         return "json", "json", f"{containers} of {count} answers are JSON objects or lists"
     normal = [_normal(t) for t in targets]
     short = sum(len(t) <= SHORT and "\n" not in t for t in normal)
-    if short < MOST * count:
+    if short < MIN_SHARE_OF_ONE_KIND * count:
         long = count - short
         return "text", "text", f"{long} of {count} answers have over {SHORT} characters or lines"
     times = Counter(normal)

@@ -22,7 +22,10 @@ from store.database import records
 from store.database.database import Database
 from store.errors import RunError
 from store.jsontext import to_json
-from store.verdicts import Forms, Route
+from store.records import (
+    Forms,
+    Route,
+)
 
 NAMELESS = "(forgotten)"  # what a certificate says instead of a label
 _ROUTE = TypeAdapter(Route)

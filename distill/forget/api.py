@@ -14,7 +14,7 @@ from distill.forget.forgetting import Forgetter, Forgotten
 from store.database.forgetting import Subject
 from store.settings.config import Tag
 
-MOST_TRACES = 1_000  # in one order
+MAX_TRACES = 1_000  # in one order
 PATIENCE_S = 60.0  # then the answer does not wait for the database file
 
 
@@ -23,7 +23,7 @@ class ForgetOrder(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    traces: list[uuid.UUID] = Field(default_factory=list, max_length=MOST_TRACES)
+    traces: list[uuid.UUID] = Field(default_factory=list, max_length=MAX_TRACES)
     user: str | None = Field(default=None, min_length=1, description="the requests' `user`")
     task: Tag | None = Field(default=None, description="every request of a task")
     before: float | None = Field(

@@ -32,7 +32,7 @@ from store.errors import StoreError
 from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, unsealed_segments
 from store.files.responses import forget_responses
-from store.models import RunState
+from store.records import RunState
 from store.settings.config import Config
 
 WRITERS_SEAL_WITHIN_S = 15.0  # some journal.segment_seconds; then it is no longer waited for

@@ -22,7 +22,7 @@ from store.settings.config import Config
 
 BATCH = 2_000  # traces
 BETWEEN_BATCHES_S = 0.2  # in which the journal is collected
-MOST_PROMOTIONS = 1_000
+MAX_PROMOTIONS = 1_000
 
 log = logging.getLogger("understudy.retention")
 
@@ -81,7 +81,7 @@ class Retention:
         tasks = records.tasks(self._db)
         return too_old(
             {task: records.ended_runs(self._db, task) for task in tasks},
-            {task: records.promotions_of_task(self._db, task, MOST_PROMOTIONS) for task in tasks},
+            {task: records.promotions_of_task(self._db, task, MAX_PROMOTIONS) for task in tasks},
             folders,
             before,
         )

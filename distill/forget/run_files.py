@@ -17,8 +17,7 @@ import orjson
 
 from distill.pipeline.promotion import FILE as ROUTE
 from distill.pipeline.rows import ROWS
-from store.models import RunEvent
-from store.verdicts import Promotion
+from store.records import Promotion, RunEvent
 
 KEPT = (ROUTE, "calls.jsonl", "starts.jsonl")  # numbers, and the forms of answers
 KEPT_OF_TRAINING = ("config.yaml", "report.json")  # beside the adapter's folder; numbers too

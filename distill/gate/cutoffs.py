@@ -19,8 +19,8 @@ from operator import itemgetter
 import numpy as np
 
 from distill.gate.bounds import Floats, informed_weights, most_missed
+from store.records import Evaluation
 from store.settings.tasks import GateSettings
-from store.verdicts import Evaluation
 
 STEPS = 20  # cutoffs after the first, at most
 SLACK = 0.1  # share of the lowest confidence seen by which the lowest cutoff lies below it

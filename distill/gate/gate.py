@@ -25,9 +25,16 @@ from dataclasses import dataclass
 from distill.gate.bounds import Prior, bias_lower_bound, corrected, log_e_value, lower_bound
 from distill.gate.cutoffs import Cutoff, choose_cutoffs, serves
 from distill.gate.slices import floor_of, slices_of
-from store.models import OutputKind, ScorerName
+from store.records import (
+    Ceiling,
+    Certificate,
+    Evaluation,
+    JudgeCheck,
+    OutputKind,
+    ScorerName,
+    Slice,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Ceiling, Certificate, Evaluation, JudgeCheck, Slice
 
 __all__ = [
     "Cutoff",

@@ -19,9 +19,13 @@ from dataclasses import replace
 from operator import attrgetter
 
 from store.chat.tools import read_said
-from store.models import OutputKind
+from store.records import (
+    Evaluation,
+    OutputKind,
+    Slice,
+    SliceKind,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Evaluation, Slice, SliceKind
 
 
 def floor_of(gate: GateSettings) -> float:

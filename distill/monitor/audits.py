@@ -1,7 +1,7 @@
 """Audits: what a student served, asked of the teacher afterwards, with the request as it was.
 
 An audit is owed from the moment that its trace is drawn. While the teacher cannot be reached it
-stays owed, for LONGEST_OWED_S; then, and when the teacher refuses the request or gives no whole
+stays owed, for MAX_OWED_S; then, and when the teacher refuses the request or gives no whole
 answer in words, it is dropped for good. What is owed is not written down: a restart draws the same
 traces again (see distill.monitor.sampling) and leaves out those that were compared, so that none is
 lost or counted twice. A request that was refused is then refused once more at the most, as it is
@@ -19,10 +19,10 @@ from distill.monitor.workers import Workers
 from distill.teacher.client import TeacherClient
 from store.errors import StoreError, TeacherError, TeacherMalformed, TeacherRefused
 
-LONGEST_OWED_S = 3600.0
+MAX_OWED_S = 3600.0
 AT_A_TIME = 4
 FIRST_BACK_OFF_S = 1.0
-LONGEST_BACK_OFF_S = 60.0
+MAX_BACK_OFF_S = 60.0
 
 
 class Audits:
@@ -88,7 +88,7 @@ class Audits:
     async def _work(self) -> None:
         while self._may_ask() and self._owed:
             trace_id, served_at = self._owed.popleft()
-            if self._clock() - served_at > LONGEST_OWED_S:
+            if self._clock() - served_at > MAX_OWED_S:
                 self._paid.pop(trace_id, None)
                 self.dropped["too old"] += 1
                 continue
@@ -148,6 +148,6 @@ class Audits:
         if self._clock() < self._not_before:  # another audit at the same time found it out too
             return
         doubled = max(FIRST_BACK_OFF_S, 2 * self._back_off_s)
-        self._back_off_s = min(doubled, LONGEST_BACK_OFF_S)
+        self._back_off_s = min(doubled, MAX_BACK_OFF_S)
         self._not_before = self._clock() + self._back_off_s
         self._cause = cause

@@ -15,8 +15,12 @@ import orjson
 
 from distill.dataset.rows import Row
 from distill.dataset.targets import answer_in, model_of, params_of
-from store.models import Reason
-from store.verdicts import Comparison, ComparisonKind, Route
+from store.records import (
+    Comparison,
+    ComparisonKind,
+    Reason,
+    Route,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,16 +58,16 @@ import numpy as np
 
 ODDS = (80.0, 4.75, 2.3)  # of a bad observation, against the tolerated odds: one alternative each
 SHARES = (0.02, 0.40, 1.0)  # of the hazard; the last one has all that the others leave
-SHORTEST = 100.0  # run length
+MIN_RUN_LENGTH = 100.0  # run length
 FAR = 20.0  # run_length / this many good observations do not bring a statistic to its threshold
-SMALLEST = 0.004  # change that is looked for: below, a proof would need a finer grid
+MIN_CHANGE = 0.004  # change that is looked for: below, a proof would need a finer grid
 
 CELLS = 16384  # of the grid on which a threshold is proven
 ROUGH_CELLS = 2048  # of the one on which it is looked for
 FINE = 4.0  # cells at least that a bad observation has to move a statistic by
 CLOSE = 0.01  # relative error of that search
 MARGIN = 0.96  # of the hazard is looked for: the proof's grid shows more of it than there is
-LARGEST_STEP = 1.5  # by which a threshold without a proof is raised at once
+MAX_STEP = 1.5  # by which a threshold without a proof is raised at once
 HOPELESS = 20.0  # times the theory's threshold without a proof: the grid is too coarse for this bet
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -86,7 +86,7 @@ class ChangeDetector:
     """Cries when more observations are bad than is tolerated. State: a few numbers.
 
     `tolerated`: chance of a bad observation, above 0 and below 1. `run_length`: observations from
-    one false alarm to the next, at least, on average; SHORTEST at least. ValueError otherwise.
+    one false alarm to the next, on average; at least MIN_RUN_LENGTH. ValueError otherwise.
     """
 
     def __init__(self, tolerated: float, run_length: float) -> None:
@@ -178,8 +178,10 @@ def calibrate(tolerated: float, run_length: float) -> tuple[Bet, ...]:
     """The bets whose proven hazards add up to at most 1 / run_length. Some tenths of a second."""
     if not 0 < tolerated < 1:
         raise ValueError(f"{tolerated:g} is no chance that can be tolerated: above 0, below 1")
-    if not run_length >= SHORTEST:
-        raise ValueError(f"a run length of {run_length:g} is too short: at least {SHORTEST:g}")
+    if not run_length >= MIN_RUN_LENGTH:
+        raise ValueError(
+            f"a run length of {run_length:g} is too short: at least {MIN_RUN_LENGTH:g}"
+        )
     shares: dict[float, float] = {}  # alternatives that fall together have the last one's share
     for odds, share in zip(ODDS, SHARES, strict=True):
         shares[_alternative(tolerated, odds, run_length)] = share
@@ -198,7 +200,7 @@ def _alternative(tolerated: float, odds: float, run_length: float) -> float:
     would come of nothing; so it is kept at or below run_length / FAR.
     """
     more = odds * tolerated / (1 - tolerated)
-    least = max(FAR / run_length, SMALLEST)
+    least = max(FAR / run_length, MIN_CHANGE)
     return max(more / (1 + more), (tolerated + least) / (1 + least))
 
 
@@ -220,7 +222,7 @@ def _bet(tolerated: float, alternative: float, allowed: float) -> Bet:
     )
     step = CLOSE
     while (found := hazard(threshold, proven=True)) > allowed:
-        threshold *= min(max(found / allowed, 1 + step), LARGEST_STEP)
+        threshold *= min(max(found / allowed, 1 + step), MAX_STEP)
         step *= 2
         if threshold > HOPELESS / allowed:
             return Bet(alternative, math.inf, 0.0)

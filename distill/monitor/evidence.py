@@ -2,7 +2,7 @@
 
 It is read from the store when a student is promoted or the control plane starts, and from then on
 learns of each new thing as it is found out. Both ways lead to the same, as everything is taken in
-the order of its time. The detectors are shown only the newest MOST_REPLAYED comparisons and
+the order of its time. The detectors are shown only the newest MAX_REPLAYED comparisons and
 requests again: what lies longer back says little of now. The counts are of all.
 """
 
@@ -17,16 +17,20 @@ from typing import Any, get_args
 from distill.gate.gate import confirmed_bound, extended_bound
 from distill.monitor.rollout import Evidence, audit_rate
 from distill.monitor.standing import Tally
-from distill.monitor.watched import MOST_REPLAYED, Watched, tolerated_faults, tolerated_unsure
+from distill.monitor.watched import MAX_REPLAYED, Watched, tolerated_faults, tolerated_unsure
 from store.database import live
 from store.database.database import Database
 from store.database.live import Finding, Routed
-from store.models import Reason
+from store.records import (
+    Certificate,
+    ComparisonKind,
+    Promotion,
+    Reason,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Certificate, ComparisonKind, Promotion
 
-MOST_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
-MOST_INPUTS = 1_000
+MAX_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
+MAX_INPUTS = 1_000
 OUTAGE_S = 10.0
 KINDS: tuple[ComparisonKind, ...] = get_args(ComparisonKind)
 FAULTS = frozenset(
@@ -173,7 +177,7 @@ class Dossier:
         if input_hash and input_hash in self._lately:
             return
         self._lately[input_hash] = None
-        if len(self._lately) > MOST_INPUTS:
+        if len(self._lately) > MAX_INPUTS:
             del self._lately[next(iter(self._lately))]
         self.unsure.show(unsure, begun)
 
@@ -181,8 +185,8 @@ class Dossier:
         rate = self._rate()
         if rate != self._rates[-1][1]:
             self._rates.append((at, rate))
-        if len(self._rates) > 2 * MOST_RATES:
-            del self._rates[:-MOST_RATES]
+        if len(self._rates) > 2 * MAX_RATES:
+            del self._rates[:-MAX_RATES]
 
     def _rate(self) -> float:
         return audit_rate(
@@ -205,8 +209,8 @@ def read_dossier(
     threshold = certificate.threshold if certificate else settings.gate.threshold
     dossier = Dossier(promotion, promoted_at, threshold, settings)
     student_id = dossier.student_id
-    findings = live.findings_of_student(db, student_id, promoted_at, MOST_REPLAYED)
-    if len(findings) == MOST_REPLAYED:
+    findings = live.findings_of_student(db, student_id, promoted_at, MAX_REPLAYED)
+    if len(findings) == MAX_REPLAYED:
         older = live.tallies_of_student(
             db,
             student_id,
@@ -215,7 +219,7 @@ def read_dossier(
             step_at=promotion.at,
         )
         dossier.start_from(older)
-    requests = live.requests_of_student(db, student_id, promoted_at, MOST_REPLAYED)
+    requests = live.requests_of_student(db, student_id, promoted_at, MAX_REPLAYED)
     things: list[list[Finding | Routed]] = [[*findings], [*requests]]
     for thing in heapq.merge(*things, key=_moment):
         if isinstance(thing, Finding):

@@ -21,7 +21,7 @@ from distill.dataset.targets import answer_in, corrected
 from store.chat.tools import read_said
 from store.database.database import Database
 from store.database.evidence import write_comparisons
-from store.verdicts import Comparison
+from store.records import Comparison
 
 GOOD_FROM = 0.5  # of scores from 0 to 1
 

@@ -24,7 +24,7 @@ from store.database import evidence, records
 from store.database.database import Database
 from store.database.live import Routed
 from store.errors import UnderstudyError
-from store.verdicts import Promotion
+from store.records import Promotion
 
 log = logging.getLogger("understudy.live")
 

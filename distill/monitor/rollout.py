@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distill.gate.bounds import upper_bound
+from store.records import (
+    Promotion,
+    Route,
+    Step,
+)
 from store.settings.tasks import AuditSettings, RolloutSettings, TaskSettings
-from store.verdicts import Promotion, Route, Step
 
 AUDITS_AT_FIRST = 100  # audits at the first share; from then on it falls as 1 / audits
 ALARMING = 0.5  # level of suspicion from which audits are back at the first share

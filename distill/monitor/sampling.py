@@ -14,7 +14,7 @@ from pathlib import Path
 
 from store.errors import StoreError
 from store.files.atomic import write_atomically
-from store.verdicts import ComparisonKind
+from store.records import ComparisonKind
 
 KEY_BYTES = 32
 

@@ -1,7 +1,7 @@
 """The shadow: a student answers what the teacher has answered, and nobody sees its answer.
 
 Clients come first. A student is asked for one such request at a time, the newest first, and what
-has waited for LONGEST_WAIT_S is shed. After an answer that took more than half of the time limit
+has waited for MAX_WAIT_S is shed. After an answer that took more than half of the time limit
 the student is left alone for a while: the longer, the more often that happens in a row.
 """
 
@@ -18,12 +18,12 @@ from distill.evaluate.evaluate import Asked, ask
 from distill.monitor.comparisons import Pair, row_of
 from distill.monitor.workers import Workers
 from store.errors import TeacherError
-from store.verdicts import Route
+from store.records import Route
 
-LONGEST_WAIT_S = 30.0
+MAX_WAIT_S = 30.0
 SLOW_SHARE = 0.5  # of the time limit: an answer that took longer was slow
 FIRST_BACK_OFF_S = 2.0
-LONGEST_BACK_OFF_S = 60.0
+MAX_BACK_OFF_S = 60.0
 
 
 class Shadow:
@@ -85,7 +85,7 @@ class Shadow:
         return not self.closed and not self.waits_for
 
     def _shed_old(self) -> None:
-        horizon = self._clock() - LONGEST_WAIT_S
+        horizon = self._clock() - MAX_WAIT_S
         while self._waiting and self._waiting[0][1] < horizon:
             self._waiting.popleft()
             self.shed += 1
@@ -129,7 +129,7 @@ class Shadow:
             self._back_off_s = 0.0
             return
         doubled = max(FIRST_BACK_OFF_S, seconds, 2 * self._back_off_s)
-        self._back_off_s = min(doubled, LONGEST_BACK_OFF_S)
+        self._back_off_s = min(doubled, MAX_BACK_OFF_S)
         self._not_before = self._clock() + self._back_off_s
 
 

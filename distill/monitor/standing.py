@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from store.verdicts import ComparisonKind, Step
+from store.records import (
+    ComparisonKind,
+    Step,
+)
 
 
 @dataclass(frozen=True, slots=True)

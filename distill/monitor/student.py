@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.evaluate.judge import Judge
 from distill.evaluate.scorers import score
-from distill.monitor.audits import LONGEST_OWED_S, Audits
+from distill.monitor.audits import MAX_OWED_S, Audits
 from distill.monitor.comparisons import Pair, compared
 from distill.monitor.evidence import Dossier, read_dossier
 from distill.monitor.rollout import Verdict, judge
@@ -26,16 +26,22 @@ from distill.teacher.client import TeacherClient
 from store.database import live, records
 from store.database.database import Database
 from store.database.live import Finding, Routed
-from store.models import Reason, TeacherCall, new_id
+from store.ids import new_id
+from store.records import (
+    Comparison,
+    Promotion,
+    Reason,
+    Route,
+    TeacherCall,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Comparison, Promotion, Route
 
 log = logging.getLogger("understudy.live")
 
 TICK_S = 1e-6  # two comparisons of a student are never of the same time
 # Proxies read the routes some times a second: until then they route by the ones before.
 ROUTES_ARE_READ_S = 1.0
-MOST_PROMOTIONS = 1000
+MAX_PROMOTIONS = 1000
 FOR_SHADOW = (Reason.SHADOW, Reason.NOT_IN_SHARE)
 
 
@@ -276,7 +282,7 @@ async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
         settings = parts.settings(promotion.task)
         promoted_at = began_at(parts.db, promotion)
         dossier = read_dossier(parts.db, promotion, promoted_at=promoted_at, settings=settings)
-        since = max(promoted_at, parts.clock() - LONGEST_OWED_S)
+        since = max(promoted_at, parts.clock() - MAX_OWED_S)
         return dossier, live.unaudited(parts.db, dossier.student_id, since)
 
     dossier, unaudited = await asyncio.to_thread(read)
@@ -289,7 +295,7 @@ async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
 def began_at(db: Database, promotion: Promotion) -> float:
     """When the unbroken row of steps began that led a student to this promotion."""
     began = promotion.at
-    for earlier in records.promotions_of_task(db, promotion.task, MOST_PROMOTIONS):
+    for earlier in records.promotions_of_task(db, promotion.task, MAX_PROMOTIONS):
         if (earlier.at, earlier.promotion_id) > (promotion.at, promotion.promotion_id):
             continue
         if earlier.target != "student" or earlier.run_id != promotion.run_id:

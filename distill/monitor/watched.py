@@ -7,10 +7,10 @@ from collections import deque
 from distill.monitor.detector import ChangeDetector
 from distill.monitor.rollout import Suspicion
 from distill.monitor.standing import DetectorStanding
+from store.records import Certificate
 from store.settings.tasks import TaskSettings
-from store.verdicts import Certificate
 
-MOST_REPLAYED = 20_000  # of the newest observations, whose times are known
+MAX_REPLAYED = 20_000  # of the newest observations, whose times are known
 FAULT_CONFIDENCE = 0.8  # of the bound on what the held-out rows showed
 
 
@@ -20,7 +20,7 @@ class Watched:
     def __init__(self, tolerated: float, run_length: float) -> None:
         self.tolerated, self.run_length = tolerated, run_length
         self._detector = ChangeDetector(tolerated, run_length)
-        self._times: deque[float] = deque(maxlen=MOST_REPLAYED)
+        self._times: deque[float] = deque(maxlen=MAX_REPLAYED)
 
     def show(self, bad: bool, begun: float) -> None:
         """Shows one observation, of a request that was made then."""

@@ -21,8 +21,11 @@ from distill.students.server import StudentServer
 from store.chat.confidence import confidence_of
 from store.database import records
 from store.files.atomic import read_lines, write_atomically
-from store.models import Split
-from store.verdicts import ConfidenceModel, Evaluation
+from store.records import (
+    ConfidenceModel,
+    Evaluation,
+    Split,
+)
 
 EVALUATED: tuple[Split, ...] = ("calibration", "heldout")
 

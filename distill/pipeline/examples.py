@@ -15,7 +15,8 @@ from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
 from store.database import records
 from store.files.atomic import write_atomically
-from store.models import Example, new_id
+from store.ids import new_id
+from store.records import Example
 
 
 async def make_examples(

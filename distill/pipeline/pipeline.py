@@ -23,8 +23,12 @@ from distill.run.history import RunLog
 from distill.run.progress import Progress
 from distill.run.run import SPLITS, Parts, Run
 from store.database import records
-from store.models import RunEvent, RunState
-from store.verdicts import Certificate, Route
+from store.records import (
+    Certificate,
+    Route,
+    RunEvent,
+    RunState,
+)
 
 
 async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:

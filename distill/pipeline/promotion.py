@@ -18,9 +18,16 @@ from distill.run.run import Run, student_tokens
 from store.chat.shape import input_chars
 from store.errors import RunError
 from store.files.atomic import write_atomically
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import Reason, new_id
-from store.verdicts import Certificate, ConfidenceModel, Promotion, PromptTemplate, Route
+from store.records import (
+    Certificate,
+    ConfidenceModel,
+    Promotion,
+    PromptTemplate,
+    Reason,
+    Route,
+)
 
 FILE = "route.json"
 _ROUTE = TypeAdapter(Route)

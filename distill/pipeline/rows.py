@@ -14,8 +14,8 @@ import orjson
 from distill.dataset.rows import Row, Selection, choose_rows, read_rows, write_rows
 from distill.dataset.templates import described
 from distill.dataset.traffic import (
-    LEAST_SHARE,
-    MOST_SHAPES,
+    MAX_SHAPES,
+    MIN_SHARE,
     NEWEST,
     REMEMBERED,
     Traffic,
@@ -28,12 +28,15 @@ from distill.run.run import SPLITS, Parts, Run
 from store.database import records
 from store.database.database import Database
 from store.files.atomic import write_atomically
-from store.models import Split
+from store.records import (
+    Promotion,
+    PromptTemplate,
+    Split,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Promotion, PromptTemplate
 
-MOST_TRACES = 20_000  # the newest traces that one run looks at
-MOST_PROMOTIONS = 500  # how far back a demotion on risk is looked for
+MAX_TRACES = 20_000  # the newest traces that one run looks at
+MAX_PROMOTIONS = 500  # how far back a demotion on risk is looked for
 
 ROWS = "rows.jsonl"
 MANIFEST = "rows.json"  # written last: without it the rows are chosen anew
@@ -96,20 +99,20 @@ def suspect_since(promotions: Sequence[Promotion]) -> float | None:
 
 def recent_traffic(db: Database, task: str) -> Traffic:
     """The recent traffic of a task, whoever answered."""
-    rows = records.recent_traffic(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MOST_SHAPES)
+    rows = records.recent_traffic(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MAX_SHAPES)
     return Traffic(seen_shape(row) for row in rows)
 
 
 def _choose(run: Run, db: Database) -> StageResult[Selection]:
     traffic = recent_traffic(db, run.task)
     traces = newest_traces(db, run.task, traffic)
-    since = suspect_since(records.promotions_of_task(db, run.task, MOST_PROMOTIONS))
+    since = suspect_since(records.promotions_of_task(db, run.task, MAX_PROMOTIONS))
     selection = choose_rows(
         traces,
         run.settings.split,
         traffic=traffic,
-        audits=records.audited_traces(db, run.task, MOST_TRACES),
-        corrections=records.corrected_traces(db, run.task, MOST_TRACES),
+        audits=records.audited_traces(db, run.task, MAX_TRACES),
+        corrections=records.corrected_traces(db, run.task, MAX_TRACES),
         suspect_since=since,
     )
     detail = {
@@ -125,7 +128,7 @@ def _choose(run: Run, db: Database) -> StageResult[Selection]:
 
 
 def newest_traces(
-    db: Database, task: str, traffic: Traffic, most: int = MOST_TRACES
+    db: Database, task: str, traffic: Traffic, most: int = MAX_TRACES
 ) -> list[dict[str, Any]]:
     """The newest teacher traces; and those of the shapes that count, where others push them out.
 
@@ -136,7 +139,7 @@ def newest_traces(
         return traces
     counting = traffic.fingerprints()
     found = Counter(counting.get(trace["fingerprint"]) for trace in traces)
-    few = sorted(f for f, name in counting.items() if found[name] < LEAST_SHARE * most)
+    few = sorted(f for f, name in counting.items() if found[name] < MIN_SHARE * most)
     more = records.traces_of_fingerprints(db, task, few, most) if few else []
     there = {trace["trace_id"] for trace in traces}
     return [*traces, *(trace for trace in more if trace["trace_id"] not in there)]

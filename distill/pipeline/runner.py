@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distill.pipeline.due import Due, due, used_until
 from distill.pipeline.pipeline import distil
-from distill.pipeline.rows import MANIFEST, MOST_PROMOTIONS, suspect_since
+from distill.pipeline.rows import MANIFEST, MAX_PROMOTIONS, suspect_since
 from distill.run.history import RunLog
 from distill.run.progress import Board
 from distill.run.run import Parts, Run
@@ -22,12 +22,16 @@ from store.database import evidence, forgetting, live, records
 from store.database.database import Database
 from store.errors import UnderstudyError
 from store.files.atomic import append_line, read_lines
-from store.models import RunEvent, RunState, new_id
+from store.ids import new_id
+from store.records import (
+    Promotion,
+    RunEvent,
+    RunState,
+)
 from store.settings.config import Config
 from store.settings.tasks import TaskSettings
-from store.verdicts import Promotion
 
-MOST_STARTS = 4  # a run whose process died this often is not tried again
+MAX_STARTS = 4  # a run whose process died this often is not tried again
 
 log = logging.getLogger("understudy.runs")
 
@@ -133,7 +137,7 @@ class Runner:
         """Whether a task is due, and its weight against others: asked for by hand, new traces."""
         db = self._parts.db
         ended = records.ended_runs(db, task)
-        promotions = records.promotions_of_task(db, task, MOST_PROMOTIONS)
+        promotions = records.promotions_of_task(db, task, MAX_PROMOTIONS)
         demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
         retrain = live.retrain_asked(db, task)
         new = new_traces(db, task, promotions, used_until(ended))
@@ -197,9 +201,9 @@ class Runner:
     def _count_start(self, folder: Path) -> None:
         starts = folder / "starts.jsonl"
         append_line(starts, {"at": self._parts.clock()})
-        if len(read_lines(starts)) > MOST_STARTS:
+        if len(read_lines(starts)) > MAX_STARTS:
             raise UnderstudyError(
-                f"the process died {MOST_STARTS} times during this run; it is not tried again"
+                f"the process died {MAX_STARTS} times during this run; it is not tried again"
             )
 
 

@@ -11,9 +11,9 @@ from distill.run.history import StageResult
 from distill.run.progress import Progress
 from distill.run.run import Run, some_rows
 from distill.train.train import TrainItem, TrainReport, train
-from store.models import Example
+from store.records import Example
 
-MOST_VALIDATION_ROWS = 256  # rows of the calibration split that training validates on
+MAX_VALIDATION_ROWS = 256  # rows of the calibration split that training validates on
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ async def train_best(
     settings = run.settings.train
     real_items = [TrainItem(r.messages, r.target) for r in real]
     synthetic = [TrainItem.from_example(e) for e in examples if e.status == "kept"]
-    valid = [TrainItem(r.messages, r.target) for r in some_rows(calibration, MOST_VALIDATION_ROWS)]
+    valid = [TrainItem(r.messages, r.target) for r in some_rows(calibration, MAX_VALIDATION_ROWS)]
 
     candidates: dict[str, list[TrainItem]] = {}
     if synthetic:

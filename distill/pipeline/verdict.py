@@ -13,10 +13,13 @@ from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.database import records
-from store.models import Split
-from store.verdicts import Certificate, Evaluation
+from store.records import (
+    Certificate,
+    Evaluation,
+    Split,
+)
 
-FEWEST_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
+MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
 
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
@@ -62,4 +65,4 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
 async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:
     """What judge and people said of the same answers; nothing where that is too little to say."""
     pairs = await asyncio.to_thread(judged_pairs, parts.db, run.task)
-    return pairs if len(pairs) >= FEWEST_PAIRS else []
+    return pairs if len(pairs) >= MIN_PAIRS else []

@@ -15,7 +15,7 @@ from distill.teacher.client import TeacherClient
 from store.database import records
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import append_line, drop_torn_line, read_lines
-from store.models import TeacherCall
+from store.records import TeacherCall
 
 T = TypeVar("T")
 

@@ -10,7 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from store.database import records
 from store.database.database import Database
-from store.models import RunEvent, RunState
+from store.records import (
+    RunEvent,
+    RunState,
+)
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import time
 from pydantic import BaseModel, Field
 
 from store.database.forgetting import Mark
-from store.verdicts import Promotion
+from store.records import Promotion
 
 
 class Unlearned(BaseModel):

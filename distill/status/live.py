@@ -11,10 +11,14 @@ from dataclasses import asdict
 from pydantic import BaseModel, Field
 
 from distill.monitor.standing import LiveStanding
+from store.records import (
+    Action,
+    Promotion,
+    Route,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Action, Promotion, Route
 
-MOST_HISTORY = 10  # promotions shown of a task
+MAX_HISTORY = 10  # promotions shown of a task
 HOLE = "\N{HORIZONTAL ELLIPSIS}"  # stands for what varies in a prompt
 
 
@@ -216,4 +220,4 @@ def history(promotions: Sequence[Promotion], actions: Sequence[Action]) -> list[
         for a in actions
         if a.command not in ("promote", "demote")  # these are turns of the route
     ]
-    return sorted(turns, key=lambda t: t.at, reverse=True)[:MOST_HISTORY]
+    return sorted(turns, key=lambda t: t.at, reverse=True)[:MAX_HISTORY]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from store.verdicts import Promotion
+from store.records import Promotion
 
 
 class Attempts(BaseModel):

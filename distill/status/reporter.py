@@ -20,7 +20,7 @@ from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
 
 RECENT_S = 3600.0
-MOST_ACTIONS = 1000  # of a task, looked through for the last pause
+MAX_ACTIONS = 1000  # of a task, looked through for the last pause
 
 
 class Reporter:
@@ -81,7 +81,7 @@ class Reporter:
             standing=self._board.standing(task),
             events=events,
             promotions=promotions,
-            actions=evidence.actions_of_task(self._db, task, MOST_ACTIONS),
+            actions=evidence.actions_of_task(self._db, task, MAX_ACTIONS),
             live=self._live(task),
             route=self._publisher.routes.get(task),
             due=self._runner.verdicts.get(task),

@@ -21,9 +21,15 @@ from distill.status.live import Demotion, Forced, Live, Paused, Turn, VaryingPro
 from distill.status.promise import Attempts, JudgeState, TeacherCeiling
 from store.database.forgetting import Mark
 from store.database.statistics import TaskStatistics
-from store.models import Reason, RunEvent, RunState
+from store.records import (
+    Action,
+    Promotion,
+    Reason,
+    Route,
+    RunEvent,
+    RunState,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Action, Promotion, Route
 
 
 class Stage(BaseModel):

@@ -23,7 +23,7 @@ from store.settings.tasks import StudentSettings
 __all__ = ["StudentServer", "StudentSpec", "Students"]
 
 FIRST_BACK_OFF_S = 1.0
-LONGEST_BACK_OFF_S = 60.0
+MAX_BACK_OFF_S = 60.0
 PROVEN_S = 60.0  # a student that was ready for so long starts again from the first back-off
 MISSES = 3  # health checks in a row that a student which still runs may miss
 
@@ -213,7 +213,7 @@ class _Keeper:
         self._fall(reason)
 
     def _fall(self, reason: str) -> None:
-        pause = min(FIRST_BACK_OFF_S * 2 ** min(self._failures, 10), LONGEST_BACK_OFF_S)
+        pause = min(FIRST_BACK_OFF_S * 2 ** min(self._failures, 10), MAX_BACK_OFF_S)
         self.state, self._reason = "down", reason
         self._failures += 1
         self._next_start = self._clock() + pause

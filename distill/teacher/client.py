@@ -20,7 +20,11 @@ from pydantic import BaseModel
 from distill.dataset.targets import answer_in
 from store.chat.shape import Messages, text_of
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
-from store.models import Purpose, TeacherCall, new_id
+from store.ids import new_id
+from store.records import (
+    Purpose,
+    TeacherCall,
+)
 
 if TYPE_CHECKING:  # the control plane starts in half the time without it
     import openai

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from distill.run.run import Run
 from distill.teacher.client import TeacherClient
 from store.errors import TeacherError
-from store.models import TeacherCall
+from store.records import TeacherCall
 from store.settings.teachers import TeacherPool
 
 

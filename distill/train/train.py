@@ -32,8 +32,8 @@ from store.chat.shape import Messages
 from store.chat.student_wire import student_messages
 from store.errors import TrainingError
 from store.files.atomic import write_atomically
-from store.models import Example
 from store.process import leash
+from store.records import Example
 from store.settings.tasks import TrainSettings
 
 __all__ = ["TrainItem", "TrainReport", "train", "training_config"]

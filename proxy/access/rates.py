@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 WINDOW_S = 60.0
-_LONGEST_S = 3600.0
+_MAX_PERIOD_S = 3600.0
 _PREFIX = "limits-"
 
 
@@ -48,7 +48,7 @@ class Rate:
 
     def _paid_off(self, cells: Cells, now: float) -> float:
         # a clock that is set back must not close the door for as long
-        return min(max(cells[self.cell], now), now + _LONGEST_S)
+        return min(max(cells[self.cell], now), now + _MAX_PERIOD_S)
 
 
 def shared_cells(folder: Path, names: Sequence[str]) -> Cells:

@@ -14,7 +14,7 @@ _NOT_JSON = (
     "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
     "was sent was not valid JSON."
 )
-_DEEPEST = 200  # orjson writes 254 levels, and we wrap some around
+_MAX_DEPTH = 200  # orjson writes 254 levels, and we wrap some around
 Types = dict[str, tuple[tuple[type, ...], str]]  # field → (types, what a message calls them)
 
 # null counts as absent, and bool is no number in JSON. Ranges are left to the teacher: which values
@@ -95,7 +95,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise bad_request("The body of your request must be a JSON object.")
     # `count` takes three times as long
     others = len(raw.replace(b"[", b"")) + len(raw.replace(b"{", b""))
-    if 2 * len(raw) - others > _DEEPEST:
+    if 2 * len(raw) - others > _MAX_DEPTH:
         _check_depth(body)
     return body
 

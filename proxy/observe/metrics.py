@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.models import Trace
+from store.records import Trace
 
 DURATION_S = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
@@ -21,7 +21,7 @@ FIRST_CHUNK_S = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
     *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
-MOST_TASKS = 1000  # a client that invents tags must not fill the memory, here and at Prometheus'
+MAX_TASKS = 1000  # a client that invents tags must not fill the memory, here and at Prometheus'
 OTHER_TASKS = "_other"  # no tag: none begins so
 
 # task ("" without one), api, route; then reason and outcome for the count of requests
@@ -89,7 +89,7 @@ class Metrics:
     def _task(self, task: str | None) -> str:
         if task is None or task in self._tasks:
             return task or ""
-        if len(self._tasks) >= MOST_TASKS:
+        if len(self._tasks) >= MAX_TASKS:
             return OTHER_TASKS
         self._tasks.add(task)
         return task

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from proxy.http.asgi import Headers
 from proxy.observe.metrics import Metrics
 from store.files.journal import JournalWriter
-from store.models import Trace
+from store.records import Trace
 
 Watcher = Callable[[Trace, Headers], None]  # the trace, and the request's headers
 

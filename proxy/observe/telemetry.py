@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from proxy.http.asgi import Headers, header
 from store.errors import ConfigError
-from store.models import Outcome, Trace
+from store.records import (
+    Outcome,
+    Trace,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -17,8 +17,7 @@ from store.chat.prompt_templates import template_of
 from store.chat.shape import input_chars
 from store.chat.tools import FIELDS as TOOL_FIELDS
 from store.chat.tools import beyond_students as beyond_with_tools
-from store.models import Reason
-from store.verdicts import Route
+from store.records import Reason, Route
 
 # What a student honours, or what does not change an answer. `model` and `response_format` are part
 # of the fingerprint, as is all that a request says of its tools (store.chat.tools); `temperature`,

@@ -15,7 +15,7 @@ from proxy.surfaces.sse import EventReader
 
 _DONE = b"[DONE]"
 _TEXTS = ("content", "refusal", "reasoning_content")  # delta fields whose pieces are joined
-_LONGEST_DONE_LINE = 32
+_MAX_DONE_LINE = 32
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class StreamAssembler(EventReader):
         return completion
 
     def is_end(self, line: bytes) -> bool:
-        return len(line) <= _LONGEST_DONE_LINE and _is_done(line)
+        return len(line) <= _MAX_DONE_LINE and _is_done(line)
 
     def take_event(self, raw: bytes) -> None:
         try:

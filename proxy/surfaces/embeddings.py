@@ -9,7 +9,7 @@ import orjson
 from proxy.surfaces.assemble import Completion, take_head
 from proxy.surfaces.prompts import PromptSurface, prompt_view
 from proxy.surfaces.surface import Body
-from store.models import Api
+from store.records import Api
 
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from proxy.http.errors import ApiError
 from proxy.surfaces.assemble import Completion
 from store.chat.student_wire import StudentAnswer
-from store.models import Api
+from store.records import Api
 
 Body = dict[str, Any]
 

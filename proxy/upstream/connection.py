@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from proxy.http.asgi import Headers, header
 from proxy.upstream.arriving import Arriving
 from proxy.upstream.errors import Broke, Slow, UpstreamError
-from proxy.upstream.response import LONGEST
+from proxy.upstream.response import MAX_BODY_BYTES
 
 _UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
 _HEAD = 256 * 1024  # bytes of a head, or of anything that brings no body along
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             return
         unread = response.unread
         if response.whole:
-            if unread > LONGEST:
+            if unread > MAX_BODY_BYTES:
                 self.drop(Broke())
         elif not response.chunks:
             if unread > _HEAD:

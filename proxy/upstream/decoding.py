@@ -10,7 +10,7 @@ import zlib
 
 from proxy.http.asgi import header
 from proxy.upstream.errors import Broke
-from proxy.upstream.response import LONGEST, Response
+from proxy.upstream.response import MAX_BODY_BYTES, Response
 
 _STEP = 64 * 1024  # bytes that come out at a time, however much they were squeezed
 _STEPS_A_TURN = 16  # then others may run
@@ -122,7 +122,7 @@ class Decoded(Response):
         while piece := await self.next_chunk():
             pieces.append(piece)
             size += len(piece)
-            if size > LONGEST:
+            if size > MAX_BODY_BYTES:
                 self.close()
                 raise Broke
             if len(pieces) % _STEPS_A_TURN == 0:

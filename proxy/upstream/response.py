@@ -26,7 +26,7 @@ class Response(ABC):
     async def read(self) -> bytes:
         """The whole body, or what is left of it. Raises Slow or Broke.
 
-        A body of more than LONGEST bytes counts as broken: nobody could hold it.
+        A body of more than MAX_BODY_BYTES bytes counts as broken: nobody could hold it.
         """
 
     @abstractmethod
@@ -41,4 +41,4 @@ class Response(ABC):
         """Stops reading: a connection with more to come is closed, another one is kept."""
 
 
-LONGEST = 512 * 1024 * 1024  # bytes of a body that is read as a whole
+MAX_BODY_BYTES = 512 * 1024 * 1024  # bytes of a body that is read as a whole

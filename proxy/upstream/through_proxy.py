@@ -15,7 +15,7 @@ from yarl import URL
 
 from proxy.http.asgi import Headers
 from proxy.upstream.errors import Broke, Slow, Unreachable
-from proxy.upstream.response import LONGEST, Response
+from proxy.upstream.response import MAX_BODY_BYTES, Response
 
 _LARGE = 1024 * 1024  # aiohttp wants bodies over this size as a file
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -88,7 +88,7 @@ class _Relayed(Response):
         while piece := await self.next_chunk():
             pieces.append(piece)
             size += len(piece)
-            if size > LONGEST:
+            if size > MAX_BODY_BYTES:
                 raise Broke
         return b"".join(pieces)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 
-from store.verdicts import ConfidenceModel, Signals
+from store.records import (
+    ConfidenceModel,
+    Signals,
+)
 
 # A doubt below one in a million is no less than that: log-probabilities are rounded to as much.
-LEAST = 1e-6
+MIN_PROBABILITY = 1e-6
 
 
 def confidence_of(signals: Signals, model: ConfidenceModel | None) -> float:
@@ -43,4 +46,4 @@ def certainties(signals: Signals) -> dict[str, float]:
 
 
 def _certainty(doubt: float) -> float:
-    return -math.log(max(doubt, LEAST))
+    return -math.log(max(doubt, MIN_PROBABILITY))

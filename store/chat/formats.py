@@ -19,7 +19,7 @@ from store.jsontext import read_json
 
 Check = Callable[[Any], bool]
 
-MOST_CHECKS = 256  # compiled schemas that are kept, the ones used last
+MAX_CHECKS = 256  # compiled schemas that are kept, the ones used last
 _checks: OrderedDict[bytes, Check] = OrderedDict()
 _lock = Lock()
 
@@ -68,7 +68,7 @@ def _check(key: bytes) -> Check:
     with _lock:  # not while it is compiled: the event loop may want another one
         _checks[key] = check
         _checks.move_to_end(key)
-        if len(_checks) > MOST_CHECKS:
+        if len(_checks) > MAX_CHECKS:
             _checks.popitem(last=False)
     return check
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from store.chat.shape import MARK, rest_of_shape, system_text
-from store.verdicts import PromptTemplate
+from store.records import PromptTemplate
 
 
 def template_of(templates: Sequence[PromptTemplate], body: dict[str, Any]) -> PromptTemplate | None:

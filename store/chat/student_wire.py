@@ -18,13 +18,17 @@ from store.chat.formats import meets_format, meets_schema
 from store.chat.shape import Messages, text_of
 from store.chat.tools import Said, ToolCall, allowed, finish_reason, parameters, read_said
 from store.jsontext import read_json
-from store.models import OutputKind, Reason
-from store.verdicts import Forms, Signals
+from store.records import (
+    Forms,
+    OutputKind,
+    Reason,
+    Signals,
+)
 
 ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
 TOP_LOGPROBS = 2  # of each token: the chosen one and its rival
-LEAST_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
+MIN_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def _signals(tokens: Sequence[Mapping[str, Any]]) -> Signals | None:
     return Signals(
         lowest=min(chosen),
         mean=math.fsum(chosen) / len(chosen),
-        rivals=math.log(max(rivals, math.exp(LEAST_LOGPROB))),
+        rivals=math.log(max(rivals, math.exp(MIN_LOGPROB))),
     )
 
 
@@ -172,7 +176,7 @@ def _chosen_and_rival(token: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _logprob(value: Any) -> float:
-    return min(max(float(value), LEAST_LOGPROB), 0.0)
+    return min(max(float(value), MIN_LOGPROB), 0.0)
 
 
 async def _is_well_formed(

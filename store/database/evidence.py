@@ -9,7 +9,10 @@ from operator import attrgetter
 from store.database.database import Database
 from store.database.records import record
 from store.jsontext import to_json
-from store.verdicts import Action, Comparison
+from store.records import (
+    Action,
+    Comparison,
+)
 
 
 def write_comparisons(db: Database, comparisons: Sequence[Comparison]) -> None:

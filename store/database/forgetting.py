@@ -19,8 +19,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from store.database.database import Database
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import new_id
 
 SubjectKind = Literal["trace", "user", "task"]
 ForgettingState = Literal["asked", "deleted", "done"]

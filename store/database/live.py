@@ -10,8 +10,12 @@ from store.database.database import Database
 from store.database.evidence import write_comparisons
 from store.database.records import append_promotion, latest_promotions, record
 from store.jsontext import to_json
-from store.models import TeacherCall
-from store.verdicts import Comparison, ComparisonKind, Promotion
+from store.records import (
+    Comparison,
+    ComparisonKind,
+    Promotion,
+    TeacherCall,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -323,7 +323,7 @@ WHERE task = $task AND (start_time > $since OR imported_at > $since)
 DELETE FROM examples WHERE run_id = $run_id::UUID;
 
 -- name: insert_examples
--- Second half. `$rows`: JSON array of store.models.Example.
+-- Second half. `$rows`: JSON array of store.records.Example.
 INSERT INTO examples BY NAME
 SELECT unnest(from_json($rows, '[{
     "example_id": "UUID", "task": "VARCHAR", "run_id": "UUID", "origin": "VARCHAR",
@@ -337,7 +337,7 @@ SELECT unnest(from_json($rows, '[{
 DELETE FROM teacher_calls WHERE run_id = $run_id::UUID;
 
 -- name: insert_teacher_calls
--- Second half. `$rows`: JSON array of store.models.TeacherCall.
+-- Second half. `$rows`: JSON array of store.records.TeacherCall.
 INSERT INTO teacher_calls BY NAME
 SELECT unnest(from_json($rows, '[{
     "call_id": "UUID", "run_id": "UUID", "task": "VARCHAR", "purpose": "VARCHAR",
@@ -350,7 +350,7 @@ SELECT unnest(from_json($rows, '[{
 DELETE FROM evaluations WHERE run_id = $run_id::UUID;
 
 -- name: insert_evaluations
--- Second half. `$rows`: JSON array of store.models.Evaluation.
+-- Second half. `$rows`: JSON array of store.records.Evaluation.
 INSERT INTO evaluations BY NAME
 SELECT unnest(from_json($rows, '[{
     "run_id": "UUID", "input_hash": "VARCHAR", "split": "VARCHAR", "scorer": "VARCHAR",
@@ -375,7 +375,7 @@ SELECT
 DELETE FROM run_events WHERE run_id = $run_id::UUID AND seq = $seq;
 
 -- name: insert_run_events
--- Second half. `$rows`: JSON array of store.models.RunEvent; `detail` is kept as JSON.
+-- Second half. `$rows`: JSON array of store.records.RunEvent; `detail` is kept as JSON.
 INSERT INTO run_events BY NAME
 SELECT unnest(from_json($rows, '[{
     "run_id": "UUID", "seq": "INTEGER", "task": "VARCHAR", "state": "VARCHAR", "at": "DOUBLE",
@@ -383,7 +383,7 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: insert_promotions
--- Appends to the history of routes. `$rows`: JSON array of store.models.Promotion.
+-- Appends to the history of routes. `$rows`: JSON array of store.records.Promotion.
 INSERT INTO promotions BY NAME
 SELECT unnest(from_json($rows, '[{
     "promotion_id": "UUID", "task": "VARCHAR", "target": "VARCHAR", "state": "VARCHAR",
@@ -452,7 +452,7 @@ SELECT * FROM promotions WHERE task = $task ORDER BY "at" DESC, promotion_id DES
 DELETE FROM comparisons WHERE kind = $kind AND trace_id IN (SELECT unnest($ids)::UUID);
 
 -- name: insert_comparisons
--- Second half. `$rows`: JSON array of store.models.Comparison.
+-- Second half. `$rows`: JSON array of store.records.Comparison.
 INSERT INTO comparisons BY NAME
 SELECT unnest(from_json($rows, '[{
     "trace_id": "UUID", "task": "VARCHAR", "student_id": "UUID", "kind": "VARCHAR",
@@ -572,7 +572,7 @@ QUALIFY row_number() OVER (
 ORDER BY comparisons."at", comparisons.trace_id;
 
 -- name: insert_actions
--- Appends what was done by hand. `$rows`: JSON array of store.models.Action.
+-- Appends what was done by hand. `$rows`: JSON array of store.records.Action.
 INSERT INTO actions BY NAME
 SELECT unnest(from_json($rows, '[{
     "action_id": "UUID", "task": "VARCHAR", "command": "VARCHAR", "actor": "VARCHAR",

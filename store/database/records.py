@@ -16,8 +16,16 @@ from pydantic import TypeAdapter
 
 from store.database.database import Database
 from store.jsontext import to_json
-from store.models import Example, RunEvent, RunState, TeacherCall
-from store.verdicts import Certificate, Evaluation, Promotion, Route
+from store.records import (
+    Certificate,
+    Evaluation,
+    Example,
+    Promotion,
+    Route,
+    RunEvent,
+    RunState,
+    TeacherCall,
+)
 
 R = TypeVar("R")
 _CERTIFICATE = TypeAdapter(Certificate)

@@ -24,10 +24,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import Trace, new_id
+from store.records import Feedback, Trace
 from store.settings.config import JournalSettings
-from store.verdicts import Feedback
 
 OPEN, SEALED = ".open", ".jsonl"
 DAMAGED_FOLDER = "damaged"  # beside the segments: lines that could not be collected

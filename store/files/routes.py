@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from store.errors import StoreError
 from store.files.atomic import write_atomically
-from store.verdicts import Route
+from store.records import Route
 
 FORMAT = 1
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 
-from store.models import Trace
+from store.records import Trace
 
 # Numbers and switches of a request that say how it is to be answered. Fields of other names are
 # not kept even when they hold a number: a name may be content too. `seed` may be a customer's.

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 # (text) → from, to, in characters, and what stands there instead; never within a placeholder
 Finder = Callable[[str], Iterable[tuple[int, int, str]]]
 
-MOST_SECONDS = 5.0  # for one request or answer
-_DEEPEST = 300  # JSON within JSON; a request's own is refused before
-_MOST_ROUNDS = 4  # until a text stays as it is
+MAX_SECONDS = 5.0  # for one request or answer
+_MAX_DEPTH = 300  # JSON within JSON; a request's own is refused before
+_MAX_ROUNDS = 4  # until a text stays as it is
 _JSON = re.compile(r"\s*[\[{]")
 _DATA_URL = re.compile(r"data:[^,\s]{0,200};base64,[A-Za-z0-9+/=_-]*")
 _NAMING = frozenset({"call_id", "id", "model", "name", "object", "role", "tool_call_id", "type"})
@@ -75,7 +75,7 @@ class Redaction:
         """Whether a short text takes milliseconds."""
         return self._finder is not None
 
-    def view(self, chat: dict[str, Any], within_s: float = MOST_SECONDS) -> dict[str, Any]:
+    def view(self, chat: dict[str, Any], within_s: float = MAX_SECONDS) -> dict[str, Any]:
         """A chat completion request without what the rules find; itself when that is nothing.
 
         Raises RedactionSlow when that takes longer than `within_s`, and RedactionError.
@@ -92,14 +92,14 @@ class Redaction:
             return {**chat, **changed} if changed else chat
 
     def messages(
-        self, messages: list[dict[str, Any]], within_s: float = MOST_SECONDS
+        self, messages: list[dict[str, Any]], within_s: float = MAX_SECONDS
     ) -> list[dict[str, Any]]:
         """The same of an answer's messages."""
         with _Failing():
             found: list[dict[str, Any]] = self._search(within_s).value(messages, data=False)
             return found
 
-    def text(self, text: str, within_s: float = MOST_SECONDS) -> str:
+    def text(self, text: str, within_s: float = MAX_SECONDS) -> str:
         """The same of one text."""
         with _Failing():
             return self._search(within_s).text(text)
@@ -135,11 +135,11 @@ class _Search:
     def value(self, value: Any, *, data: bool, depth: int = 0) -> Any:
         """`data`: it is what somebody says, with keys of its own, not a part of the API.
 
-        Raises ValueError below _DEEPEST, however deep this process may recurse.
+        Raises ValueError below _MAX_DEPTH, however deep this process may recurse.
         """
         if isinstance(value, str):
             return self.text(value)
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             raise ValueError("nested too deeply")
         if isinstance(value, dict):
             return self._object(value, data, depth)
@@ -213,7 +213,7 @@ class _Search:
         new = self._plain(text, find)
         if new is text:
             return text
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             before, new = new, self._replaced(new, self._found(new))
             if new is before:
                 return new

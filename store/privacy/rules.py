@@ -47,7 +47,7 @@ _IBAN_LENGTHS = {
     **dict.fromkeys(("RU",), 33),
 }
 _SPACES = b" -"
-_LEAST_CARD = 13  # digits
+_MIN_CARD = 13  # digits
 _DIGIT = re.compile(rb"[0-9]")
 _WORD = re.compile(rb"[0-9A-Za-z_]")
 _GROUPS = re.compile(rb"([^0-9]*)([0-9]+)")
@@ -61,7 +61,7 @@ def _card(data: bytes, start: int, end: int) -> Span | None:
         return None
     while not _luhn(data[start:end]):
         last = _LAST_GROUP.search(data, start, end)
-        if last is None or len(_DIGIT.findall(data, start, last.start())) < _LEAST_CARD:
+        if last is None or len(_DIGIT.findall(data, start, last.start())) < _MIN_CARD:
             return None
         end = last.start()
     return start, end

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from store.models import Api
+from store.records import Api
 from store.settings.tasks import Settings
 
 # What stands in place of something. Printable ASCII that JSON writes as it is, so that it is found

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from demo.backtest.thresholds import TestRow, at_thresholds
+from store.records import Evaluation
 from store.settings.tasks import GateSettings
-from store.verdicts import Evaluation
 from tests.helpers.samples import an_evaluation
 
 GATE = GateSettings(min_coverage=0.2)

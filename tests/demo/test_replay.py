@@ -16,7 +16,7 @@ from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, input_hash
 from store.errors import BacktestError
-from store.models import TeacherCall
+from store.records import TeacherCall
 from store.settings.tasks import EvaluateSettings, TaskSettings
 
 SYSTEM = "Say which way round it goes."

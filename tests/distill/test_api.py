@@ -14,8 +14,12 @@ from distill.publish import Publisher
 from distill.run.progress import Board
 from store.database import evidence, records
 from store.database.database import Database
-from store.models import RunEvent, RunState, new_id
-from store.verdicts import PromptTemplate
+from store.ids import new_id
+from store.records import (
+    PromptTemplate,
+    RunEvent,
+    RunState,
+)
 from tests.helpers.api_scene import TOKEN, api_scene
 from tests.helpers.samples import a_certificate, a_promotion, a_route, an_action
 

@@ -20,7 +20,8 @@ from distill.collect import Collected, collect
 from store.database import records
 from store.database.database import Database
 from store.files.journal import JournalWriter
-from store.models import Trace, new_id
+from store.ids import new_id
+from store.records import Trace
 from store.settings.config import JournalSettings, StoreSettings
 from store.settings.teachers import Price
 from tests.helpers.paths import ROOT

@@ -25,9 +25,9 @@ from proxy.feedback import parse_feedback
 from store.database import records
 from store.database.database import Database
 from store.files.journal import JournalWriter
-from store.models import new_id
+from store.ids import new_id
+from store.records import Feedback
 from store.settings.config import JournalSettings, StoreSettings
-from store.verdicts import Feedback
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_feedback, a_trace, write_segment
 

@@ -16,9 +16,13 @@ from store.database import records
 from store.database.database import Database
 from store.database.evidence import actions_of_task, paused_tasks
 from store.errors import CommandRefused
-from store.models import RunEvent, RunState, new_id
+from store.ids import new_id
+from store.records import (
+    Promotion,
+    RunEvent,
+    RunState,
+)
 from store.settings.config import Config, StoreSettings, parse_config
-from store.verdicts import Promotion
 from tests.helpers.samples import a_certificate, a_promotion, a_route, a_run_event
 
 ENTRY = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}

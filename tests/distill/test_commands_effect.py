@@ -14,10 +14,10 @@ from distill.pipeline.promotion import keep_route
 from store.database import records
 from store.database.database import Database
 from store.files.routes import read_routes
-from store.models import RunState, new_id
+from store.ids import new_id
 from store.process.runtime import Runtime
+from store.records import Route, RunState
 from store.settings.config import StoreSettings, parse_config
-from store.verdicts import Route
 from tests.helpers.samples import a_promotion, a_route, a_run_event, a_trace, write_segment
 
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}

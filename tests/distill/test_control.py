@@ -17,10 +17,15 @@ from distill.scheduler import Beat, schedule
 from store.database import evidence, records
 from store.database.database import Database
 from store.files.routes import read_routes
-from store.models import Reason, Trace, new_id
+from store.ids import new_id
 from store.process.runtime import Runtime
+from store.records import (
+    Promotion,
+    Reason,
+    Route,
+    Trace,
+)
 from store.settings.config import Config, parse_config
-from store.verdicts import Promotion, Route
 from tests.helpers.live_scene import EVERY_AUDIT, answering, right, until
 from tests.helpers.samples import a_promotion, a_route, a_trace, write_segment
 from tests.helpers.serving import settings

@@ -9,9 +9,12 @@ import pytest
 
 from distill.publish import Publisher, routes_now
 from store.files.routes import read_routes
-from store.models import Reason
+from store.records import (
+    Promotion,
+    Reason,
+    Route,
+)
 from store.settings.config import parse_config
-from store.verdicts import Promotion, Route
 
 ENTRY = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}
 ROUTE = Route(task="t", target="student", reason=Reason.CERTIFIED, student_id="run-1", cutoff=-0.1)

@@ -14,7 +14,10 @@ from demo.teacher.wire import Answerer, TeacherServer
 from distill.amplify.amplify import Amplified, amplify
 from distill.amplify.policy import TaskPolicy, user_text
 from distill.dataset.rows import Row
-from store.models import Example, TeacherCall
+from store.records import (
+    Example,
+    TeacherCall,
+)
 from store.settings.tasks import AmplifySettings
 from tests.helpers.demo_rows import RUN, a_client, a_policy, hashes
 

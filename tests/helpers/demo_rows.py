@@ -14,7 +14,8 @@ from distill.amplify.policy import LengthRange, TaskPolicy
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
 from store.chat.shape import fingerprint, input_hash
-from store.models import TeacherCall, new_id
+from store.ids import new_id
+from store.records import TeacherCall
 
 RUN = "018f0000-0000-7000-8000-000000000001"
 LABELS = "review-sentiment"

@@ -20,8 +20,12 @@ from distill.pipeline.due import due
 from distill.run.run import SPLITS
 from store.database import records
 from store.database.database import Database
-from store.models import RunEvent, RunState, Split
 from store.process.runtime import Runtime
+from store.records import (
+    RunEvent,
+    RunState,
+    Split,
+)
 from store.settings.config import parse_config
 from tests.helpers.amplifying import amplified, kept, server
 from tests.helpers.counting_server import counting

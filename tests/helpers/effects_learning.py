@@ -24,7 +24,13 @@ from store.database import records
 from store.database.database import Database
 from store.errors import StudentError, TrainingError
 from store.files.atomic import write_atomically
-from store.models import Reason, RunState, Split, TeacherCall, new_id
+from store.ids import new_id
+from store.records import (
+    Reason,
+    RunState,
+    Split,
+    TeacherCall,
+)
 from store.settings.config import parse_config
 from tests.helpers.counting_server import counting, student_says
 from tests.helpers.effects import TASK, Effect, Raw, of_task, untold

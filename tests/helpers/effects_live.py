@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from store.models import Reason
+from store.records import Reason
 from tests.helpers.effects import TASK, Effect, Raw
 from tests.helpers.live_scene import Scene
 

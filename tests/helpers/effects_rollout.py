@@ -10,8 +10,11 @@ from dataclasses import replace
 from distill.monitor.evidence import Dossier
 from distill.monitor.rollout import judge
 from store.database.live import Finding
-from store.models import Reason
-from store.verdicts import Promotion, Step
+from store.records import (
+    Promotion,
+    Reason,
+    Step,
+)
 from tests.helpers.effects import Effect, Raw, of_task
 from tests.helpers.samples import a_certificate, a_promotion, a_route
 

@@ -25,8 +25,9 @@ from store.database.database import Database
 from store.database.forgetting import Subject
 from store.errors import TeacherError
 from store.files.journal import JournalWriter, sealed_segments
-from store.models import RunState, new_id
+from store.ids import new_id
 from store.process.runtime import Runtime
+from store.records import RunState
 from store.settings.config import parse_config
 from tests.helpers.effects import Effect, Raw
 from tests.helpers.forget_scene import TASK as TRIAGE

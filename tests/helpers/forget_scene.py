@@ -24,10 +24,16 @@ from store.database.evidence import write_comparisons
 from store.files.atomic import append_line
 from store.files.journal import DAMAGED_FOLDER
 from store.files.responses import keep_response
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import Example, RunState, Trace, new_id
+from store.records import (
+    Example,
+    Forms,
+    RunState,
+    Slice,
+    Trace,
+)
 from store.settings.config import Config
-from store.verdicts import Forms, Slice
 from tests.helpers.samples import (
     a_certificate,
     a_comparison,

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distill.gate.gate import Cutoff, attempt_alpha, certify, choose_cutoffs
+from store.records import (
+    Certificate,
+    Evaluation,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Certificate, Evaluation
 
 GATE = GateSettings(threshold=0.95, confidence=0.95, min_coverage=0.5)
 ALL = Cutoff(None, 1.0, 1.0, 1.0, "all")

@@ -15,7 +15,11 @@ from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, input_hash
 from store.database.database import Database
-from store.models import Split, TeacherCall, new_id
+from store.ids import new_id
+from store.records import (
+    Split,
+    TeacherCall,
+)
 from store.settings.tasks import TaskSettings
 from tests.helpers.teacher_server import Answerer, Received, Reply, completion
 

@@ -24,10 +24,17 @@ from store.chat.shape import input_hash
 from store.database import evidence, records
 from store.database.database import Database
 from store.files.routes import read_routes
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import Reason, TeacherCall, Trace, new_id
+from store.records import (
+    Comparison,
+    Promotion,
+    Reason,
+    Route,
+    TeacherCall,
+    Trace,
+)
 from store.settings.config import parse_config
-from store.verdicts import Comparison, Promotion, Route
 from tests.helpers.samples import a_certificate, a_promotion, a_route, a_trace, write_segment
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 

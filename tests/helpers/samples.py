@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from store.files.journal import JournalWriter
-from store.models import Example, RunEvent, RunState, TeacherCall, Trace, new_id
-from store.settings.config import JournalSettings
-from store.verdicts import (
+from store.ids import new_id
+from store.records import (
     Action,
     Certificate,
     Comparison,
     Evaluation,
+    Example,
     Feedback,
     Promotion,
     Route,
+    RunEvent,
+    RunState,
+    TeacherCall,
+    Trace,
 )
+from store.settings.config import JournalSettings
 
 
 def a_trace(**changes: Any) -> Trace:

@@ -10,7 +10,8 @@ from pathlib import Path
 from store.chat.shape import fingerprint
 from store.database import records
 from store.database.database import Database
-from store.models import RunState, new_id
+from store.ids import new_id
+from store.records import RunState
 from store.settings.config import Config
 from tests.helpers.samples import a_certificate, a_promotion, a_route, a_run_event
 from tests.helpers.student_samples import BASE, rows

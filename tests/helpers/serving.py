@@ -22,8 +22,8 @@ from proxy.http.protocol import Protocol
 from proxy.worker import worker
 from store.files.routes import publish_routes
 from store.process.runtime import Runtime
+from store.records import Route
 from store.settings.config import Config, parse_config
-from store.verdicts import Route
 from tests.helpers.journal_lines import journal_text
 from tests.helpers.paths import ROOT
 

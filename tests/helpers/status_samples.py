@@ -10,9 +10,14 @@ from distill.pipeline.due import Due
 from distill.run.progress import Standing
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
 from store.database.statistics import ExampleCounts, Served, TaskStatistics, Tokens
-from store.models import RunState, new_id
+from store.ids import new_id
+from store.records import (
+    Ceiling,
+    Promotion,
+    PromptTemplate,
+    RunState,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Ceiling, Promotion, PromptTemplate
 from tests.helpers.samples import a_certificate, a_promotion, a_route, a_run_event, an_action
 
 NOW = 1_772_000_000.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from distill.dataset.rows import Row
 from distill.train.train import TrainItem, train
 from store.chat.shape import input_hash
-from store.models import Split
+from store.records import Split
 from store.settings.tasks import TrainSettings
 from tests.helpers.paths import ROOT
 

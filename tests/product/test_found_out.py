@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ITEMS = items(400, seed=7)
 KNOWN = {item.messages[-1]["content"]: item.target for item in ITEMS}
 OTHERWISE = "Nobody knows."  # added to a text, for which the teacher then has another answer
-MOST_AUDITS = 12  # what a student that is always wrong may be asked at most before it is demoted
+MAX_AUDITS = 12  # what a student that is always wrong may be asked at most before it is demoted
 TASKS = ("wrong", "repeated", "right")
 
 
@@ -145,7 +145,7 @@ async def test_a_student_that_is_wrong_from_now_on(
         assert (edited.route, edited.reason) == ("teacher", "other_fingerprint")
 
     with Database(product.config.database_file, product.config.store) as db:
-        for task, most in (("wrong", MOST_AUDITS), ("repeated", MOST_AUDITS)):
+        for task, most in (("wrong", MAX_AUDITS), ("repeated", MAX_AUDITS)):
             audits = [c for c in comparisons_of_student(db, runs[task]) if c.kind == "audit"]
             assert 0 < len(audits) <= most
             assert not any(c.agrees for c in audits)

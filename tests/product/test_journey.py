@@ -24,7 +24,7 @@ from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text
 from demo.teacher.wire import Reply, TeacherServer
 from store.database import records
 from store.database.database import Database
-from store.models import RunState
+from store.records import RunState
 
 TASK = TASKS["review-sentiment"]
 TRAFFIC = 200

@@ -25,7 +25,7 @@ from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said
 from store.database import records
 from store.database.database import Database
-from store.models import RunState
+from store.records import RunState
 from tests.helpers.tool_task import ASKING_BACK, TASK, TOOLS, CallingTeacher, call_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

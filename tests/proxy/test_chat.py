@@ -11,7 +11,7 @@ import openai
 import orjson
 import pytest
 
-from store.models import Trace
+from store.records import Trace
 from tests.helpers.serving import CLIENT_KEY, TEACHER_KEY
 from tests.helpers.teacher_server import Reply, completion, error, stream
 

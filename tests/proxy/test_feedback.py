@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from proxy.feedback import LABELS, parse_feedback
 from proxy.http.errors import ApiError
 from store.files.journal import sealed_segments
+from store.ids import new_id
 from store.jsontext import to_json
-from store.models import new_id
 from tests.conftest import StartProxy
 from tests.helpers.paths import ROOT
 from tests.helpers.serving import CLIENT_KEY, ProxyProcess, ProxyThread, settings

@@ -13,8 +13,11 @@ import schemathesis
 from proxy import responses_lookup
 from proxy.app import SURFACES, App, build
 from proxy.http.errors import ApiError
-from store.models import Content, Reason
 from store.process.runtime import Runtime
+from store.records import (
+    Content,
+    Reason,
+)
 from store.settings.config import parse_config
 from tests.helpers.serving import ProxyThread, settings
 

@@ -10,9 +10,12 @@ from distill.dataset.forms import forms_of
 from distill.monitor.evidence import Dossier
 from store.chat.student_wire import StudentAnswer, fault_of
 from store.database.live import Routed
-from store.models import OutputKind, Reason
 from store.privacy.settings import PrivacySettings
-from store.verdicts import Forms
+from store.records import (
+    Forms,
+    OutputKind,
+    Reason,
+)
 from tests.distill.dataset.test_forms import answered
 from tests.distill.monitor.test_evidence import BEGAN, SETTINGS, promoted, unsure
 

@@ -16,7 +16,7 @@ from store.files.responses import (
     sweep_responses,
     trace_of,
 )
-from store.models import new_id
+from store.ids import new_id
 from tests.helpers.responses_scene import BODY, TAG, good, post, publish
 from tests.helpers.responses_teacher import ID, echo
 from tests.helpers.serving import CLIENT_KEY, ProxyThread, settings

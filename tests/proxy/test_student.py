@@ -9,7 +9,7 @@ import pytest
 from store.chat.confidence import confidence_of
 from store.chat.shape import fingerprint
 from store.chat.student_wire import read_student_answer
-from store.verdicts import ConfidenceModel
+from store.records import ConfidenceModel
 from tests.helpers.serving import student_route, wait_until
 from tests.helpers.teacher_server import DROP, LoopbackServer, Reply, completion, error
 

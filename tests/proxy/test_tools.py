@@ -21,8 +21,7 @@ from store.chat.formats import meets_schema_now
 from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer, fault_of, reply_of
 from store.chat.tools import parameters
-from store.models import Reason
-from store.verdicts import Forms
+from store.records import Forms, Reason
 from tests.helpers.serving import ProxyThread, student_route, wait_until
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 

@@ -8,7 +8,7 @@ from proxy.surfaces.assemble import Completion, StreamAssembler, read_completion
 from proxy.surfaces.chat.write import StudentCompletion
 from proxy.surfaces.surface import Body
 from store.chat.student_wire import StudentAnswer
-from store.models import Api
+from store.records import Api
 
 
 class ChatCompletions:

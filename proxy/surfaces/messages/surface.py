@@ -19,7 +19,7 @@ from proxy.surfaces.messages.view import chat_view
 from proxy.surfaces.messages.write import StudentMessage
 from proxy.surfaces.surface import Body
 from store.chat.student_wire import StudentAnswer
-from store.models import Api
+from store.records import Api
 
 _TYPES: Types = {
     "stream": ((bool,), "a boolean"),

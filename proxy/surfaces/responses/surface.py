@@ -11,7 +11,7 @@ from proxy.surfaces.responses.view import chat_view
 from proxy.surfaces.responses.write import StudentResponse
 from proxy.surfaces.surface import Body
 from store.chat.student_wire import StudentAnswer
-from store.models import Api
+from store.records import Api
 
 
 class Responses:

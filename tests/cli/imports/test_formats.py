@@ -14,7 +14,7 @@ from cli.imports.importing import FORMATS, Labels, teacher_names
 from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
 from cli.imports.values import a_cost, a_count, a_time, at_path
 from store.chat.shape import fingerprint, input_hash
-from store.models import Trace
+from store.records import Trace
 from store.settings.config import parse_config
 from tests.helpers import log_samples as logs
 

@@ -78,7 +78,7 @@ def test_a_broken_row_is_one_among_others(tmp_path: Path) -> None:
 def test_a_row_that_is_too_long_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_rows, "LONGEST_ROW", 1 << 20)
+    monkeypatch.setattr(import_rows, "MAX_ROW_BYTES", 1 << 20)
     long = json.dumps({"a": "x" * (3 << 20)})
     path = file(tmp_path, f'{{"a": 1}}\n{long}\n{{"b": 2}}\n')
     assert told(path) == [{"a": 1}, "longer than 1 MB", {"b": 2}]

@@ -16,7 +16,7 @@ from distill.amplify.amplify import Amplified
 from distill.amplify.near_duplicates import NearDuplicates
 from distill.amplify.policy import LengthRange, extract_policy, user_text
 from distill.dataset.rows import Row
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.amplifying import amplified, kept, reasons, server, text_of_example
 from tests.helpers.demo_rows import (
     EXTRACTION,

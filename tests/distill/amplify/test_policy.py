@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import start_teacher
 from distill.amplify.policy import (
-    MOST_CHARS,
-    MOST_ROWS,
+    MAX_CHARS,
+    MAX_ROWS,
     LengthRange,
     TaskPolicy,
     diverse,
@@ -21,7 +21,7 @@ from distill.amplify.policy import (
     user_text,
 )
 from store.errors import BudgetSpent
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.demo_rows import EXTRACTION, JSON, LABELS, a_client, a_policy, a_row, rows_of
 
 FIELDS = {
@@ -83,16 +83,16 @@ def test_the_prompt_shows_the_production_prompt_and_examples() -> None:
     rows = rows_of(JSON, 40)
     [_, asked] = policy_prompt(rows)
     assert TASKS[JSON].system in asked["content"]
-    assert asked["content"].count("<example>") == MOST_ROWS
+    assert asked["content"].count("<example>") == MAX_ROWS
     shown = [row for row in rows if user_text(row.messages) in asked["content"]]
-    assert len(shown) >= MOST_ROWS
+    assert len(shown) >= MAX_ROWS
     assert all(row.target in asked["content"] for row in shown)
 
 
 def test_long_texts_are_shortened_in_the_prompt() -> None:
     rows = [a_row(LABELS, f"{i} {'very ' * 5000} long") for i in range(40)]
     [_, asked] = policy_prompt(rows)
-    assert len(asked["content"]) < MOST_ROWS * (MOST_CHARS + 200) + 1000
+    assert len(asked["content"]) < MAX_ROWS * (MAX_CHARS + 200) + 1000
     assert "characters left out" in asked["content"]
 
 

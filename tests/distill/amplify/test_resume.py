@@ -14,7 +14,7 @@ import orjson
 from demo.teacher.teacher import start_teacher
 from distill.dataset.rows import write_rows
 from store.files.atomic import read_lines
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.amplifying import amplified, kept
 from tests.helpers.demo_rows import JSON, rows_of
 from tests.helpers.paths import ROOT

@@ -15,7 +15,7 @@ from distill.amplify.policy import user_text
 from distill.teacher.client import VALIDATION_RETRIES
 from store.errors import TeacherError
 from store.files.atomic import read_lines
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.amplifying import amplified, kept, reasons, server, text_of_example
 from tests.helpers.demo_rows import JSON, LABELS, rows_of
 

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from distill.dataset.forms import MOST, forms_of
+from distill.dataset.forms import MAX_FORMS, forms_of
 from distill.dataset.rows import Row
 from store.chat.student_wire import StudentAnswer, fault_of
-from store.models import OutputKind, Reason
-from store.verdicts import Forms
+from store.records import (
+    Forms,
+    OutputKind,
+    Reason,
+)
 from tests.helpers.student_samples import rows
 
 BASE = rows(1, seed=1)[0]
@@ -27,7 +30,7 @@ def answered(*targets: str) -> list[Row]:
         (['{"b": 1, "a": 2}', '{"a": 3}', "[1]"], "json", Forms(keys=[["a"], ["a", "b"]])),
         (["one thing", "another"], "text", Forms()),
         (["not JSON after all"], "json", Forms()),
-        ([str(n) for n in range(MOST + 1)], "label", Forms()),
+        ([str(n) for n in range(MAX_FORMS + 1)], "label", Forms()),
     ],
 )
 def test_the_forms_of_answers(targets: list[str], output: OutputKind, forms: Forms) -> None:

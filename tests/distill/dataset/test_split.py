@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill.dataset.rows import choose_rows
 from distill.dataset.split import split_of, uniform
 from store.chat.shape import input_hash
-from store.models import Split
+from store.records import Split
 from store.settings.tasks import SplitSettings
 from tests.helpers.demo_rows import trace_columns
 

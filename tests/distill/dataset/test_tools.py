@@ -16,8 +16,8 @@ from distill.gate.slices import slices_of
 from distill.monitor.feedback import complains
 from store.chat.shape import fingerprint
 from store.chat.tools import read_said
+from store.records import Forms
 from store.settings.tasks import EvaluateSettings, SplitSettings
-from store.verdicts import Forms
 from tests.helpers.demo_rows import a_row, trace_columns
 from tests.helpers.gate_samples import GATE
 from tests.helpers.gate_samples import rows as evaluated

@@ -18,8 +18,8 @@ from distill.evaluate.scorers import Scorer
 from distill.run.run import Parts
 from store.database import records
 from store.database.database import Database
+from store.records import Ceiling
 from store.settings.config import StoreSettings
-from store.verdicts import Ceiling
 from tests.helpers.judging import a_run, judging, letters, parts_with, same_words
 from tests.helpers.teacher_server import (
     Answerer,

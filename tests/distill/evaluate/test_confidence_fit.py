@@ -13,8 +13,11 @@ from distill.evaluate.confidence_fit import fit_confidence
 from distill.pipeline.evaluation import judge_confidence
 from store.chat.confidence import confidence_of
 from store.database import records
-from store.models import Reason
-from store.verdicts import Evaluation, Signals
+from store.records import (
+    Evaluation,
+    Reason,
+    Signals,
+)
 from tests.helpers.samples import an_evaluation
 
 

@@ -16,9 +16,12 @@ from aiohttp import web
 
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scorers import Scorer
-from store.models import Reason
+from store.records import (
+    Evaluation,
+    Reason,
+    Signals,
+)
 from store.settings.tasks import EvaluateSettings
-from store.verdicts import Evaluation, Signals
 from tests.helpers.student_samples import items, rows
 
 JSON = Scorer("json", 1.0, "json", "")

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.evaluate.judge import MOST_CHARS, RUBRIC, Judge, judge_prompt
+from distill.evaluate.judge import MAX_CHARS, RUBRIC, Judge, judge_prompt
 from distill.evaluate.scorers import Scorer, scoring
 from distill.teacher.client import VALIDATION_RETRIES, TeacherClient
 from store.chat.shape import Messages
 from store.errors import TeacherError
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.demo_rows import a_client
 from tests.helpers.judging import MARK, judging, same_words, shown, verdict
 from tests.helpers.teacher_server import LoopbackServer, completion, error
@@ -240,7 +240,7 @@ def test_the_request_is_shown_with_its_turns_and_without_a_long_middle() -> None
     )
     long: list[dict[str, Any]] = [MESSAGES[0], {"role": "user", "content": "why " * 50_000 + "ah?"}]
     found = shown(judge_prompt(RUBRIC, long, TEACHER * 2000, STUDENT))
-    assert len(found["request"]) < MOST_CHARS + 100
+    assert len(found["request"]) < MAX_CHARS + 100
     assert found["request"].startswith("system: Reply")
     assert found["request"].endswith("ah?")
     assert TEACHER * 2000 in found.values()  # answers are never shortened

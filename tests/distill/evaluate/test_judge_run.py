@@ -24,8 +24,8 @@ from store.database import records
 from store.database.database import Database
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import read_lines
+from store.records import Evaluation
 from store.settings.config import StoreSettings
-from store.verdicts import Evaluation
 from tests.helpers.counting_server import counting, student_says
 from tests.helpers.judging import (
     a_run,

@@ -15,7 +15,8 @@ from distill.collect import collect
 from store.database import forgetting, records
 from store.database.database import Database
 from store.database.forgetting import Subject
-from store.models import RunState, new_id
+from store.ids import new_id
+from store.records import RunState
 from store.settings.config import Config, StoreSettings, parse_config
 from tests.helpers.forget_scene import (
     CANARY,

@@ -14,9 +14,8 @@ from distill.forget.retention import Retention
 from distill.forget.run_files import DAY_S, too_old
 from store.database import forgetting, records
 from store.database.database import Database
-from store.models import RunState
+from store.records import Promotion, RunState
 from store.settings.config import Config, parse_config
-from store.verdicts import Promotion
 from tests.helpers.forget_scene import (
     CANARY,
     OTHER,

@@ -20,7 +20,11 @@ from store.database import forgetting, records
 from store.database.database import Database
 from store.database.forgetting import Subject
 from store.jsontext import to_json
-from store.models import RunState, TeacherCall, Trace
+from store.records import (
+    RunState,
+    TeacherCall,
+    Trace,
+)
 from store.settings.config import Config, parse_config
 from store.settings.tasks import TaskSettings
 from tests.helpers.forget_scene import a_forgetter, nothing, said

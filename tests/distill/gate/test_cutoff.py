@@ -10,8 +10,7 @@ from scipy import stats
 
 from distill.gate import cutoffs
 from distill.gate.gate import Cutoff
-from store.models import Reason
-from store.verdicts import Evaluation
+from store.records import Evaluation, Reason
 from tests.helpers.gate_samples import ALL, GATE, chosen, judge, row, rows
 
 # ---- the order ---------------------------------------------------------------------------------

@@ -18,9 +18,12 @@ from distill.gate.gate import (
     recomputed,
     rows_needed,
 )
-from store.models import Reason
+from store.records import (
+    Ceiling,
+    Evaluation,
+    Reason,
+)
 from store.settings.tasks import GateSettings
-from store.verdicts import Ceiling, Evaluation
 from tests.helpers.gate_samples import ALL, GATE, judge, row, rows
 from tests.helpers.samples import a_certificate
 

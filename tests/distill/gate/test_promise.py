@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from distill.gate.gate import attempt_alpha, choose_cutoffs
-from store.verdicts import Evaluation
+from store.records import Evaluation
 from tests.helpers.gate_samples import GATE, chosen, judge, row
 
 

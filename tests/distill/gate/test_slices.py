@@ -6,9 +6,8 @@ import pytest
 from scipy import stats
 
 from distill.gate.slices import floor_of, judged, slices_of
-from store.models import Reason
+from store.records import Reason, Slice
 from store.settings.tasks import GateSettings
-from store.verdicts import Slice
 from tests.helpers.gate_samples import GATE, judge, row, rows
 
 

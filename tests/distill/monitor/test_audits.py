@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.monitor.audits import FIRST_BACK_OFF_S, LONGEST_OWED_S
+from distill.monitor.audits import FIRST_BACK_OFF_S, MAX_OWED_S
 from distill.monitor.sampling import Draw
 from store.database import records
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
@@ -102,7 +102,7 @@ async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")
     await scene.settle(scene.served("one", student))
-    scene.now += LONGEST_OWED_S + 1
+    scene.now += MAX_OWED_S + 1
     await scene.settle()
     assert scene.standing().dropped == {"too old": 1}
     assert scene.standing().audits_owed == 0

@@ -12,14 +12,18 @@ import pytest
 from distill.collect import collect
 from distill.monitor.evidence import Dossier, read_dossier
 from distill.monitor.rollout import judge
-from distill.monitor.watched import MOST_REPLAYED, tolerated_faults, tolerated_unsure
+from distill.monitor.watched import MAX_REPLAYED, tolerated_faults, tolerated_unsure
 from store.database import evidence
 from store.database.database import Database
 from store.database.live import Finding, Routed
-from store.models import Reason, new_id
+from store.ids import new_id
+from store.records import (
+    Comparison,
+    Promotion,
+    Reason,
+)
 from store.settings.config import StoreSettings
 from store.settings.tasks import GateSettings, TaskSettings
-from store.verdicts import Comparison, Promotion
 from tests.helpers.live_scene import Scene
 from tests.helpers.samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
 
@@ -110,7 +114,7 @@ def test_the_counts_are_of_all_also_of_what_is_not_shown_again(db: Database) -> 
         replace(
             one[n % 2], trace_id=new_id(), kind="audit", servable=True, fault=None, at=BEGAN + n
         )
-        for n in range(1, MOST_REPLAYED + 400)
+        for n in range(1, MAX_REPLAYED + 400)
     ]
     evidence.write_comparisons(db, many)
     found = read_dossier(
@@ -119,7 +123,7 @@ def test_the_counts_are_of_all_also_of_what_is_not_shown_again(db: Database) -> 
     assert found.tallies["audit"].n == len(many)
     assert found.tallies["audit"].agreed == sum(c.agrees for c in many)
     assert found.of_step["audit"].n == len(many) - 100
-    assert found.disagreement.standing().n == MOST_REPLAYED
+    assert found.disagreement.standing().n == MAX_REPLAYED
     assert found.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
 
 

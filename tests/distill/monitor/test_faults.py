@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.models import Reason
+from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene
 from tests.helpers.teacher_server import error
 

@@ -15,9 +15,13 @@ from distill.collect import collect
 from distill.monitor.feedback import complains, feedback_comparisons, judged_pairs
 from store.database import evidence, records
 from store.database.database import Database
-from store.models import Trace, new_id
+from store.ids import new_id
+from store.records import (
+    Comparison,
+    Feedback,
+    Trace,
+)
 from store.settings.config import StoreSettings
-from store.verdicts import Comparison, Feedback
 from tests.helpers.samples import (
     a_comparison,
     a_feedback,

@@ -10,8 +10,12 @@ import pytest
 
 from distill.monitor.detector import ChangeDetector
 from store.database import evidence, records
-from store.models import Reason, new_id
-from store.verdicts import Comparison, Promotion
+from store.ids import new_id
+from store.records import (
+    Comparison,
+    Promotion,
+    Reason,
+)
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
 from tests.helpers.samples import a_comparison, an_action
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from store.chat.shape import fingerprint
-from store.models import Reason
+from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, wrong
 from tests.helpers.serving import CLIENT_KEY, ProxyThread, settings
 

@@ -18,8 +18,11 @@ from distill.monitor.rollout import (
     audit_rate,
     judge,
 )
+from store.records import (
+    Promotion,
+    Step,
+)
 from store.settings.tasks import AuditSettings, RolloutSettings, TaskSettings
-from store.verdicts import Promotion, Step
 from tests.helpers.samples import a_certificate, a_promotion, a_route
 
 SETTINGS = TaskSettings(rollout=RolloutSettings(shares=[0.05, 0.25, 1.0], rows=30))

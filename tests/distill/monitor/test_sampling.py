@@ -12,7 +12,7 @@ from scipy.stats import binomtest, kstest
 
 from distill.monitor.sampling import KEY_BYTES, Draw, load_key
 from store.errors import StoreError
-from store.models import new_id
+from store.ids import new_id
 
 KEY = bytes(range(32))
 IDS = [new_id() for _ in range(20_000)]  # as traces have them: alike but for the time and some bits

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from distill.monitor.shadow import LONGEST_WAIT_S
-from store.models import Reason, Trace
+from distill.monitor.shadow import MAX_WAIT_S
+from store.records import (
+    Reason,
+    Trace,
+)
 from tests.helpers.live_scene import Scene, answering, right, wrong
 from tests.helpers.teacher_server import DROP, completion, error
 
@@ -95,7 +98,7 @@ async def test_what_waits_too_long_is_shed_and_the_newest_goes_first(scene: Scen
     old = [in_shadow(scene, f"old {n}") for n in range(20)]
     await scene.beat(*old)
     await asyncio.sleep(0.1)
-    scene.now += LONGEST_WAIT_S
+    scene.now += MAX_WAIT_S
     await scene.settle(in_shadow(scene, "new 1"), in_shadow(scene, "new 2"))
     asked = [r.json["messages"][-1]["content"] for r in scene.student.requests]
     assert asked == ["old 19", "new 2", "new 1"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from store.models import Reason
+from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene
 from tests.helpers.teacher_server import Received, Reply, completion
 from tests.helpers.tool_answers import LEARNED, OTHER, as_json, call, said

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.pipeline.due import LONGEST_BACK_OFF_S, Due, due, used_until
-from store.models import RunEvent, RunState
+from distill.pipeline.due import MAX_BACK_OFF_S, Due, due, used_until
+from store.records import (
+    RunEvent,
+    RunState,
+)
 from store.settings.tasks import TaskSettings
 
 SETTINGS = TaskSettings(min_traces=200, cooldown_s=100)
@@ -100,7 +103,7 @@ def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, 
 def test_the_back_off_is_bounded(failures: int, now: float) -> None:
     history = ended(*[(RunState.FAILED, 0.0)] * failures)
     verdict = due(settings=SETTINGS, new_traces=500, ended=history, now=now)
-    assert verdict.due or now <= LONGEST_BACK_OFF_S
+    assert verdict.due or now <= MAX_BACK_OFF_S
 
 
 def test_a_failed_run_uses_up_no_traces() -> None:

@@ -11,8 +11,11 @@ from distill.evaluate.scorers import Scorer
 from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
 from distill.run.run import Run
 from store.errors import RunError
+from store.records import (
+    ConfidenceModel,
+    PromptTemplate,
+)
 from store.settings.tasks import StudentSettings, TaskSettings
-from store.verdicts import ConfidenceModel, PromptTemplate
 from tests.helpers.samples import a_certificate
 
 TEMPLATE = PromptTemplate(

@@ -28,7 +28,8 @@ from store.chat.shape import fingerprint, input_hash
 from store.database import records
 from store.database.database import Database
 from store.database.evidence import write_comparisons
-from store.models import Trace, new_id
+from store.ids import new_id
+from store.records import Trace
 from store.settings.config import StoreSettings
 from store.settings.tasks import TaskSettings
 from tests.helpers.samples import a_comparison, a_feedback, a_promotion, a_trace, write_segment

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.collect import collect
-from distill.pipeline.runner import MOST_STARTS, Runner, new_traces
+from distill.pipeline.runner import MAX_STARTS, Runner, new_traces
 from distill.run.progress import Board
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
@@ -19,9 +19,16 @@ from store.database import evidence, records
 from store.database.database import Database
 from store.files.atomic import append_line
 from store.files.journal import JournalWriter, sealed_segments
-from store.models import Reason, RunEvent, RunState, TeacherCall, Trace, new_id
+from store.ids import new_id
+from store.records import (
+    Promotion,
+    Reason,
+    RunEvent,
+    RunState,
+    TeacherCall,
+    Trace,
+)
 from store.settings.config import Config, parse_config
-from store.verdicts import Promotion
 from tests.helpers.samples import a_comparison, a_promotion, a_trace, an_action, write_segment
 
 
@@ -164,7 +171,7 @@ async def test_an_unfinished_run_goes_first_and_is_given_up_after_some_deaths(
     records.append_run_event(
         database, RunEvent(run_id=run_id, seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
-    for _ in range(MOST_STARTS):
+    for _ in range(MAX_STARTS):
         append_line(settings.runs_dir / run_id / "starts.jsonl", {"at": 1.0})
     scene = Scene(settings, database)
     ended = await scene.run_one()

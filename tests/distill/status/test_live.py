@@ -10,8 +10,11 @@ import pytest
 from distill.monitor.standing import Tally
 from distill.status.live import history, live, paused
 from distill.status.promise import attempts, ceiling, judge, percent, promise
+from store.records import (
+    Ceiling,
+    JudgeCheck,
+)
 from store.settings.tasks import TaskSettings
-from store.verdicts import Ceiling, JudgeCheck
 from tests.helpers.samples import a_certificate, a_promotion, a_route, an_action
 from tests.helpers.status_samples import a_standing, a_turn
 

@@ -19,7 +19,7 @@ from distill.teacher.client import (
     TeacherClient,
 )
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
-from store.models import TeacherCall
+from store.records import TeacherCall
 from tests.helpers.demo_rows import a_client
 
 URL = "http://teacher.test/v1"

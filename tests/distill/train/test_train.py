@@ -19,7 +19,7 @@ import yaml
 
 from distill.train.train import TrainItem, TrainReport, train
 from store.errors import TrainingError
-from store.models import Example
+from store.records import Example
 from store.settings.tasks import TrainSettings
 from tests.helpers.student_samples import BASE, SETTINGS, items
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits
-from proxy.observe.metrics import DURATION_S, MOST_TASKS, OTHER_TASKS, Metrics
+from proxy.observe.metrics import DURATION_S, MAX_TASKS, OTHER_TASKS, Metrics
 from proxy.observe.metrics_page import MetricsPage, families
 from store.files.journal import JournalWriter
 from store.settings.config import JournalSettings
@@ -85,11 +85,11 @@ def test_every_trace_is_in_every_count_once(durations, tasks):
 
 def test_clients_that_invent_tags_do_not_fill_the_memory():
     metrics = Metrics()
-    for number in range(MOST_TASKS + 50):
+    for number in range(MAX_TASKS + 50):
         metrics.count(a_trace(task=f"task-{number}"))
     metrics.count(a_trace(task="task-0"))
     samples = shown(metrics)
-    assert len(metrics.used) == MOST_TASKS + 1
+    assert len(metrics.used) == MAX_TASKS + 1
     assert total(samples, "understudy_requests_total", task=OTHER_TASKS) == 50
     assert total(samples, "understudy_requests_total", task="task-0") == 2
 

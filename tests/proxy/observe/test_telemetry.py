@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from proxy.observe.telemetry import attributes_of
-from store.models import Outcome
+from store.records import Outcome
 from tests.helpers.samples import a_trace
 from tests.helpers.serving import ProxyThread, settings
 from tests.helpers.teacher_server import DROP, LoopbackServer

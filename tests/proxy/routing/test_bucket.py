@@ -15,8 +15,11 @@ from proxy.routing.bucket import position
 from proxy.routing.decision import decide
 from store.chat.shape import BETWEEN, MARK, fingerprint, rest_of_shape
 from store.files.routes import publish_routes, read_routes
-from store.models import Reason
-from store.verdicts import PromptTemplate, Route
+from store.records import (
+    PromptTemplate,
+    Reason,
+    Route,
+)
 
 STUDENT = "018f0000-0000-7000-8000-000000000001"
 OTHER = "018f0000-0000-7000-8000-000000000002"

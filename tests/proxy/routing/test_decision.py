@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from proxy.routing.decision import HONOURED, IDLE, beyond_students, decide
 from store.chat.shape import fingerprint
 from store.chat.student_wire import student_body
-from store.models import Reason
-from store.verdicts import Route
+from store.records import Reason, Route
 
 USER = {"role": "user", "content": "hello"}
 PLAIN = {"model": "gpt-4o", "messages": [{"role": "system", "content": "Be kind."}, USER]}

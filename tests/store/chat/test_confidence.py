@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.chat.confidence import certainties, confidence_of
-from store.verdicts import ConfidenceModel, Signals
+from store.records import (
+    ConfidenceModel,
+    Signals,
+)
 
 LOGPROBS = st.floats(min_value=-700, max_value=0)
 MODEL = ConfidenceModel(intercept=-2.0, weights={"mean": 0.25, "rivals": 1.0})

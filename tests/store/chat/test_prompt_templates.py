@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from store.chat.prompt_templates import match, template_of, values
 from store.chat.shape import BETWEEN, MARK, rest_of_shape, system_text
-from store.verdicts import PromptTemplate
+from store.records import PromptTemplate
 
 REST = rest_of_shape({"model": "gpt-big"})
 

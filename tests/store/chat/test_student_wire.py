@@ -9,8 +9,11 @@ import orjson
 import pytest
 
 from store.chat.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
-from store.models import OutputKind, Reason
-from store.verdicts import Signals
+from store.records import (
+    OutputKind,
+    Reason,
+    Signals,
+)
 
 MESSAGES = [{"role": "user", "content": "I am glad"}]
 

@@ -16,7 +16,7 @@ import pytest
 from store.database import records
 from store.database.database import Database
 from store.errors import InputRefused, StoreError, StoreLocked
-from store.models import new_id
+from store.ids import new_id
 from store.settings.config import StoreSettings
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_promotion, an_example
@@ -208,7 +208,7 @@ from store.database import records
 from store.settings.config import (StoreSettings)
 from store.database.database import Database
 from store.errors import StoreError
-from store.models import (new_id)
+from store.ids import new_id
 
 logging.basicConfig(stream=sys.stdout)
 before, limit = int(sys.argv[2]), int(sys.argv[3])

@@ -13,7 +13,7 @@ from distill.collect import collect
 from store.database import forgetting, records
 from store.database.database import Database
 from store.errors import StoreError
-from store.models import new_id
+from store.ids import new_id
 from store.settings.config import StoreSettings
 from tests.helpers.samples import a_promotion, a_trace, an_example, write_segment
 

@@ -13,7 +13,11 @@ from distill.collect import collect
 from store.database import live, records
 from store.database.database import Database
 from store.database.evidence import write_comparisons
-from store.models import RunState, Trace, new_id
+from store.ids import new_id
+from store.records import (
+    RunState,
+    Trace,
+)
 from store.settings.config import StoreSettings
 from tests.helpers.samples import (
     a_comparison,

@@ -15,9 +15,16 @@ from store.database.database import Database
 from store.database.queries import load_queries
 from store.database.schema import MIGRATIONS, load_migrations
 from store.errors import StoreError
-from store.models import Example, RunEvent, TeacherCall, Trace
+from store.records import (
+    Evaluation,
+    Example,
+    Feedback,
+    Promotion,
+    RunEvent,
+    TeacherCall,
+    Trace,
+)
 from store.settings.config import StoreSettings
-from store.verdicts import Evaluation, Feedback, Promotion
 from tests.helpers.samples import a_promotion
 
 

@@ -8,7 +8,7 @@ from distill.collect import collect
 from store.database import records
 from store.database.database import Database
 from store.database.statistics import ErrorCount, ExampleCounts, Tokens, task_statistics
-from store.models import new_id
+from store.ids import new_id
 from store.settings.config import StoreSettings
 from store.settings.teachers import Price
 from tests.helpers.samples import a_teacher_call, a_trace, an_example, write_segment

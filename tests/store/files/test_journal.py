@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.files.journal import JournalWriter, sealed_segments
-from store.models import new_id
+from store.ids import new_id
 from store.settings.config import JournalSettings
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_trace

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from store.errors import StoreError
 from store.files.routes import RoutesFile, publish_routes, read_routes
-from store.models import OutputKind
-from store.verdicts import Route
+from store.records import OutputKind, Route
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_route
 

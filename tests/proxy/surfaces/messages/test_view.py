@@ -10,7 +10,7 @@ from proxy.http.errors import ApiError
 from proxy.routing.decision import beyond_students
 from proxy.surfaces.messages.surface import Messages
 from store.chat.shape import fingerprint
-from store.models import Reason
+from store.records import Reason
 
 HELLO = {"role": "user", "content": "hello"}
 BODY = {"model": "claude", "max_tokens": 64, "messages": [HELLO]}

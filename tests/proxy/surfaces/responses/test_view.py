@@ -14,7 +14,7 @@ from proxy.routing.decision import beyond_students
 from proxy.surfaces.responses.request import parse_responses_body
 from proxy.surfaces.responses.view import chat_view
 from store.chat.shape import fingerprint, input_hash
-from store.models import Reason
+from store.records import Reason
 from tests.helpers.teacher_server import error
 
 LEAST = {"model": "gpt-4o", "input": "I am glad"}

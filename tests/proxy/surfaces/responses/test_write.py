@@ -11,7 +11,7 @@ from proxy.surfaces.responses.write import StudentResponse
 from store.chat.student_wire import StudentAnswer
 from store.chat.tools import ToolCall
 from store.files.responses import trace_of
-from store.models import new_id
+from store.ids import new_id
 
 EVENT = pydantic.TypeAdapter(ResponseStreamEvent)
 LEAST = {"model": "gpt-4o", "input": "hi"}

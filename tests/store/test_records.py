@@ -10,8 +10,12 @@ import uuid
 import mypy.api
 import pytest
 
-from store import models
-from store.models import RunState, Trace, new_id
+from store import records
+from store.ids import new_id
+from store.records import (
+    RunState,
+    Trace,
+)
 
 
 def test_ids_are_uuid_version_7() -> None:
@@ -57,8 +61,8 @@ def test_a_run_has_ended_in_three_states(state: RunState) -> None:
 
 RECORDS = [
     kind
-    for kind in vars(models).values()
-    if dataclasses.is_dataclass(kind) and kind.__module__ == models.__name__
+    for kind in vars(records).values()
+    if dataclasses.is_dataclass(kind) and kind.__module__ == records.__name__
 ]
 
 
@@ -74,7 +78,7 @@ def test_records_are_frozen_and_closed(kind: type) -> None:
     ("statement", "passes"), [("trace.task = 'another'", False), ("print(trace.task)", True)]
 )
 def test_a_trace_is_frozen_for_the_check_of_types(statement: str, passes: bool) -> None:
-    code = f"from store.models import Trace\ndef look(trace: Trace) -> None:\n    {statement}\n"
+    code = f"from store.records import Trace\ndef look(trace: Trace) -> None:\n    {statement}\n"
     options = ["--config-file=", "--follow-imports=silent", "--ignore-missing-imports"]
     said, _, status = mypy.api.run([*options, "-c", code])
     assert (status == 0) is passes, said
