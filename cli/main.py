@@ -301,9 +301,9 @@ def demo(as_json: JsonOption = False) -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    from importlib.metadata import version as installed
+    from store.distribution import installed_version
 
-    typer.echo(f"understudy {installed('understudy')}")
+    typer.echo(f"understudy {installed_version()}")
 
 
 def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
@@ -40,6 +39,7 @@ from distill.teacher.pool import Teachers
 from distill.threads import Threads
 from store.database import evidence, records
 from store.database.database import Database
+from store.distribution import installed_version
 from store.errors import ConfigError, UnderstudyError
 from store.process.runtime import Runtime
 from store.records import (
@@ -252,7 +252,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             task_status=reporter.task,
             do=plane.commands.do,
             forget=partial(forget_by, plane.forgetter, clock=time.time),
-            version=version("understudy"),
+            version=installed_version(),
         )
         server = uvicorn.Server(
             uvicorn.Config(

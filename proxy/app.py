@@ -21,7 +21,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 
 from proxy import api_document, control, feedback, passthrough, responses_lookup
 from proxy.access.keys import Keys
@@ -49,6 +48,7 @@ from proxy.surfaces.surface import Surface
 from proxy.surfaces.text_completions import TextCompletions
 from proxy.teacher import Teacher
 from proxy.upstream.client import Upstream
+from store.distribution import installed_version
 from store.files.journal import JournalWriter
 from store.files.routes import RoutesFile
 from store.process.runtime import Runtime
@@ -250,7 +250,7 @@ def build(config: Config, runtime: Runtime) -> App:
             workers=config.server.workers,
         ),
         health=Health(
-            version=version("understudy"),
+            version=installed_version(),
             journal=journal,
             routes=routes,
             data_dir=config.data_dir,

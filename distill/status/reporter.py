@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 
 from distill.monitor.standing import LiveStanding
 from distill.pipeline.due import used_until
@@ -16,6 +15,7 @@ from distill.status.status import Status, StoreHealth, TaskStatus, task_status
 from store.database import evidence, forgetting, records
 from store.database.database import Database
 from store.database.statistics import task_statistics
+from store.distribution import installed_version
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
 
@@ -50,7 +50,7 @@ class Reporter:
         tasks = await asyncio.to_thread(records.tasks, self._db)
         open_ones = len(await asyncio.to_thread(forgetting.unfinished, self._db))
         return Status(
-            version=version("understudy"),
+            version=installed_version(),
             at=time.time(),
             store=health.model_copy(update={"forgetting": open_ones}),
             students=dict(students),

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from proxy.http.asgi import Headers, header
+from store.distribution import install_hint
 from store.errors import ConfigError
 from store.records import (
     Outcome,
@@ -125,6 +126,6 @@ def spans_to(endpoint: str) -> Spans:
         )
     except ImportError:
         raise ConfigError(
-            "telemetry.otlp_endpoint needs OpenTelemetry: pip install 'understudy[otel]'"
+            f"telemetry.otlp_endpoint needs OpenTelemetry: {install_hint('otel')}"
         ) from None
     return Spans(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))

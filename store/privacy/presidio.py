@@ -1,6 +1,7 @@
 """Microsoft's Presidio as a finder of what is to be redacted.
 
-https://data-privacy-stack.github.io/presidio/ · An extra: `pip install 'understudy[presidio]'`.
+https://data-privacy-stack.github.io/presidio/
+An extra: `pip install 'understudy-proxy[presidio]'`.
 Without a model of spaCy its recognisers of patterns work, with one those of names and places too.
 """
 

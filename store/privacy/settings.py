@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from store.distribution import install_hint
 from store.records import Api
 from store.settings.tasks import Settings
 
@@ -81,5 +82,5 @@ class PrivacySettings(Settings):
 
             check_rules(self.redact, self.placeholders)
         if self.presidio is not None and find_spec("presidio_analyzer") is None:
-            raise ValueError("privacy.presidio needs pip install 'understudy[presidio]'")
+            raise ValueError(f"privacy.presidio needs {install_hint('presidio')}")
         return self

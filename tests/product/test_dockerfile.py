@@ -43,7 +43,9 @@ def test_what_is_let_through_is_copied() -> None:
 
 def test_every_package_of_the_project_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    packages = {
+        name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
 
     assert packages <= sources()
 

@@ -1,11 +1,10 @@
 """What the proxy says of itself."""
 
-from importlib.metadata import version
-
 import httpx
 import openai
 import pytest
 
+from store.distribution import installed_version
 from tests.helpers.serving import wait_until
 
 
@@ -14,7 +13,7 @@ def test_health(proxy):
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "version": version("understudy"),
+        "version": installed_version(),
         "journal": {"ok": True, "error": None, "backlog": 0, "lost": 0},
         "routes": {"error": None, "students": 0},
     }
