@@ -26,7 +26,7 @@ import numpy as np
 from scipy import stats
 
 from demo.backtest.logs import read_rows as read_logs
-from demo.student_settings import tiny_student
+from demo.base.student_settings import tiny_student
 from distill.dataset.rows import Row, read_rows
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate

@@ -26,7 +26,7 @@ import psutil
 import yaml
 
 from demo.backtest.plan import DEFAULT_PRICE
-from demo.loop.driver import loopback_teacher
+from demo.drive.driver import loopback_teacher
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, start_teacher
 from distill.students.server import free_port

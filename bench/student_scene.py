@@ -21,8 +21,8 @@ import psutil
 
 from bench.gateways import NEVER, family, is_worker
 from demo.backtest.plan import DEFAULT_PRICE, NO_AUDITS
-from demo.loop.driver import Product, loopback_teacher
-from demo.student_settings import BASE, tiny_train
+from demo.base.student_settings import BASE, tiny_train
+from demo.drive.driver import Product, loopback_teacher
 from demo.tasks import orders
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, start_teacher

@@ -292,7 +292,7 @@ def import_(
 def demo(as_json: JsonOption = False) -> None:
     """Show the whole loop in some minutes, without a key and without a download."""
     with faults():
-        from demo.loop.journey import run
+        from demo.journey.journey import run
 
         code = run(as_json=as_json)
     raise typer.Exit(code)

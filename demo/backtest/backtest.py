@@ -34,8 +34,8 @@ from demo.backtest.replay import MODEL, Phase, ReplayTeacher
 from demo.backtest.report import Report, build_report
 from demo.backtest.thresholds import TestRow, at_thresholds
 from demo.backtest.view import bars, show_report, silence
-from demo.loop.driver import Exchange, Product, Status, send
-from demo.loop.ramp import is_live
+from demo.drive.driver import Exchange, Product, Status, send
+from demo.drive.ramp import is_live
 from distill.evaluate.scorers import choose_scorer, score
 from distill.run.progress import Progress
 from store.database import records

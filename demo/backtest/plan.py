@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from demo.backtest.logs import Layout, lay_out, read_rows
 from demo.backtest.replay import MODEL
-from demo.loop.driver import loopback_teacher
-from demo.student_settings import tiny_student
+from demo.base.student_settings import tiny_student
+from demo.drive.driver import loopback_teacher
 from store.errors import BacktestError, ConfigError
 from store.settings.config import TAG
 from store.settings.tasks import GateSettings, RolloutSettings, TaskSettings

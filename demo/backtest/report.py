@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from demo.backtest.logs import Layout, LogRow
 from demo.backtest.replay import TOKEN_RULE, Tally, tokens_of
-from demo.loop.driver import Exchange, Status
+from demo.drive.driver import Exchange, Status
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
 

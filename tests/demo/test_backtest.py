@@ -27,8 +27,8 @@ from demo.backtest.replay import ReplayTeacher, Tally, tokens_of
 from demo.backtest.report import agreement, build_report, percentile, savings, test_section, times
 from demo.backtest.thresholds import at_thresholds
 from demo.backtest.view import bars, show_report, silence
-from demo.loop.driver import Exchange
-from demo.student_settings import BASE, tiny_student
+from demo.base.student_settings import BASE, tiny_student
+from demo.drive.driver import Exchange
 from demo.tasks.tasks import TASKS
 from store.errors import BacktestError, ConfigError
 from store.settings.config import parse_config

@@ -19,7 +19,7 @@ import openai
 import psutil
 import pytest
 
-from demo.loop.driver import Exchange, Product, send, standing
+from demo.drive.driver import Exchange, Product, send, standing
 from store.errors import ConfigError, ProductError
 
 MINIMAL = {"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/m"}}]}

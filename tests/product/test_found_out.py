@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.loop.driver import Exchange, Product, loopback_teacher, send
+from demo.drive.driver import Exchange, Product, loopback_teacher, send
 from store.database.database import Database
 from store.database.evidence import comparisons_of_student
 from store.settings.teachers import Price

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.loop.driver import Exchange, Product, send
-from demo.loop.journey import Plan, product_config
-from demo.loop.ramp import is_live
+from demo.drive.driver import Exchange, Product, send
+from demo.drive.ramp import is_live
+from demo.journey.journey import Plan, product_config
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text
 from demo.teacher.wire import Reply, TeacherServer

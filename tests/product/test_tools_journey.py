@@ -17,9 +17,9 @@ import orjson
 import pytest
 from openai.types.chat import ChatCompletionMessage
 
-from demo.loop.driver import Product
-from demo.loop.journey import Plan, product_config
-from demo.loop.ramp import is_live
+from demo.drive.driver import Product
+from demo.drive.ramp import is_live
+from demo.journey.journey import Plan, product_config
 from demo.teacher.teacher import MODEL
 from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from store.settings.tasks import EvaluateSettings, TaskSettings, TrainSettings
 
-BASE = Path(__file__).parent / "base" / "weights"
+BASE = Path(__file__).parent / "weights"
 
 
 MANY_ROWS = 1500  # requests, from which longer steps and more of them serve better

@@ -23,12 +23,12 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from demo.backtest.plan import DEFAULT_PRICE
-from demo.loop.driver import Exchange, Product, Status, loopback_teacher, send
-from demo.loop.found_out import found_out, spoil
-from demo.loop.ramp import Climb, climb, is_live
-from demo.loop.report import judge, task_report, total_report
-from demo.loop.view import View
-from demo.student_settings import tiny_student
+from demo.base.student_settings import tiny_student
+from demo.drive.driver import Exchange, Product, Status, loopback_teacher, send
+from demo.drive.ramp import Climb, climb, is_live
+from demo.journey.found_out import found_out, spoil
+from demo.journey.report import judge, task_report, total_report
+from demo.journey.view import View
 from demo.tasks.tasks import TASKS, DemoTask
 from demo.teacher.teacher import MODEL, start_teacher
 from store.errors import ProductError

@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 
-from demo.loop.driver import Exchange, Product, Status, send
+from demo.drive.driver import Exchange, Product, Status, send
 from demo.tasks.tasks import DemoTask
 from demo.teacher.teacher import MODEL
 from store.errors import ProductError

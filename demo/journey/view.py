@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo.loop.driver import Exchange, Status
-from demo.loop.ramp import step_of
+from demo.drive.driver import Exchange, Status
+from demo.drive.ramp import step_of
 
 if TYPE_CHECKING:
-    from demo.loop.journey import Plan
+    from demo.journey.journey import Plan
 
 _RAMP_DONE = {"teacher": 0.0, "shadow": 0.1, "live": 1.0}  # how far a step is
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demo.backtest.report import agreement, times
-from demo.loop.driver import Exchange, Status
+from demo.drive.driver import Exchange, Status
 
 
 def task_report(

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from demo.loop.driver import Product, Status
-from demo.loop.ramp import climb, is_live
-from demo.loop.sabotage import shuffle_weights
+from demo.drive.driver import Product, Status
+from demo.drive.ramp import climb, is_live
+from demo.journey.sabotage import shuffle_weights
 from demo.tasks.tasks import DemoTask
 
 SERVES_AGAIN_S = 60.0
