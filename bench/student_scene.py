@@ -28,8 +28,9 @@ from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, start_teacher
 from distill.train.train import TrainItem, train
 from store.chat.shape import fingerprint
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.records import (
@@ -205,9 +206,9 @@ def _promote(config: Config, adapter: Path, shape: str) -> None:
         route=route,
     )
     with Database(config.database_file, config.store) as db:
-        records.append_run_event(db, trained)
-        records.append_run_event(db, promoted)
-        records.append_promotion(db, promotion)
+        append_run_event(db, trained)
+        append_run_event(db, promoted)
+        append_promotion(db, promotion)
 
 
 async def _until_it_serves(url: str, response_format: dict[str, Any] | None) -> None:

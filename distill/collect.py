@@ -21,8 +21,9 @@ from typing import Any
 
 import orjson
 
+from store.database.collecting import staged_requests
 from store.database.database import Database
-from store.database.live import Routed, staged_routed
+from store.database.traces import RequestOutcome
 from store.errors import InputRefused
 from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, sealed_segments
@@ -46,7 +47,7 @@ class Collected:
     damaged: int  # lines set aside
     feedback: int = 0
     forgotten: int = 0  # lines that were not taken, because their subject was forgotten
-    routed: tuple[Routed, ...] = field(default=(), compare=False)  # evidence
+    routed: tuple[RequestOutcome, ...] = field(default=(), compare=False)  # evidence
 
     def __add__(self, other: Collected) -> Collected:
         return Collected(
@@ -129,7 +130,7 @@ def _take(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Co
         db.execute("drop_empty_feedback")
         rows = [{"name": s.stem, **_NOTHING, **counts.get(s.stem, {})} for s in segments]
         got = _remember(db, [{**row, "forgotten": dropped.get(row["name"], 0)} for row in rows])
-        return replace(got, routed=tuple(staged_routed(db)))
+        return replace(got, routed=tuple(staged_requests(db)))
 
 
 def _drop_forgotten(db: Database) -> dict[str, int]:

@@ -17,8 +17,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from distill.pipeline.promotion import kept_route
-from store.database import evidence, records
+from store.database.actions import append_action, paused_tasks
 from store.database.database import Database
+from store.database.promotions import append_promotion, promotions_of_task
+from store.database.runs import ended_runs, stage_detail
 from store.errors import CommandRefused, RunError
 from store.ids import new_id
 from store.records import (
@@ -156,9 +158,9 @@ class Commands:
                 at=now,
                 forced=promotion is not None and promotion.forced,
             )
-            evidence.append_action(self._db, action)
+            append_action(self._db, action)
             if promotion is not None:
-                records.append_promotion(self._db, promotion)
+                append_promotion(self._db, promotion)
         return done
 
     def _mark(self, task: str, command: Command) -> str:
@@ -170,7 +172,7 @@ class Commands:
             if by_config:
                 return "resumed by hand, but the config pauses it too: it stays paused"
             return "resumed: runs start again, and its student serves as it did before"
-        paused = by_config or task in evidence.paused_tasks(self._db)
+        paused = by_config or task in paused_tasks(self._db)
         return "a run is due now" + (
             ", but it waits for `resume`: the task is paused" if paused else ""
         )
@@ -178,8 +180,8 @@ class Commands:
     def _promote(
         self, task: str, actor: str, reason: str, force: bool, now: float
     ) -> tuple[Promotion, str]:
-        history = records.promotions_of_task(self._db, task, MAX_PROMOTIONS)
-        found = candidate(history, records.ended_runs(self._db, task), force=force)
+        history = promotions_of_task(self._db, task, MAX_PROMOTIONS)
+        found = candidate(history, ended_runs(self._db, task), force=force)
         at = _after(history, now)
         route, certificate = self._route(found), _certificate(found)
         share = self._config.task(task).rollout.shares[-1]
@@ -200,7 +202,7 @@ class Commands:
         return promotion, f"promoted{past}: {found.what} is live with a share of {share:.0%}"
 
     def _demote(self, task: str, actor: str, reason: str, now: float) -> tuple[Promotion, str]:
-        history = records.promotions_of_task(self._db, task, 1)
+        history = promotions_of_task(self._db, task, 1)
         if not history or history[0].target != "student":
             raise CommandRefused("it has no student to demote: the teacher answers already")
         last = history[0]
@@ -233,7 +235,7 @@ class Commands:
                     f"the last run left no judged student ({why}); `retrain` starts another run"
                 )
             route = kept
-        adapter = records.stage_detail(self._db, found.run_id, "trained").get("adapter")
+        adapter = stage_detail(self._db, found.run_id, "trained").get("adapter")
         if not adapter or not (folder / Path(str(adapter))).is_dir():
             raise CommandRefused(
                 f"the adapter of run {found.run_id} is gone; `retrain` makes another student"

@@ -37,8 +37,10 @@ from distill.status.status import StoreHealth
 from distill.students.students import Students, StudentSpec
 from distill.teacher.pool import Teachers
 from distill.threads import Threads
-from store.database import evidence, records
+from store.database.actions import paused_tasks
 from store.database.database import Database
+from store.database.promotions import latest_promotions
+from store.database.runs import stage_detail
 from store.distribution import installed_version
 from store.errors import ConfigError, UnderstudyError
 from store.process.runtime import Runtime
@@ -203,7 +205,7 @@ class ControlPlane:
 
     def _read_promotions(self) -> tuple[dict[str, Promotion], set[str]]:
         """The last promotion of each task, and the tasks that are paused by hand."""
-        return records.latest_promotions(self._db), evidence.paused_tasks(self._db)
+        return latest_promotions(self._db), paused_tasks(self._db)
 
     def distilling_prices(self) -> dict[str, Price]:
         """Prices by the names under which runs call the teachers: those of their endpoints."""
@@ -212,7 +214,7 @@ class ControlPlane:
 
     async def _student(self, run_id: str, task: str) -> StudentSpec | None:
         """The student that a run made, from the run's own history."""
-        detail = await asyncio.to_thread(records.stage_detail, self._db, run_id, "trained")
+        detail = await asyncio.to_thread(stage_detail, self._db, run_id, "trained")
         adapter = self.config.runs_dir / run_id / Path(str(detail.get("adapter", "")))
         if not detail or not adapter.is_dir():
             log.error("task %s: the adapter of run %s is gone; the teacher answers", task, run_id)

@@ -28,6 +28,11 @@ def to_json(value: Any) -> bytes:
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
 
 
+def to_json_line(value: Any) -> bytes:
+    """The value as one line of JSON, with its end."""
+    return to_json(value) + b"\n"
+
+
 def read_json(text: str) -> Any:
     """The value of a JSON text of which every reader has the same idea.
 

@@ -53,8 +53,9 @@ async def _forget(config: Config, order: Any) -> Any:
     from distill.forget.api import forget_by  # noqa: PLC0415
     from distill.forget.forgetting import Forgetter  # noqa: PLC0415
     from distill.publish import Publisher, routes_now  # noqa: PLC0415
-    from store.database import evidence, records  # noqa: PLC0415
+    from store.database.actions import paused_tasks  # noqa: PLC0415
     from store.database.database import Database  # noqa: PLC0415
+    from store.database.promotions import latest_promotions  # noqa: PLC0415
     from store.settings.teachers import prices  # noqa: PLC0415
 
     known = prices(config)
@@ -64,9 +65,7 @@ async def _forget(config: Config, order: Any) -> Any:
             await asyncio.to_thread(collect, db, config.journal_dir, known)
 
         async def publish() -> None:
-            routes = routes_now(
-                records.latest_promotions(db), {}, config, evidence.paused_tasks(db)
-            )
+            routes = routes_now(latest_promotions(db), {}, config, paused_tasks(db))
             Publisher(config.routes_file, time.time).publish(routes)
 
         forgetter = Forgetter(

@@ -38,8 +38,9 @@ from demo.drive.driver import Exchange, Product, Status, send
 from demo.drive.ramp import is_live
 from distill.evaluate.scorers import choose_scorer, score
 from distill.run.progress import Progress
-from store.database import records
 from store.database.database import Database
+from store.database.runs import evaluations_of_run
+from store.database.traces import confidences_of_student
 from store.errors import BacktestError
 from store.records import (
     OutputKind,
@@ -244,15 +245,12 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     """What each threshold would have certified and served, from the store that the product left."""
     scorer = status["last_run"]["detail"].get("evaluated", {}).get("scorer")
     with Database(product.config.database_file, product.config.store) as db:
-        evaluations = records.evaluations_of_run(db, status["last_run"]["run_id"])
-        sure = {
-            row["trace_id"]: row["confidence"]
-            for row in db.query("confidences", task=what.task, student=status["last_run"]["run_id"])
-        }
+        evaluations = evaluations_of_run(db, status["last_run"]["run_id"])
+        sure = confidences_of_student(db, what.task, status["last_run"]["run_id"])
     found = [
         TestRow(
             exchange.route == "student",
-            sure.get(exchange.trace),
+            sure.get(exchange.trace or ""),
             exchange.answer is not None and agrees(row.answer, exchange.answer),
         )
         for row, exchange in zip(rows, exchanges, strict=True)

@@ -82,7 +82,7 @@ class Traffic:
 
 
 def seen_shape(row: Mapping[str, Any]) -> SeenShape:
-    """A row of the query `recent_traffic` as a record."""
+    """A row of the query `traffic_by_fingerprint` as a record."""
     body = request_of(row)
     return SeenShape(
         fingerprint=row["fingerprint"],

@@ -18,8 +18,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from distill.pipeline.promotion import keep_route, kept_route
-from store.database import records
 from store.database.database import Database
+from store.database.runs import events_of_run
 from store.errors import RunError
 from store.jsontext import to_json
 from store.records import (
@@ -110,7 +110,7 @@ def _clear_promotions(db: Database, run_id: str, words: Unsaid) -> None:
         certificate = orjson.loads(row["certificate"]) if row["certificate"] else None
         cleared = words.taken_from_certificate(certificate)
         db.execute(
-            "change_promotion",
+            "update_promotion",
             promotion_id=row["promotion_id"],
             route=to_json(route).decode() if route is not None else None,
             certificate=to_json(cleared).decode() if cleared is not None else None,
@@ -118,11 +118,11 @@ def _clear_promotions(db: Database, run_id: str, words: Unsaid) -> None:
 
 
 def _clear_events(db: Database, run_id: str, words: Unsaid) -> None:
-    for event in records.events_of_run(db, run_id):
+    for event in events_of_run(db, run_id):
         if "certificate" in event.detail:
             certificate = words.taken_from_certificate(event.detail["certificate"])
             detail = to_json({**event.detail, "certificate": certificate}).decode()
-            db.execute("change_run_event", run_id=run_id, seq=event.seq, detail=detail)
+            db.execute("update_run_event", run_id=run_id, seq=event.seq, detail=detail)
 
 
 def _label(answer: str) -> str:

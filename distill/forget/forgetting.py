@@ -25,9 +25,11 @@ import orjson
 from distill.forget.answers import clear_forms, clear_kept_route
 from distill.forget.run_files import run_folders, strip, traces_in
 from distill.run.history import RunLog
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
 from store.database.forgetting import Going, Known, Learned, Subject
+from store.database.promotions import latest_promotions
+from store.database.runs import events_of_run, stage_detail, unfinished_runs
 from store.errors import StoreError
 from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, unsealed_segments
@@ -182,7 +184,7 @@ class Forgetter:
         """Ends the runs that work with what is gone, and takes it out of the folders."""
         if self._runs is not None:
             await self._runs.give_up(self._lost, LOST)
-        for event in await asyncio.to_thread(records.unfinished_runs, self._db):
+        for event in await asyncio.to_thread(unfinished_runs, self._db):
             folder = self._config.runs_dir / event.run_id
             if await asyncio.to_thread(self._lost, folder):
                 history = await RunLog.open(self._db, event.run_id, event.task, self._clock)
@@ -197,11 +199,11 @@ class Forgetter:
         return bool(ids) and bool(forgetting.missing_traces(self._db, sorted(ids)))
 
     def _strip_folders(self) -> None:
-        unfinished = {event.run_id for event in records.unfinished_runs(self._db)}
+        unfinished = {event.run_id for event in unfinished_runs(self._db)}
         for run_id, folder in run_folders(self._config.runs_dir).items():
             if run_id not in unfinished and self._lost(folder):
-                detail = records.stage_detail(self._db, run_id, "trained")
-                failed = records.events_of_run(self._db, run_id)[-1:]
+                detail = stage_detail(self._db, run_id, "trained")
+                failed = events_of_run(self._db, run_id)[-1:]
                 keep = bool(failed) and failed[0].state is not RunState.FAILED
                 strip(folder, str(detail["adapter"]) if keep and detail.get("adapter") else None)
 
@@ -228,7 +230,7 @@ class Forgetter:
                 write_atomically(path, b"\n".join([*left, b""]))
 
     async def _serving(self, going: Going) -> tuple[Learned, ...]:
-        promotions = await asyncio.to_thread(records.latest_promotions, self._db)
+        promotions = await asyncio.to_thread(latest_promotions, self._db)
         students = {p.run_id for p in promotions.values() if p.target == "student"}
         return tuple(one for one in going.learned if one.run_id in students)
 

@@ -13,8 +13,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from distill.forget.run_files import DAY_S, run_folders, too_old
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
+from store.database.promotions import promotions_of_task
+from store.database.runs import ended_runs
+from store.database.traces import task_counts
 from store.errors import StoreError
 from store.files.journal import DAMAGED_FOLDER
 from store.files.responses import sweep_responses
@@ -78,10 +81,10 @@ class Retention:
             log.info("the folder of run %s was older than %g days", run_id, days)
 
     def _old_runs(self, folders: list[str], before: float) -> list[str]:
-        tasks = records.tasks(self._db)
+        tasks = task_counts(self._db)
         return too_old(
-            {task: records.ended_runs(self._db, task) for task in tasks},
-            {task: records.promotions_of_task(self._db, task, MAX_PROMOTIONS) for task in tasks},
+            {task: ended_runs(self._db, task) for task in tasks},
+            {task: promotions_of_task(self._db, task, MAX_PROMOTIONS) for task in tasks},
             folders,
             before,
         )

@@ -18,9 +18,9 @@ from distill.gate.gate import confirmed_bound, extended_bound
 from distill.monitor.rollout import Evidence, audit_rate
 from distill.monitor.standing import Tally
 from distill.monitor.watched import MAX_REPLAYED, Watched, tolerated_faults, tolerated_unsure
-from store.database import live
+from store.database.comparisons import ComparisonOutcome, outcomes_of_student, tallies_of_student
 from store.database.database import Database
-from store.database.live import Finding, Routed
+from store.database.traces import RequestOutcome, requests_of_student
 from store.records import (
     Certificate,
     ComparisonKind,
@@ -83,7 +83,7 @@ class Dossier:
             self.of_step[row["kind"]] = Tally(*(row[f"step_{name}"] for name in names))
         self._rates = [(self.promoted_at, self._rate())]
 
-    def learn(self, found: Finding) -> None:
+    def learn(self, found: ComparisonOutcome) -> None:
         """Takes a comparison in, newer than all before. A step's are those of its own requests."""
         self.last_at = max(self.last_at, found.at)
         self._bounds = None
@@ -99,7 +99,7 @@ class Dossier:
             self._compare(found)
         self._note_rate(found.at)
 
-    def see(self, routed: Routed) -> None:
+    def see(self, routed: RequestOutcome) -> None:
         """Takes in how a request went that the student was asked for."""
         if routed.served_by == "student" or routed.reason in HELD_BACK:
             self.ask(None, routed.end_time, begun=routed.start_time)
@@ -140,7 +140,7 @@ class Dossier:
         place = bisect_right(self._rates, moment, key=lambda entry: entry[0])
         return self._rates[max(place - 1, 0)][1]
 
-    def _compare(self, found: Finding) -> None:
+    def _compare(self, found: ComparisonOutcome) -> None:
         """Shows the detector of disagreement what a client was served, or would have been.
 
         Feedback does not come from a fair sample, so it counts only where it complains, and a trace
@@ -209,9 +209,9 @@ def read_dossier(
     threshold = certificate.threshold if certificate else settings.gate.threshold
     dossier = Dossier(promotion, promoted_at, threshold, settings)
     student_id = dossier.student_id
-    findings = live.findings_of_student(db, student_id, promoted_at, MAX_REPLAYED)
+    findings = outcomes_of_student(db, student_id, promoted_at, MAX_REPLAYED)
     if len(findings) == MAX_REPLAYED:
-        older = live.tallies_of_student(
+        older = tallies_of_student(
             db,
             student_id,
             since=promoted_at,
@@ -219,10 +219,10 @@ def read_dossier(
             step_at=promotion.at,
         )
         dossier.start_from(older)
-    requests = live.requests_of_student(db, student_id, promoted_at, MAX_REPLAYED)
-    things: list[list[Finding | Routed]] = [[*findings], [*requests]]
+    requests = requests_of_student(db, student_id, promoted_at, MAX_REPLAYED)
+    things: list[list[ComparisonOutcome | RequestOutcome]] = [[*findings], [*requests]]
     for thing in heapq.merge(*things, key=_moment):
-        if isinstance(thing, Finding):
+        if isinstance(thing, ComparisonOutcome):
             dossier.learn(thing)
         else:
             dossier.see(thing)
@@ -242,11 +242,11 @@ def _fair(tallies: Mapping[ComparisonKind, Tally]) -> tuple[int, int]:
     return shadow.servable + audit.servable, shadow.agreed + audit.agreed
 
 
-def _moment(thing: Finding | Routed) -> float:
-    return thing.at if isinstance(thing, Finding) else thing.end_time
+def _moment(thing: ComparisonOutcome | RequestOutcome) -> float:
+    return thing.at if isinstance(thing, ComparisonOutcome) else thing.end_time
 
 
-def _counted(tally: Tally, found: Finding) -> Tally:
+def _counted(tally: Tally, found: ComparisonOutcome) -> Tally:
     return replace(
         tally,
         n=tally.n + 1,

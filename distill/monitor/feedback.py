@@ -19,8 +19,8 @@ import orjson
 from distill.dataset.rows import canonical
 from distill.dataset.targets import answer_in, corrected
 from store.chat.tools import read_said
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
-from store.database.evidence import write_comparisons
 from store.records import Comparison
 
 GOOD_FROM = 0.5  # of scores from 0 to 1
@@ -34,7 +34,7 @@ def feedback_comparisons(db: Database) -> list[Comparison]:
     that writes what follows from them. Without news it is one look at an empty table. `at` of a
     comparison is when its feedback came. Raises StoreError.
     """
-    if not db.query("feedback_news"):
+    if not db.query("has_feedback_news"):
         return []
     with db.transaction():
         rows = db.query("feedback_to_compare", good_from=GOOD_FROM)
@@ -54,7 +54,7 @@ def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
     """
     return [
         (bool(row["agrees"]), not complains(row["score"], row["correction"], row["student_output"]))
-        for row in db.query("judged_pairs", task=task)
+        for row in db.query("judged_answers", task=task)
     ]
 
 

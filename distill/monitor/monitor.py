@@ -20,9 +20,10 @@ from collections.abc import Set as AbstractSet
 from distill.monitor.feedback import feedback_comparisons
 from distill.monitor.standing import LiveStanding
 from distill.monitor.student import Case, LiveParts, began_at, open_case
-from store.database import evidence, records
+from store.database.actions import paused_tasks
 from store.database.database import Database
-from store.database.live import Routed
+from store.database.promotions import latest_promotions
+from store.database.traces import RequestOutcome
 from store.errors import UnderstudyError
 from store.records import Promotion
 
@@ -54,7 +55,7 @@ class Live:
         """Whether a student or a teacher is being asked."""
         return any(case.busy for case in (*self._cases.values(), *self._leaving))
 
-    async def beat(self, routed: Iterable[Routed] = ()) -> None:
+    async def beat(self, routed: Iterable[RequestOutcome] = ()) -> None:
         """Takes in what was collected since the last beat, judges, and goes on with the asking.
 
         Returns without waiting for any student or teacher. Raises StoreError when the store cannot
@@ -71,7 +72,7 @@ class Live:
         self._missed = False
         if self._stopped:
             await self._stop_all()
-        by_task: defaultdict[str, list[Routed]] = defaultdict(list)
+        by_task: defaultdict[str, list[RequestOutcome]] = defaultdict(list)
         for request in routed:
             # a case that is new has read a moment ago what its student was asked for
             if request.task not in opened or request.student_id is None:
@@ -133,7 +134,7 @@ class Live:
         self._leaving.append(case)
 
     async def _guard(
-        self, case: Case, routed: Sequence[Routed], *, read_again: bool, paused: bool
+        self, case: Case, routed: Sequence[RequestOutcome], *, read_again: bool, paused: bool
     ) -> None:
         """One task's beat. What goes wrong in it is said, and holds up no other."""
         task = case.promotion.task
@@ -154,7 +155,7 @@ class Live:
 
 def _news(db: Database) -> tuple[dict[str, Promotion], AbstractSet[str], AbstractSet[str]]:
     """The last promotion of each task, the tasks paused by hand, those with new complaints."""
-    promotions, paused = records.latest_promotions(db), evidence.paused_tasks(db)
+    promotions, paused = latest_promotions(db), paused_tasks(db)
     complained: set[str] = set()
     try:  # last: whoever hears of a complaint here has to act on it
         complained = {comparison.task for comparison in feedback_comparisons(db)}

@@ -23,9 +23,10 @@ from distill.monitor.sampling import Draw
 from distill.monitor.shadow import Shadow
 from distill.monitor.standing import LiveStanding
 from distill.teacher.client import TeacherClient
-from store.database import live, records
+from store.database.comparisons import ComparisonOutcome, write_paid_comparisons
 from store.database.database import Database
-from store.database.live import Finding, Routed
+from store.database.promotions import append_promotion_after, promotions_of_task
+from store.database.traces import RequestOutcome, trace_by_id, unaudited_traces
 from store.ids import new_id
 from store.records import (
     Comparison,
@@ -99,7 +100,7 @@ class Case:
     def settings(self) -> TaskSettings:
         return self._parts.settings(self._task)
 
-    def see(self, routed: Routed) -> None:
+    def see(self, routed: RequestOutcome) -> None:
         """Takes in a request that was collected."""
         if routed.start_time <= self.dossier.promoted_at:
             return
@@ -204,7 +205,7 @@ class Case:
         return base_url if student_id == self.dossier.student_id else None
 
     async def _trace(self, trace_id: str) -> dict[str, Any] | None:
-        return await asyncio.to_thread(live.trace, self._parts.db, trace_id)
+        return await asyncio.to_thread(trace_by_id, self._parts.db, trace_id)
 
     def _teacher(self, model: str) -> TeacherClient:
         if model not in self._clients:
@@ -228,7 +229,7 @@ class Case:
             comparison = replace(comparison, at=at)
             await self._write([comparison])
             self.dossier.learn(
-                Finding(
+                ComparisonOutcome(
                     trace_id=comparison.trace_id,
                     kind=comparison.kind,
                     agrees=comparison.agrees,
@@ -244,7 +245,7 @@ class Case:
     async def _write(self, comparisons: Sequence[Comparison]) -> None:
         """Puts comparisons into the store together with the calls that were paid so far."""
         calls = list(self._calls)
-        await asyncio.to_thread(live.write_findings, self._parts.db, comparisons, calls)
+        await asyncio.to_thread(write_paid_comparisons, self._parts.db, comparisons, calls)
         del self._calls[: len(calls)]
 
     async def _write_calls(self) -> None:
@@ -263,7 +264,7 @@ class Case:
         now = max(self._parts.clock(), self.dossier.last_at, self.promotion.at + TICK_S)
         promotion = promotion_after(self.promotion, verdict, now)
         if not await asyncio.to_thread(
-            live.follow_promotion, self._parts.db, promotion, self.promotion.promotion_id
+            append_promotion_after, self._parts.db, promotion, self.promotion.promotion_id
         ):
             return  # somebody else has moved it: the next beat sees to it
         log.info("task %s: %s (%s)", self._task, promotion.state, promotion.reason)
@@ -283,7 +284,7 @@ async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
         promoted_at = began_at(parts.db, promotion)
         dossier = read_dossier(parts.db, promotion, promoted_at=promoted_at, settings=settings)
         since = max(promoted_at, parts.clock() - MAX_OWED_S)
-        return dossier, live.unaudited(parts.db, dossier.student_id, since)
+        return dossier, unaudited_traces(parts.db, dossier.student_id, since)
 
     dossier, unaudited = await asyncio.to_thread(read)
     case = Case(promotion, dossier, parts)
@@ -295,7 +296,7 @@ async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
 def began_at(db: Database, promotion: Promotion) -> float:
     """When the unbroken row of steps began that led a student to this promotion."""
     began = promotion.at
-    for earlier in records.promotions_of_task(db, promotion.task, MAX_PROMOTIONS):
+    for earlier in promotions_of_task(db, promotion.task, MAX_PROMOTIONS):
         if (earlier.at, earlier.promotion_id) > (promotion.at, promotion.promotion_id):
             continue
         if earlier.target != "student" or earlier.run_id != promotion.run_id:

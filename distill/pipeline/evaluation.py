@@ -19,8 +19,9 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run, some_rows, student_tokens
 from distill.students.server import StudentServer
 from store.chat.confidence import confidence_of
-from store.database import records
+from store.database.runs import evaluation_of, replace_evaluations
 from store.files.atomic import read_lines, write_atomically
+from store.jsontext import to_json_line
 from store.records import (
     ConfidenceModel,
     Evaluation,
@@ -54,7 +55,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        evaluated = judge_confidence([records.evaluation(line) for line in lines])
+        evaluated = judge_confidence([evaluation_of(line) for line in lines])
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
     rows = [row for name in EVALUATED for row in some_rows(split[name], settings.evaluate.max_rows)]
@@ -81,10 +82,8 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             ),
         )
     evaluated = judge_confidence(evaluations)
-    content = b"".join(records.as_line(e) for e in evaluated.evaluations)
-    await asyncio.to_thread(
-        records.replace_evaluations, parts.db, run.run_id, evaluated.evaluations
-    )
+    content = b"".join(to_json_line(e) for e in evaluated.evaluations)
+    await asyncio.to_thread(replace_evaluations, parts.db, run.run_id, evaluated.evaluations)
     await asyncio.to_thread(write_atomically, file, content)
     return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 

@@ -22,7 +22,7 @@ from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
 from distill.run.progress import Progress
 from distill.run.run import SPLITS, Parts, Run
-from store.database import records
+from store.database.promotions import append_promotion, promotions_of_task
 from store.records import (
     Certificate,
     Route,
@@ -80,7 +80,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
 
 async def _promote(run: Run, parts: Parts, certificate: Certificate, route: Route) -> None:
     """Appends the student's first step to the task's history."""
-    known = await asyncio.to_thread(records.promotions_of_task, parts.db, run.task)
+    known = await asyncio.to_thread(promotions_of_task, parts.db, run.task)
     if any(p.run_id == run.run_id for p in known):  # killed between this and the run's last event
         return
-    await asyncio.to_thread(records.append_promotion, parts.db, first_promotion(certificate, route))
+    await asyncio.to_thread(append_promotion, parts.db, first_promotion(certificate, route))

@@ -25,8 +25,15 @@ from distill.gate.gate import rows_needed
 from distill.run.history import StageResult
 from distill.run.progress import Progress
 from distill.run.run import SPLITS, Parts, Run
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import promotions_of_task
+from store.database.traces import (
+    audited_traces,
+    corrected_traces,
+    traces_of_fingerprints,
+    traces_of_task,
+    traffic_by_fingerprint,
+)
 from store.files.atomic import write_atomically
 from store.records import (
     Promotion,
@@ -99,20 +106,20 @@ def suspect_since(promotions: Sequence[Promotion]) -> float | None:
 
 def recent_traffic(db: Database, task: str) -> Traffic:
     """The recent traffic of a task, whoever answered."""
-    rows = records.recent_traffic(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MAX_SHAPES)
+    rows = traffic_by_fingerprint(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MAX_SHAPES)
     return Traffic(seen_shape(row) for row in rows)
 
 
 def _choose(run: Run, db: Database) -> StageResult[Selection]:
     traffic = recent_traffic(db, run.task)
     traces = newest_traces(db, run.task, traffic)
-    since = suspect_since(records.promotions_of_task(db, run.task, MAX_PROMOTIONS))
+    since = suspect_since(promotions_of_task(db, run.task, MAX_PROMOTIONS))
     selection = choose_rows(
         traces,
         run.settings.split,
         traffic=traffic,
-        audits=records.audited_traces(db, run.task, MAX_TRACES),
-        corrections=records.corrected_traces(db, run.task, MAX_TRACES),
+        audits=audited_traces(db, run.task, MAX_TRACES),
+        corrections=corrected_traces(db, run.task, MAX_TRACES),
         suspect_since=since,
     )
     detail = {
@@ -134,13 +141,13 @@ def newest_traces(
 
     `most` of either, with all columns of the traces table.
     """
-    traces = records.traces_of_task(db, task, most)
+    traces = traces_of_task(db, task, most)
     if len(traces) < most:
         return traces
     counting = traffic.fingerprints()
     found = Counter(counting.get(trace["fingerprint"]) for trace in traces)
     few = sorted(f for f, name in counting.items() if found[name] < MIN_SHARE * most)
-    more = records.traces_of_fingerprints(db, task, few, most) if few else []
+    more = traces_of_fingerprints(db, task, few, most) if few else []
     there = {trace["trace_id"] for trace in traces}
     return [*traces, *(trace for trace in more if trace["trace_id"] not in there)]
 

@@ -18,8 +18,13 @@ from distill.pipeline.rows import MANIFEST, MAX_PROMOTIONS, suspect_since
 from distill.run.history import RunLog
 from distill.run.progress import Board
 from distill.run.run import Parts, Run
-from store.database import evidence, forgetting, live, records
+from store.database import forgetting
+from store.database.actions import paused_tasks, retrain_requested
+from store.database.comparisons import audits_since
 from store.database.database import Database
+from store.database.promotions import promotions_of_task
+from store.database.runs import ended_runs, events_of_run, unfinished_runs
+from store.database.traces import new_teacher_traces, task_counts, uncovered_teacher_traces
 from store.errors import UnderstudyError
 from store.files.atomic import append_line, read_lines
 from store.ids import new_id
@@ -108,8 +113,8 @@ class Runner:
 
     async def _unfinished(self) -> Run | None:
         """The oldest run that was killed before its end, of a task that is not paused."""
-        paused = await asyncio.to_thread(evidence.paused_tasks, self._parts.db)
-        for event in await asyncio.to_thread(records.unfinished_runs, self._parts.db):
+        paused = await asyncio.to_thread(paused_tasks, self._parts.db)
+        for event in await asyncio.to_thread(unfinished_runs, self._parts.db):
             settings = self._config.task(event.task)
             if settings.paused or event.task in paused:
                 continue
@@ -120,7 +125,7 @@ class Runner:
         """Says of every task why it has a run or none; a run for the due one with most traces."""
         db, now = self._parts.db, self._parts.clock()
         best: tuple[tuple[bool, int], str, TaskSettings] | None = None
-        for task in await asyncio.to_thread(records.tasks, db):
+        for task in await asyncio.to_thread(task_counts, db):
             settings = self._config.task(task)
             verdict, weight = await asyncio.to_thread(self._verdict, task, settings, now)
             self.verdicts[task] = verdict
@@ -136,19 +141,19 @@ class Runner:
     ) -> tuple[Due, tuple[bool, int]]:
         """Whether a task is due, and its weight against others: asked for by hand, new traces."""
         db = self._parts.db
-        ended = records.ended_runs(db, task)
-        promotions = records.promotions_of_task(db, task, MAX_PROMOTIONS)
+        ended = ended_runs(db, task)
+        promotions = promotions_of_task(db, task, MAX_PROMOTIONS)
         demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
-        retrain = live.retrain_asked(db, task)
+        retrain = retrain_requested(db, task)
         new = new_traces(db, task, promotions, used_until(ended))
         marked = self._marked(promotions, ended)
-        usable = records.new_teacher_traces(db, task, 0.0) if retrain or marked else 0
+        usable = new_teacher_traces(db, task, 0.0) if retrain or marked else 0
         verdict = due(
             settings=settings,
             new_traces=new,
             ended=ended,
             now=now,
-            paused=task in evidence.paused_tasks(db),
+            paused=task in paused_tasks(db),
             demoted_at=demotion.at if demotion is not None else None,
             retrain=retrain,
             usable_traces=usable,
@@ -167,7 +172,7 @@ class Runner:
         judged = [event for event in ended if event.state is not RunState.FAILED]
         if mark is None or not judged:
             return mark is not None
-        first = records.events_of_run(self._parts.db, judged[-1].run_id)[0]
+        first = events_of_run(self._parts.db, judged[-1].run_id)[0]
         return first.at - first.seconds <= mark.at
 
     async def _one(self, run: Run) -> None:
@@ -217,12 +222,12 @@ def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: 
     student went wrong.
     """
     if not promotions:
-        return records.new_teacher_traces(db, task, since)
+        return new_teacher_traces(db, task, since)
     if promotions[0].target == "student":
-        return live.uncovered_teacher_traces(db, task, since)
+        return uncovered_teacher_traces(db, task, since)
     suspect = suspect_since(promotions) or 0.0
-    new = records.new_teacher_traces(db, task, since, asked_since=suspect)
-    return new + live.audits_since(db, task, max(since, suspect))
+    new = new_teacher_traces(db, task, since, asked_since=suspect)
+    return new + audits_since(db, task, max(since, suspect))
 
 
 def _told(error: BaseException) -> str:

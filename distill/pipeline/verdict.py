@@ -12,7 +12,7 @@ from distill.gate.gate import attempt_alpha, attempt_number, certify, choose_cut
 from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
-from store.database import records
+from store.database.runs import certificates_of_task
 from store.records import (
     Certificate,
     Evaluation,
@@ -24,7 +24,7 @@ MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge w
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
     """The how manieth attempt this is, of the task under the fingerprints of these rows."""
-    earlier = await asyncio.to_thread(records.certificates_of_task, parts.db, run.task)
+    earlier = await asyncio.to_thread(certificates_of_task, parts.db, run.task)
     return attempt_number([c for c in earlier if c.run_id != run.run_id], selection.fingerprints)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from store.database import records
 from store.database.database import Database
+from store.database.runs import append_run_event, events_of_run
 from store.records import (
     RunEvent,
     RunState,
@@ -48,7 +48,7 @@ class RunLog:
         cls, db: Database, run_id: str, task: str, clock: Callable[[], float] = time.time
     ) -> RunLog:
         """Reads what the run has behind it."""
-        events = await asyncio.to_thread(records.events_of_run, db, run_id)
+        events = await asyncio.to_thread(events_of_run, db, run_id)
         return cls(db, run_id, task, events, clock)
 
     async def stage(self, state: RunState, work: Awaitable[StageResult[T]]) -> T:
@@ -84,6 +84,6 @@ class RunLog:
             reason=reason,
             detail=detail,
         )
-        await asyncio.to_thread(records.append_run_event, self._db, event)
+        await asyncio.to_thread(append_run_event, self._db, event)
         self._events.append(event)
         return event

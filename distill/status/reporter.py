@@ -12,9 +12,13 @@ from distill.pipeline.runner import Runner
 from distill.publish import Publisher
 from distill.run.progress import Board
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
-from store.database import evidence, forgetting, records
+from store.database import forgetting
+from store.database.actions import actions_of_task
 from store.database.database import Database
+from store.database.promotions import promotions_of_task
+from store.database.runs import ended_runs, events_of_last_run
 from store.database.statistics import task_statistics
+from store.database.traces import task_counts
 from store.distribution import installed_version
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
@@ -47,7 +51,7 @@ class Reporter:
 
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
-        tasks = await asyncio.to_thread(records.tasks, self._db)
+        tasks = await asyncio.to_thread(task_counts, self._db)
         open_ones = len(await asyncio.to_thread(forgetting.unfinished, self._db))
         return Status(
             version=installed_version(),
@@ -62,7 +66,7 @@ class Reporter:
         return await asyncio.to_thread(self._task, task)
 
     def _task(self, task: str) -> TaskStatus | None:
-        ended = records.ended_runs(self._db, task)
+        ended = ended_runs(self._db, task)
         statistics = task_statistics(
             self._db,
             task,
@@ -70,10 +74,10 @@ class Reporter:
             recent_since=time.time() - RECENT_S,
             prices=self._prices,
         )
-        events = records.events_of_last_run(self._db, task)
+        events = events_of_last_run(self._db, task)
         if not statistics.traces and not events:
             return None
-        promotions = records.promotions_of_task(self._db, task)
+        promotions = promotions_of_task(self._db, task)
         student = promotions[0].run_id if promotions else None
         return task_status(
             task=task,
@@ -81,7 +85,7 @@ class Reporter:
             standing=self._board.standing(task),
             events=events,
             promotions=promotions,
-            actions=evidence.actions_of_task(self._db, task, MAX_ACTIONS),
+            actions=actions_of_task(self._db, task, MAX_ACTIONS),
             live=self._live(task),
             route=self._publisher.routes.get(task),
             due=self._runner.verdicts.get(task),

@@ -203,11 +203,6 @@ def unfinished(db: Database) -> list[tuple[str, ForgettingState]]:
     return [(row["forgetting_id"], row["state"]) for row in rows]
 
 
-def state_of(db: Database, forgetting_id: str) -> dict[str, Any]:
-    """A forgetting as it stands: the columns of its table."""
-    return db.query("forgetting", forgetting_id=forgetting_id)[0]
-
-
 def marks(db: Database) -> dict[str, Mark]:
     """The marked runs by their ids."""
     return {row["run_id"]: Mark(**row) for row in db.query("marks")}

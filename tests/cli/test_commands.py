@@ -14,8 +14,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.main import app
-from store.database import evidence, records
+from store.database.actions import actions_of_task
 from store.database.database import Database
+from store.database.promotions import append_promotion
 from tests.helpers.api_scene import TOKEN, api_scene
 from tests.helpers.samples import a_promotion
 from tests.helpers.serving import ProxyThread, wait_until
@@ -54,7 +55,7 @@ def test_a_command_is_carried_out_in_the_keys_name(scene) -> None:
     done = understudy("pause", "triage", "--reason", "a new prompt is coming", *how)
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("triage: paused: no runs, and the teacher answers")
-    [action] = evidence.actions_of_task(db, "triage")
+    [action] = actions_of_task(db, "triage")
     assert (action.actor, action.reason) == ("support app", "a new prompt is coming")
     done = understudy("resume", "triage", "--json", *how)
     assert json.loads(done.stdout)["status"]["paused"] is None
@@ -71,7 +72,7 @@ def test_demote_and_promote_by_force(scene) -> None:
         "understudy: cannot demote triage: it has no student to demote: the teacher answers "
         "already\n"
     )
-    records.append_promotion(db, a_promotion(at=10.0))
+    append_promotion(db, a_promotion(at=10.0))
     assert understudy("demote", "triage", *how).stdout == (
         "triage: demoted from live: the teacher answers\n"
     )
@@ -99,7 +100,7 @@ def test_why_a_command_did_nothing(scene, arguments: tuple[str, ...], said: str)
     assert done.exit_code == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert evidence.actions_of_task(db, "triage") == []
+    assert actions_of_task(db, "triage") == []
 
 
 def test_without_a_server_it_says_so() -> None:

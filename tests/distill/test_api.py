@@ -12,8 +12,10 @@ from fastapi.testclient import TestClient
 
 from distill.publish import Publisher
 from distill.run.progress import Board
-from store.database import evidence, records
+from store.database.actions import append_action
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event
 from store.ids import new_id
 from store.records import (
     PromptTemplate,
@@ -56,7 +58,7 @@ def ended_run(db: Database, state: RunState, **detail: Any) -> str:
         ),
     ]
     for step in steps:
-        records.append_run_event(db, step)
+        append_run_event(db, step)
     return run_id
 
 
@@ -162,7 +164,7 @@ def test_a_forced_student_is_loud(scene) -> None:
         reason="the test set is old",
         certificate=a_certificate(**values),
     )
-    records.append_promotion(db, promotion)
+    append_promotion(db, promotion)
     found = client.get("/distill/status/triage", headers=TOKEN).json()
     assert found["forced"] == {
         "at": promotion.at,
@@ -182,12 +184,12 @@ def test_a_forced_student_is_loud(scene) -> None:
 
 def test_a_demotion_says_when_and_why(scene) -> None:
     client, db, _, _ = scene
-    records.append_promotion(db, a_promotion(at=10.0))
+    append_promotion(db, a_promotion(at=10.0))
     down: dict[str, Any] = {"target": "teacher", "state": "demoted", "route": None, "run_id": None}
-    records.append_promotion(
+    append_promotion(
         db, a_promotion(**down, at=20.0, actor="audit", reason="9 of 40", suspect_since=15.0)
     )
-    evidence.append_action(db, an_action(command="retrain", at=30.0))
+    append_action(db, an_action(command="retrain", at=30.0))
     found = client.get("/distill/status/triage", headers=TOKEN).json()
     assert found["demotion"] == {
         "at": 20.0,
@@ -204,7 +206,7 @@ def test_the_students_way_and_what_speaks_against_it(scene) -> None:
     template = PromptTemplate(
         template_id="a" * 16, shape="b" * 16, literals=["Today is ", "."], holes=[20], distinct=7
     )
-    records.append_promotion(db, a_promotion(route=a_route(templates=[template])))
+    append_promotion(db, a_promotion(route=a_route(templates=[template])))
     found = client.get("/distill/status/triage", headers=TOKEN).json()
     live = found["live"]
     assert (live["step"], live["share"], live["next_share"]) == ("canary", 0.05, 0.25)

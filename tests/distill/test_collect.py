@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from distill.collect import Collected, collect
-from store.database import records
 from store.database.database import Database
+from store.database.traces import task_counts, traces_of_task
 from store.files.journal import JournalWriter
 from store.ids import new_id
 from store.records import Trace
@@ -54,12 +54,12 @@ def line(trace: Trace, **changes: Any) -> bytes:
 
 
 def read(db: Database, trace_id: str) -> dict[str, Any]:
-    (row,) = db.query("trace", trace_id=trace_id)
+    (row,) = db.query("trace_by_id", trace_id=trace_id)
     return row
 
 
 def ids(db: Database) -> list[str]:
-    rows = [r for task in records.tasks(db) for r in records.traces_of_task(db, task, 10**9)]
+    rows = [r for task in task_counts(db) for r in traces_of_task(db, task, 10**9)]
     return [row["trace_id"] for row in rows]
 
 
@@ -156,7 +156,7 @@ def test_a_collected_segment_is_gone_and_the_next_round_finds_nothing(
     assert collect(db, journal, {}) == Collected(2, 3, 0)
     assert list(journal.iterdir()) == []
     assert collect(db, journal, {}) == Collected(0, 0, 0)
-    assert records.tasks(db) == {"triage": 3}
+    assert task_counts(db) == {"triage": 3}
 
 
 def test_a_journal_that_is_not_there_yet_is_empty(db: Database, journal: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_segment_that_was_collected_before_is_only_deleted(db: Database, journ
     write_segment(journal, a_trace())
     assert collect(db, journal, {}) == Collected(1, 1, 0)
     assert list(journal.iterdir()) == []
-    assert records.tasks(db) == {"triage": 2}
+    assert task_counts(db) == {"triage": 2}
 
 
 def test_many_small_segments_and_a_folder_with_wildcards(db: Database, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from distill.collect import collect
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import append_promotion
 from store.database.statistics import task_statistics
+from store.database.traces import task_counts, traces_of_task
 from store.errors import StoreError
 from store.files.journal import JournalWriter
 from store.settings.config import JournalSettings, StoreSettings
@@ -39,7 +40,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def ids(db: Database) -> list[str]:
     """The ids of all traces, of every task that was seen."""
-    rows = [r for task in records.tasks(db) for r in records.traces_of_task(db, task, 10**9)]
+    rows = [r for task in task_counts(db) for r in traces_of_task(db, task, 10**9)]
     return [row["trace_id"] for row in rows]
 
 
@@ -155,9 +156,9 @@ def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> N
     def others() -> None:
         try:
             while not stop.is_set():
-                for task in records.tasks(db):
+                for task in task_counts(db):
                     assert task_statistics(db, task).traces % 10 == 0  # whole segments
-                records.append_promotion(db, a_promotion())
+                append_promotion(db, a_promotion())
         except BaseException as fault:  # a thread's fault must reach the test
             faults.append(fault)
 
@@ -171,4 +172,4 @@ def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> N
     for thread in threads:
         thread.join()
     assert faults == []
-    assert records.tasks(db) == {"triage": 150}
+    assert task_counts(db) == {"triage": 150}

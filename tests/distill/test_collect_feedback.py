@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from distill.collect import Collected, collect
 from distill.monitor.feedback import feedback_comparisons
 from proxy.feedback import parse_feedback
-from store.database import records
 from store.database.database import Database
+from store.database.traces import task_counts
 from store.files.journal import JournalWriter
 from store.ids import new_id
 from store.records import Feedback
@@ -252,7 +252,7 @@ def test_kill_9_of_the_collector_loses_nothing_and_doubles_nothing(
     stop.set()
     client.join()
     with Database(file, StoreSettings()) as db:
-        before = records.tasks(db)
+        before = task_counts(db)
         collect(db, journal, {})
         feedback_comparisons(db)
     assert before["triage"] > 0

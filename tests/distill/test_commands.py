@@ -12,9 +12,10 @@ import pytest
 
 from distill.commands import Candidate, Commands, candidate
 from distill.pipeline.promotion import keep_route
-from store.database import records
+from store.database.actions import actions_of_task, paused_tasks
 from store.database.database import Database
-from store.database.evidence import actions_of_task, paused_tasks
+from store.database.promotions import append_promotion, latest_promotions
+from store.database.runs import append_run_event
 from store.errors import CommandRefused
 from store.ids import new_id
 from store.records import (
@@ -126,18 +127,18 @@ class Scene:
             a_run_event(run_id, 0, state=RunState.TRAINED, at=at - 1, detail=trained),
             a_run_event(run_id, 1, state=state, at=at, reason=certificate.reason, detail=detail),
         ):
-            records.append_run_event(self.db, event)
+            append_run_event(self.db, event)
         return run_id
 
     def promoted(self, state: str) -> str:
         """A run whose student the gate let through, as it stands now."""
         run_id = self.judged(RunState.PROMOTED)
-        records.append_promotion(self.db, turn(state, 150.0, run_id))
+        append_promotion(self.db, turn(state, 150.0, run_id))
         return run_id
 
     @property
     def latest(self) -> Promotion:
-        return records.latest_promotions(self.db)["triage"]
+        return latest_promotions(self.db)["triage"]
 
     async def do(self, command: Any, **how: Any) -> str:
         return await self.commands.do("triage", command, actor="support", **how)
@@ -159,7 +160,7 @@ async def test_pause_and_resume_are_kept_and_followed(scene: Scene) -> None:
         ("resume", "support", "", 1001),
         ("pause", "support", "a new prompt", 1000),
     ]
-    assert records.latest_promotions(scene.db) == {}
+    assert latest_promotions(scene.db) == {}
 
 
 async def test_a_task_that_the_config_pauses_stays_paused(tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ async def test_a_demoted_student_comes_back_by_force_alone(scene: Scene) -> None
 
 async def test_a_clock_that_was_set_back_undoes_no_command(scene: Scene) -> None:
     run_id = scene.judged(RunState.PROMOTED)
-    records.append_promotion(scene.db, turn("live", 5000.0, run_id))
+    append_promotion(scene.db, turn("live", 5000.0, run_id))
     await scene.do("demote")
     assert scene.latest.state == "demoted"
     await scene.do("promote", force=True)
@@ -262,7 +263,7 @@ async def test_a_student_whose_files_are_gone_is_not_promoted(scene: Scene) -> N
     file.unlink()
     with pytest.raises(CommandRefused, match=r"left no judged student \(lower bound 0\.9 < 0\.95"):
         await scene.do("promote", force=True)
-    assert records.latest_promotions(scene.db) == {}
+    assert latest_promotions(scene.db) == {}
 
 
 def test_a_candidate_says_which_student_it_is() -> None:

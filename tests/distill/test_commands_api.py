@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from store.database import evidence
+from store.database.actions import actions_of_task, paused_tasks
 from store.database.database import Database
 from tests.helpers.api_scene import TOKEN, api_scene
 
@@ -41,7 +41,7 @@ def test_a_command_says_what_it_did_and_how_the_task_stands_now(scene) -> None:
     )
     [turn] = said["status"]["history"]
     assert (turn["state"], turn["target"], turn["actor"]) == ("pause", None, paused["by"])
-    assert evidence.paused_tasks(db) == {"triage"}
+    assert paused_tasks(db) == {"triage"}
     assert give(client, "resume").json()["status"]["paused"] is None
 
 
@@ -51,7 +51,7 @@ def test_a_command_that_cannot_be_carried_out_is_a_409_that_says_why(scene) -> N
         answer = give(client, command)
         assert answer.status_code == 409
         assert answer.json()["detail"].startswith(f"cannot {command} triage: ")
-    assert evidence.actions_of_task(db, "triage") == []
+    assert actions_of_task(db, "triage") == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_command_that_cannot_be_carried_out_is_a_409_that_says_why(scene) -> N
 def test_what_a_command_may_bring(scene, command: str, body: Any, status: int) -> None:
     client, db = scene
     assert give(client, command, body).status_code == status
-    assert len(evidence.actions_of_task(db, "triage")) == (status == 200)
+    assert len(actions_of_task(db, "triage")) == (status == 200)
 
 
 def test_a_command_is_json_for_a_known_task_and_from_the_proxy(scene) -> None:
@@ -84,4 +84,4 @@ def test_a_command_is_json_for_a_known_task_and_from_the_proxy(scene) -> None:
     assert client.post(path, json={}).status_code == 403
     assert client.get(path, headers=TOKEN).status_code == 405
     assert client.post("/distill/tasks/never/pause", json={}, headers=TOKEN).status_code == 404
-    assert evidence.actions_of_task(db, "triage") == []
+    assert actions_of_task(db, "triage") == []

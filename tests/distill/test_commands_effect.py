@@ -11,8 +11,9 @@ import pytest
 from distill.commands import Commands
 from distill.control import ControlPlane
 from distill.pipeline.promotion import keep_route
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.process.runtime import Runtime
@@ -40,9 +41,9 @@ class Scene:
             [(RunState.TRAINED, trained), (RunState.PROMOTED, {})]
         ):
             event = a_run_event(self.run_id, seq, state=state, at=100.0 + seq, detail=detail)
-            records.append_run_event(db, event)
+            append_run_event(db, event)
         promotion = a_promotion(run_id=self.run_id, route=self.route, state="canary", at=200.0)
-        records.append_promotion(db, promotion)
+        append_promotion(db, promotion)
         self.plane = ControlPlane(self.config, Runtime("", control_port=1, control_token="t"), db)
         self.commands = Commands(
             db, self.config, clock=lambda: 1000.0, follow=self.plane.follow_promotions

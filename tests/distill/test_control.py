@@ -14,8 +14,10 @@ import pytest
 
 from distill.control import KEY_FILE, ControlPlane
 from distill.scheduler import Beat, schedule
-from store.database import evidence, records
+from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import teacher_calls_of_run
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.process.runtime import Runtime
@@ -66,7 +68,7 @@ def promote(db: Database) -> Promotion:
     run_id = new_id()
     route = a_route(student_id=run_id, base_url=None, cutoff=None, output="text")
     promotion = a_promotion(run_id=run_id, at=time.time() - 60, route=route)
-    records.append_promotion(db, promotion)
+    append_promotion(db, promotion)
     return promotion
 
 
@@ -100,8 +102,8 @@ async def test_a_wrong_student_leaves_the_routes(
         await until(lambda: not plane.live.busy)
         assert (route(config).target, route(config).reason) == ("teacher", Reason.DEMOTED)
         assert plane.live.standing("triage") is None
-    audits = evidence.comparisons_of_student(db, str(student.run_id))
-    calls = records.teacher_calls_of_run(db, str(student.run_id))
+    audits = comparisons_of_student(db, str(student.run_id))
+    calls = teacher_calls_of_run(db, str(student.run_id))
     assert {c.purpose for c in calls} == {"audits"}
     assert len(calls) >= len(audits) > 0
     keys = {r.headers["authorization"] for r in teacher.requests}
@@ -121,13 +123,13 @@ async def test_a_stop_amid_audits_is_clean(
         async with asyncio.timeout(5):
             await plane.live.stop()
         assert [t for t in asyncio.all_tasks() if t.get_name().startswith("audits")] == []
-    assert not evidence.comparisons_of_student(db, str(student.run_id))
+    assert not comparisons_of_student(db, str(student.run_id))
 
     teacher.answer = answering(right)  # and the next process goes on
     async with planned(config, db) as plane:
         await plane.beat()
         await until(lambda: not plane.live.busy)
-    assert len(evidence.comparisons_of_student(db, str(student.run_id))) == 3
+    assert len(comparisons_of_student(db, str(student.run_id))) == 3
 
 
 async def test_routes_that_could_not_be_published_are_published_later(

@@ -18,8 +18,8 @@ from distill.control import ControlPlane
 from distill.dataset.split import split_of
 from distill.pipeline.due import due
 from distill.run.run import SPLITS
-from store.database import records
 from store.database.database import Database
+from store.database.runs import ended_runs
 from store.process.runtime import Runtime
 from store.records import (
     RunEvent,
@@ -76,7 +76,7 @@ async def calls_of_a_run(raw: Raw) -> int:
         async with judged(raw) as (plane, db):
             while plane.runner.busy:  # noqa: ASYNC110 - the run is a task of its own
                 await asyncio.sleep(0.01)
-            [ended] = records.ended_runs(db, TASK)
+            [ended] = ended_runs(db, TASK)
         assert ended.state is RunState.FAILED, ended.reason
         return len(teacher.requests)
 

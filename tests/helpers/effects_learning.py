@@ -20,11 +20,12 @@ from distill.run.run import SPLITS, Parts, Run
 from distill.students.server import StudentServer
 from distill.teacher.client import TeacherClient
 from distill.train.train import training_config
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import latest_promotions
 from store.errors import StudentError, TrainingError
 from store.files.atomic import write_atomically
 from store.ids import new_id
+from store.jsontext import to_json_line
 from store.records import (
     Reason,
     RunState,
@@ -191,12 +192,12 @@ async def routes_time_limit(raw: Raw) -> float | None:
         if row.split != "train"
     ]
     keep_selection(folder, Selection(rows, {}), {})
-    write_atomically(folder / "evaluations.jsonl", b"".join(map(records.as_line, answers)))
+    write_atomically(folder / "evaluations.jsonl", b"".join(map(to_json_line, answers)))
     with Database(config.database_file, config.store) as db:
         parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)
         ended = await distil(run, parts, untold)
         assert ended.state is RunState.PROMOTED, ended.reason
-        route = records.latest_promotions(db)[TASK].route
+        route = latest_promotions(db)[TASK].route
     return route.timeout_s if route is not None else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from distill.monitor.evidence import Dossier
 from distill.monitor.rollout import judge
-from store.database.live import Finding
+from store.database.comparisons import ComparisonOutcome
 from store.records import (
     Promotion,
     Reason,
@@ -37,9 +37,9 @@ def watched(raw: Raw, promotion: Promotion) -> Dossier:
     return Dossier(promotion, AT, settings.gate.threshold, settings)
 
 
-def found(number: int, *, agrees: bool = True, fault: Reason | None = None) -> Finding:
+def found(number: int, *, agrees: bool = True, fault: Reason | None = None) -> ComparisonOutcome:
     """The outcome of one audit."""
-    return Finding(
+    return ComparisonOutcome(
         trace_id=str(number),
         kind="audit",
         agrees=agrees,

@@ -20,9 +20,10 @@ from distill.pipeline.runner import Runner
 from distill.run.progress import Board
 from distill.run.run import Parts
 from distill.scheduler import schedule
-from store.database import records
 from store.database.database import Database
 from store.database.forgetting import Subject
+from store.database.runs import append_run_event
+from store.database.traces import task_counts
 from store.errors import TeacherError
 from store.files.journal import JournalWriter, sealed_segments
 from store.ids import new_id
@@ -124,7 +125,7 @@ def traces_kept(raw: Raw) -> Any:
             collect(db, config.journal_dir, {})
             sweep = a_forgetter(db, config).sweep
             await Retention(db, config, clock=lambda: now, sweep=sweep).check()
-            return sum(records.tasks(db).values())
+            return sum(task_counts(db).values())
 
     return seen()
 
@@ -139,7 +140,7 @@ def runs_kept(raw: Raw) -> Any:
                 run_id = new_id()
                 (config.runs_dir / run_id).mkdir(parents=True)
                 ended = a_run_event(run_id, state=RunState.REJECTED, at=now - days * DAY_S)
-                records.append_run_event(db, ended)
+                append_run_event(db, ended)
             sweep = a_forgetter(db, config).sweep
             await Retention(db, config, clock=lambda: now, sweep=sweep).check()
         return len(list(config.runs_dir.iterdir()))

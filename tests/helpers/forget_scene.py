@@ -18,9 +18,10 @@ from distill.dataset.rows import Row, write_rows
 from distill.forget.forgetting import Forgetter
 from distill.pipeline.promotion import keep_route
 from store.chat.shape import input_hash
-from store.database import records
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
-from store.database.evidence import write_comparisons
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event, replace_evaluations, replace_examples, save_policy
 from store.files.atomic import append_line
 from store.files.journal import DAMAGED_FOLDER
 from store.files.responses import keep_response
@@ -112,13 +113,13 @@ def live_in(config: Config, *, at: float | None = None) -> Lived:
         _a_run(db, config, found.run_id, [*theirs, *others], at=at, promoted=True)
         _a_run(db, config, found.clean, others, at=at, promoted=False)
         write_rows(config.runs_dir / found.cut_short / "rows.jsonl", [a_row(t) for t in theirs])
-        records.append_run_event(
+        append_run_event(
             db, a_run_event(found.cut_short, task=TASK, state=RunState.FAILED, at=at + 50)
         )
         write_rows(
             config.runs_dir / found.unfinished / "rows.jsonl", [a_row(t) for t in theirs[:1]]
         )
-        records.append_run_event(db, a_run_event(found.unfinished, task="other", at=at + 60))
+        append_run_event(db, a_run_event(found.unfinished, task="other", at=at + 60))
         for trace, name in ((theirs[1], CANARY), (others[1], OTHER)):
             compared = a_comparison(
                 trace_id=trace.trace_id,
@@ -154,9 +155,9 @@ def _a_run(
         for row in rows
     ]
     made = _synthetic(run_id, rows)
-    records.replace_examples(db, run_id, [*real, *made])
+    replace_examples(db, run_id, [*real, *made])
     policy = {"description": " ".join(row.target for row in rows[:2])}
-    records.save_policy(db, run_id, TASK, policy, [row.trace_id for row in rows[:2]])
+    save_policy(db, run_id, TASK, policy, [row.trace_id for row in rows[:2]])
     evaluations = [
         an_evaluation(
             run_id,
@@ -168,7 +169,7 @@ def _a_run(
         for row in rows
         if row.split != "train"
     ]
-    records.replace_evaluations(db, run_id, evaluations)
+    replace_evaluations(db, run_id, evaluations)
     labels = sorted({row.target for row in rows})
     route = a_route(
         task=TASK, student_id=run_id, output="label", forms=Forms(labels=labels), at=at + 40
@@ -189,12 +190,12 @@ def _a_run(
         }.items()
     ):
         event = a_run_event(run_id, seq, task=TASK, state=state, at=at + 30 + seq, detail=detail)
-        records.append_run_event(db, event)
+        append_run_event(db, event)
     if promoted:
         promotion = a_promotion(
             task=TASK, run_id=run_id, route=route, certificate=certificate, at=at + 40
         )
-        records.append_promotion(db, promotion)
+        append_promotion(db, promotion)
     _files(folder, rows, [e.target for e in made], orjson.dumps(policy))
     keep_route(folder, route)
 

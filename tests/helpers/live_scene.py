@@ -21,8 +21,10 @@ from distill.monitor.student import LiveParts
 from distill.publish import Publisher, routes_now
 from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
-from store.database import evidence, records
+from store.database.actions import paused_tasks
+from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
+from store.database.promotions import append_promotion, latest_promotions
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.jsontext import to_json
@@ -121,8 +123,8 @@ class Scene:
         )
 
     async def _follow(self) -> None:
-        promotions = records.latest_promotions(self.db)
-        paused = evidence.paused_tasks(self.db)
+        promotions = latest_promotions(self.db)
+        paused = paused_tasks(self.db)
         self.publisher.publish(routes_now(promotions, self.ready, self.config, paused))
 
     # ---- what happens ---------------------------------------------------------------------------
@@ -152,7 +154,7 @@ class Scene:
             certificate=a_certificate(task=task, run_id=run_id, **certificate),
             forced=forced,
         )
-        records.append_promotion(self.db, promotion)
+        append_promotion(self.db, promotion)
         self.ready[task] = (run_id, self.student.url)
         self.now += 10  # the proxies have read it
         return promotion
@@ -222,10 +224,10 @@ class Scene:
         return found
 
     def promotion(self, task: str = "triage") -> Promotion:
-        return records.latest_promotions(self.db)[task]
+        return latest_promotions(self.db)[task]
 
     def comparisons(self, promotion: Promotion) -> list[Comparison]:
-        return evidence.comparisons_of_student(self.db, str(promotion.run_id))
+        return comparisons_of_student(self.db, str(promotion.run_id))
 
     def route(self, task: str = "triage") -> Route:
         return read_routes(self.config.routes_file)[task]

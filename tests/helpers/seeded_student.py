@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from store.chat.shape import fingerprint
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event
 from store.ids import new_id
 from store.records import RunState
 from store.settings.config import Config
@@ -56,11 +57,11 @@ def seed_student(config: Config, task: str, adapter: Path, *, gone_by_s: float =
         detail={"adapter": "adapter", "base": BASE},
     )
     with Database(config.database_file, config.store) as db:
-        records.append_run_event(db, trained)
-        records.append_run_event(
+        append_run_event(db, trained)
+        append_run_event(
             db, replace(trained, seq=1, state=RunState.PROMOTED, detail={"used_until": at})
         )
-        records.append_promotion(
+        append_promotion(
             db,
             a_promotion(
                 task=task,

@@ -14,8 +14,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.main import app
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import latest_promotions
 from store.settings.config import Config, parse_config
 from tests.helpers.forget_scene import CANARY, OTHER, TASK, USER, live_in, places_of
 from tests.helpers.served import Served
@@ -110,7 +110,7 @@ def test_without_a_server_it_forgets_by_itself(stopped: tuple[Config, Path]) -> 
     assert f"demoted: {TASK}" in done.stdout
     assert places_of(CANARY, config.data_dir) == []
     with Database(config.database_file, config.store) as db:
-        assert records.latest_promotions(db)[TASK].target == "teacher"
+        assert latest_promotions(db)[TASK].target == "teacher"
 
 
 def test_it_asks_back(stopped: tuple[Config, Path]) -> None:

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from demo.drive.driver import Exchange, Product, loopback_teacher, send
+from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
-from store.database.evidence import comparisons_of_student
 from store.settings.teachers import Price
 from tests.helpers.seeded_student import MODEL, seed_student
 from tests.helpers.student_samples import items

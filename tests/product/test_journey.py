@@ -22,8 +22,9 @@ from demo.journey.journey import Plan, product_config
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text
 from demo.teacher.wire import Reply, TeacherServer
-from store.database import records
 from store.database.database import Database
+from store.database.runs import ended_runs, examples_of_run
+from store.database.traces import task_counts
 from store.records import RunState
 
 TASK = TASKS["review-sentiment"]
@@ -214,15 +215,15 @@ async def _stream(client: Any, inputs: list[str]) -> set[str]:
 def _check_store(product: Product, sent: int) -> None:
     """Every request is there once, and nothing was learned from what must not be."""
     with Database(product.config.database_file, product.config.store) as db:
-        assert sum(records.tasks(db).values()) == sent
-        run_id = records.ended_runs(db, TASK.name)[-1].run_id
-        examples = records.examples_of_run(db, run_id)
+        assert sum(task_counts(db).values()) == sent
+        run_id = ended_runs(db, TASK.name)[-1].run_id
+        examples = examples_of_run(db, run_id)
         heldout = {e.input_hash for e in examples if e.split != "train"}
         learned = [e for e in examples if e.split == "train" and e.status == "kept"]
         assert learned
         assert not heldout & {e.input_hash for e in learned}
         for example in learned:
             if example.source_trace_id:
-                [trace] = db.query("trace", trace_id=example.source_trace_id)
+                [trace] = db.query("trace_by_id", trace_id=example.source_trace_id)
                 assert trace["served_by"] == "teacher"
                 assert trace["task"] == TASK.name

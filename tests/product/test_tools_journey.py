@@ -23,8 +23,9 @@ from demo.journey.journey import Plan, product_config
 from demo.teacher.teacher import MODEL
 from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said
-from store.database import records
 from store.database.database import Database
+from store.database.runs import examples_of_run
+from store.database.traces import traces_of_task
 from store.records import RunState
 from tests.helpers.tool_task import ASKING_BACK, TASK, TOOLS, CallingTeacher, call_of
 
@@ -162,10 +163,10 @@ async def test_from_calls_to_a_student_that_calls(tmp_path: Path) -> None:
 
     with Database(ours.config.database_file, ours.config.store) as db:
         run_id = status["last_run"]["run_id"]
-        examples = records.examples_of_run(db, run_id)
+        examples = examples_of_run(db, run_id)
         kept = [e for e in examples if e.status == "kept"]
         said = [read_said(e.target) for e in kept]
         assert {e.origin for e in kept} == {"trace", "synthetic"}
         assert all(one is not None for one in said)
-        traces = records.traces_of_task(db, TASK.name, 1000)
+        traces = traces_of_task(db, TASK.name, 1000)
         assert all(t["tool_definitions"] for t in traces if "tools" in t["request_params"])

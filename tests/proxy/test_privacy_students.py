@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from distill.dataset.forms import forms_of
 from distill.monitor.evidence import Dossier
 from store.chat.student_wire import StudentAnswer, fault_of
-from store.database.live import Routed
+from store.database.traces import RequestOutcome
 from store.privacy.settings import PrivacySettings
 from store.records import (
     Forms,
@@ -70,11 +70,11 @@ def test_a_placeholder_is_no_fault_of_the_student() -> None:
     dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
     for number in range(60):
         held_back = {**_fields(unsure(number, same_input=False)), "reason": "student_redacted"}
-        dossier.see(Routed(**held_back))  # type: ignore[arg-type]
+        dossier.see(RequestOutcome(**held_back))  # type: ignore[arg-type]
     known = dossier.evidence()
     assert known.unsure.alarm
     assert not known.faults.alarm
 
 
-def _fields(routed: Routed) -> dict[str, object]:
-    return {name: getattr(routed, name) for name in Routed.__slots__}
+def _fields(routed: RequestOutcome) -> dict[str, object]:
+    return {name: getattr(routed, name) for name in RequestOutcome.__slots__}

@@ -22,9 +22,15 @@ from cli.status.client import fetch_status
 from distill.collect import Collected, collect
 from distill.dataset.rows import choose_rows
 from store.chat.shape import fingerprint
-from store.database import live, records
 from store.database.database import Database
 from store.database.statistics import task_statistics
+from store.database.traces import (
+    new_teacher_traces,
+    task_counts,
+    trace_by_id,
+    traces_of_task,
+    uncovered_teacher_traces,
+)
 from store.errors import ProductError
 from store.settings.config import Config, StoreSettings
 from store.settings.teachers import Price
@@ -71,7 +77,7 @@ def taken(db: Database, data: Path, prices: dict[str, Price] | None = None) -> C
 
 
 def rows_of(db: Database, task: str = "triage") -> list[dict[str, Any]]:
-    return records.traces_of_task(db, task, 10**6)
+    return traces_of_task(db, task, 10**6)
 
 
 def test_a_file_becomes_traces_that_a_run_learns_from(
@@ -93,7 +99,7 @@ def test_a_file_becomes_traces_that_a_run_learns_from(
     assert {row["fingerprint"] for row in found} == {
         fingerprint({"messages": logs.MESSAGES, "model": "gpt-4.1"})
     }
-    assert live.trace(db, found[0]["trace_id"]) == found[0]
+    assert trace_by_id(db, found[0]["trace_id"]) == found[0]
     selection = choose_rows(found, Config.model_fields["task_defaults"].default_factory().split)  # type: ignore[union-attr,call-arg,misc]
     assert (len(selection.rows), selection.left_out) == (40, {})
 
@@ -111,7 +117,7 @@ def test_imported_twice_and_in_overlapping_files_each_call_is_there_once(
     assert imported(data, second, *named).exit_code == 0
     assert imported(data, second, *named).exit_code == 0
     assert taken(db, data) == Collected(2, 0, 0)
-    assert records.tasks(db) == {"triage": 40}
+    assert task_counts(db) == {"triage": 40}
     # another task, or another teacher, is meant to be another trace
     imported(data, first, "--task", "other", "--model", "gpt-4.1")
     assert taken(db, data).traces == 30
@@ -141,12 +147,12 @@ def test_what_is_imported_is_new_however_old_it_is(
     imported(data, jsonl(tmp_path / "a.jsonl", [logs.spend_log()]), "--task", "triage")
     taken(db, data)
     assert rows_of(db)[-1]["start_time"] < now - 1e6
-    assert records.new_teacher_traces(db, "triage", 0.0) == 2
-    assert records.new_teacher_traces(db, "triage", now - 10) == 1
-    assert live.uncovered_teacher_traces(db, "triage", now - 10) == 1
+    assert new_teacher_traces(db, "triage", 0.0) == 2
+    assert new_teacher_traces(db, "triage", now - 10) == 1
+    assert uncovered_teacher_traces(db, "triage", now - 10) == 1
     # of another task than before, the old answers say nothing
-    assert records.new_teacher_traces(db, "triage", now - 10, asked_since=now - 60) == 0
-    assert records.new_teacher_traces(db, "triage", time.time() + 1) == 0
+    assert new_teacher_traces(db, "triage", now - 10, asked_since=now - 60) == 0
+    assert new_teacher_traces(db, "triage", time.time() + 1) == 0
 
 
 def test_cost_is_what_the_log_states_else_by_the_prices(
@@ -223,7 +229,7 @@ def test_tag_from_names_the_field_of_the_task(tmp_path: Path, data: Path, db: Da
     assert "1 of 2 rows taken" in done.output
     assert "1  no task: give --task or --tag-from" in done.output
     taken(db, data)
-    assert records.tasks(db) == {"inbox": 1}
+    assert task_counts(db) == {"inbox": 1}
 
 
 def test_as_json(tmp_path: Path, data: Path) -> None:
@@ -296,7 +302,7 @@ def test_a_full_disk_ends_the_import_and_what_came_before_stays(
     assert some.damaged == 0
     imported(data, file, "--task", "triage", "--model", "m")
     taken(db, data)
-    assert records.tasks(db) == {"triage": 100}
+    assert task_counts(db) == {"triage": 100}
 
 
 @pytest.mark.slow
@@ -339,4 +345,4 @@ def test_killed_in_the_middle_and_done_again_each_call_is_there_once(
     assert 0 < before < 20_000
     assert imported(data, file, *named[:4]).exit_code == 0
     assert taken(db, data).traces == 20_000 - before
-    assert records.tasks(db) == {"triage": 20_000}
+    assert task_counts(db) == {"triage": 20_000}

@@ -12,7 +12,8 @@ import pytest
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.pipeline.evaluation import judge_confidence
 from store.chat.confidence import confidence_of
-from store.database import records
+from store.database.runs import evaluation_of
+from store.jsontext import to_json_line
 from store.records import (
     Evaluation,
     Reason,
@@ -105,6 +106,6 @@ def test_the_held_out_rows_have_no_say() -> None:
 
 def test_a_resumed_run_has_the_same_confidence() -> None:
     judged = judge_confidence(drawn(80, seed=6, intercept=-1.0, by_rivals=0.5, by_mean=0.2))
-    kept = b"".join(records.as_line(e) for e in judged.evaluations)
-    read = [records.evaluation(orjson.loads(line)) for line in kept.splitlines()]
+    kept = b"".join(to_json_line(e) for e in judged.evaluations)
+    read = [evaluation_of(orjson.loads(line)) for line in kept.splitlines()]
     assert judge_confidence(read) == judged

@@ -12,9 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distill.collect import collect
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
 from store.database.forgetting import Subject
+from store.database.promotions import latest_promotions
+from store.database.runs import (
+    append_run_event,
+    evaluations_of_run,
+    events_of_run,
+    examples_of_run,
+    policy_of_run,
+    replace_examples,
+    save_policy,
+)
+from store.database.traces import task_counts
 from store.ids import new_id
 from store.records import RunState
 from store.settings.config import Config, StoreSettings, parse_config
@@ -73,15 +84,15 @@ async def test_nothing_is_left_of_a_user(config: Config, lived: Lived) -> None:
 
 async def test_what_is_others_stays(config: Config, lived: Lived) -> None:
     with opened(config) as db:
-        before = records.examples_of_run(db, lived.clean)
+        before = examples_of_run(db, lived.clean)
         await a_forgetter(db, config).forget(the_user(), actor="ann")
-        assert records.tasks(db)[TASK] == len(lived.others)
-        assert records.examples_of_run(db, lived.clean) == before
-        kept = {e.source_trace_id for e in records.examples_of_run(db, lived.run_id)}
+        assert task_counts(db)[TASK] == len(lived.others)
+        assert examples_of_run(db, lived.clean) == before
+        kept = {e.source_trace_id for e in examples_of_run(db, lived.run_id)}
         assert kept >= {trace.trace_id for trace in lived.others}
-        assert records.policy_of_run(db, lived.clean) is not None
-        assert records.policy_of_run(db, lived.run_id) is None  # the teacher was shown theirs
-        numbers = records.evaluations_of_run(db, lived.run_id)
+        assert policy_of_run(db, lived.clean) is not None
+        assert policy_of_run(db, lived.run_id) is None  # the teacher was shown theirs
+        numbers = evaluations_of_run(db, lived.run_id)
         assert len(numbers) == 8  # with their scores, if not with their texts
         assert sum(e.teacher_output == "" for e in numbers) == 2
         assert all(e.agrees for e in numbers)
@@ -104,14 +115,14 @@ async def test_who_learned_from_it_is_marked_and_serves_on(config: Config, lived
         marks = forgetting.marks(db)
         assert set(marks) == {lived.run_id}
         assert (marks[lived.run_id].traces, marks[lived.run_id].at) == (4, 7.0)
-        assert records.latest_promotions(db)[TASK].target == "student"
+        assert latest_promotions(db)[TASK].target == "student"
 
 
 async def test_it_can_be_demoted_with_that(config: Config, lived: Lived) -> None:
     with opened(config) as db:
         found = await a_forgetter(db, config).forget(the_user(), actor="ann", demote=True)
         assert found.demoted == (TASK,)
-        latest = records.latest_promotions(db)[TASK]
+        latest = latest_promotions(db)[TASK]
         assert (latest.target, latest.actor) == ("teacher", "ann")
 
 
@@ -120,7 +131,7 @@ async def test_a_label_that_nobody_says_any_more_is_in_no_route(
 ) -> None:
     with opened(config) as db:
         await a_forgetter(db, config).forget(the_user(), actor="ann")
-        promotion = records.latest_promotions(db)[TASK]
+        promotion = latest_promotions(db)[TASK]
         assert promotion.route is not None
         assert promotion.route.forms is not None
         assert promotion.route.forms.labels == [f"{OTHER} label"]
@@ -133,7 +144,7 @@ async def test_a_label_that_nobody_says_any_more_is_in_no_route(
 async def test_runs_that_have_it_are_ended_and_others_are_not(config: Config, lived: Lived) -> None:
     with opened(config) as db:
         await a_forgetter(db, config).forget(the_user(), actor="ann")
-        [last] = records.events_of_run(db, lived.unfinished)[-1:]
+        [last] = events_of_run(db, lived.unfinished)[-1:]
         assert last.state is RunState.FAILED
         assert "is gone" in last.reason
     left = {path.name for path in config.runs_dir.iterdir()}
@@ -158,7 +169,7 @@ async def test_to_look_changes_nothing(config: Config, lived: Lived) -> None:
         assert found.going.learned
         assert forgetting.unfinished(db) == []
         assert forgetting.marks(db) == {}
-        assert len(records.examples_of_run(db, lived.run_id)) == 18 + 8
+        assert len(examples_of_run(db, lived.run_id)) == 18 + 8
     for path, content in files.items():
         if "duckdb" not in path.name:
             assert path.read_bytes() == content
@@ -175,7 +186,7 @@ async def test_by_id_and_by_task(config: Config, lived: Lived, kind: str) -> Non
     with opened(config) as db:
         found = await a_forgetter(db, config).forget(subjects, actor="ann")
         assert found.going.traces == (1 if kind == "trace" else 4 + 4)
-        assert records.tasks(db)[TASK] == 18 - found.going.traces
+        assert task_counts(db)[TASK] == 18 - found.going.traces
 
 
 # ---- what comes back ---------------------------------------------------------------------------
@@ -207,9 +218,9 @@ async def test_it_does_not_come_back(config: Config, lived: Lived) -> None:
         assert db.query("missing_traces", ids=[late.trace_id])
         write_segment(config.journal_dir, a_feedback(late.trace_id, correction="later"))
         assert collect(db, config.journal_dir, {}).forgotten == 1
-        assert records.tasks(db)[TASK] == len(lived.others) + 1
-        assert db.query("trace", trace_id=new.trace_id)
-        assert not db.query("trace", trace_id=late.trace_id)
+        assert task_counts(db)[TASK] == len(lived.others) + 1
+        assert db.query("trace_by_id", trace_id=new.trace_id)
+        assert not db.query("trace_by_id", trace_id=late.trace_id)
 
 
 async def test_equal_words_of_others_in_live_traffic_are_theirs(
@@ -235,7 +246,7 @@ async def test_what_was_expired_before_still_marks(config: Config, lived: Lived)
     with opened(config) as db:
         assert forgetting.expire(db, time.time() + 1, 1000) == 18
         assert forgetting.marks(db) == {}  # expired is not forgotten
-        assert records.examples_of_run(db, lived.run_id) == []
+        assert examples_of_run(db, lived.run_id) == []
         found = await a_forgetter(db, config).forget(the_user(), actor="ann")
         assert found.going.traces == 0
         assert [(one.run_id, one.traces) for one in found.going.learned] == [(lived.run_id, 4)]
@@ -300,7 +311,7 @@ def test_nothing_reachable_is_left_and_nothing_else_is_touched(
     edges: dict[str, set[str]] = {}
     for run, shown in zip(runs, graph["policies"], strict=False):
         parents = [traces[n].trace_id for n in shown]
-        records.save_policy(db, run, TASK, {}, parents)
+        save_policy(db, run, TASK, {}, parents)
         for parent in parents:
             edges.setdefault(parent, set()).add(run)
     by_run: dict[str, list[Any]] = {run: [] for run in runs}
@@ -323,8 +334,8 @@ def test_nothing_reachable_is_left_and_nothing_else_is_touched(
             )
         )
     for run in runs:
-        records.replace_examples(db, run, by_run[run])
-        records.append_run_event(db, a_run_event(run, state=RunState.TRAINED))
+        replace_examples(db, run, by_run[run])
+        append_run_event(db, a_run_event(run, state=RunState.TRAINED))
 
     doomed = {traces[n].trace_id for n in graph["doomed"]}
     gone = reachable(edges, doomed)
@@ -335,12 +346,14 @@ def test_nothing_reachable_is_left_and_nothing_else_is_touched(
         forgetting.delete_staged(db, forgetting_id, at=1.0)
 
     for trace in traces:
-        assert bool(db.query("trace", trace_id=trace.trace_id)) == (trace.trace_id not in gone)
+        assert bool(db.query("trace_by_id", trace_id=trace.trace_id)) == (
+            trace.trace_id not in gone
+        )
     marks = forgetting.marks(db)
     for run, shown in zip(runs, [*graph["policies"], None, None, None], strict=False):
         before = by_run[run]
-        left = {example.example_id for example in records.examples_of_run(db, run)}
+        left = {example.example_id for example in examples_of_run(db, run)}
         assert left == {e.example_id for e in before} - gone
-        kept = records.policy_of_run(db, run) is not None
+        kept = policy_of_run(db, run) is not None
         assert kept == (shown is not None and run not in gone)
         assert (run in marks) == any(e.example_id in gone for e in before)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
+from store.database.traces import task_counts
 from store.settings.config import parse_config
 from tests.helpers.forget_scene import CANARY, TASK, a_forgetter, live_in, places_of
 from tests.helpers.paths import ROOT
@@ -81,7 +82,7 @@ async def finish(data_dir: Path) -> bool:
         asked = bool(db.query("any_forgotten"))
         await a_forgetter(db, config).resume()
         assert forgetting.unfinished(db) == []
-        assert records.tasks(db)[TASK] == (12 if asked else 18)
+        assert task_counts(db)[TASK] == (12 if asked else 18)
         if asked:
             assert sum(mark.traces for mark in forgetting.marks(db).values()) == 4
     return asked

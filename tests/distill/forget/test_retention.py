@@ -12,8 +12,11 @@ from distill.collect import collect
 from distill.forget import retention
 from distill.forget.retention import Retention
 from distill.forget.run_files import DAY_S, too_old
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
+from store.database.promotions import latest_promotions
+from store.database.runs import evaluations_of_run, examples_of_run, policy_of_run
+from store.database.traces import task_counts
 from store.records import Promotion, RunState
 from store.settings.config import Config, parse_config
 from tests.helpers.forget_scene import (
@@ -54,18 +57,18 @@ async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
         write_segment(settings.journal_dir, young, imported)
         collect(db, settings.journal_dir, {})
         await a_retention(db, settings, NOW).check()
-        assert records.tasks(db)[TASK] == 2  # an import is as old as the importing of it
-        assert records.examples_of_run(db, lived.run_id) == []
-        assert records.policy_of_run(db, lived.run_id) is None
+        assert task_counts(db)[TASK] == 2  # an import is as old as the importing of it
+        assert examples_of_run(db, lived.run_id) == []
+        assert policy_of_run(db, lived.run_id) is None
         assert forgetting.marks(db) == {}
         assert forgetting.unfinished(db) == []
-        assert records.latest_promotions(db)[TASK].run_id == lived.run_id
-        numbers = records.evaluations_of_run(db, lived.run_id)
+        assert latest_promotions(db)[TASK].run_id == lived.run_id
+        numbers = evaluations_of_run(db, lived.run_id)
         assert numbers
         assert {(e.teacher_output, e.student_output) for e in numbers} == {("", None)}
-        before = records.tasks(db)
+        before = task_counts(db)
         await a_retention(db, settings, NOW).check()
-        assert records.tasks(db) == before
+        assert task_counts(db) == before
     # what is left are labels, and a response that was given just now by its id
     texts = [p for p in places_of(CANARY, tmp_path) if p.startswith(("runs/", "journal/"))]
     assert texts == [f"runs/{lived.run_id}/route.json"]
@@ -79,7 +82,7 @@ async def test_without_settings_nothing_goes(tmp_path: Path) -> None:
     live_in(settings, at=NOW - 5000 * DAY_S)
     with Database(settings.database_file, settings.store) as db:
         await a_retention(db, settings, NOW).check()
-        assert records.tasks(db)[TASK] == 18
+        assert task_counts(db)[TASK] == 18
     assert len(list(settings.runs_dir.iterdir())) == 4
 
 
@@ -91,10 +94,10 @@ async def test_more_than_a_batch(tmp_path: Path) -> None:
         write_segment(settings.journal_dir, *many)
         collect(db, settings.journal_dir, {})
         assert forgetting.expire(db, 1000.0 + 10, 4) == 4  # the oldest
-        assert not db.query("trace", trace_id=many[3].trace_id)
-        assert db.query("trace", trace_id=many[4].trace_id)
+        assert not db.query("trace_by_id", trace_id=many[3].trace_id)
+        assert db.query("trace_by_id", trace_id=many[4].trace_id)
         await a_retention(db, settings, NOW).check()
-        assert records.tasks(db) == {}
+        assert task_counts(db) == {}
 
 
 async def test_folders_of_old_runs_go(tmp_path: Path) -> None:
@@ -103,7 +106,7 @@ async def test_folders_of_old_runs_go(tmp_path: Path) -> None:
     (settings.runs_dir / "not a run").mkdir()
     with Database(settings.database_file, settings.store) as db:
         await a_retention(db, settings, NOW).check()
-        assert records.tasks(db)[TASK] == 18  # their traces have a term of their own
+        assert task_counts(db)[TASK] == 18  # their traces have a term of their own
     left = {path.name for path in settings.runs_dir.iterdir()}
     # its student serves; it has not ended; it is the task's last one; it is none of ours
     assert left == {lived.run_id, lived.unfinished, lived.cut_short, "not a run"}

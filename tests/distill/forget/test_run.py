@@ -16,9 +16,11 @@ from distill.run.progress import Board
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from distill.threads import Threads
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
 from store.database.forgetting import Subject
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event, events_of_run, examples_of_run, unfinished_runs
 from store.jsontext import to_json
 from store.records import (
     RunState,
@@ -51,7 +53,7 @@ class Scene:
         await self.runner.check()
         assert self.runner.verdicts[TASK].due, self.runner.verdicts[TASK]
         await until(lambda: bool(self.teacher.requests), within_s=30)
-        return records.unfinished_runs(self.db)[0].run_id
+        return unfinished_runs(self.db)[0].run_id
 
     async def forget(self, *traces: Trace) -> None:
         subjects = [Subject(kind="trace", subject=trace.trace_id) for trace in traces]
@@ -97,11 +99,11 @@ async def test_a_run_that_has_it_is_ended(scene: Scene) -> None:
     run_id = await scene.begin()
     await scene.forget(scene.traces[0])
     assert not scene.runner.busy
-    last = records.events_of_run(scene.db, run_id)[-1]
+    last = events_of_run(scene.db, run_id)[-1]
     assert last.state is RunState.FAILED
     assert "is gone" in last.reason
     assert not (scene.config.runs_dir / run_id).exists()
-    assert records.examples_of_run(scene.db, run_id) == []
+    assert examples_of_run(scene.db, run_id) == []
     assert forgetting.marks(scene.db) == {}  # it made no student
 
 
@@ -111,8 +113,8 @@ async def test_a_run_that_does_not_have_it_goes_on(scene: Scene) -> None:
     run_id = await scene.begin()
     await scene.forget(other)
     assert scene.runner.busy
-    assert records.unfinished_runs(scene.db)[0].run_id == run_id
-    assert not scene.db.query("trace", trace_id=other.trace_id)
+    assert unfinished_runs(scene.db)[0].run_id == run_id
+    assert not scene.db.query("trace_by_id", trace_id=other.trace_id)
 
 
 async def test_no_run_begins_meanwhile(scene: Scene) -> None:
@@ -136,8 +138,8 @@ async def test_who_learned_from_it_is_replaced(
         {RunState.COLLECTED: done, RunState.TRAINED: {}, RunState.PROMOTED: done}.items()
     ):
         event = a_run_event(run_id, seq, task=TASK, state=state, at=2000.0, detail=detail)
-        records.append_run_event(db, event)
-    records.append_promotion(db, a_promotion(task=TASK, run_id=run_id, at=2000.0))
+        append_run_event(db, event)
+    append_promotion(db, a_promotion(task=TASK, run_id=run_id, at=2000.0))
     mark = {"forgetting_id": run_id, "run_id": run_id, "task": TASK, "traces": 1, "at": 3000.0}
     db.execute("insert_marks", rows=to_json([{**mark, "synthetic": 0}]).decode())
     fresh = [said("new", n, user="", answer="1", at=4000.0 + n) for n in range(new)]
@@ -156,8 +158,8 @@ async def test_who_learned_from_it_is_replaced(
         await runner.check()
         assert runner.verdicts[TASK].due is due
         judged = a_run_event("0196b3c4-0000-7000-8000-000000000002", 0, task=TASK, at=3500.0)
-        records.append_run_event(db, judged)
-        records.append_run_event(
+        append_run_event(db, judged)
+        append_run_event(
             db, replace(judged, seq=1, state=RunState.REJECTED, detail={"used_until": 9000.0})
         )
         await runner.check()

@@ -9,7 +9,7 @@ import pytest
 
 from distill.monitor.audits import FIRST_BACK_OFF_S, MAX_OWED_S
 from distill.monitor.sampling import Draw
-from store.database import records
+from store.database.runs import teacher_calls_of_run
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
 from tests.helpers.teacher_server import completion, error
 
@@ -33,7 +33,7 @@ async def test_an_audit_is_compared_and_paid_for(scene: Scene) -> None:
     assert {(c.kind, c.servable, c.fault, c.confidence) for c in found.values()} == {
         ("audit", True, None, -0.01)
     }
-    calls = records.teacher_calls_of_run(scene.db, str(student.run_id))
+    calls = teacher_calls_of_run(scene.db, str(student.run_id))
     assert [(c.purpose, c.task, c.input_tokens) for c in calls] == [("audits", "triage", 7)] * 2
     assert scene.standing().comparisons["audit"].n == 2
 
@@ -127,7 +127,7 @@ async def test_what_the_teacher_does_not_answer_is_not_asked_again(
     assert len(scene.teacher.requests) == 1
     assert scene.standing().dropped == {why: 1}
     assert not scene.comparisons(student)
-    calls = records.teacher_calls_of_run(scene.db, str(student.run_id))
+    calls = teacher_calls_of_run(scene.db, str(student.run_id))
     assert len(calls) == paid
 
 

@@ -13,9 +13,9 @@ from distill.collect import collect
 from distill.monitor.evidence import Dossier, read_dossier
 from distill.monitor.rollout import judge
 from distill.monitor.watched import MAX_REPLAYED, tolerated_faults, tolerated_unsure
-from store.database import evidence
+from store.database.comparisons import ComparisonOutcome, write_comparisons
 from store.database.database import Database
-from store.database.live import Finding, Routed
+from store.database.traces import RequestOutcome
 from store.ids import new_id
 from store.records import (
     Comparison,
@@ -45,8 +45,8 @@ def read(db: Database, promotion: Promotion) -> Dossier:
     return read_dossier(db, promotion, promoted_at=BEGAN, settings=SETTINGS)
 
 
-def finding(comparison: Comparison) -> Finding:
-    return Finding(
+def finding(comparison: Comparison) -> ComparisonOutcome:
+    return ComparisonOutcome(
         trace_id=comparison.trace_id,
         kind=comparison.kind,
         agrees=comparison.agrees,
@@ -97,7 +97,7 @@ def test_read_is_the_same_as_learned(db: Database, tmp_path: Path, seed: int) ->
     for comparison, routed in zip(comparisons, collect(db, tmp_path, {}).routed, strict=True):
         learned.learn(finding(comparison))
         learned.see(routed)
-    evidence.write_comparisons(db, comparisons)
+    write_comparisons(db, comparisons)
 
     again = read(db, promotion)
     assert again.evidence() == learned.evidence()
@@ -116,7 +116,7 @@ def test_the_counts_are_of_all_also_of_what_is_not_shown_again(db: Database) -> 
         )
         for n in range(1, MAX_REPLAYED + 400)
     ]
-    evidence.write_comparisons(db, many)
+    write_comparisons(db, many)
     found = read_dossier(
         db, replace(promotion, at=BEGAN + 100), promoted_at=BEGAN, settings=SETTINGS
     )
@@ -135,7 +135,7 @@ def test_a_step_has_the_comparisons_of_its_own_requests(db: Database, tmp_path: 
     write_segment(tmp_path, *traces)
     collect(db, tmp_path, {})
     comparison = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 300)
-    evidence.write_comparisons(db, [replace(comparison, trace_id=t.trace_id) for t in traces])
+    write_comparisons(db, [replace(comparison, trace_id=t.trace_id) for t in traces])
     step = replace(promotion, at=BEGAN + 100)
     found = read_dossier(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
     assert (found.n, found.step_n) == (2, 1)
@@ -144,7 +144,7 @@ def test_a_step_has_the_comparisons_of_its_own_requests(db: Database, tmp_path: 
 def test_what_came_before_the_promotion_does_not_count(db: Database) -> None:
     promotion = promoted()
     old = replace(some_comparisons(promotion, 1, 0)[0], at=BEGAN - 1)
-    evidence.write_comparisons(db, [old])
+    write_comparisons(db, [old])
     assert read(db, promotion).evidence().n == 0
 
 
@@ -154,7 +154,7 @@ def test_a_complaint_and_a_failed_audit_of_one_trace_are_one(db: Database) -> No
     complaint = replace(audit, kind="feedback", at=BEGAN + 2)
     praise = replace(complaint, trace_id=new_id(), agrees=True, at=BEGAN + 3)
     other = replace(complaint, trace_id=new_id(), at=BEGAN + 4)
-    evidence.write_comparisons(db, [audit, complaint, praise, other])
+    write_comparisons(db, [audit, complaint, praise, other])
     found = read(db, promotion)
     assert (found.disagreement.standing().n, found.disagreement.standing().bad) == (2, 2)
     assert found.evidence().n == 1  # feedback is no fair sample
@@ -199,9 +199,9 @@ def test_without_a_certificate_what_is_set_is_tolerated() -> None:
     assert tolerated_faults(None, SETTINGS) == SETTINGS.audit.fault_rate
 
 
-def unsure(number: int, same_input: bool) -> Routed:
+def unsure(number: int, same_input: bool) -> RequestOutcome:
     at = BEGAN + 1 + number
-    return Routed(
+    return RequestOutcome(
         trace_id=new_id(),
         task="triage",
         student_id=new_id(),
@@ -250,9 +250,7 @@ async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: P
             scene.now = 1_800_000_000.0
             student = scene.promote()
             early = a_comparison(student_id=student.run_id, kind="audit", at=student.at + 1)
-            evidence.write_comparisons(
-                scene.db, [replace(early, trace_id=new_id()) for _ in range(150)]
-            )
+            write_comparisons(scene.db, [replace(early, trace_id=new_id()) for _ in range(150)])
             for start in range(0, len(traces), 30):
                 await scene.settle(
                     *(

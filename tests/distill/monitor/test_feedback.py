@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from distill.collect import collect
 from distill.monitor.feedback import complains, feedback_comparisons, judged_pairs
-from store.database import evidence, records
+from store.database.comparisons import comparisons_of_student, write_comparisons
 from store.database.database import Database
+from store.database.promotions import append_promotion
 from store.ids import new_id
 from store.records import (
     Comparison,
@@ -98,7 +99,7 @@ def test_a_complaint_is_a_comparison_that_disagrees(
         at=feedback.feedback_at,
     )
     assert found == ([expected] if complaint else [])
-    assert evidence.comparisons_of_student(db, STUDENT) == found
+    assert comparisons_of_student(db, STUDENT) == found
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_it_has_to_be_a_students_answer(
 ) -> None:
     trace = served(**changes)
     assert after(db, journal, trace, a_feedback(trace.trace_id)) == []
-    assert db.query("feedback_news") == []
+    assert db.query("has_feedback_news") == []
 
 
 @pytest.mark.parametrize("messages", [None, "[]", "no json", "{}", "[5]", '[{"content":null}]'])
@@ -130,7 +131,7 @@ def test_a_trace_without_an_answer_holds_up_nothing(
 
 def test_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
     assert after(db, journal, a_feedback(new_id()), a_trace()) == []
-    assert db.query("feedback_news") == []
+    assert db.query("has_feedback_news") == []
 
 
 def test_json_that_is_laid_out_differently_is_no_complaint() -> None:
@@ -144,8 +145,8 @@ def test_it_is_scored_as_the_student_was(db: Database, journal: Path) -> None:
     other = new_id()
     for at, (run, scorer) in enumerate([(STUDENT, "json"), (STUDENT, "text"), (other, "judge")]):
         route = a_route(student_id=run, scorer=scorer)
-        records.append_promotion(db, a_promotion(run_id=run, route=route, at=float(at)))
-    records.append_promotion(  # a demotion has no route
+        append_promotion(db, a_promotion(run_id=run, route=route, at=float(at)))
+    append_promotion(  # a demotion has no route
         db, a_promotion(run_id=STUDENT, target="teacher", state="demoted", route=None, at=9.0)
     )
     first, second = served(), served(student_id=other)
@@ -164,10 +165,10 @@ def test_a_complaint_that_is_taken_back_agrees(db: Database, journal: Path) -> N
     assert not complaint.agrees
     [praise] = after(db, journal, a_feedback(trace.trace_id, score=0.75, feedback_at=2.0))
     assert (praise.agrees, praise.score, praise.at) == (True, 0.75, 2.0)
-    assert evidence.comparisons_of_student(db, STUDENT) == [praise]
+    assert comparisons_of_student(db, STUDENT) == [praise]
     [again] = after(db, journal, a_feedback(trace.trace_id, score=0.25, feedback_at=3.0))
     assert (again.agrees, again.score) == (False, 0.25)
-    assert evidence.comparisons_of_student(db, STUDENT) == [again]
+    assert comparisons_of_student(db, STUDENT) == [again]
 
 
 def test_what_comes_late_does_not_undo_what_is_newer(db: Database, journal: Path) -> None:
@@ -175,7 +176,7 @@ def test_what_comes_late_does_not_undo_what_is_newer(db: Database, journal: Path
     trace = served()
     after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=5.0))
     after(db, journal, a_feedback(trace.trace_id, score=1.0, feedback_at=4.0))
-    [held] = evidence.comparisons_of_student(db, STUDENT)
+    [held] = comparisons_of_student(db, STUDENT)
     assert (held.agrees, held.at) == (False, 5.0)
 
 
@@ -183,16 +184,16 @@ def test_a_trace_counts_once_however_often_it_is_spoken_of(db: Database, journal
     trace = served()
     after(db, journal, trace, *(a_feedback(trace.trace_id, feedback_at=float(i)) for i in range(5)))
     after(db, journal, a_feedback(trace.trace_id, feedback_at=9.0))
-    [held] = evidence.comparisons_of_student(db, STUDENT)
+    [held] = comparisons_of_student(db, STUDENT)
     assert held.at == 9.0
 
 
 def test_an_audit_of_the_same_trace_stays(db: Database, journal: Path) -> None:
     trace = served()
     audit = a_comparison(trace_id=trace.trace_id, student_id=STUDENT, kind="audit", at=1.0)
-    evidence.write_comparisons(db, [audit])
+    write_comparisons(db, [audit])
     [complaint] = after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=2.0))
-    assert evidence.comparisons_of_student(db, STUDENT) == [audit, complaint]
+    assert comparisons_of_student(db, STUDENT) == [audit, complaint]
 
 
 # ---- order, restarts, repetition ---------------------------------------------------------------
@@ -261,7 +262,7 @@ def test_the_end_is_the_same_in_whatever_order_things_come(
         write_segment(journal, *(t for i, t in enumerate(traces) if i not in written))
         collect(db, journal, {})
         feedback_comparisons(db)
-        found = {c.trace_id: c for c in evidence.comparisons_of_student(db, STUDENT)}
+        found = {c.trace_id: c for c in comparisons_of_student(db, STUDENT)}
         assert feedback_comparisons(db) == []
         db.close()
     for trace in traces:
@@ -285,7 +286,7 @@ def test_pairs_of_what_judge_and_people_said(db: Database, journal: Path) -> Non
     def audited(at: float, agrees: bool, **changes: Any) -> str:
         values: dict[str, Any] = {"kind": "audit", "scorer": "judge", "agrees": agrees, "at": at}
         found = a_comparison(**{**values, **changes})
-        evidence.write_comparisons(db, [found])
+        write_comparisons(db, [found])
         return found.trace_id
 
     both, judge_only, people_only, neither = (

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from distill.monitor.detector import ChangeDetector
-from store.database import evidence, records
+from store.database.actions import append_action
+from store.database.comparisons import write_comparisons
+from store.database.promotions import append_promotion, promotions_of_task
 from store.ids import new_id
 from store.records import (
     Comparison,
@@ -145,7 +147,7 @@ async def test_from_shadow_to_live(tmp_path: Path) -> None:
         live = scene.promotion()
         assert (live.state, live.actor, live.run_id) == ("live", "rollout", student.run_id)
         assert live.certificate == student.certificate
-        history = records.promotions_of_task(scene.db, "triage")
+        history = promotions_of_task(scene.db, "triage")
         assert [(p.state, p.route and p.route.share) for p in reversed(history)] == steps
         route = scene.route()
         assert (route.target, route.step, route.share) == ("student", "live", 1.0)
@@ -193,10 +195,10 @@ async def test_another_student_is_another_case(scene: Scene) -> None:
 
 async def test_a_paused_task_is_left_alone(scene: Scene) -> None:
     student = scene.promote()
-    evidence.append_action(scene.db, an_action(command="pause", at=scene.now))
+    append_action(scene.db, an_action(command="pause", at=scene.now))
     await scene.settle(scene.served("one", student))
     assert not scene.teacher.requests
-    evidence.append_action(scene.db, an_action(command="resume", at=scene.now + 1))
+    append_action(scene.db, an_action(command="resume", at=scene.now + 1))
     await scene.settle()
     assert len(scene.teacher.requests) == 1
 
@@ -219,7 +221,7 @@ async def test_complaints_are_failed_audits(scene: Scene) -> None:
         )
         for trace_id in (good[0].trace_id, bad.trace_id)
     ]
-    evidence.write_comparisons(scene.db, complaints)
+    write_comparisons(scene.db, complaints)
     await scene.live.stop()
     scene.live = scene.watch()
     await scene.settle()
@@ -257,6 +259,6 @@ async def test_a_verdict_on_what_is_no_more_changes_nothing(scene: Scene) -> Non
         at=scene.now + 1,
         run_id=student.run_id,
     )
-    records.append_promotion(scene.db, by_hand)
+    append_promotion(scene.db, by_hand)
     await until(lambda: not scene.live.busy)
     assert scene.promotion() == by_hand

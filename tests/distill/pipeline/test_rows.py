@@ -25,9 +25,9 @@ from distill.pipeline.rows import (
 from distill.run.history import StageResult
 from distill.run.run import SPLITS, Parts, Run
 from store.chat.shape import fingerprint, input_hash
-from store.database import records
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
-from store.database.evidence import write_comparisons
+from store.database.promotions import append_promotion
 from store.ids import new_id
 from store.records import Trace
 from store.settings.config import StoreSettings
@@ -152,7 +152,7 @@ def test_audits_corrections_and_the_last_demotion_are_read(db: Database, tmp_pat
         a_feedback(taught[1].trace_id, correction=None, score=1.0, feedback_at=2000.0),
     )
     collect(db, tmp_path / "journal", {})
-    records.append_promotion(
+    append_promotion(
         db,
         a_promotion(task=TASK, target="teacher", state="demoted", at=1500.0, suspect_since=150.0),
     )

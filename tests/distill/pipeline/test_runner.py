@@ -15,8 +15,11 @@ from distill.run.progress import Board
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
-from store.database import evidence, records
+from store.database.actions import append_action
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
+from store.database.promotions import append_promotion
+from store.database.runs import append_run_event, ended_runs
 from store.files.atomic import append_line
 from store.files.journal import JournalWriter, sealed_segments
 from store.ids import new_id
@@ -102,7 +105,7 @@ class Scene:
         if not self.runner.busy:
             return None
         await self.ended.wait()
-        return records.ended_runs(self.db, "sums")[-1]
+        return ended_runs(self.db, "sums")[-1]
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ async def test_an_unfinished_run_goes_first_and_is_given_up_after_some_deaths(
     settings = config(tmp_path)
     fill(database, settings, 40)
     run_id = new_id()
-    records.append_run_event(
+    append_run_event(
         database, RunEvent(run_id=run_id, seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
     for _ in range(MAX_STARTS):
@@ -193,14 +196,14 @@ async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
 ) -> None:
     settings = config(tmp_path)
     fill(database, settings, 40)
-    records.append_run_event(
+    append_run_event(
         database, RunEvent(run_id=new_id(), seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
-    evidence.append_action(database, an_action(task="sums", command="pause", at=1.0))
+    append_action(database, an_action(task="sums", command="pause", at=1.0))
     scene = Scene(settings, database)
     assert await scene.run_one() is None
     assert scene.runner.verdicts["sums"].reason == "paused"
-    evidence.append_action(database, an_action(task="sums", command="resume", at=2.0))
+    append_action(database, an_action(task="sums", command="resume", at=2.0))
     assert await scene.run_one() is not None
 
 
@@ -212,7 +215,7 @@ async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
     scene = Scene(settings, database)
     assert await scene.run_one() is not None
     assert await scene.run_one() is None
-    evidence.append_action(database, an_action(task="sums", command="retrain"))
+    append_action(database, an_action(task="sums", command="retrain"))
     assert await scene.run_one() is not None
     assert "by hand" in scene.runner.verdicts["sums"].reason
     assert await scene.run_one() is None
@@ -232,7 +235,7 @@ async def test_a_run_that_ends_while_tasks_are_judged_is_not_begun_again(
     await scene.runner.check()
     while scene.runner.busy:
         await scene.runner.check()
-    assert len(records.ended_runs(database, "sums")) == 1
+    assert len(ended_runs(database, "sums")) == 1
     await scene.runner.check()
     assert not scene.runner.busy
 
@@ -243,7 +246,7 @@ async def test_a_demoted_task_cools_down(tmp_path: Path, database: Database) -> 
     demotion = a_promotion(
         task="sums", target="teacher", state="demoted", route=None, at=4500.0, suspect_since=0.0
     )
-    records.append_promotion(database, demotion)
+    append_promotion(database, demotion)
     scene = Scene(settings, database)
     assert await scene.run_one() is None
     assert "the student was demoted" in scene.runner.verdicts["sums"].reason
@@ -267,7 +270,7 @@ def test_what_a_certified_student_would_answer_is_nothing_new(
     write_segment(settings.journal_dir, *traces)
     collect(database, settings.journal_dir, {})
     audits = [a_comparison(task="sums", kind="audit", at=at) for at in (150.0, 250.0, 350.0)]
-    evidence.write_comparisons(database, [*audits, a_comparison(task="sums", at=350.0)])
+    write_comparisons(database, [*audits, a_comparison(task="sums", at=350.0)])
 
     def new(promotion: Promotion | None, since: float = 0.0) -> int:
         history = [promotion] if promotion is not None else []

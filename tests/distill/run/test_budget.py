@@ -16,8 +16,8 @@ from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.scorers import Scorer
 from distill.pipeline.examples import make_examples
 from distill.run.budget import Till, paid_calls, paid_client, teacher_of
-from store.database import records
 from store.database.database import Database
+from store.database.runs import teacher_calls_of_run
 from store.errors import BudgetSpent, TeacherError
 from store.settings.config import StoreSettings
 from tests.helpers.demo_rows import LABELS, rows_of
@@ -43,7 +43,7 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
                 found = await noise_stage(
                     run, parts, heldout, Scorer("exact", 1.0, "label", ""), untold
                 )
-            calls = records.teacher_calls_of_run(db, run.run_id)
+            calls = teacher_calls_of_run(db, run.run_id)
             assert sorted(calls, key=by_id) == sorted(paid_calls(run.folder), key=by_id)
             async with paid_client(run, parts, teacher_of(rows)) as client:
                 assert client.spent == sum(c.input_tokens + c.output_tokens for c in calls)

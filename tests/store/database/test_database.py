@@ -13,8 +13,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from store.database import records
 from store.database.database import Database
+from store.database.promotions import append_promotion, latest_promotions, promotions_of_task
+from store.database.runs import examples_of_run, replace_examples
+from store.database.traces import task_counts
 from store.errors import InputRefused, StoreError, StoreLocked
 from store.ids import new_id
 from store.settings.config import StoreSettings
@@ -57,7 +59,7 @@ def test_row_groups_are_small_and_payloads_compressed(file: Path) -> None:
     with Database(file, StoreSettings()) as db:
         text = "the same words again and again " * 20
         examples = [an_example(run_id, input_messages=f"{n} {text}") for n in range(5000)]
-        records.replace_examples(db, run_id, examples)
+        replace_examples(db, run_id, examples)
         db.checkpoint()
     with duckdb.connect(str(file), read_only=True) as plain:
         groups, compressions = plain.execute(
@@ -82,14 +84,14 @@ def test_settings_reach_duckdb(file: Path) -> None:
 def test_what_was_written_is_there_after_opening_again(file: Path) -> None:
     promotion = a_promotion()
     with Database(file, StoreSettings()) as db:
-        records.append_promotion(db, promotion)
+        append_promotion(db, promotion)
     with Database(file, StoreSettings()) as db:
-        assert records.latest_promotions(db) == {"triage": promotion}
+        assert latest_promotions(db) == {"triage": promotion}
 
 
 def test_it_leaves_one_file_in_a_folder_for_its_owner_alone(file: Path) -> None:
     with Database(file, StoreSettings()) as db:
-        records.append_promotion(db, a_promotion())
+        append_promotion(db, a_promotion())
     assert [p.name for p in file.parent.iterdir()] == [file.name]
     assert file.parent.stat().st_mode & 0o077 == 0
 
@@ -97,7 +99,7 @@ def test_it_leaves_one_file_in_a_folder_for_its_owner_alone(file: Path) -> None:
 def test_a_path_with_quotes_and_wildcards_is_a_path(tmp_path: Path) -> None:
     file = tmp_path / "it's [1]*" / "under;study.duckdb"
     with Database(file, StoreSettings()) as db:
-        assert records.tasks(db) == {}
+        assert task_counts(db) == {}
     assert file.exists()
 
 
@@ -162,7 +164,7 @@ def test_kill_9_of_the_owner_frees_the_file(file: Path) -> None:
     holder.stdout.close()
     holder.stdin.close()
     with Database(file, StoreSettings()) as db:
-        assert records.tasks(db) == {}
+        assert task_counts(db) == {}
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_after_closing_nothing_goes(file: Path) -> None:
     db.close()
     db.close()
     with pytest.raises(StoreError, match="is closed"):
-        records.tasks(db)
+        task_counts(db)
 
 
 def test_an_error_never_shows_a_value(db: Database) -> None:
@@ -204,7 +206,9 @@ DISK = """
 import logging, os, resource, sys
 from pathlib import Path
 from tests.helpers.samples import an_example
-from store.database import records
+from store.database.promotions import append_promotion, latest_promotions, promotions_of_task
+from store.database.runs import examples_of_run, replace_examples
+from store.database.traces import task_counts
 from store.settings.config import (StoreSettings)
 from store.database.database import Database
 from store.errors import StoreError
@@ -219,7 +223,7 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
         run_id = new_id()
         examples = [an_example(run_id, target=os.urandom(40_000).hex()) for _ in range(20)]
         try:
-            records.replace_examples(db, run_id, examples)
+            replace_examples(db, run_id, examples)
             done.append(run_id)
         except StoreError as error:
             refused.append(run_id)
@@ -233,10 +237,10 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     write()
     db.checkpoint()
-    print("last one kept", done[-1] not in refused and len(records.examples_of_run(db, done[-1])))
-    print("absent", all(not records.examples_of_run(db, run) for run in refused))
+    print("last one kept", done[-1] not in refused and len(examples_of_run(db, done[-1])))
+    print("absent", all(not examples_of_run(db, run) for run in refused))
 with Database(Path(sys.argv[1]), StoreSettings()) as db:
-    print("kept", all(len(records.examples_of_run(db, run)) == 20 for run in done))
+    print("kept", all(len(examples_of_run(db, run)) == 20 for run in done))
 """
 
 
@@ -263,26 +267,26 @@ def test_a_full_disk_refuses_what_it_cannot_keep_and_goes_on_afterwards(
 def test_a_failed_transaction_changes_nothing(db: Database) -> None:
     run_id = new_id()
     kept = [an_example(run_id)]
-    records.replace_examples(db, run_id, kept)
+    replace_examples(db, run_id, kept)
     with pytest.raises(RuntimeError, match="on purpose"), db.transaction():
         db.execute("delete_examples", run_id=run_id)
-        assert records.examples_of_run(db, run_id) == []  # it sees its own changes
+        assert examples_of_run(db, run_id) == []  # it sees its own changes
         raise RuntimeError("on purpose")
-    assert records.examples_of_run(db, run_id) == kept
+    assert examples_of_run(db, run_id) == kept
     with pytest.raises(StoreError), db.transaction():
-        records.replace_examples(db, run_id, [])
+        replace_examples(db, run_id, [])
         db.execute("insert_examples", rows="[{}]")  # breaks a NOT NULL
-    assert records.examples_of_run(db, run_id) == kept
+    assert examples_of_run(db, run_id) == kept
 
 
 def test_others_see_a_transaction_when_it_is_committed(db: Database) -> None:
     seen: list[int] = []
 
     def look() -> None:
-        seen.append(len(records.latest_promotions(db)))
+        seen.append(len(latest_promotions(db)))
 
     with db.transaction():
-        records.append_promotion(db, a_promotion())
+        append_promotion(db, a_promotion())
         reader = threading.Thread(target=look)
         reader.start()
         reader.join()
@@ -298,8 +302,8 @@ def test_many_threads_write_and_read(db: Database) -> None:
         try:
             for n in range(12):
                 with db.transaction():
-                    records.append_promotion(db, a_promotion(task=task, reason=f"{n} first"))
-                    records.append_promotion(db, a_promotion(task=task, reason=f"{n} second"))
+                    append_promotion(db, a_promotion(task=task, reason=f"{n} first"))
+                    append_promotion(db, a_promotion(task=task, reason=f"{n} second"))
         except BaseException as fault:  # a thread's fault must reach the test
             faults.append(fault)
 
@@ -307,7 +311,7 @@ def test_many_threads_write_and_read(db: Database) -> None:
         try:
             while not stop.is_set():
                 for task in "abcd":
-                    history = records.promotions_of_task(db, task, limit=100)
+                    history = promotions_of_task(db, task, limit=100)
                     assert len(history) % 2 == 0
         except BaseException as fault:
             faults.append(fault)
@@ -323,4 +327,4 @@ def test_many_threads_write_and_read(db: Database) -> None:
     for thread in readers:
         thread.join()
     assert faults == []
-    assert all(len(records.promotions_of_task(db, task, limit=100)) == 24 for task in "abcd")
+    assert all(len(promotions_of_task(db, task, limit=100)) == 24 for task in "abcd")

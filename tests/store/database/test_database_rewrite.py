@@ -10,8 +10,11 @@ import duckdb
 import pytest
 
 from distill.collect import collect
-from store.database import forgetting, records
+from store.database import forgetting
 from store.database.database import Database
+from store.database.promotions import append_promotion, latest_promotions
+from store.database.runs import replace_examples
+from store.database.traces import task_counts
 from store.errors import StoreError
 from store.ids import new_id
 from store.settings.config import StoreSettings
@@ -31,8 +34,8 @@ def filled(file: Path, journal: Path) -> None:
         write_segment(journal, *(a_trace(end_user=WORD if n % 3 else "bob") for n in range(300)))
         collect(db, journal, {})
         run_id = new_id()
-        records.replace_examples(db, run_id, [an_example(run_id) for _ in range(3000)])
-        records.append_promotion(db, a_promotion())
+        replace_examples(db, run_id, [an_example(run_id) for _ in range(3000)])
+        append_promotion(db, a_promotion())
 
 
 def schema_of(file: Path) -> list[Any]:
@@ -63,10 +66,10 @@ def test_all_that_is_there_stays_as_it_is(file: Path, tmp_path: Path) -> None:
     before = schema_of(file)
     with Database(file, StoreSettings()) as db:
         db.rewrite()
-        assert records.tasks(db) == {"triage": 300}
-        records.append_promotion(db, a_promotion(task="later"))
+        assert task_counts(db) == {"triage": 300}
+        append_promotion(db, a_promotion(task="later"))
         db.rewrite()
-        assert set(records.latest_promotions(db)) == {"triage", "later"}
+        assert set(latest_promotions(db)) == {"triage", "later"}
         db.query("last_run_events")  # a view
     after = schema_of(file)
     assert [x for x in after if x[0] != "promotions"] == [x for x in before if x[0] != "promotions"]
@@ -88,7 +91,7 @@ def test_nothing_of_what_was_deleted_is_left(file: Path, tmp_path: Path) -> None
         assert WORD.encode() in file.read_bytes()  # why all this is needed
         db.rewrite()
         assert WORD.encode() not in file.read_bytes()
-        assert records.tasks(db) == {"triage": 100}
+        assert task_counts(db) == {"triage": 100}
 
 
 def test_who_reads_and_writes_meanwhile_notices_nothing(file: Path, tmp_path: Path) -> None:
@@ -97,12 +100,12 @@ def test_who_reads_and_writes_meanwhile_notices_nothing(file: Path, tmp_path: Pa
 
     def read() -> None:
         while not stop.is_set():
-            if records.tasks(db) != {"triage": 300}:
+            if task_counts(db) != {"triage": 300}:
                 wrong.append("read")
 
     def write() -> None:
         for number in range(60):
-            records.append_promotion(db, a_promotion(task=f"task {number}"))
+            append_promotion(db, a_promotion(task=f"task {number}"))
 
     with Database(file, StoreSettings()) as db:
         readers = [threading.Thread(target=read) for _ in range(2)]
@@ -116,9 +119,9 @@ def test_who_reads_and_writes_meanwhile_notices_nothing(file: Path, tmp_path: Pa
         for thread in readers:
             thread.join(60)
         assert not wrong
-        assert len(records.latest_promotions(db)) == 61
+        assert len(latest_promotions(db)) == 61
     with Database(file, StoreSettings()) as db:
-        assert len(records.latest_promotions(db)) == 61
+        assert len(latest_promotions(db)) == 61
 
 
 def test_what_cannot_be_written_leaves_the_file_as_it_was(file: Path, tmp_path: Path) -> None:
@@ -129,11 +132,11 @@ def test_what_cannot_be_written_leaves_the_file_as_it_was(file: Path, tmp_path: 
         (in_the_way / "something").touch()
         with pytest.raises(StoreError, match="written anew"):
             db.rewrite()
-        assert records.tasks(db) == {"triage": 300}
+        assert task_counts(db) == {"triage": 300}
         (in_the_way / "something").unlink()
         in_the_way.rmdir()
         db.rewrite()
-        assert records.tasks(db) == {"triage": 300}
+        assert task_counts(db) == {"triage": 300}
 
 
 def test_the_rest_of_one_that_was_killed_is_swept_up(file: Path, tmp_path: Path) -> None:
@@ -142,12 +145,12 @@ def test_the_rest_of_one_that_was_killed_is_swept_up(file: Path, tmp_path: Path)
     left.write_bytes(b"half of it")
     with Database(file, StoreSettings()) as db:
         assert not left.exists()
-        assert records.tasks(db) == {"triage": 300}
+        assert task_counts(db) == {"triage": 300}
 
 
 def test_a_checkpoint_is_made_after_an_update(file: Path) -> None:
     """Nobody holds on to a result that was not read to its end."""
     with Database(file, StoreSettings()) as db:
-        records.append_promotion(db, a_promotion(promotion_id=(one := new_id())))
-        db.execute("change_promotion", promotion_id=one, route=None, certificate=None)
+        append_promotion(db, a_promotion(promotion_id=(one := new_id())))
+        db.execute("update_promotion", promotion_id=one, route=None, certificate=None)
         db.checkpoint()

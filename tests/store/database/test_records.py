@@ -10,10 +10,37 @@ from typing import Any
 import pytest
 
 from distill.collect import collect
-from store.database import live, records
+from store.database import runs
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
-from store.database.evidence import write_comparisons
+from store.database.promotions import append_promotion, latest_promotions, promotions_of_task
+from store.database.runs import (
+    append_run_event,
+    ended_runs,
+    events_of_last_run,
+    events_of_run,
+    examples_of_run,
+    last_run_events,
+    policy_of_run,
+    replace_examples,
+    run_history,
+    save_policy,
+    stage_detail,
+    unfinished_runs,
+)
+from store.database.traces import (
+    audited_traces,
+    corrected_traces,
+    new_teacher_traces,
+    requests_of_student,
+    task_counts,
+    traces_of_task,
+    traffic_by_fingerprint,
+    unaudited_traces,
+    uncovered_teacher_traces,
+)
 from store.ids import new_id
+from store.jsontext import to_json_line
 from store.records import (
     RunState,
     Trace,
@@ -60,8 +87,8 @@ PARTS: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
 def test_what_a_run_makes_is_replaced_as_a_whole(
     db: Database, name: str, make: Callable[..., Any], odd: dict[str, Any]
 ) -> None:
-    write = getattr(records, f"replace_{name}")
-    read = getattr(records, f"{name}_of_run")
+    write = getattr(runs, f"replace_{name}")
+    read = getattr(runs, f"{name}_of_run")
     run_id, other = new_id(), new_id()
     first, second = [make(run_id), make(run_id, **odd), make(run_id)], [make(run_id)]
     others = [make(other)]
@@ -81,22 +108,22 @@ def test_what_a_run_makes_is_replaced_as_a_whole(
 def test_a_batch_of_thousands_is_one_statement(db: Database) -> None:
     run_id = new_id()
     examples = [an_example(run_id, target=f"{n} größer") for n in range(3000)]
-    records.replace_examples(db, run_id, examples)
-    assert {e.target for e in records.examples_of_run(db, run_id)} == {e.target for e in examples}
+    replace_examples(db, run_id, examples)
+    assert {e.target for e in examples_of_run(db, run_id)} == {e.target for e in examples}
 
 
 def test_a_policy_is_kept_once_a_run(db: Database) -> None:
     run_id = new_id()
-    assert records.policy_of_run(db, run_id) is None
-    records.save_policy(db, run_id, "triage", {"constraints": ["one word"]})
-    records.save_policy(db, run_id, "triage", {"constraints": ["one word", "lower case"]})
-    assert records.policy_of_run(db, run_id) == {"constraints": ["one word", "lower case"]}
+    assert policy_of_run(db, run_id) is None
+    save_policy(db, run_id, "triage", {"constraints": ["one word"]})
+    save_policy(db, run_id, "triage", {"constraints": ["one word", "lower case"]})
+    assert policy_of_run(db, run_id) == {"constraints": ["one word", "lower case"]}
 
 
 def test_half_a_surrogate_pair_in_an_answer_does_not_stop_a_run(db: Database) -> None:
     run_id = new_id()
-    records.replace_examples(db, run_id, [an_example(run_id, target="half \ud83d")])
-    assert records.examples_of_run(db, run_id)[0].target == "half \ufffd"
+    replace_examples(db, run_id, [an_example(run_id, target="half \ud83d")])
+    assert examples_of_run(db, run_id)[0].target == "half \ufffd"
 
 
 # ---- the history of runs -----------------------------------------------------------------------
@@ -106,11 +133,11 @@ def test_an_event_that_is_appended_again_is_there_once(db: Database) -> None:
     run_id = new_id()
     first, second = a_run_event(run_id), a_run_event(run_id, 1, state=RunState.TRAINED)
     for event in (second, first, second):
-        records.append_run_event(db, event)
-    assert records.events_of_run(db, run_id) == [first, second]
-    assert records.stage_detail(db, run_id, "trained") == second.detail
-    assert records.stage_detail(db, run_id, "evaluated") == {}
-    assert records.events_of_run(db, new_id()) == []
+        append_run_event(db, event)
+    assert events_of_run(db, run_id) == [first, second]
+    assert stage_detail(db, run_id, "trained") == second.detail
+    assert stage_detail(db, run_id, "evaluated") == {}
+    assert events_of_run(db, new_id()) == []
 
 
 def test_where_runs_stand(db: Database) -> None:
@@ -126,37 +153,37 @@ def test_where_runs_stand(db: Database) -> None:
     for number, (run_id, (task, states)) in enumerate(ends.items()):
         for seq, state in enumerate(states):
             last[run_id] = a_run_event(run_id, seq, task=task, state=state, at=10.0 * number + seq)
-            records.append_run_event(db, last[run_id])
-    assert records.unfinished_runs(db) == [last[runs[2]], last[runs[3]]]
-    assert records.ended_runs(db, "triage") == [last[runs[0]], last[runs[1]]]
-    assert records.ended_runs(db, "orders") == []
-    assert records.last_run_events(db) == {
+            append_run_event(db, last[run_id])
+    assert unfinished_runs(db) == [last[runs[2]], last[runs[3]]]
+    assert ended_runs(db, "triage") == [last[runs[0]], last[runs[1]]]
+    assert ended_runs(db, "orders") == []
+    assert last_run_events(db) == {
         "mood": last[runs[4]],
         "orders": last[runs[2]],
         "triage": last[runs[3]],
     }
-    assert records.run_history(db, "triage", 2) == [last[runs[3]], last[runs[1]]]
-    assert [e.state for e in records.events_of_last_run(db, "orders")] == ["collected", "amplified"]
-    assert records.events_of_last_run(db, "nobody") == []
+    assert run_history(db, "triage", 2) == [last[runs[3]], last[runs[1]]]
+    assert [e.state for e in events_of_last_run(db, "orders")] == ["collected", "amplified"]
+    assert events_of_last_run(db, "nobody") == []
 
 
 def test_the_route_follows_from_the_last_promotion(db: Database) -> None:
-    assert records.latest_promotions(db) == {}
+    assert latest_promotions(db) == {}
     early = a_promotion(at=1.0)
     late = a_promotion(at=2.0, state="paused", target="teacher", certificate=None, route=None)
     other = a_promotion(at=1.5, task="orders", run_id=None)
     for promotion in (late, early, other):
-        records.append_promotion(db, promotion)
-    assert records.latest_promotions(db) == {"orders": other, "triage": late}
-    assert records.promotions_of_task(db, "triage") == [late, early]
-    assert records.promotions_of_task(db, "triage", limit=1) == [late]
+        append_promotion(db, promotion)
+    assert latest_promotions(db) == {"orders": other, "triage": late}
+    assert promotions_of_task(db, "triage") == [late, early]
+    assert promotions_of_task(db, "triage", limit=1) == [late]
 
 
 def test_a_promotion_of_a_newer_version_can_be_read(db: Database) -> None:
     promotion = a_promotion(route=None)
-    row = records.as_line(promotion).replace(b'"method"', b'"colour":"blue","method"')
+    row = to_json_line(promotion).replace(b'"method"', b'"colour":"blue","method"')
     db.execute("insert_promotions", rows=f"[{row.decode()}]")
-    assert records.latest_promotions(db) == {"triage": promotion}
+    assert latest_promotions(db) == {"triage": promotion}
 
 
 # ---- what is learned from ----------------------------------------------------------------------
@@ -184,13 +211,13 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
         a_trace(task="orders"),
         a_trace(task=None),
     )
-    found = records.traces_of_task(db, "triage", 10)
+    found = traces_of_task(db, "triage", 10)
     assert [row["trace_id"] for row in found] == [usable[i].trace_id for i in (1, 2, 0)]
-    assert len(records.traces_of_task(db, "triage", 2)) == 2
-    assert records.new_teacher_traces(db, "triage", 0.0) == 3
-    assert records.new_teacher_traces(db, "triage", 3.0) == 2
-    assert records.new_teacher_traces(db, "nobody", 0.0) == 0
-    assert records.tasks(db) == {"orders": 1, "triage": 12}
+    assert len(traces_of_task(db, "triage", 2)) == 2
+    assert new_teacher_traces(db, "triage", 0.0) == 3
+    assert new_teacher_traces(db, "triage", 3.0) == 2
+    assert new_teacher_traces(db, "nobody", 0.0) == 0
+    assert task_counts(db) == {"orders": 1, "triage": 12}
 
 
 OPTED_OUT = [{"content": "none"}, {"operation_name": "embeddings", "api": "embeddings"}]
@@ -208,21 +235,21 @@ def test_what_has_no_texts_is_in_nothing_that_is_made_of_texts(
         write_comparisons(db, [a_comparison(trace_id=trace.trace_id, **audit)])
         take(a_feedback(trace_id=trace.trace_id, correction="refund"))
 
-    found = records.recent_traffic(db, "triage", requests=9, newest=9, shapes=9)
+    found = traffic_by_fingerprint(db, "triage", requests=9, newest=9, shapes=9)
     assert [row["requests"] for row in found] == [1]
     for rows in (
-        records.audited_traces(db, "triage", 9),
-        records.corrected_traces(db, "triage", 9),
+        audited_traces(db, "triage", 9),
+        corrected_traces(db, "triage", 9),
     ):
         assert [row["trace_id"] for row in rows] == [kept.trace_id]
-    assert live.uncovered_teacher_traces(db, "triage", 0.0) == 0
-    requests = live.requests_of_student(db, student["student_id"], 0.0, 9)
+    assert uncovered_teacher_traces(db, "triage", 0.0) == 0
+    requests = requests_of_student(db, student["student_id"], 0.0, 9)
     assert {r.trace_id: r.has_texts for r in requests} == {
         kept.trace_id: True,
         hidden.trace_id: False,
     }
     db.execute("delete_comparisons", kind="audit", ids=[kept.trace_id, hidden.trace_id])
-    owed = live.unaudited(db, student["student_id"], 0.0)
+    owed = unaudited_traces(db, student["student_id"], 0.0)
     assert [trace_id for trace_id, _ in owed] == [kept.trace_id]
 
 
@@ -231,9 +258,9 @@ def test_what_has_no_texts_is_in_nothing_that_is_made_of_texts(
 
 def test_a_record_is_one_line() -> None:
     event = a_run_event(new_id(), detail={"note": "two\nlines", "loss": float("nan")})
-    line = records.as_line(event)
+    line = to_json_line(event)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
     assert b'"loss":null' in line
-    assert records.as_line(replace(event, reason="\ud83d")) == records.as_line(
+    assert to_json_line(replace(event, reason="\ud83d")) == to_json_line(
         replace(event, reason="\ufffd")
     )

@@ -10,8 +10,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from store.database import records
+import store
 from store.database.database import Database
+from store.database.promotions import append_promotion, latest_promotions
 from store.database.queries import load_queries
 from store.database.schema import MIGRATIONS, load_migrations
 from store.errors import StoreError
@@ -55,8 +56,8 @@ def test_every_older_schema_becomes_the_newest(file: Path, tmp_path: Path, known
     Database(file, StoreSettings(), migrations=older).close()
     with Database(file, StoreSettings()) as db:
         promotion = a_promotion()
-        records.append_promotion(db, promotion)
-        assert records.latest_promotions(db) == {"triage": promotion}
+        append_promotion(db, promotion)
+        assert latest_promotions(db) == {"triage": promotion}
     with duckdb.connect(str(file)) as plain:
         applied = plain.execute("SELECT number FROM migrations ORDER BY number").fetchall()
     assert applied == [(int(p.stem[:4]),) for p in SHIPPED]
@@ -130,14 +131,28 @@ def test_tables_have_the_fields_of_their_records(
     assert columns == {f.name for f in fields(record)} | more
 
 
+def test_every_query_is_used() -> None:
+    root = Path(store.__file__).parent.parent
+    modules = [*root.glob("store/database/*.py"), *root.glob("distill/**/*.py")]
+    words = {word for file in modules for word in re.findall(r'"(\w+)"', file.read_text())}
+    assert set(load_queries()) <= words
+
+
+def test_two_files_may_not_name_a_query_alike(tmp_path: Path) -> None:
+    for name in ("first.sql", "second.sql"):
+        (tmp_path / name).write_text("-- name: one\n-- Says one.\nSELECT 1;\n")
+    with pytest.raises(StoreError, match=r"second\.sql: the query one is there twice"):
+        load_queries(tmp_path)
+
+
 def test_a_query_needs_a_description_and_a_name_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "queries.sql"
     file.write_text("-- name: one\n-- Says one.\nSELECT 1;\n\n-- name: two\nSELECT 2;\n")
     with pytest.raises(StoreError, match="two has no description"):
-        load_queries(file)
+        load_queries(tmp_path)
     file.write_text("-- name: one\n-- Says one.\nSELECT 1;\n\n-- name: one\n-- Again.\nSELECT 1;\n")
     with pytest.raises(StoreError, match="one is there twice"):
-        load_queries(file)
+        load_queries(tmp_path)
     file.write_text("-- File.\n\n-- name: one\n-- Says\n-- one.\nSELECT 1;\n-- ---- next\n")
-    (query,) = load_queries(file).values()
+    (query,) = load_queries(tmp_path).values()
     assert (query.name, query.description, query.sql) == ("one", "Says\none.", "SELECT 1")

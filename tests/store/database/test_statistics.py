@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distill.collect import collect
-from store.database import records
 from store.database.database import Database
+from store.database.runs import replace_examples, replace_teacher_calls
 from store.database.statistics import ErrorCount, ExampleCounts, Tokens, task_statistics
 from store.ids import new_id
 from store.settings.config import StoreSettings
@@ -41,8 +41,8 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
     db = Database(folder / "understudy.duckdb", StoreSettings())
     collect(db, folder / "journal", PRICES)
     older, newer = new_id(), "ffffffff-ffff-7fff-bfff-ffffffffffff"
-    records.replace_examples(db, older, [an_example(older, status="rejected", reason="old")])
-    records.replace_examples(
+    replace_examples(db, older, [an_example(older, status="rejected", reason="old")])
+    replace_examples(
         db,
         newer,
         [
@@ -57,8 +57,8 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
         a_teacher_call(newer, purpose="policy"),
         a_teacher_call(newer, task="orders", model="unknown"),
     ]
-    records.replace_teacher_calls(db, older, calls[:2])
-    records.replace_teacher_calls(db, newer, calls[2:])
+    replace_teacher_calls(db, older, calls[:2])
+    replace_teacher_calls(db, newer, calls[2:])
     return db
 
 

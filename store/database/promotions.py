@@ -1,0 +1,52 @@
+"""Queries on the append-only history of each task's route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from store.database.database import Database
+from store.database.rows import json_rows, record
+from store.records import Certificate, Promotion, Route
+
+_CERTIFICATE = TypeAdapter(Certificate)
+_ROUTE = TypeAdapter(Route)
+
+
+def append_promotion(db: Database, promotion: Promotion) -> None:
+    """Appends to the history of a task's route."""
+    db.execute("insert_promotions", rows=json_rows([promotion]))
+
+
+def append_promotion_after(db: Database, promotion: Promotion, after: str) -> bool:
+    """Appends a promotion if `after` is still the last one of its task. Returns whether it was."""
+    with db.transaction():
+        last = latest_promotions(db).get(promotion.task)
+        if last is None or last.promotion_id != after:
+            return False
+        append_promotion(db, promotion)
+        return True
+
+
+def latest_promotions(db: Database) -> dict[str, Promotion]:
+    """The last promotion of each task."""
+    return {row["task"]: _promotion(row) for row in db.query("latest_promotions")}
+
+
+def promotions_of_task(db: Database, task: str, limit: int = 20) -> list[Promotion]:
+    """The history of a task's route, newest first."""
+    return [_promotion(row) for row in db.query("promotions_of_task", task=task, limit=limit)]
+
+
+def _promotion(row: Mapping[str, Any]) -> Promotion:
+    certificate, route = row["certificate"], row["route"]
+    return record(
+        Promotion,
+        {
+            **row,
+            "certificate": _CERTIFICATE.validate_json(certificate) if certificate else None,
+            "route": _ROUTE.validate_json(route) if route else None,
+        },
+    )

@@ -1,0 +1,52 @@
+-- Live comparisons of a student's answers with the teacher's: shadow, audits, feedback. Read by store/database/queries.py.
+
+-- name: delete_comparisons
+-- First half of writing comparisons: one that is there already is replaced. `$ids`: trace ids.
+DELETE FROM comparisons WHERE kind = $kind AND trace_id IN (SELECT unnest($ids)::UUID);
+
+-- name: insert_comparisons
+-- Second half. `$rows`: JSON array of store.records.Comparison.
+INSERT INTO comparisons BY NAME
+SELECT unnest(from_json($rows, '[{
+    "trace_id": "UUID", "task": "VARCHAR", "student_id": "UUID", "kind": "VARCHAR",
+    "scorer": "VARCHAR", "score": "DOUBLE", "agrees": "BOOLEAN", "servable": "BOOLEAN",
+    "fault": "VARCHAR", "confidence": "DOUBLE", "teacher_output": "VARCHAR",
+    "student_output": "VARCHAR", "at": "DOUBLE"
+}]'), max_depth := 2);
+
+-- name: comparisons_of_student
+-- What was found out about a student live, oldest first.
+SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", trace_id;
+
+-- name: outcomes_of_student
+-- The newest comparisons of a student after a time, without their texts, newest first. `begun`: when
+-- the request was made.
+SELECT
+    comparisons.trace_id, kind, agrees, servable, fault, "at",
+    coalesce(traces.start_time, "at") AS begun, coalesce(traces.input_hash, '') AS input_hash
+FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
+WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
+ORDER BY "at" DESC, comparisons.trace_id DESC
+LIMIT $limit;
+
+-- name: tallies_of_student
+-- A student's comparisons between two times by kind; `step_…`: of requests made after `$step_at`.
+SELECT
+    kind,
+    count(*) AS n,
+    count(*) FILTER (servable) AS servable,
+    count(*) FILTER (servable AND agrees) AS agreed,
+    count(*) FILTER (begun > $step_at) AS step_n,
+    count(*) FILTER (begun > $step_at AND servable) AS step_servable,
+    count(*) FILTER (begun > $step_at AND servable AND agrees) AS step_agreed
+FROM (
+    SELECT kind, servable, agrees, coalesce(traces.start_time, "at") AS begun
+    FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
+    WHERE comparisons.student_id = $student_id::UUID AND "at" > $since AND "at" < $until
+)
+GROUP BY kind ORDER BY kind;
+
+-- name: audits_since
+-- How many audits of a task were made after a time.
+SELECT count(*) AS audits FROM comparisons
+WHERE task = $task AND kind = 'audit' AND "at" > $since;

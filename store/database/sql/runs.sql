@@ -1,0 +1,113 @@
+-- Runs: their events, examples, teacher calls, evaluations and policies. Read by store/database/queries.py.
+
+-- name: delete_examples
+-- First half of replacing a run's examples.
+DELETE FROM examples WHERE run_id = $run_id::UUID;
+
+-- name: insert_examples
+-- Second half. `$rows`: JSON array of store.records.Example.
+INSERT INTO examples BY NAME
+SELECT unnest(from_json($rows, '[{
+    "example_id": "UUID", "task": "VARCHAR", "run_id": "UUID", "origin": "VARCHAR",
+    "split": "VARCHAR", "status": "VARCHAR", "reason": "VARCHAR", "input_messages": "VARCHAR",
+    "target": "VARCHAR", "input_hash": "VARCHAR", "source_trace_id": "UUID",
+    "parent_ids": "VARCHAR[]", "generator_model": "VARCHAR", "created_at": "DOUBLE"
+}]'), max_depth := 2);
+
+-- name: examples_of_run
+-- The examples of a run, kept and rejected, in the order of their making.
+SELECT * FROM examples WHERE run_id = $run_id::UUID ORDER BY created_at, example_id;
+
+-- name: delete_teacher_calls
+-- First half of replacing a run's teacher calls.
+DELETE FROM teacher_calls WHERE run_id = $run_id::UUID;
+
+-- name: insert_teacher_calls
+-- Second half. `$rows`: JSON array of store.records.TeacherCall.
+INSERT INTO teacher_calls BY NAME
+SELECT unnest(from_json($rows, '[{
+    "call_id": "UUID", "run_id": "UUID", "task": "VARCHAR", "purpose": "VARCHAR",
+    "model": "VARCHAR", "input_tokens": "BIGINT", "output_tokens": "BIGINT", "at": "DOUBLE",
+    "duration_ms": "DOUBLE"
+}]'), max_depth := 2);
+
+-- name: teacher_calls_of_run
+-- What a run asked of the teacher, oldest first.
+SELECT * FROM teacher_calls WHERE run_id = $run_id::UUID ORDER BY "at", call_id;
+
+-- name: delete_evaluations
+-- First half of replacing a run's evaluations.
+DELETE FROM evaluations WHERE run_id = $run_id::UUID;
+
+-- name: insert_evaluations
+-- Second half. `$rows`: JSON array of store.records.Evaluation.
+INSERT INTO evaluations BY NAME
+SELECT unnest(from_json($rows, '[{
+    "run_id": "UUID", "input_hash": "VARCHAR", "split": "VARCHAR", "scorer": "VARCHAR",
+    "score": "DOUBLE", "agrees": "BOOLEAN", "teacher_output": "VARCHAR",
+    "student_output": "VARCHAR", "confidence": "DOUBLE", "latency_ms": "DOUBLE",
+    "fault": "VARCHAR", "signals": "VARCHAR", "fingerprint": "VARCHAR"
+}]'), max_depth := 2);
+
+-- name: evaluations_of_run
+-- The evaluated rows of a run.
+SELECT * FROM evaluations WHERE run_id = $run_id::UUID ORDER BY split, input_hash;
+
+-- name: delete_policy
+-- First half of replacing a run's policy.
+DELETE FROM policies WHERE run_id = $run_id::UUID;
+
+-- name: insert_policy
+-- Second half. `$policy`: JSON object. `$parents`: JSON array of the traces that the teacher was shown.
+INSERT INTO policies BY NAME
+SELECT
+    $run_id::UUID AS run_id, $task AS task, $policy AS policy, $at AS "at",
+    from_json($parents, '["VARCHAR"]') AS parent_ids;
+
+-- name: policy_of_run
+-- The policy that a run worked by.
+SELECT policy FROM policies WHERE run_id = $run_id::UUID;
+
+-- name: delete_run_event
+-- First half of appending a run event: an event that was appended already is not there twice.
+DELETE FROM run_events WHERE run_id = $run_id::UUID AND seq = $seq;
+
+-- name: insert_run_events
+-- Second half. `$rows`: JSON array of store.records.RunEvent; `detail` is kept as JSON.
+INSERT INTO run_events BY NAME
+SELECT unnest(from_json($rows, '[{
+    "run_id": "UUID", "seq": "INTEGER", "task": "VARCHAR", "state": "VARCHAR", "at": "DOUBLE",
+    "seconds": "DOUBLE", "reason": "VARCHAR", "detail": "VARCHAR"
+}]'), max_depth := 2);
+
+-- name: events_of_run
+-- The history of a run, oldest first.
+SELECT * FROM run_events WHERE run_id = $run_id::UUID ORDER BY seq;
+
+-- name: events_of_last_run
+-- The history of a task's last run, oldest first. Run ids are UUIDv7: the last is the greatest.
+SELECT * FROM run_events
+WHERE run_id = (SELECT max(run_id) FROM run_events WHERE task = $task)
+ORDER BY seq;
+
+-- name: last_run_events
+-- Where the last run of each task stands.
+SELECT * FROM runs QUALIFY row_number() OVER (PARTITION BY task ORDER BY run_id DESC) = 1;
+
+-- name: unfinished_runs
+-- Where each run stands that did not come to its end, oldest first.
+SELECT * FROM runs WHERE state NOT IN ('promoted', 'rejected', 'failed') ORDER BY run_id;
+
+-- name: ended_runs
+-- How each run of a task ended, oldest first.
+SELECT * FROM runs
+WHERE task = $task AND state IN ('promoted', 'rejected', 'failed')
+ORDER BY "at", run_id;
+
+-- name: run_history
+-- Where the runs of a task stand, newest first.
+SELECT * FROM runs WHERE task = $task ORDER BY run_id DESC LIMIT $limit;
+
+-- name: update_run_event
+-- Writes the numbers of a run's event anew.
+UPDATE run_events SET detail = $detail WHERE run_id = $run_id::UUID AND seq = $seq;

@@ -1,0 +1,121 @@
+-- Logged requests. Read by store/database/queries.py.
+
+-- name: task_counts
+-- Every task tag that was ever seen, with how many requests carried it: 0 where all are forgotten.
+SELECT task, sum(traces)::BIGINT AS traces FROM (
+    SELECT task, count(*) AS traces FROM traces WHERE task IS NOT NULL GROUP BY task
+    UNION ALL
+    SELECT DISTINCT task, 0 AS traces FROM run_events
+) GROUP BY task ORDER BY task;
+
+-- name: trace_by_id
+-- One trace by its id.
+SELECT * FROM traces WHERE trace_id = $trace_id::UUID;
+
+-- name: traces_of_task
+-- The newest whole answers of the teacher to a task's requests, newest first: what a run takes.
+SELECT * FROM teacher_traces
+WHERE task = $task
+ORDER BY start_time DESC, trace_id DESC
+LIMIT $limit;
+
+-- name: traces_of_fingerprints
+-- The same of these fingerprints alone: for those that other traces push out of the newest.
+SELECT * FROM teacher_traces
+WHERE task = $task AND fingerprint IN (SELECT unnest($fingerprints))
+ORDER BY start_time DESC, trace_id DESC
+LIMIT $limit;
+
+-- name: traffic_by_fingerprint
+-- The newest answered requests of a task by fingerprint, whoever answered, those of the `$newest`
+-- requests first: how many there are, of those how many among the `$newest` (`recent`), when the
+-- first and the last came, and what was asked in the last one. `$requests`: how many are looked at.
+WITH newest AS (
+    SELECT trace_id, fingerprint, start_time FROM chats
+    WHERE task = $task AND served_by IS NOT NULL
+    ORDER BY start_time DESC, trace_id DESC
+    LIMIT $requests
+),
+places AS (
+    SELECT *, row_number() OVER (ORDER BY start_time DESC, trace_id DESC) AS place FROM newest
+),
+shapes AS (
+    SELECT
+        fingerprint,
+        count(*) AS requests,
+        count(*) FILTER (place <= $newest) AS recent,
+        min(start_time) AS first_at,
+        max(start_time) AS last_at,
+        arg_min(trace_id, place) AS trace_id
+    FROM places
+    GROUP BY fingerprint
+    ORDER BY recent DESC, last_at DESC, fingerprint
+    LIMIT $shapes
+)
+SELECT
+    shapes.* EXCLUDE (trace_id),
+    traces.input_messages, traces.request_params, traces.tool_definitions
+FROM shapes JOIN traces ON traces.trace_id = shapes.trace_id
+ORDER BY shapes.recent DESC, shapes.last_at DESC, shapes.fingerprint;
+
+-- name: audited_traces
+-- The newest traces of a task that a student answered, with what the teacher answered to an audit.
+SELECT chats.*, audits.teacher_output, audits."at" AS answered_at
+FROM comparisons audits JOIN chats ON chats.trace_id = audits.trace_id
+WHERE audits.task = $task AND audits.kind = 'audit' AND audits.teacher_output IS NOT NULL
+    AND chats.served_by = 'student'
+ORDER BY chats.start_time DESC, chats.trace_id DESC
+LIMIT $limit;
+
+-- name: corrected_traces
+-- The newest traces of a task that clients corrected, whoever answered, each with its newest
+-- correction.
+WITH newest AS (
+    SELECT trace_id, correction, feedback_at FROM feedback WHERE trim(correction) <> ''
+    QUALIFY row_number() OVER (
+        PARTITION BY trace_id ORDER BY feedback_at DESC, feedback_id DESC
+    ) = 1
+)
+SELECT chats.*, newest.correction, newest.feedback_at AS answered_at
+FROM newest JOIN chats ON chats.trace_id = newest.trace_id
+WHERE chats.task = $task
+ORDER BY chats.start_time DESC, chats.trace_id DESC
+LIMIT $limit;
+
+-- name: new_teacher_traces
+-- How many whole answers of the teacher there are for a task to requests after `$asked_since`, and
+-- after `$since` or imported after it: old answers are new to a task when they are imported.
+SELECT count(*) AS traces FROM teacher_traces
+WHERE task = $task AND start_time > $asked_since
+    AND (start_time > $since OR imported_at > $since);
+
+-- name: uncovered_teacher_traces
+-- The same at all times, without what a promoted student is certified for and does not get yet.
+SELECT count(*) AS traces FROM teacher_traces
+WHERE task = $task AND (start_time > $since OR imported_at > $since)
+    AND reason NOT IN ('shadow', 'not_in_share');
+
+-- name: requests_of_student
+-- The newest requests begun after a time that a student was asked for, newest first.
+SELECT
+    trace_id, task, student_id, served_by, reason, start_time, end_time,
+    outcome = 'complete' AND status_code = 200 AS whole, input_hash,
+    operation_name = 'chat' AND content <> 'none' AS has_texts
+FROM traces
+WHERE student_id = $student_id AND start_time > $since
+ORDER BY end_time DESC, trace_id DESC
+LIMIT $limit;
+
+-- name: unaudited_traces
+-- What a student served after a time and no audit has looked at, oldest first.
+SELECT trace_id, end_time FROM chats
+WHERE student_id = $student_id AND served_by = 'student' AND end_time > $since
+    AND trace_id NOT IN (
+        SELECT trace_id FROM comparisons
+        WHERE student_id = $student_id::UUID AND kind = 'audit' AND "at" > $since
+    )
+ORDER BY end_time, trace_id;
+
+-- name: confidences_of_student
+-- How sure a student was of what it was asked, by trace.
+SELECT trace_id, confidence FROM traces WHERE task = $task AND student_id = $student;
