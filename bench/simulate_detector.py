@@ -233,7 +233,7 @@ def report(*, quick: bool) -> dict[str, Any]:
     """
     settings = TaskSettings()
     tolerated, run_length = round(1 - settings.gate.threshold, 6), float(settings.audit.run_length)
-    faults, requests = settings.audit.fault_rate, run_length / settings.audit.first
+    faults, requests = settings.audit.fault_rate, run_length / settings.audit.first_share
     streams, runs = (STREAMS // 10, 200) if quick else (STREAMS, 2000)
     rates = (0.01, 0.02, tolerated, 0.1, 0.2, 0.45)
     false = [

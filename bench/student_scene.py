@@ -109,7 +109,7 @@ async def live_student(
         settings = TaskSettings(
             min_traces=NEVER,
             train=_settings(),
-            audit=AuditSettings(first=NO_AUDITS, last=NO_AUDITS),
+            audit=AuditSettings(first_share=NO_AUDITS, last_share=NO_AUDITS),
         )
         product = Product(
             folder,

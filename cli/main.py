@@ -184,6 +184,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         typer.echo(f"{config} can be used")
         for name, value in summary(found):
             typer.echo(f"{name:<8} {value}")
+        for warning in found.warnings:
+            typer.echo(f"warning  {warning}")
 
 
 @app.command()

@@ -64,12 +64,13 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What the user should know."""
-        if self.litellm is None:
-            return []
-        notes = ["teachers are called through LiteLLM, which needs some 15 s to start"]
-        return notes + [
-            f"LiteLLM runs without general_settings.{name}" for name in self.litellm.left_out
-        ]
+        notes = list(self.config.warnings)
+        if self.litellm is not None:
+            notes.append("teachers are called through LiteLLM, which needs some 15 s to start")
+            notes += [
+                f"LiteLLM runs without general_settings.{name}" for name in self.litellm.left_out
+            ]
+        return notes
 
 
 def litellm_for(

@@ -122,6 +122,9 @@ class Reload:
         content = read_config(self._ground.config_path)
         config = config_from_yaml(content, where=str(self._ground.config_path))
         teacher_pool(config)  # a key that is not set
+        for warning in config.warnings:
+            if warning not in self._plan.config.warnings:
+                self._say(warning)
         found = changes(self._plan.config, config)
         if not found.settings:
             return "nothing has changed"

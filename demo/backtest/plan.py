@@ -82,10 +82,12 @@ def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
             "cooldown_s": ONE_RUN_S,
             "paused": False,
             # the test rows are the live traffic here: nothing is left for steps to wait for
-            "rollout": RolloutSettings(shares=[1.0], rows=0, confirm=False),
-            "audit": settings.audit.model_copy(update={"first": NO_AUDITS, "last": NO_AUDITS}),
+            "rollout": RolloutSettings(shares=[1.0], min_comparisons=0, confirm=False),
+            "audit": settings.audit.model_copy(
+                update={"first_share": NO_AUDITS, "last_share": NO_AUDITS}
+            ),
             "amplify": settings.amplify.model_copy(update={"target": target}),
-            "evaluate": settings.evaluate.model_copy(update={"teacher_again": 0.0}),
+            "evaluate": settings.evaluate.model_copy(update={"teacher_recheck": 0.0}),
         }
     )
 

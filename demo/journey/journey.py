@@ -194,7 +194,7 @@ def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
     defaults = tiny_student().model_dump()
     defaults["gate"]["threshold"] = plan.threshold
     defaults["split"] = {"train": 0.45, "calibration": 0.15, "heldout": 0.4}
-    defaults["rollout"] |= {"shadow_share": 1.0, "rows": plan.rows}
+    defaults["rollout"] |= {"shadow_share": 1.0, "min_comparisons": plan.rows}
     defaults["amplify"]["target"] = plan.synthetic
     defaults["amplify"]["concurrency"] = plan.concurrency
     defaults["amplify"]["batch"] = 20

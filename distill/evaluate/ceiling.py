@@ -38,11 +38,11 @@ async def noise_stage(
 ) -> Ceiling | None:
     """The teacher's agreement with itself on some of the held-out rows.
 
-    None when it is not to be measured (evaluate.teacher_again is 0), or when the teacher or the
+    None when it is not to be measured (evaluate.teacher_recheck is 0), or when the teacher or the
     token budget does not allow it: no run fails for want of it. What was paid for is kept in the
     run's folder, and a resumed run goes on from there.
     """
-    rows = rows_again(heldout, run.settings.evaluate.teacher_again)
+    rows = rows_again(heldout, run.settings.evaluate.teacher_recheck)
     if not rows:
         return None
     try:

@@ -34,7 +34,7 @@ def floor_of(gate: GateSettings) -> float:
 
 
 def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
-    """Every slice with at least `slice_rows` of these rows, the most suspicious one first."""
+    """Every slice with at least `min_slice_rows` of these rows, the most suspicious one first."""
     from scipy.stats import binom  # noqa: PLC0415 - slow to import
 
     agrees: dict[tuple[SliceKind, str], list[bool]] = defaultdict(list)
@@ -54,7 +54,7 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
             below=False,
         )
         for (kind, name), rows in agrees.items()
-        if len(rows) >= gate.slice_rows
+        if len(rows) >= gate.min_slice_rows
     ]
     return judged(found, 1 - gate.confidence)
 

@@ -65,10 +65,12 @@ class Dossier:
         self.disagreement = Watched(1 - threshold, run_length)
         # An audit stands for many requests, so a run of so many audits is a longer one of requests.
         self.faults = Watched(
-            tolerated_faults(promotion.certificate, settings), run_length / settings.audit.first
+            tolerated_faults(promotion.certificate, settings),
+            run_length / settings.audit.first_share,
         )
         self.unsure = Watched(
-            tolerated_unsure(promotion.certificate, settings), run_length / settings.audit.first
+            tolerated_unsure(promotion.certificate, settings),
+            run_length / settings.audit.first_share,
         )
         self._lately: dict[str, None] = {}  # hashes of inputs, in the order of their coming
         self._complained: set[str] = set()  # traces that count as bad already

@@ -78,12 +78,12 @@ def audit_rate(*, audits: int, level: float, settings: AuditSettings, forced: bo
     disagreement, 0 to 1. The first AUDITS_AT_FIRST audits are at the first share; then it falls as
     their inverse, so that each further one says as much as those before, until it is at the last
     share. Suspicion brings it back up, to the first share at ALARMING. A student that was promoted
-    by hand has its own share throughout. `first` below `last` counts as `last`.
+    by hand has its own share throughout. A `first_share` below `last_share` counts as `last_share`.
     """
     if forced:
-        return settings.forced
-    first = max(settings.first, settings.last)
-    calm = max(settings.last, first * min(1.0, AUDITS_AT_FIRST / max(audits, 1)))
+        return settings.forced_share
+    first = max(settings.first_share, settings.last_share)
+    calm = max(settings.last_share, first * min(1.0, AUDITS_AT_FIRST / max(audits, 1)))
     alarmed = min(1.0, max(0.0, level / ALARMING))
     # within the two also when the sum is rounded up
     return min(first, calm + (first - calm) * alarmed)
@@ -138,8 +138,8 @@ def _go_on(
     settings: RolloutSettings,
 ) -> Verdict:
     """Whether a student goes on to the first of the larger shares, or what it waits for."""
-    found = _agreement(evidence.step_n, evidence.step_agreed, settings.rows)
-    if evidence.step_n < settings.rows:
+    found = _agreement(evidence.step_n, evidence.step_agreed, settings.min_comparisons)
+    if evidence.step_n < settings.min_comparisons:
         return _stay(route, evidence, f"{_name(route)}: {found}")
     bound = f"the agreement is at least {evidence.bound:.4f}, {threshold:g} is needed"
     if not evidence.bound >= threshold:

@@ -33,7 +33,7 @@ def due(
     retrain: bool = False,
     usable_traces: int = 0,
     marked: bool = False,
-    retrain_marked: bool = False,
+    retrain_forgotten: bool = False,
 ) -> Due:
     """Decides whether a task gets a run now.
 
@@ -42,7 +42,7 @@ def due(
     first. `paused`: by hand. `demoted_at`: when its student was, None when it is not demoted.
     `retrain`: a run was asked for by hand since the last one began; it starts with whatever
     `usable_traces` there are, old and new, and waits for no cooldown. `marked`: the student that is
-    promoted learned from what was forgotten: one new trace is enough, and with `retrain_marked`
+    promoted learned from what was forgotten: one new trace is enough, and with `retrain_forgotten`
     the usable ones are.
     """
     if paused or settings.paused:
@@ -53,7 +53,7 @@ def due(
         return Due(False, "asked for by hand, but there are no teacher traces to learn from")
     waits_for = settings.min_traces
     if marked:
-        waits_for = 0 if retrain_marked and usable_traces else 1
+        waits_for = 0 if retrain_forgotten and usable_traces else 1
     if new_traces < waits_for:
         return Due(False, f"collecting: {new_traces} of {waits_for} new teacher traces")
     cooling = _cooling(settings, ended, demoted_at, now)

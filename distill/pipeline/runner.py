@@ -158,7 +158,7 @@ class Runner:
             retrain=retrain,
             usable_traces=usable,
             marked=marked,
-            retrain_marked=self._config.retention.retrain_marked,
+            retrain_forgotten=self._config.retention.retrain_forgotten,
         )
         return verdict, (retrain, new)
 

@@ -144,7 +144,7 @@ def live(standing: LiveStanding | None, settings: TaskSettings) -> Live | None:
         step_at=standing.step_at,
         rows=sum(t.servable for t in of_step),
         rows_agreed=sum(t.agreed for t in of_step),
-        rows_needed=settings.rollout.rows,
+        rows_needed=settings.rollout.min_comparisons,
         reason=standing.reason,
         waits_for=standing.waits_for,
         comparisons={k: Compared(**asdict(t)) for k, t in standing.comparisons.items()},

@@ -43,7 +43,7 @@ EXPECTED_OUTPUT: Mapping[Purpose, int] = {
     "audits": 64,
 }
 # what to lower when a call of this purpose is too much
-_LOWER: Mapping[Purpose, str] = {"judge": "evaluate.max_rows", "noise": "evaluate.teacher_again"}
+_LOWER: Mapping[Purpose, str] = {"judge": "evaluate.max_rows", "noise": "evaluate.teacher_recheck"}
 # statuses that speak of our access; any other 4xx is about the one request
 _ABOUT_ACCESS = (401, 402, 403, 408, 409, 429)
 _ERROR_CODE = re.compile(r"[a-z0-9_.-]{1,64}")

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from store.distribution import install_hint
 from store.records import Api
-from store.settings.tasks import Settings
+from store.settings_model import Settings
 
 # What stands in place of something. Printable ASCII that JSON writes as it is, so that it is found
 # in any text that holds it.

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -23,7 +24,9 @@ from pydantic import (
 from store.errors import ConfigError
 from store.privacy.settings import PrivacySettings
 from store.settings.limits import RateLimits, ServerLimits
-from store.settings.tasks import Settings, TaskSettings
+from store.settings.renamed import BothNamesGiven, with_current_names
+from store.settings.tasks import TaskSettings
+from store.settings_model import Settings
 
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ENV_PREFIX = "os.environ/"
@@ -105,7 +108,7 @@ class RetentionSettings(Settings):
 
     traces_days: float | None = Field(default=None, gt=0)
     runs_days: float | None = Field(default=None, gt=0)
-    retrain_marked: bool = False
+    retrain_forgotten: bool = False
 
 
 class Config(Settings):
@@ -130,6 +133,9 @@ class Config(Settings):
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     task_defaults: TaskSettings = Field(default_factory=TaskSettings)
     tasks: dict[Tag, dict[str, Any]] = Field(default_factory=dict)
+
+    # what whoever wrote the config should know, one line each: `serve` and `check` show it
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("model_list")
     @classmethod
@@ -159,6 +165,11 @@ class Config(Settings):
         if not overlay:
             return self.task_defaults
         return TaskSettings.model_validate(_merged(self.task_defaults.model_dump(), overlay))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What should be changed in the config file, one line each."""
+        return self._warnings
 
     @property
     def journal_dir(self) -> Path:
@@ -246,15 +257,25 @@ def config_from_yaml(content: bytes, *, where: str) -> Config:
 def parse_config(raw: dict[str, Any], *, where: str = "config") -> Config:
     """Checks settings that are already read. Raises ConfigError with every fault they have.
 
+    Former names of settings are accepted; `Config.warnings` names them.
+
     `model_list` and LiteLLM's own blocks keep their `os.environ/…` references:
     store.settings.teachers resolves what is called directly, and LiteLLM's child resolves its own.
     """
-    ours = {k: v for k, v in raw.items() if k != "model_list" and k not in LITELLM_BLOCKS}
+    handed_on = {k: v for k, v in raw.items() if k == "model_list" or k in LITELLM_BLOCKS}
+    ours = {k: v for k, v in raw.items() if k not in handed_on}
     try:
-        return Config.model_validate({**raw, **from_environment(ours, where)})
+        ours, warnings = with_current_names(ours)
+        config = Config.model_validate({**handed_on, **from_environment(ours, where)})
+    except BothNamesGiven as error:
+        raise _refused(where, str(error).splitlines()) from None
     except ValidationError as error:
-        faults = "\n".join(
-            f"  {'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}"
-            for e in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"{where} cannot be used:\n{faults}") from None
+        details = error.errors(include_input=False, include_url=False)
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in details]
+        raise _refused(where, faults) from None
+    config._warnings = tuple(warnings)
+    return config
+
+
+def _refused(where: str, faults: list[str]) -> ConfigError:
+    return ConfigError("\n  ".join([f"{where} cannot be used:", *faults]))

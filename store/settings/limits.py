@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from store.settings.tasks import Settings
+from store.settings_model import Settings
 
 
 class RateLimits(Settings):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from store.settings_model import Settings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and closed to unknown names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SplitSettings(Settings):
@@ -66,7 +62,7 @@ class EvaluateSettings(Settings):
     scorer: Literal["auto", "exact", "json", "text", "judge"] = "auto"
     agree_at: float | None = Field(default=None, gt=0, le=1)
     rubric: str | None = Field(default=None, min_length=1)
-    teacher_again: float = Field(default=0.05, ge=0, le=1)
+    teacher_recheck: float = Field(default=0.05, ge=0, le=1)
     max_rows: int = Field(default=1000, ge=1)
     concurrency: int = Field(default=4, ge=1)
 
@@ -75,7 +71,7 @@ class GateSettings(Settings):
     threshold: float = Field(default=0.95, gt=0, lt=1)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     min_coverage: float = Field(default=0.3, gt=0, le=1)
-    slice_rows: int = Field(default=20, ge=1)
+    min_slice_rows: int = Field(default=20, ge=1)
     slice_tolerance: float = Field(default=0.1, ge=0, lt=1)
 
 
@@ -86,7 +82,7 @@ class RolloutSettings(Settings):
     shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: [0.05, 0.25, 1.0], min_length=1
     )
-    rows: int = Field(default=30, ge=0)
+    min_comparisons: int = Field(default=30, ge=0)
     confirm: bool = True
 
     @model_validator(mode="after")
@@ -99,9 +95,9 @@ class RolloutSettings(Settings):
 class AuditSettings(Settings):
     """How much of what a student served is asked of the teacher afterwards, and for how long."""
 
-    first: float = Field(default=0.05, gt=0, le=1)
-    last: float = Field(default=0.01, gt=0, le=1)
-    forced: float = Field(default=0.2, gt=0, le=1)
+    first_share: float = Field(default=0.05, gt=0, le=1)
+    last_share: float = Field(default=0.01, gt=0, le=1)
+    forced_share: float = Field(default=0.2, gt=0, le=1)
     run_length: int = Field(default=5000, ge=100)
     fault_rate: float = Field(default=0.02, gt=0, lt=0.5)
 

@@ -52,6 +52,15 @@ def test_check_says_what_a_config_means_and_starts_nothing(tmp_path: Path) -> No
     assert not (tmp_path / "data").exists()
 
 
+def test_check_names_each_setting_that_has_another_name_now(tmp_path: Path) -> None:
+    done = understudy(
+        "check", "--config", write_config(tmp_path, retention={"retrain_marked": True})
+    )
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("retention.retrain_marked is now called") == 1
+
+
 def test_a_fault_of_the_config_is_told_before_anything_starts(tmp_path: Path) -> None:
     file = write_config(tmp_path, tresholds=1, task_defaults={"min_traces": "many"})
 

@@ -238,7 +238,7 @@ async def test_a_structured_call_that_shows_nothing_gets_nothing(
 
 def test_recorded_answers_neither_judge_nor_agree_with_themselves() -> None:
     settings = TaskSettings()
-    assert run_settings(settings, layout()).evaluate.teacher_again == 0
+    assert run_settings(settings, layout()).evaluate.teacher_recheck == 0
     judged = settings.model_copy(update={"evaluate": EvaluateSettings(scorer="judge")})
     with pytest.raises(BacktestError, match=r"set evaluate\.scorer to another"):
         run_settings(judged, layout())

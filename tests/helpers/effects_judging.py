@@ -89,7 +89,7 @@ JUDGING: dict[str, Effect] = {
         ("Only the tone counts.", True),
         {f"{T}.evaluate.scorer": "judge"},
     ),
-    f"{T}.evaluate.teacher_again": Effect(
+    f"{T}.evaluate.teacher_recheck": Effect(
         rows_asked_again, (0, Counter()), (0.9, Counter({False: 27}))
     ),
 }

@@ -252,7 +252,7 @@ LEARNING: dict[str, Effect] = {
     f"{T}.gate.threshold": Effect(certified, (0.9, True), (0.95, False)),
     f"{T}.gate.confidence": Effect(certified, (0.95, True), (0.999, False), LAX),
     f"{T}.gate.min_coverage": Effect(certified, (0.8, True), (0.81, False), LAX),
-    f"{T}.gate.slice_rows": Effect(certified_with_a_bad_label, (25, False), (26, True)),
+    f"{T}.gate.min_slice_rows": Effect(certified_with_a_bad_label, (25, False), (26, True)),
     f"{T}.gate.slice_tolerance": Effect(certified_with_a_bad_label, (0.1, False), (0.5, True)),
     f"{T}.student.request_timeout_s": Effect(
         routes_time_limit,
@@ -261,7 +261,7 @@ LEARNING: dict[str, Effect] = {
         {
             **SHORTEST,
             f"{T}.amplify.target": 0,
-            f"{T}.evaluate.teacher_again": 0,
+            f"{T}.evaluate.teacher_recheck": 0,
             f"{T}.gate.threshold": 0.5,
         },
         slow=True,

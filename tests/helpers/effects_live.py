@@ -32,6 +32,6 @@ async def compared_in_shadow(raw: Raw) -> int:
 
 LIVE: dict[str, Effect] = {
     "task_defaults.rollout.shadow_share": Effect(
-        compared_in_shadow, (0.2, 13), (1.0, 40), {"task_defaults.rollout.rows": 1000}
+        compared_in_shadow, (0.2, 13), (1.0, 40), {"task_defaults.rollout.min_comparisons": 1000}
     ),
 }

@@ -135,10 +135,10 @@ ROLLOUT: dict[str, Effect] = {
         (True, [("canary", 0.05), ("canary", 0.25)]),  # 40 rows do not prove 0.95
         (False, [("canary", 0.05), ("canary", 0.25), ("live", 1.0)]),
     ),
-    f"{T}.rollout.rows": Effect(comparisons_of_a_step, (0, 0), (25, 25)),
-    f"{T}.audit.first": Effect(audited(0), (0.05, 0.05), (0.5, 0.5)),
-    f"{T}.audit.last": Effect(audited(1000), (0.01, 0.01), (0.02, 0.02)),
-    f"{T}.audit.forced": Effect(audited(1000, forced=True), (0.2, 0.2), (0.9, 0.9)),
+    f"{T}.rollout.min_comparisons": Effect(comparisons_of_a_step, (0, 0), (25, 25)),
+    f"{T}.audit.first_share": Effect(audited(0), (0.05, 0.05), (0.5, 0.5)),
+    f"{T}.audit.last_share": Effect(audited(1000), (0.01, 0.01), (0.02, 0.02)),
+    f"{T}.audit.forced_share": Effect(audited(1000, forced=True), (0.2, 0.2), (0.9, 0.9)),
     f"{T}.audit.run_length": Effect(audits_until_demoted, (100, 3), (100_000, 6)),
     f"{T}.audit.fault_rate": Effect(demoted_at_five_percent_faults, (0.02, True), (0.2, False)),
 }

@@ -176,7 +176,7 @@ def no_teacher(*_: object) -> Any:
 STORING: dict[str, Effect] = {
     "retention.traces_days": Effect(traces_kept, (30, 1), (None, 2)),
     "retention.runs_days": Effect(runs_kept, (30, 1), (50, 2)),
-    "retention.retrain_marked": Effect(
+    "retention.retrain_forgotten": Effect(
         marked_is_due, (True, True), (False, False), {"task_defaults.cooldown_s": 0}
     ),
     "journal.segment_seconds": Effect(segments_handed_on, (2, 1), (2.1, 0)),

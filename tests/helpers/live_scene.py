@@ -41,7 +41,7 @@ from tests.helpers.samples import a_certificate, a_promotion, a_route, a_trace, 
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 
 Answer = Callable[[str], str]  # a request's text → the answer to it
-EVERY_AUDIT = {"first": 1.0, "last": 1.0, "forced": 1.0}
+EVERY_AUDIT = {"first_share": 1.0, "last_share": 1.0, "forced_share": 1.0}
 
 
 def right(text: str) -> str:

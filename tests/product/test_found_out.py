@@ -53,7 +53,7 @@ def settings(teacher: LoopbackServer) -> dict[str, Any]:
         "task_defaults": {
             "min_traces": 5000,
             "gate": {"threshold": 0.9},
-            "audit": {"first": 0.5, "last": 0.5},
+            "audit": {"first_share": 0.5, "last_share": 0.5},
         },
     }
 

@@ -58,10 +58,10 @@ def config(teacher_url: str) -> dict[str, Any]:
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
     task["train"] |= {"validations": 4, "compare": False, "batch_size": 2}
     found["tasks"][TASK.name]["train"] = {"epochs": 3}
-    task["evaluate"] |= {"teacher_again": 0}
+    task["evaluate"] |= {"teacher_recheck": 0}
     task["rollout"] = {
         "shares": [1.0],
-        "rows": 0,
+        "min_comparisons": 0,
         "confirm": False,
     }  # the steps have a test of their own
     return found

@@ -44,9 +44,9 @@ def config(teacher_url: str) -> dict[str, Any]:
     # many small steps learn to copy an order's number sooner than few large ones
     task["train"] |= {"compare": False, "validations": 4, "batch_size": 2}
     found["tasks"][TASK.name]["train"] = {"epochs": 4}
-    task["evaluate"] |= {"teacher_again": 0}
-    task["rollout"] = {"shares": [1.0], "rows": 0, "confirm": False}
-    task["audit"] = {"first": 1.0, "last": 1.0}
+    task["evaluate"] |= {"teacher_recheck": 0}
+    task["rollout"] = {"shares": [1.0], "min_comparisons": 0, "confirm": False}
+    task["audit"] = {"first_share": 1.0, "last_share": 1.0}
     return found
 
 

@@ -32,7 +32,7 @@ from tests.helpers.teacher_server import (
 
 EXACT = Scorer("exact", 1.0, "text", "")
 JUDGE = Scorer("judge", 1.0, "text", "")
-ALL = {"evaluate": {"teacher_again": 1.0}}
+ALL = {"evaluate": {"teacher_recheck": 1.0}}
 
 
 def untold(*_: object) -> None:
@@ -105,7 +105,7 @@ async def test_the_rows_are_asked_as_they_were_asked_before(
 ) -> None:
     rows = letters(30)
     teacher.answer = answering(rows, 0)
-    run = a_run(tmp_path / "run", evaluate={"teacher_again": 0.05})
+    run = a_run(tmp_path / "run", evaluate={"teacher_recheck": 0.05})
     told: list[tuple[str, float, float, str]] = []
     await noise_stage(run, parts, rows, EXACT, lambda *step: told.append(step))
 
@@ -180,7 +180,7 @@ async def test_free_text_is_judged(teacher: LoopbackServer, parts: Parts, tmp_pa
 
 
 async def test_share_0_asks_nobody(teacher: LoopbackServer, parts: Parts, tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", evaluate={"teacher_again": 0})
+    run = a_run(tmp_path / "run", evaluate={"teacher_recheck": 0})
     assert await noise_stage(run, parts, letters(50), EXACT, untold) is None
     assert not run.folder.exists()
     assert teacher.requests == []
@@ -193,7 +193,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     teacher.answer = answering(rows, 4)
     run = a_run(tmp_path / "run", **ALL, amplify={"token_budget": 250, "concurrency": 2})
     assert await noise_stage(run, parts, rows, EXACT, untold) is None
-    assert "raise amplify.token_budget or lower evaluate.teacher_again" in caplog.text
+    assert "raise amplify.token_budget or lower evaluate.teacher_recheck" in caplog.text
     assert "parcel" not in caplog.text
     paid = len(teacher.requests)
     assert 0 < paid < 20

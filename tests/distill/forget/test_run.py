@@ -148,7 +148,7 @@ async def test_who_learned_from_it_is_replaced(
         collect(db, scene.config.journal_dir, {})
     config = scene.config.model_copy(
         update={
-            "retention": scene.config.retention.model_copy(update={"retrain_marked": at_once}),
+            "retention": scene.config.retention.model_copy(update={"retrain_forgotten": at_once}),
             "task_defaults": TaskSettings(min_traces=200),
         }
     )

@@ -176,7 +176,7 @@ def test_nothing_passes_that_is_not_proven(
     threshold: float,
     coverage: float,
 ) -> None:
-    settings = GateSettings(threshold=threshold, min_coverage=coverage, slice_rows=1)
+    settings = GateSettings(threshold=threshold, min_coverage=coverage, min_slice_rows=1)
     cutoffs = [replace(ALL, value=value) for value in values]
     certificate = judge([row(*answer) for answer in answers], *cutoffs, settings=settings)
     assert recomputed(certificate) == certificate.lower_bound

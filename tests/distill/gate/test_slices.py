@@ -56,7 +56,7 @@ def test_labels_are_slices_only_where_answers_are_labels() -> None:
 def test_a_slice_of_few_rows_is_not_looked_at() -> None:
     served = [*rows(0, 19, label="rare"), *rows(20, 20, label="common")]
     assert [s.name for s in slices_of(served, "label", GATE)] == ["f", "common"]
-    lower = GATE.model_copy(update={"slice_rows": 19})
+    lower = GATE.model_copy(update={"min_slice_rows": 19})
     assert slices_of(served, "label", lower)[0].name == "rare"
     assert slices_of(served, "label", lower)[0].below
 

@@ -70,7 +70,7 @@ async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
 
 async def test_only_what_is_drawn_is_audited(tmp_path: Path) -> None:
     rate = 0.3
-    async with Scene(tmp_path, audit={"first": rate, "last": rate}) as scene:
+    async with Scene(tmp_path, audit={"first_share": rate, "last_share": rate}) as scene:
         student = scene.promote()
         traces = [scene.served(f"text {n}", student) for n in range(300)]
         await scene.settle(*traces)

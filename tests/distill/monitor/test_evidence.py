@@ -27,7 +27,7 @@ from store.settings.tasks import GateSettings, TaskSettings
 from tests.helpers.live_scene import Scene
 from tests.helpers.samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
 
-SETTINGS = TaskSettings.model_validate({"audit": {"first": 0.5, "last": 0.1}})
+SETTINGS = TaskSettings.model_validate({"audit": {"first_share": 0.5, "last_share": 0.1}})
 BEGAN = 1_000_000.0
 
 
@@ -175,7 +175,7 @@ def test_the_audit_rate_of_a_moment(db: Database) -> None:
 
 
 def test_a_forced_student_has_its_own_rate(db: Database) -> None:
-    assert read(db, promoted(forced=True)).audit_rate_at(BEGAN) == SETTINGS.audit.forced
+    assert read(db, promoted(forced=True)).audit_rate_at(BEGAN) == SETTINGS.audit.forced_share
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: P
     audited = []
     for restarts in (False, True):
         folder = tmp_path / str(restarts)
-        async with Scene(folder, audit={"first": 0.7, "last": 0.05}) as scene:
+        async with Scene(folder, audit={"first_share": 0.7, "last_share": 0.05}) as scene:
             scene.now = 1_800_000_000.0
             student = scene.promote()
             early = a_comparison(student_id=student.run_id, kind="audit", at=student.at + 1)

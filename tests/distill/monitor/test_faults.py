@@ -14,7 +14,7 @@ from tests.helpers.teacher_server import error
 
 @pytest.fixture
 async def scene(tmp_path: Path):
-    async with Scene(tmp_path, audit=EVERY_AUDIT, rollout={"rows": 1000}) as scene:
+    async with Scene(tmp_path, audit=EVERY_AUDIT, rollout={"min_comparisons": 1000}) as scene:
         yield scene
 
 

@@ -22,12 +22,12 @@ from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until
 from tests.helpers.samples import a_comparison, an_action
 
 RUN_LENGTH = 5000
-FEW_AUDITS = {"first": 0.05, "last": 0.01}
+FEW_AUDITS = {"first_share": 0.05, "last_share": 0.01}
 
 
 @pytest.fixture
 async def scene(tmp_path: Path):
-    async with Scene(tmp_path, audit=EVERY_AUDIT, rollout={"rows": 1000}) as scene:
+    async with Scene(tmp_path, audit=EVERY_AUDIT, rollout={"min_comparisons": 1000}) as scene:
         yield scene
 
 
@@ -127,7 +127,12 @@ async def test_two_tasks_share_nothing(scene: Scene) -> None:
 
 async def test_from_shadow_to_live(tmp_path: Path) -> None:
     certified = {"n": 400, "agreed": 398, "heldout": 400}
-    settings = {"shadow_share": 1.0, "shares": [0.1, 0.5, 1.0], "rows": 5, "confirm": False}
+    settings = {
+        "shadow_share": 1.0,
+        "shares": [0.1, 0.5, 1.0],
+        "min_comparisons": 5,
+        "confirm": False,
+    }
     async with Scene(tmp_path, audit=EVERY_AUDIT, rollout=settings) as scene:
         student = scene.promote(step="shadow", certificate=certified)
         seen = []

@@ -38,7 +38,7 @@ async def ask(proxy: ProxyThread, text: str) -> httpx.Response:
 @pytest.mark.timeout(120)
 async def test_up_all_steps_and_down_again(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    rollout = {"shadow_share": 1.0, "shares": SHARES, "rows": 5, "confirm": False}
+    rollout = {"shadow_share": 1.0, "shares": SHARES, "min_comparisons": 5, "confirm": False}
     async with Scene(folder, audit=EVERY_AUDIT, rollout=rollout) as scene:
         raw = settings(scene.teacher.base_url, folder)
         scene.now = time.time() - 20

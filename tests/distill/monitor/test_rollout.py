@@ -25,7 +25,7 @@ from store.records import (
 from store.settings.tasks import AuditSettings, RolloutSettings, TaskSettings
 from tests.helpers.samples import a_certificate, a_promotion, a_route
 
-SETTINGS = TaskSettings(rollout=RolloutSettings(shares=[0.05, 0.25, 1.0], rows=30))
+SETTINGS = TaskSettings(rollout=RolloutSettings(shares=[0.05, 0.25, 1.0], min_comparisons=30))
 NOW = 1000.0
 
 
@@ -186,7 +186,7 @@ def test_to_the_last_step_the_live_rows_prove_it_by_themselves() -> None:
 
 
 def test_without_rows_to_wait_for_a_step_is_passed_at_once() -> None:
-    at_once = TaskSettings(rollout=RolloutSettings(shares=[0.1, 1.0], rows=0))
+    at_once = TaskSettings(rollout=RolloutSettings(shares=[0.1, 1.0], min_comparisons=0))
     verdict = judge(SHADOW, known(), at_once, NOW)
     assert (verdict.action, verdict.step, verdict.share) == ("advance", "canary", 0.1)
     assert verdict.reason.startswith("on to 10 %: 0 comparisons in shadow; ")
@@ -264,7 +264,7 @@ def promotions(draw: st.DrawFn) -> Promotion:
 @st.composite
 def verdicts(draw: st.DrawFn) -> tuple[Promotion, Evidence, TaskSettings, Verdict]:
     promotion, evidence = draw(promotions()), draw(evidences())
-    rollout = RolloutSettings(shares=draw(SHARES), rows=draw(st.integers(0, 200)))
+    rollout = RolloutSettings(shares=draw(SHARES), min_comparisons=draw(st.integers(0, 200)))
     settings = TaskSettings(rollout=rollout)
     return promotion, evidence, settings, judge(promotion, evidence, settings, NOW)
 
@@ -298,18 +298,20 @@ def test_what_holds_of_every_verdict(
             larger = [share for share in settings.rollout.shares if share > route.share]
             assert verdict.share == larger[0]
             assert (verdict.step == "live") == (len(larger) == 1)
-            assert evidence.step_n >= settings.rollout.rows
+            assert evidence.step_n >= settings.rollout.min_comparisons
             assert evidence.bound >= 0.95
             assert len(larger) > 1 or evidence.live_bound >= 0.95
 
 
 # ---- how much is audited -----------------------------------------------------------------------
 
-AUDITS = st.builds(AuditSettings, first=st.floats(0.01, 1), last=st.floats(0.001, 1))
+AUDITS = st.builds(AuditSettings, first_share=st.floats(0.01, 1), last_share=st.floats(0.001, 1))
 
 
 def rate(audits: int, level: float = 0.0, **changes: Any) -> float:
-    settings = AuditSettings(**{"first": 0.05, "last": 0.01, "forced": 0.2, **changes})
+    settings = AuditSettings(
+        **{"first_share": 0.05, "last_share": 0.01, "forced_share": 0.2, **changes}
+    )
     return audit_rate(audits=audits, level=level, settings=settings, forced=False)
 
 
@@ -320,13 +322,13 @@ def test_the_audit_rate() -> None:
     assert rate(10**6) == 0.01
     assert rate(10**6, ALARMING / 2) == pytest.approx(0.03)
     assert rate(10**6, ALARMING) == rate(10**6, 1.0) == pytest.approx(0.05)
-    assert rate(0, first=0.01, last=0.05) == 0.05
+    assert rate(0, first_share=0.01, last_share=0.05) == 0.05
 
 
 @given(audits=st.integers(0, 10**6), level=UNIT, settings=AUDITS)
 def test_by_hand_there_is_one_rate(audits: int, level: float, settings: AuditSettings) -> None:
     found = audit_rate(audits=audits, level=level, settings=settings, forced=True)
-    assert found == settings.forced
+    assert found == settings.forced_share
 
 
 @given(audits=st.integers(0, 10**5), more=st.integers(0, 10**5), settings=AUDITS, data=st.data())
@@ -339,6 +341,6 @@ def test_the_audit_rate_stays_within_first_and_last(
         return audit_rate(audits=audits, level=level, settings=settings, forced=False)
 
     found = at(audits, level)
-    assert settings.last <= found <= max(settings.first, settings.last)
+    assert settings.last_share <= found <= max(settings.first_share, settings.last_share)
     assert at(audits, higher) >= found
     assert at(audits + more, level) <= found * (1 + 1e-12)  # but for rounding

@@ -19,7 +19,7 @@ from tests.helpers.teacher_server import DROP, completion, error
 
 @pytest.fixture
 async def scene(tmp_path: Path):
-    async with Scene(tmp_path, rollout={"shadow_share": 1.0, "rows": 1000}) as scene:
+    async with Scene(tmp_path, rollout={"shadow_share": 1.0, "min_comparisons": 1000}) as scene:
         yield scene
 
 
@@ -131,7 +131,7 @@ async def test_a_student_that_is_not_up_is_not_asked(scene: Scene) -> None:
 
 
 async def test_a_share_of_the_requests(tmp_path: Path) -> None:
-    async with Scene(tmp_path, rollout={"shadow_share": 0.25, "rows": 1000}) as scene:
+    async with Scene(tmp_path, rollout={"shadow_share": 0.25, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow")
         await scene.settle(*(in_shadow(scene, f"text {n}") for n in range(200)))
         assert 25 < len(scene.comparisons(student)) < 80

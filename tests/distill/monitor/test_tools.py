@@ -50,7 +50,7 @@ async def test_audits_compare_calls_with_calls(tmp_path: Path) -> None:
 
 
 async def test_the_shadow_compares_calls_with_calls(tmp_path: Path) -> None:
-    async with Scene(tmp_path, rollout={"shadow_share": 1.0, "rows": 1000}) as scene:
+    async with Scene(tmp_path, rollout={"shadow_share": 1.0, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow", output="tools", scorer="json")
 
         def answers(request: Received) -> Reply:
