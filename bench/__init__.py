@@ -1,1 +1,4 @@
-"""Measurements: each a script with its method, each result kept in README.md beside them."""
+"""Measurements: each file a script with its method; the results are in README.md beside them.
+
+Imports everything; nothing imports it.
+"""

@@ -1,1 +1,4 @@
-"""The command line: the one place that wires both planes together."""
+"""The command line: the composition root, which alone knows both planes.
+
+Imports everything; nothing imports it but the demo.
+"""

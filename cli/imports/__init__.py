@@ -1,1 +1,4 @@
-"""."""
+"""understudy import: other systems' logs become traces.
+
+Imports store.
+"""

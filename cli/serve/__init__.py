@@ -1,1 +1,4 @@
-"""."""
+"""understudy serve: what it starts, keeps running, reloads and stops.
+
+Imports store.
+"""

@@ -1,1 +1,4 @@
-"""."""
+"""understudy status: asks a server how each task stands, and shows it.
+
+Imports store and cli.serve.
+"""

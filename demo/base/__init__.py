@@ -1,1 +1,4 @@
-"""The base student: a tiny language model made from generated text, so nothing is downloaded."""
+"""A tiny base student, pretrained on generated text, so that nothing is downloaded.
+
+Imports store.settings and distill.train.
+"""

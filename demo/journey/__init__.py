@@ -1,1 +1,4 @@
-"""."""
+"""understudy demo: the whole loop in some minutes, narrated.
+
+Imports store and the demo's other packages.
+"""

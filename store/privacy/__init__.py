@@ -1,1 +1,4 @@
-"""."""
+"""What of the traffic is not kept: redaction rules, Presidio, clients that opt out.
+
+Imports the files of store.
+"""
