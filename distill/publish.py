@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
+from distill.students.students import ReadyStudent
 from store.files.routes import publish_routes
 from store.records import (
     Promotion,
@@ -18,14 +19,14 @@ from store.settings.config import Config
 
 def routes_now(
     promotions: Mapping[str, Promotion],
-    ready: Mapping[str, tuple[str, str]],
+    ready: Mapping[str, ReadyStudent],
     config: Config,
     paused: AbstractSet[str] = frozenset(),
 ) -> dict[str, Route]:
     """Each task's route, of those that have or had a student.
 
-    `ready`: for each task the (student_id, base_url) of its student that answers. A promoted task
-    without one goes to the teacher meanwhile, and says so. A student in shadow has a share of 0.
+    `ready`: the students that answer now, by task. A promoted task without one is answered by the
+    teacher meanwhile, with that reason. A student in shadow has a share of 0.
     `paused`: the tasks that are paused by hand.
     """
     routes = {}
@@ -33,13 +34,15 @@ def routes_now(
         route = _certified(promotion)
         if route is None:
             continue
-        student_id, base_url = ready.get(task, (None, None))
+        student = ready.get(task)
         if task in paused or config.task(task).paused:
             route = replace(route, target="teacher", reason=Reason.PAUSED)
-        elif route.target == "student" and student_id != route.student_id:
+        elif route.target == "student" and (
+            student is None or student.student_id != route.student_id
+        ):
             route = replace(route, target="teacher", reason=Reason.STUDENT_STARTING)
-        elif route.target == "student":
-            route = replace(route, base_url=base_url)
+        elif route.target == "student" and student is not None:
+            route = replace(route, base_url=student.base_url)
         routes[task] = route
     return routes
 

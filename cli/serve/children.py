@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from store.backoff import backoff_s
+
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
 LOG_LIMIT_BYTES = 8 << 20
@@ -76,7 +78,7 @@ class Child:
 
 def restart_delay(ends_in_a_row: int) -> float:
     """Seconds until the next start: 0.5, 1, 2… up to 30."""
-    return float(min(FIRST_DELAY_S * 2 ** min(ends_in_a_row - 1, 16), MAX_DELAY_S))
+    return backoff_s(ends_in_a_row, first_s=FIRST_DELAY_S, max_s=MAX_DELAY_S)
 
 
 def how_it_ended(returncode: int) -> str:

@@ -1,13 +1,12 @@
-"""The shadow: a student answers what the teacher has answered, and nobody sees its answer.
+"""The shadow: a student answers what the teacher has answered; no client sees its answer.
 
-Clients come first. A student is asked for one such request at a time, the newest first, and what
-has waited for MAX_WAIT_S is shed. After an answer that took more than half of the time limit
-the student is left alone for a while: the longer, the more often that happens in a row.
+Clients have priority. A student is asked for one such request at a time, the newest first; requests
+that have waited for MAX_WAIT_S are shed. After an answer that took more than half of the time limit
+the shadow pauses, longer with each slow answer in a row.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,18 +15,18 @@ import aiohttp
 from distill.dataset.rows import Row, why_not
 from distill.evaluate.evaluate import Asked, ask
 from distill.monitor.comparisons import Pair, row_of
-from distill.monitor.workers import Workers
+from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from store.errors import TeacherError
 from store.records import Route
 
 MAX_WAIT_S = 30.0
-SLOW_SHARE = 0.5  # of the time limit: an answer that took longer was slow
-FIRST_BACK_OFF_S = 2.0
-MAX_BACK_OFF_S = 60.0
+SLOW_SHARE = 0.5  # of the time limit: a longer answer counts as slow
+FIRST_BACKOFF_S = 2.0
+MAX_BACKOFF_S = 60.0
 
 
-class Shadow:
-    """What one student is asked in the background."""
+class Shadow(BackgroundWorkers):
+    """The requests that one student is asked in the background."""
 
     def __init__(
         self,
@@ -36,71 +35,51 @@ class Shadow:
         route: Callable[[], Route],
         base_url: Callable[[], str | None],
         trace: Callable[[str], Awaitable[dict[str, Any] | None]],
-        take: Callable[[Pair], Awaitable[None]],
+        record: Callable[[Pair], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
-        """`base_url`: of the student, while it answers. `trace`: a logged request by its id.
+        """`base_url`: of the student, while it is up. `trace`: a logged request by its id.
 
-        `take` gets each pair of answers. When it raises TeacherError, as it takes a judge that
-        cannot be asked, the pair is shed.
+        `record` gets each pair of answers. When it raises TeacherError, because a judge cannot be
+        asked, the pair is shed.
         """
+        super().__init__(
+            f"shadow of task {task}",
+            concurrency=1,
+            first_backoff_s=FIRST_BACKOFF_S,
+            max_backoff_s=MAX_BACKOFF_S,
+            clock=clock,
+        )
         self._route, self._base_url = route, base_url
-        self._trace, self._take, self._clock = trace, take, clock
-        self._waiting: deque[tuple[str, float]] = deque()  # (trace_id, since), oldest first
-        self._workers = Workers(f"shadow of task {task}", 1, self._work)
-        self._back_off_s = 0.0
-        self._not_before = 0.0
+        self._trace, self._record = trace, record
         self.shed = 0
-        self.closed = False  # nothing more is begun
-
-    def offer(self, trace_id: str, since: float) -> None:
-        """Puts a request in line. `since`: when the client had the teacher's answer."""
-        self._waiting.append((trace_id, since))
 
     def start(self) -> None:
-        """Goes to work when there is some. Called at every beat."""
-        self._shed_old()
-        if self._may_ask():
-            self._workers.start(len(self._waiting))
-
-    async def stop(self) -> None:
-        """Cancels what is under way."""
-        self.closed = True
-        await self._workers.stop()
+        """Sheds what has waited for too long, and starts the worker."""
+        self._shed_expired()
+        super().start()
 
     @property
-    def busy(self) -> bool:
-        """Whether the student is being asked."""
-        return self._workers.busy
-
-    @property
-    def waits_for(self) -> str:
-        """Why the student is not asked now; empty when it may be."""
+    def wait_reason(self) -> str:
+        """Why the student is not asked now."""
         if self._base_url() is None:
             return "the student is not up"
-        wait = self._not_before - self._clock()
-        return f"the student is slow: the shadow rests for {wait:.0f} s" if wait > 0 else ""
+        wait_s = self._backoff.remaining_s
+        return f"the student is slow: the shadow pauses for {wait_s:.0f} s" if wait_s else ""
 
-    def _may_ask(self) -> bool:
-        return not self.closed and not self.waits_for
+    def _next(self) -> QueuedTrace | None:
+        self._shed_expired()
+        return self._queue.pop() if self._queue else None
 
-    def _shed_old(self) -> None:
+    def _shed_expired(self) -> None:
         horizon = self._clock() - MAX_WAIT_S
-        while self._waiting and self._waiting[0][1] < horizon:
-            self._waiting.popleft()
+        while self._queue and self._queue[0].answered_at < horizon:
+            self._queue.popleft()
             self.shed += 1
 
-    async def _work(self) -> None:
-        while self._may_ask():
-            self._shed_old()
-            if not self._waiting:
-                return
-            trace_id, _ = self._waiting.pop()
-            await self._one(trace_id)
-
-    async def _one(self, trace_id: str) -> None:
-        trace = await self._trace(trace_id)
-        if trace is None or why_not(trace):  # nothing that the certificate speaks of
+    async def _process(self, item: QueuedTrace) -> None:
+        trace = await self._trace(item.trace_id)
+        if trace is None or why_not(trace):  # the certificate does not cover it
             return
         url = self._base_url()
         if url is None:
@@ -108,8 +87,8 @@ class Shadow:
             return
         route, row = self._route(), row_of(trace)
         asked = await ask_as_proxy(url, route, row)
-        self._look_at_pace(asked.latency_ms / 1000, route)
-        if self.closed or self._base_url() != url:  # it was stopped, not at fault
+        self._adapt_pace(asked.latency_ms / 1000, route)
+        if self.closed or self._base_url() != url:  # it was stopped: no fault of its own
             return
         pair = Pair(
             row=row,
@@ -120,21 +99,19 @@ class Shadow:
             confidence=asked.confidence,
         )
         try:
-            await self._take(pair)
+            await self._record(pair)
         except TeacherError:
             self.shed += 1
 
-    def _look_at_pace(self, seconds: float, route: Route) -> None:
-        if seconds <= SLOW_SHARE * route.timeout_s:
-            self._back_off_s = 0.0
-            return
-        doubled = max(FIRST_BACK_OFF_S, seconds, 2 * self._back_off_s)
-        self._back_off_s = min(doubled, MAX_BACK_OFF_S)
-        self._not_before = self._clock() + self._back_off_s
+    def _adapt_pace(self, latency_s: float, route: Route) -> None:
+        if latency_s <= SLOW_SHARE * route.timeout_s:
+            self._backoff.succeeded()
+        else:
+            self._backoff.failed(min_delay_s=latency_s)
 
 
 async def ask_as_proxy(base_url: str, route: Route, row: Row) -> Asked:
-    """What the proxy would make of this request: the student's answer, and why not to serve it.
+    """Asks the student as the proxy would, and says why the proxy would not serve the answer.
 
     `base_url`: without /v1. Never raises for the student's faults.
     """

@@ -15,13 +15,14 @@ from typing import Any
 
 from distill.evaluate.judge import Judge
 from distill.evaluate.scorers import score
-from distill.monitor.audits import MAX_OWED_S, Audits
+from distill.monitor.audits import MAX_PENDING_S, Audits
 from distill.monitor.comparisons import Pair, compared
 from distill.monitor.evidence import Dossier, read_dossier
 from distill.monitor.rollout import Verdict, judge
 from distill.monitor.sampling import Draw
 from distill.monitor.shadow import Shadow
 from distill.monitor.standing import LiveStanding
+from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
 from store.database.comparisons import ComparisonOutcome, write_paid_comparisons
 from store.database.database import Database
@@ -54,7 +55,7 @@ class LiveParts:
     clock: Callable[[], float]
     draw: Draw
     settings: Callable[[str], TaskSettings]  # by task
-    ready: Callable[[], Mapping[str, tuple[str, str]]]  # (student_id, base_url) by task
+    ready: Callable[[], Mapping[str, ReadyStudent]]  # the students that answer now, by task
     # (teacher as clients name it, student's run, task, what to do with each paid call) → a client;
     # raises TeacherError when there is no such teacher
     teacher: Callable[[str, str, str, Callable[[TeacherCall], None]], TeacherClient]
@@ -79,14 +80,14 @@ class Case:
             route=lambda: self.route,
             base_url=self._base_url,
             trace=self._trace,
-            take=self._take,
+            record=self._record,
             clock=parts.clock,
         )
         self._audits = Audits(
             self._task,
             teacher=self._teacher,
             trace=self._trace,
-            take=self._take,
+            record=self._record,
             clock=parts.clock,
         )
 
@@ -119,13 +120,13 @@ class Case:
                 routed.trace_id, "shadow", self.settings.rollout.shadow_share
             )
         ):
-            self._shadow.offer(routed.trace_id, routed.end_time)
+            self._shadow.enqueue(routed.trace_id, routed.end_time)
 
     def consider_audit(self, trace_id: str, served_at: float) -> None:
         """Owes the audit of a served request if it is drawn, by the rate that held at its time."""
         rate = self.dossier.audit_rate_at(served_at)
         if self._parts.draw.takes(trace_id, "audit", rate):
-            self._audits.owe(trace_id, served_at)
+            self._audits.enqueue(trace_id, served_at)
 
     async def tick(self) -> None:
         """Judges what is known now, and goes on with what is to be asked. Called at every beat."""
@@ -174,8 +175,8 @@ class Case:
     def standing(self) -> LiveStanding:
         """Where the student stands. May be called from any thread."""
         dossier, route = self.dossier, self.route
-        waits = {"shadow": self._shadow.waits_for if route.share < 1 else ""}
-        waits["audits"] = self._audits.waits_for
+        waits = {"shadow": self._shadow.wait_reason if route.share < 1 else ""}
+        waits["audits"] = self._audits.wait_reason
         return LiveStanding(
             task=self._task,
             student_id=dossier.student_id,
@@ -187,7 +188,7 @@ class Case:
             comparisons=dict(dossier.tallies),
             of_step=dict(dossier.of_step),
             audit_rate=dossier.audit_rate_at(self._parts.clock()),
-            audits_owed=self._audits.owed,
+            audits_owed=self._audits.pending,
             audits_dropped=self._audits.dropped.total(),
             shed=self._shadow.shed,
             disagreement=dossier.disagreement.standing(),
@@ -201,8 +202,10 @@ class Case:
     # ---- comparing ------------------------------------------------------------------------------
 
     def _base_url(self) -> str | None:
-        student_id, base_url = self._parts.ready().get(self._task, (None, None))
-        return base_url if student_id == self.dossier.student_id else None
+        student = self._parts.ready().get(self._task)
+        if student is None or student.student_id != self.dossier.student_id:
+            return None
+        return student.base_url
 
     async def _trace(self, trace_id: str) -> dict[str, Any] | None:
         return await asyncio.to_thread(trace_by_id, self._parts.db, trace_id)
@@ -221,7 +224,7 @@ class Case:
         found = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
         return await found(teacher, student, pair.row.messages)
 
-    async def _take(self, pair: Pair) -> None:
+    async def _record(self, pair: Pair) -> None:
         """Scores a pair, writes the comparison, and judges."""
         comparison = await compared(pair, self.route, self._score)
         async with self._lock:
@@ -283,7 +286,7 @@ async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
         settings = parts.settings(promotion.task)
         promoted_at = began_at(parts.db, promotion)
         dossier = read_dossier(parts.db, promotion, promoted_at=promoted_at, settings=settings)
-        since = max(promoted_at, parts.clock() - MAX_OWED_S)
+        since = max(promoted_at, parts.clock() - MAX_PENDING_S)
         return dossier, unaudited_traces(parts.db, dossier.student_id, since)
 
     dossier, unaudited = await asyncio.to_thread(read)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from store.backoff import backoff_s
 from store.records import (
     RunEvent,
     RunState,
 )
 from store.settings.tasks import TaskSettings
 
-MAX_BACK_OFF_S = 24 * 3600.0
+MAX_BACKOFF_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def _cooling(
 ) -> str:
     """For how long the task still cools down, and after what; empty when it does not."""
     failures = _failures_in_a_row(ended)
-    pause = min(settings.cooldown_s * 2 ** max(failures - 1, 0), MAX_BACK_OFF_S)
+    pause = backoff_s(failures, first_s=settings.cooldown_s, max_s=MAX_BACKOFF_S)
     run = f"{failures} failed runs in a row" if failures else "the last run"
     ends = [(ended[-1].at + pause, run)] if ended else []
     if demoted_at is not None:

@@ -1,9 +1,9 @@
-"""Keeps the promoted students alive: one server a task, restarted with back-off, stopped with us.
+"""Keeps the students of all promoted tasks running: one server a task, restarted with back-off.
 
 wanted ──▶ starting ──▶ ready ──▶ (no longer wanted) stopped
-              ▲  │        │
-              │  └────────┴──▶ down: waits 1, 2, 4 … 60 s
-              └──────────────────┘
+             ▲  │         │
+             │  └─────────┴──▶ down: waits 1, 2, 4 … 60 s
+             └──────────────────┘
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from distill.students.server import StudentServer
+from store.backoff import Backoff
 from store.errors import StudentError
 from store.settings.tasks import StudentSettings
 
-__all__ = ["StudentServer", "StudentSpec", "Students"]
-
-FIRST_BACK_OFF_S = 1.0
-MAX_BACK_OFF_S = 60.0
-PROVEN_S = 60.0  # a student that was ready for so long starts again from the first back-off
-MISSES = 3  # health checks in a row that a student which still runs may miss
+FIRST_BACKOFF_S = 1.0
+MAX_BACKOFF_S = 60.0
+STABLE_AFTER_S = 60.0  # a student that was ready for so long restarts with the first back-off again
+MAX_MISSED_CHECKS = 3  # health checks in a row, by a server whose process still runs
 
 State = Literal["starting", "ready", "down"]
 log = logging.getLogger("understudy.students")
@@ -35,18 +34,26 @@ log = logging.getLogger("understudy.students")
 class StudentSpec:
     """What to serve for a task."""
 
-    student_id: str
+    student_id: str  # the run that made it
     base: str
     adapter: Path
     settings: StudentSettings = field(default_factory=StudentSettings)
 
 
-class Server(Protocol):
-    """What is kept alive: StudentServer, or something like it."""
+@dataclass(frozen=True, slots=True)
+class ReadyStudent:
+    """A student that answers requests now."""
+
+    student_id: str
+    base_url: str  # http://127.0.0.1:PORT, without /v1
+
+
+class StudentProcess(Protocol):
+    """A process that serves a student: StudentServer, or a test's own."""
 
     @property
     def base_url(self) -> str:
-        """Where it answers once it is started."""
+        """Its address, once it is started."""
 
     @property
     def pid(self) -> int | None:
@@ -56,7 +63,7 @@ class Server(Protocol):
         """Starts it and waits until it answers. Raises StudentError when it does not."""
 
     async def stop(self) -> None:
-        """Ends it, whatever state it is in."""
+        """Stops it, whatever state it is in."""
 
     async def healthy(self) -> bool:
         """Whether it answers."""
@@ -71,11 +78,11 @@ class Students:
         log_dir: Path,
         on_change: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
-        server: Callable[[StudentSpec], Server] | None = None,
+        server: Callable[[StudentSpec], StudentProcess] | None = None,
     ) -> None:
-        """`on_change` is awaited whenever `ready()` says something else than before.
+        """`on_change` is awaited whenever the result of `ready()` has changed.
 
-        `server` makes a student's server; its log is then its own affair, not in `log_dir`.
+        `server` makes a student's server, by default a StudentServer that logs into `log_dir`.
         """
         self._on_change, self._clock = on_change, clock
         self._server = server or (
@@ -83,94 +90,92 @@ class Students:
                 spec.base, spec.adapter, spec.settings, log_dir, f"student-{spec.student_id}"
             )
         )
-        self._keepers: dict[str, _Keeper] = {}
-        self._leaving: list[_Keeper] = []
-        self._said: Mapping[str, tuple[str, str]] = {}
+        self._wanted: dict[str, _SupervisedStudent] = {}
+        self._unwanted: list[_SupervisedStudent] = []
+        self._last_ready: Mapping[str, ReadyStudent] = {}
 
     def want(self, wanted: Mapping[str, StudentSpec]) -> None:
-        """Sets which students are to be served, by task; `check` makes it so.
+        """Sets which students are to be served, by task; `check` starts and stops them.
 
         Students that are no longer wanted leave `ready` at once. They are stopped by the check
         after the next one, when proxies have read the new routes.
         """
-        for task, keeper in list(self._keepers.items()):
-            if wanted.get(task) != keeper.spec:
-                self._leaving.append(self._keepers.pop(task))
+        for task, student in list(self._wanted.items()):
+            if wanted.get(task) != student.spec:
+                self._unwanted.append(self._wanted.pop(task))
         for task, spec in wanted.items():
-            if task not in self._keepers:
-                self._keepers[task] = _Keeper(
-                    task, spec, self._server(spec), self._clock, self._tell
+            if task not in self._wanted:
+                self._wanted[task] = _SupervisedStudent(
+                    task, spec, self._server(spec), self._clock, self._report_changes
                 )
 
     async def check(self) -> None:
-        """Starts, checks, restarts and stops students. Returns before those that start are up."""
-        gone = [k for k in self._leaving if k.noticed]
-        self._leaving = [k for k in self._leaving if not k.noticed]
-        for keeper in self._leaving:
-            keeper.noticed = True
-        await asyncio.gather(*(k.stop() for k in gone), *(k.check() for k in self._kept))
-        await self._tell()
+        """Starts, checks, restarts and stops students. Does not wait until those started are up."""
+        to_stop = [student for student in self._unwanted if student.may_stop]
+        self._unwanted = [student for student in self._unwanted if not student.may_stop]
+        for student in self._unwanted:
+            student.may_stop = True
+        await asyncio.gather(
+            *(student.stop() for student in to_stop),
+            *(student.check() for student in list(self._wanted.values())),
+        )
+        await self._report_changes()
 
-    def ready(self) -> dict[str, tuple[str, str]]:
-        """The (student_id, base_url) of each task whose student answers. Safe from any thread."""
+    def ready(self) -> dict[str, ReadyStudent]:
+        """The students that answer now, by task. Safe from any thread."""
         return {
-            task: (keeper.spec.student_id, keeper.server.base_url)
-            for task, keeper in list(self._keepers.items())
-            if keeper.state == "ready"
+            task: ReadyStudent(student.spec.student_id, student.server.base_url)
+            for task, student in list(self._wanted.items())
+            if student.state == "ready"
         }
 
     def states(self) -> dict[str, str]:
         """What each wanted student is doing, for the status page."""
-        return {task: keeper.told() for task, keeper in self._keepers.items()}
+        return {task: student.describe() for task, student in self._wanted.items()}
 
     async def stop(self) -> None:
         """Stops all students."""
-        keepers = [*self._kept, *self._leaving]
-        self._keepers, self._leaving = {}, []
-        await asyncio.gather(*(keeper.stop() for keeper in keepers))
+        students = [*self._wanted.values(), *self._unwanted]
+        self._wanted, self._unwanted = {}, []
+        await asyncio.gather(*(student.stop() for student in students))
 
-    @property
-    def _kept(self) -> list[_Keeper]:
-        return list(self._keepers.values())
-
-    async def _tell(self) -> None:
+    async def _report_changes(self) -> None:
         ready = self.ready()
-        if ready != self._said:
+        if ready != self._last_ready:
             await self._on_change()
-            self._said = ready
+            self._last_ready = ready
 
 
-class _Keeper:
-    """Keeps one student alive."""
+class _SupervisedStudent:
+    """One student's server: started, checked and restarted."""
 
     def __init__(
         self,
         task: str,
         spec: StudentSpec,
-        server: Server,
+        server: StudentProcess,
         clock: Callable[[], float],
-        changed: Callable[[], Awaitable[None]],
+        on_change: Callable[[], Awaitable[None]],
     ) -> None:
         self.spec = spec
         self.state: State = "down"
-        self.noticed = False  # once it has left: whether a check has passed since
+        self.may_stop = False  # no longer wanted, and a check has passed since
         self.server = server
-        self._task, self._clock, self._changed = task, clock, changed
+        self._task, self._clock, self._on_change = task, clock, on_change
         self._starting: asyncio.Task[None] | None = None
-        self._failures = 0
-        self._misses = 0
+        self._backoff = Backoff(first_s=FIRST_BACKOFF_S, max_s=MAX_BACKOFF_S, clock=clock)
+        self._missed_checks = 0
         self._reason = "not started yet"
-        self._next_start = clock()
         self._ready_since = 0.0
 
-    def told(self) -> str:
-        """The state, and why it is down."""
+    def describe(self) -> str:
+        """The state, with the reason when it is down."""
         return f"{self.state}: {self._reason}" if self.state == "down" else self.state
 
     async def check(self) -> None:
         if self.state == "ready":
-            await self._look_after()
-        elif self.state == "down" and self._clock() >= self._next_start:
+            await self._check_health()
+        elif self.state == "down" and not self._backoff.remaining_s:
             self.state = "starting"
             self._starting = asyncio.create_task(self._start(), name=f"start {self._task}")
 
@@ -182,39 +187,37 @@ class _Keeper:
         await self.server.stop()
 
     async def _start(self) -> None:
-        began = self._clock()
+        started_at = self._clock()
         try:
             await self.server.start()
         except (StudentError, OSError) as error:
-            self._fall(str(error))
+            self._mark_down(str(error))
         else:
-            self.state, self._ready_since, self._misses = "ready", self._clock(), 0
-            took = self._ready_since - began
+            self.state, self._ready_since, self._missed_checks = "ready", self._clock(), 0
+            took = self._ready_since - started_at
             log.info("task %s: student %s ready in %.1f s", self._task, self.spec.student_id, took)
         try:
-            await self._changed()
-        except Exception as error:  # nobody waits for this task; the next check tells it again
-            log.error("task %s: not told that it changed (%s)", self._task, type(error).__name__)
+            await self._on_change()
+        except Exception as error:  # nobody awaits this task; the next check reports it again
+            log.error("task %s: change not published (%s)", self._task, type(error).__name__)
 
-    async def _look_after(self) -> None:
+    async def _check_health(self) -> None:
         if await self.server.healthy():
-            self._misses = 0
+            self._missed_checks = 0
             return
-        self._misses += 1
+        self._missed_checks += 1
         if self.server.pid is None:
             reason = "its process ended"
-        elif self._misses >= MISSES:
-            reason = f"it missed {MISSES} health checks"
+        elif self._missed_checks >= MAX_MISSED_CHECKS:
+            reason = f"it missed {MAX_MISSED_CHECKS} health checks"
         else:
             return
         await self.server.stop()
-        if self._clock() - self._ready_since >= PROVEN_S:
-            self._failures = 0
-        self._fall(reason)
+        if self._clock() - self._ready_since >= STABLE_AFTER_S:
+            self._backoff.succeeded()
+        self._mark_down(reason)
 
-    def _fall(self, reason: str) -> None:
-        pause = min(FIRST_BACK_OFF_S * 2 ** min(self._failures, 10), MAX_BACK_OFF_S)
+    def _mark_down(self, reason: str) -> None:
+        delay_s = self._backoff.failed()
         self.state, self._reason = "down", reason
-        self._failures += 1
-        self._next_start = self._clock() + pause
-        log.warning("task %s: student down (%s); again in %.0f s", self._task, reason, pause)
+        log.warning("task %s: student down (%s); restart in %.0f s", self._task, reason, delay_s)

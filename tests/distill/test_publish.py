@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.publish import Publisher, routes_now
+from distill.students.students import ReadyStudent
 from store.files.routes import read_routes
 from store.records import (
     Promotion,
@@ -38,12 +39,12 @@ def promotion(target: str = "student", route: Route | None = ROUTE) -> Promotion
 @pytest.mark.parametrize(
     ("ready", "paused", "target", "reason", "url"),
     [
-        ({"t": ("run-1", URL)}, False, "student", Reason.CERTIFIED, URL),
+        ({"t": ReadyStudent("run-1", URL)}, False, "student", Reason.CERTIFIED, URL),
         ({}, False, "teacher", Reason.STUDENT_STARTING, None),
         # the one that answers is another than the one that was certified
-        ({"t": ("run-0", URL)}, False, "teacher", Reason.STUDENT_STARTING, None),
-        ({"t": ("run-1", URL)}, True, "teacher", Reason.PAUSED, None),
-        ({"u": ("run-1", URL)}, False, "teacher", Reason.STUDENT_STARTING, None),
+        ({"t": ReadyStudent("run-0", URL)}, False, "teacher", Reason.STUDENT_STARTING, None),
+        ({"t": ReadyStudent("run-1", URL)}, True, "teacher", Reason.PAUSED, None),
+        ({"u": ReadyStudent("run-1", URL)}, False, "teacher", Reason.STUDENT_STARTING, None),
     ],
 )
 def test_route(ready, paused, target, reason, url) -> None:
@@ -58,7 +59,7 @@ def test_a_student_on_its_way_is_named_with_its_share(step, share) -> None:
     """Also in shadow: proxies give requests that it is certified for a reason of their own."""
     config = parse_config({"model_list": [ENTRY]})
     promoted = promotion(route=replace(ROUTE, step=step, share=share))
-    route = routes_now({"t": promoted}, {"t": ("run-1", URL)}, config)["t"]
+    route = routes_now({"t": promoted}, {"t": ReadyStudent("run-1", URL)}, config)["t"]
     assert (route.target, route.base_url) == ("student", URL)
     assert (route.step, route.share, route.reason) == (step, share, Reason.CERTIFIED)
 
@@ -66,7 +67,9 @@ def test_a_student_on_its_way_is_named_with_its_share(step, share) -> None:
 @pytest.mark.parametrize("kept", [None, ROUTE])
 def test_a_demoted_task_goes_to_the_teacher_and_says_why(kept: Route | None) -> None:
     config = parse_config({"model_list": [ENTRY]})
-    route = routes_now({"t": promotion("teacher", kept)}, {"t": ("run-1", URL)}, config)["t"]
+    route = routes_now(
+        {"t": promotion("teacher", kept)}, {"t": ReadyStudent("run-1", URL)}, config
+    )["t"]
     assert (route.target, route.reason, route.share) == ("teacher", Reason.DEMOTED, 0)
     assert (route.base_url, route.student_id, route.fingerprints) == (None, None, [])
 
@@ -75,9 +78,12 @@ def test_a_demoted_task_goes_to_the_teacher_and_says_why(kept: Route | None) -> 
 def test_a_pause_by_hand_is_one_like_the_configs(target: str) -> None:
     config = parse_config({"model_list": [ENTRY]})
     known = {"t": promotion(target, ROUTE)}
-    route = routes_now(known, {"t": ("run-1", URL)}, config, {"t"})["t"]
+    route = routes_now(known, {"t": ReadyStudent("run-1", URL)}, config, {"t"})["t"]
     assert (route.target, route.reason) == ("teacher", Reason.PAUSED)
-    assert routes_now(known, {"t": ("run-1", URL)}, config, {"u"})["t"].reason != Reason.PAUSED
+    assert (
+        routes_now(known, {"t": ReadyStudent("run-1", URL)}, config, {"u"})["t"].reason
+        != Reason.PAUSED
+    )
 
 
 def test_only_a_change_is_published(tmp_path: Path) -> None:

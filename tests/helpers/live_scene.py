@@ -19,6 +19,7 @@ from distill.monitor.sampling import Draw
 from distill.monitor.standing import LiveStanding
 from distill.monitor.student import LiveParts
 from distill.publish import Publisher, routes_now
+from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
 from store.database.actions import paused_tasks
@@ -79,7 +80,7 @@ class Scene:
         self.now = time.time()
         self.teacher = LoopbackServer(answering(right))
         self.student = LoopbackServer(answering(right))
-        self.ready: dict[str, tuple[str, str]] = {}
+        self.ready: dict[str, ReadyStudent] = {}
         self.publisher = Publisher(self.config.routes_file, lambda: self.now)
         self.db = Database(self.config.database_file, self.config.store)
         self.live = self.watch()
@@ -155,7 +156,7 @@ class Scene:
             forced=forced,
         )
         append_promotion(self.db, promotion)
-        self.ready[task] = (run_id, self.student.url)
+        self.ready[task] = ReadyStudent(run_id, self.student.url)
         self.now += 10  # the proxies have read it
         return promotion
 

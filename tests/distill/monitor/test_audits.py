@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.monitor.audits import FIRST_BACK_OFF_S, MAX_OWED_S
+from distill.monitor.audits import FIRST_BACKOFF_S, MAX_PENDING_S
 from distill.monitor.sampling import Draw
 from store.database.runs import teacher_calls_of_run
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
@@ -92,7 +92,7 @@ async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
     assert len(scene.teacher.requests) == asked
 
     scene.teacher.answer = answering(right)
-    scene.now += FIRST_BACK_OFF_S
+    scene.now += FIRST_BACKOFF_S
     await scene.settle()
     assert scene.standing().comparisons["audit"].agreed == 6
     assert (scene.standing().audits_owed, scene.standing().waits_for) == (0, "")
@@ -102,7 +102,7 @@ async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")
     await scene.settle(scene.served("one", student))
-    scene.now += MAX_OWED_S + 1
+    scene.now += MAX_PENDING_S + 1
     await scene.settle()
     assert scene.standing().dropped == {"too old": 1}
     assert scene.standing().audits_owed == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.pipeline.due import MAX_BACK_OFF_S, Due, due, used_until
+from distill.pipeline.due import MAX_BACKOFF_S, Due, due, used_until
 from store.records import (
     RunEvent,
     RunState,
@@ -103,7 +103,7 @@ def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, 
 def test_the_back_off_is_bounded(failures: int, now: float) -> None:
     history = ended(*[(RunState.FAILED, 0.0)] * failures)
     verdict = due(settings=SETTINGS, new_traces=500, ended=history, now=now)
-    assert verdict.due or now <= MAX_BACK_OFF_S
+    assert verdict.due or now <= MAX_BACKOFF_S
 
 
 def test_a_failed_run_uses_up_no_traces() -> None:

@@ -47,7 +47,9 @@ def gone(pid: int) -> bool:
     return True
 
 
-async def test_from_training_to_a_certificate(adapter: Path, tmp_path: Path) -> None:
+async def test_a_trained_student_earns_a_certificate_through_its_own_server(
+    adapter: Path, tmp_path: Path
+) -> None:
     asked = [*rows(40, seed=3, split="calibration"), *rows(60, seed=4)]
     settings = EvaluateSettings(concurrency=4)
     scorer = choose_scorer([row.target for row in asked], settings)
@@ -100,15 +102,17 @@ async def test_from_training_to_a_certificate(adapter: Path, tmp_path: Path) -> 
 
 
 async def malformed(base_url: str) -> None:
-    """Sends what mlx_lm.server would log as it came."""
+    """Sends bodies that mlx_lm.server would write into its log."""
     async with aiohttp.ClientSession(base_url) as session:
         for body in (f'{{"broken": "{SECRET}', f'["{SECRET}"]'):
             async with session.post("/v1/chat/completions", data=body.encode()) as answer:
                 assert answer.status == 400
 
 
-async def test_training_prompts_are_served_prompts(adapter: Path, tmp_path: Path) -> None:
-    """Also with a base that thinks unless it is told not to."""
+async def test_the_server_renders_a_prompt_exactly_as_training_did(
+    adapter: Path, tmp_path: Path
+) -> None:
+    """Also with a base that thinks by default."""
     from mlx_lm.tokenizer_utils import load as load_tokenizer  # noqa: PLC0415 - slow to import
 
     from distill.train.rendering import Renderer  # noqa: PLC0415
@@ -154,7 +158,7 @@ def teacher_forced(
 
 @contextlib.asynccontextmanager
 async def impostor() -> AsyncIterator[int]:
-    """Another server that says it is healthy, as another student's would."""
+    """Another server whose /health answers 200, as that of another student would."""
     app = web.Application()
 
     async def healthy(_: web.Request) -> web.Response:
@@ -170,7 +174,9 @@ async def impostor() -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-async def test_a_port_that_another_took_is_left_to_it(adapter: Path, tmp_path: Path) -> None:
+async def test_a_port_in_use_by_another_server_is_not_taken_for_ours(
+    adapter: Path, tmp_path: Path
+) -> None:
     async with impostor() as taken:
         ports = iter([taken, free_port()])
         server = StudentServer(BASE, adapter, QUICK, tmp_path, find_port=lambda: next(ports))
@@ -188,7 +194,7 @@ async def test_a_port_that_another_took_is_left_to_it(adapter: Path, tmp_path: P
         (BASE, StudentSettings(start_timeout_s=0.3), r"student\.start_timeout_s \(0\.3 s\)"),
     ],
 )
-async def test_a_student_that_does_not_start_says_why(
+async def test_a_failed_start_raises_an_error_with_the_cause(
     adapter: Path, tmp_path: Path, base: str, settings: StudentSettings, said: str
 ) -> None:
     if base == "broken":
@@ -200,7 +206,7 @@ async def test_a_student_that_does_not_start_says_why(
     assert server.pid is None
 
 
-async def test_a_killed_student_comes_back(adapter: Path, tmp_path: Path) -> None:
+async def test_a_killed_student_is_restarted_and_answers(adapter: Path, tmp_path: Path) -> None:
     heard = asyncio.Event()
 
     async def changed() -> None:
@@ -211,8 +217,7 @@ async def test_a_killed_student_comes_back(adapter: Path, tmp_path: Path) -> Non
     try:
         await until_ready(students)
         assert heard.is_set()
-        first = students.ready()["sample"]
-        assert first[0] == "student-1"
+        assert students.ready()["sample"].student_id == "student-1"
         (process,) = [p for p in psutil.Process().children() if "mlx_lm" in p.cmdline()]
         process.kill()
         heard.clear()
@@ -221,7 +226,7 @@ async def test_a_killed_student_comes_back(adapter: Path, tmp_path: Path) -> Non
             await students.check()
         assert heard.is_set()
         await until_ready(students)
-        assert await first_answer(students.ready()["sample"][1])
+        assert await first_answer(students.ready()["sample"].base_url)
     finally:
         await students.stop()
     assert [p for p in psutil.Process().children() if "mlx_lm" in p.cmdline()] == []
@@ -243,7 +248,9 @@ async def first_answer(base_url: str) -> str:
         return read_student_answer(await answer.read()).text
 
 
-async def test_a_student_dies_with_its_parent(adapter: Path, tmp_path: Path) -> None:
+async def test_a_student_server_ends_when_its_parent_is_killed(
+    adapter: Path, tmp_path: Path
+) -> None:
     parent = await asyncio.create_subprocess_exec(
         sys.executable, __file__, str(adapter), str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
