@@ -27,9 +27,11 @@ from scipy import stats
 
 from demo.backtest.logs import read_rows as read_logs
 from demo.base.student_settings import tiny_student
-from distill.dataset.rows import Row, read_rows
+from distill.dataset.answers import answers_of
+from distill.dataset.rows import Row, Selection, read_rows
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
+from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import choose_scorer
 from distill.run.run import student_tokens
 from distill.students.server import StudentServer
@@ -81,17 +83,14 @@ def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
                 target=logged.answer,
             )
         )
-    return Kept(runs[-1], [r for r in rows if r.split != "train"], unseen)
+    chosen = Selection(rows)
+    return Kept(runs[-1], [*chosen.calibration, *chosen.heldout], unseen)
 
 
 async def asked(kept: Kept) -> list[Evaluation]:
     """Every row, asked of the kept student."""
     settings = tiny_student()
-    scorer = choose_scorer(
-        [row.target for row in kept.rows],
-        settings.evaluate,
-        tools=any("tools" in row.params for row in kept.rows),
-    )
+    scorer = choose_scorer(answers_of(kept.rows), settings.evaluate)
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as logs:
         base = settings.train.base
         async with StudentServer(base, kept.adapter, settings.student, Path(logs)) as server:
@@ -154,8 +153,8 @@ def main() -> None:
 
     kept = kept_run(given.kept, given.logs, most=given.rows, adapter=given.adapter)
     found = [e for e in asyncio.run(asked(kept)) if not e.fault and e.signals is not None]
-    calibration = [e for e in found if e.split == "calibration"]
-    others = [e for e in found if e.split == "heldout" and e.student_output not in given.without]
+    calibration = Evaluations(found).calibration
+    others = [e for e in Evaluations(found).heldout if e.student_output not in given.without]
     model = fit_confidence(calibration)
     agrees = np.array([e.agrees for e in others], dtype=np.float64)
 

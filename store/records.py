@@ -233,6 +233,7 @@ class Forms:
 
     labels: list[str] = field(default_factory=list)  # every label, without space around it
     keys: list[list[str]] = field(default_factory=list)  # sorted keys of every kind of JSON object
+    lists: bool = True  # whether a JSON answer may be a list
     # every function that is called; an empty name for answers in words
     calls: list[str] = field(default_factory=list)
     # what stands for what was redacted, and for nothing that a client could use

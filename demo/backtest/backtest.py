@@ -36,6 +36,7 @@ from demo.backtest.thresholds import TestRow, at_thresholds
 from demo.backtest.view import bars, show_report, silence
 from demo.drive.driver import Exchange, Product, Status, send
 from demo.drive.ramp import is_live
+from distill.dataset.answers import describe
 from distill.evaluate.scorers import choose_scorer, score
 from distill.run.progress import Progress
 from store.database.database import Database
@@ -225,7 +226,7 @@ def _agrees(settings: TaskSettings, layout: Layout, status: Status) -> Callable[
     how = settings.evaluate
     if status["certificate"]:
         how = how.model_copy(update={"scorer": status["certificate"]["scorer"]})
-    scorer = choose_scorer([row.answer for row in layout.traffic], how)
+    scorer = choose_scorer(describe([row.answer for row in layout.traffic]), how)
 
     def agrees(recorded: str, answer: str) -> bool:
         return scorer.agrees(score(scorer.pure, recorded, answer))

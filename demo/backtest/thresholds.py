@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo.backtest.report import agreement
+from distill.evaluate.evaluations import Evaluations
 from distill.gate.gate import attempt_alpha, certify, choose_cutoffs, confirmed_bound
 from store.records import (
     Certificate,
@@ -61,8 +62,8 @@ def _at(gate: GateSettings, threshold: float) -> GateSettings:
 def _certificate(
     evaluations: Sequence[Evaluation], gate: GateSettings, output: OutputKind
 ) -> Certificate | None:
-    calibration = [e for e in evaluations if e.split == "calibration"]
-    heldout = [e for e in evaluations if e.split == "heldout"]
+    rows = Evaluations(evaluations)
+    calibration, heldout = rows.calibration, rows.heldout
     if not heldout:
         return None
     cutoffs = choose_cutoffs(

@@ -17,7 +17,7 @@ import orjson
 
 from demo.tasks.tasks import DemoTask, task_of
 from demo.teacher.wire import Refusal, Reply
-from distill.dataset.rows import canonical
+from store.chat.normal_form import normal_answer
 from store.chat.shape import text_of
 
 POLICY_TOOL = "TaskPolicy"
@@ -89,7 +89,7 @@ def _aimed(task: DemoTask, rng: Random, aim: str) -> str:
     """A text with the wanted answer, if one turns up soon."""
     text, answer = task.draw(rng)
     for _ in range(_DRAWS_FOR_AN_AIM):
-        if not aim or canonical(answer) == aim:
+        if not aim or normal_answer(answer) == aim:
             break
         text, answer = task.draw(rng)
     return text

@@ -23,6 +23,7 @@ from distill.amplify.candidates import DRY_BATCHES, Candidate, Candidates
 from distill.amplify.checks import Fault
 from distill.amplify.diversity import RECENT, BatchPlan, SyntheticInputs, inputs_prompt, plan_batch
 from distill.amplify.policy import TaskPolicy
+from distill.dataset.answers import Answers
 from distill.dataset.rows import Row
 from distill.run.progress import Progress
 from distill.teacher.client import Answer, TeacherClient, Tokens
@@ -48,6 +49,7 @@ async def amplify(
     run_id: str,
     task: str,
     policy: TaskPolicy,
+    answers: Answers,
     rows: Sequence[Row],
     forbidden: set[str],
     client: TeacherClient,
@@ -56,7 +58,8 @@ async def amplify(
 ) -> Amplified:
     """Makes exactly `settings.target` synthetic examples, or says in `stopped` why fewer.
 
-    `rows` are the real train rows, `forbidden` the input hashes of all real rows of any split.
+    `answers`: what the task's real answers look like. `rows`: the real train rows. `forbidden`:
+    the input hashes of all real rows of any split.
     Fewer come when the token budget is spent, or when DRY_BATCHES batches in a row bring nothing.
     Raises TeacherError when the teacher cannot be used; what was bought until then is kept.
     """
@@ -65,6 +68,7 @@ async def amplify(
         run_id=run_id,
         task=task,
         policy=policy,
+        answers=answers,
         rows=rows,
         forbidden=forbidden,
         near_duplicate=settings.near_duplicate,

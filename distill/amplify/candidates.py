@@ -13,10 +13,11 @@ from typing import Any
 
 import orjson
 
-from distill.amplify.checks import Fault, answer_fault, form_of, input_fault
+from distill.amplify.checks import Fault, answer_fault, input_fault
 from distill.amplify.diversity import Aims
 from distill.amplify.near_duplicates import NearDuplicates
 from distill.amplify.policy import TaskPolicy, user_text
+from distill.dataset.answers import Answers
 from distill.dataset.rows import Row
 from store.chat.shape import Messages, input_hash
 from store.records import Example
@@ -57,6 +58,7 @@ class Candidates:
         run_id: str,
         task: str,
         policy: TaskPolicy,
+        answers: Answers,
         rows: Sequence[Row],
         forbidden: set[str],
         near_duplicate: float,
@@ -65,12 +67,12 @@ class Candidates:
         self._task = task
         self._policy = policy
         self._rows = {row.trace_id: row for row in rows}
-        self._form = form_of([row.target for row in rows])
+        self._answers = answers
         self._taken = set(forbidden)
         self._near = NearDuplicates(near_duplicate, (user_text(row.messages) for row in rows))
         self._batches: list[list[Candidate]] = []
         self._by_id: dict[str, Candidate] = {}
-        self.aims = Aims([row.target for row in rows])
+        self.aims = Aims(answers, [row.target for row in rows])
         self.aimed: Counter[str] = Counter()  # synthetic examples by what their answer says
         self.open: deque[Candidate] = deque()  # in the order in which they are to be asked
         self.kept = 0
@@ -136,7 +138,7 @@ class Candidates:
             answer_fault(
                 line["text"],
                 line["finish_reason"],
-                form=self._form,
+                answers=self._answers,
                 policy=self._policy,
                 request=candidate.template.params,
             )

@@ -5,26 +5,15 @@ Inputs are checked before their answers are paid for.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from distill.amplify.policy import TaskPolicy
-from distill.dataset.rows import canonical
+from distill.dataset.answers import Answers, parsed
 from store.chat.formats import meets_schema_now
+from store.chat.normal_form import normal_text
 from store.chat.tools import allowed, parameters, read_said
-from store.records import OutputKind
-
-# The share of rows whose answer came once only is a good estimate of how often the next answer is
-# a new one (Good and Turing: Good 1953, "The population frequencies of species").
-CLOSED_AT = 0.05  # below it, an answer never seen before is a mistake
-REPEATS_AT = 1 / 3  # below it, answers repeat so much that one can aim at each
-LABEL_CHARS = 80
-JSON_SHARE = 0.95
 
 
 class Fault(StrEnum):
@@ -45,31 +34,8 @@ class Fault(StrEnum):
     NOT_JSON = "not_json"
     OTHER_KEYS = "other_keys"  # keys that no real answer has
     OTHER_LABEL = "other_label"  # a label that no real answer has
+    OTHER_CALL = "other_call"  # of a function that no real answer calls, or words where none is
     BAD_CALL = "bad_call"  # a tool call that the request's tools do not allow
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerForm:
-    """What real answers to a task look like."""
-
-    kind: OutputKind
-    key_sets: frozenset[frozenset[str]] = frozenset()  # of JSON objects, at the top
-    labels: frozenset[str] = frozenset()  # when no other label is to be expected
-
-
-def form_of(targets: Sequence[str]) -> AnswerForm:
-    """The form that these real answers have."""
-    values = [value for value in map(parsed, targets) if isinstance(value, dict | list)]
-    if targets and len(values) >= JSON_SHARE * len(targets):
-        objects = [value for value in values if isinstance(value, dict)]
-        keys = frozenset(frozenset(o) for o in objects) if len(objects) == len(values) else ()
-        return AnswerForm("json", key_sets=frozenset(keys))
-    answers = [canonical(target) for target in targets]
-    short = all(len(a) <= LABEL_CHARS and "\n" not in a for a in answers)
-    if short and share_seen_once(answers) < REPEATS_AT:
-        closed = share_seen_once(answers) < CLOSED_AT
-        return AnswerForm("label", labels=frozenset(answers) if closed else frozenset())
-    return AnswerForm("text")
 
 
 def input_fault(text: str, policy: TaskPolicy) -> Fault | None:
@@ -83,13 +49,14 @@ def answer_fault(
     text: str | None,
     finish_reason: str,
     *,
-    form: AnswerForm,
+    answers: Answers,
     policy: TaskPolicy,
     request: Mapping[str, Any] | None = None,
 ) -> Fault | None:
     """What is wrong with the teacher's answer to a synthetic input, if anything.
 
-    `request`: what it was asked with, whose tools a call has to keep to.
+    `answers`: what real ones look like. `request`: what it was asked with, whose tools a call has
+    to keep to.
     """
     if text is None or not text.strip():
         return Fault.NO_TEXT
@@ -97,7 +64,7 @@ def answer_fault(
         return Fault.CUT_OFF
     if request and request.get("tools") and not _may_be_called(text, request):
         return Fault.BAD_CALL
-    return _form_fault(text, form) or (
+    return _form_fault(text, answers) or (
         None if text in policy.output_length_range else Fault.OUTPUT_LENGTH
     )
 
@@ -113,27 +80,18 @@ def _may_be_called(text: str, request: Mapping[str, Any]) -> bool:
     )
 
 
-def _form_fault(text: str, form: AnswerForm) -> Fault | None:
-    if form.kind == "json":
+def _form_fault(text: str, answers: Answers) -> Fault | None:
+    if answers.kind == "json":
         value = parsed(text)
         if not isinstance(value, dict | list):
             return Fault.NOT_JSON
-        if form.key_sets and (not isinstance(value, dict) or set(value) not in form.key_sets):
+        known = tuple(sorted(value)) in answers.key_sets or not answers.key_sets
+        if not (known if isinstance(value, dict) else answers.lists):
             return Fault.OTHER_KEYS
-    if form.labels and canonical(text) not in form.labels:
+    if answers.kind == "tools":
+        said = read_said(text)  # None for an answer to a request without tools
+        if said is not None and answers.calls and not answers.calls.issuperset(said.names):
+            return Fault.OTHER_CALL
+    if answers.closed and normal_text(text) not in answers.labels:
         return Fault.OTHER_LABEL
     return None
-
-
-def parsed(text: str) -> Any:
-    """The JSON value that the text is; None when it is none."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def share_seen_once(values: Sequence[str]) -> float:
-    """The share of values that no other one is equal to; 1 when there are none."""
-    counts = Counter(values)
-    return sum(n == 1 for n in counts.values()) / len(values) if values else 1.0

@@ -15,9 +15,10 @@ from random import Random
 import orjson
 from pydantic import BaseModel, Field
 
-from distill.amplify.checks import REPEATS_AT, parsed, share_seen_once
 from distill.amplify.policy import TaskPolicy, production_parts, shortened, user_text
-from distill.dataset.rows import Row, canonical
+from distill.dataset.answers import REPEATED_BELOW, Answers, is_short, parsed, share_seen_once
+from distill.dataset.rows import Row
+from store.chat.normal_form import normal_answer, normal_text
 from store.chat.shape import Messages
 from store.chat.tools import read_said
 from store.settings.tasks import AmplifySettings
@@ -53,20 +54,23 @@ class BatchPlan:
 
 
 class Aims:
-    """The answers that one can aim at: labels, JSON fields whose values repeat, or which functions
-    are called."""
+    """The answers that one can ask for: labels, whole answers that repeat, the functions that are
+    called, or the fields of JSON objects whose values repeat."""
 
-    def __init__(self, targets: Sequence[str]) -> None:
-        self._fields: tuple[str, ...] | None = None  # None: the whole answer
-        if share_seen_once([canonical(t) for t in targets]) >= REPEATS_AT:
-            self._fields = _repeating_fields(targets)
-        found = Counter(aim for aim in map(self.of, targets) if aim is not None)
-        self.all = [aim for aim, _ in found.most_common()]
+    def __init__(self, answers: Answers, targets: Sequence[str]) -> None:
+        """`targets`: the answers of the train rows; nothing else is asked for."""
+        self._answers = answers
+        self._fields = () if answers.repeated else _repeating_fields(targets)
+        counts = Counter(aim for aim in map(self.of, targets) if aim is not None)
+        self.all = [aim for aim, _ in counts.most_common()]
 
     def of(self, target: str) -> str | None:
-        """What this answer says, as far as one can aim at it."""
-        if self._fields is None:
-            return canonical(target)
+        """What this answer says, as far as one can ask for it."""
+        if self._answers.kind == "label":
+            label = normal_text(target)
+            return label if is_short(label) else None  # an apology is nothing to ask for
+        if self._answers.repeated:
+            return normal_answer(target)
         called = read_said(target)
         if called is not None and called.calls:
             return " + ".join(called.names)
@@ -88,7 +92,7 @@ def _repeating_fields(targets: Sequence[str]) -> tuple[str, ...]:
         sorted(
             name
             for name, said in values.items()
-            if len(said) > len(targets) / 2 and share_seen_once(said) < REPEATS_AT
+            if len(said) > len(targets) / 2 and share_seen_once(said) < REPEATED_BELOW
         )
     )
 

@@ -12,8 +12,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distill.dataset.rows import Row, canonical
+from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
+from store.chat.normal_form import normal_answer
 from store.chat.shape import Messages, text_of
 from store.jsontext import to_json
 
@@ -128,7 +129,7 @@ def diverse(rows: Sequence[Row], count: int) -> list[Row]:
     """
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[canonical(row.target)].append(row)
+        groups[normal_answer(row.target)].append(row)
     queues = [deque(_spread(group)) for group in groups.values()]
     if len(queues) > count:  # answers are too many to see each: spread over their lengths too
         queues = [deque(_spread([row for queue in queues for row in queue]))]

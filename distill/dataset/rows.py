@@ -18,9 +18,9 @@ import orjson
 from distill.dataset.split import split_of
 from distill.dataset.targets import answer_in, corrected, model_of, params_of, why_not_tools
 from distill.dataset.traffic import Shape, Traffic, from_json, request_of
+from store.chat.normal_form import normal_answer
 from store.chat.shape import Messages, input_hash
 from store.chat.student_wire import ROLES
-from store.chat.tools import read_said
 from store.files.atomic import read_lines, write_atomically
 from store.records import (
     Origin,
@@ -29,6 +29,8 @@ from store.records import (
     Split,
 )
 from store.settings.tasks import SplitSettings
+
+SPLITS: tuple[Split, ...] = ("train", "calibration", "heldout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,43 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rows of a task, oldest first, and how many traces were left out for which reason."""
+    """The rows of a task, oldest first, and how many traces were left out for which reason.
+
+    Its parts are the only way to the rows of one split: what must not see a held-out row is handed
+    `train`, `calibration` or `seen`, and filters nothing by itself.
+    """
 
     rows: list[Row]
-    left_out: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict)
     templates: list[PromptTemplate] = field(default_factory=list)  # that rows are made from
+
+    @property
+    def train(self) -> list[Row]:
+        """The rows that the student learns from."""
+        return self._of("train")
+
+    @property
+    def calibration(self) -> list[Row]:
+        """The rows that checkpoints, confidence and cutoffs are chosen on."""
+        return self._of("calibration")
+
+    @property
+    def heldout(self) -> list[Row]:
+        """The rows that certify the student. Nothing may be chosen or learned from them."""
+        return self._of("heldout")
+
+    @property
+    def seen(self) -> list[Row]:
+        """The rows that may be looked at before the certificate: all but the held-out ones."""
+        return [row for row in self.rows if row.split != "heldout"]
+
+    @property
+    def sizes(self) -> dict[Split, int]:
+        """How many rows each split has."""
+        return {split: len(self._of(split)) for split in SPLITS}
+
+    def _of(self, split: Split) -> list[Row]:
+        return [row for row in self.rows if row.split == split]
 
     @property
     def fingerprints(self) -> list[str]:
@@ -131,7 +165,7 @@ def choose_rows(
         current = [c for c in group if c.answered_at >= since] or group
         left_out["outdated"] += len(group) - len(current)
         winner = _verdict(current)
-        same = sum(canonical(c.row.target) == canonical(winner.row.target) for c in current)
+        same = sum(normal_answer(c.row.target) == normal_answer(winner.row.target) for c in current)
         left_out["duplicate"] += same - 1
         left_out["contradicted"] += len(current) - same
         if winner.row.split == "train" or max(c.asked_at for c in current) >= since:
@@ -167,24 +201,6 @@ def why_not(trace: Mapping[str, Any]) -> str:
         ("no_answer", not answered),
     )
     return next((reason for reason, is_so in faults if reason and is_so), "")
-
-
-def canonical(answer: str) -> str:
-    """Equal for answers that say the same: JSON however it is laid out, text by its edges.
-
-    So are tool calls in whatever order.
-    """
-    try:
-        value = orjson.loads(answer)
-    except orjson.JSONDecodeError:
-        return answer.strip()
-    if isinstance(value, list) and read_said(answer) is not None:
-        value = sorted(value, key=_sorted_keys)
-    return _sorted_keys(value).decode()
-
-
-def _sorted_keys(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -253,8 +269,8 @@ def _verdict(group: list[_Candidate]) -> _Candidate:
     corrections = [c for c in group if c.row.origin == "correction"]
     if corrections:
         return max(corrections, key=lambda c: c.order)
-    votes = Counter(canonical(c.row.target) for c in group)
-    return max(group, key=lambda c: (votes[canonical(c.row.target)], c.order))
+    votes = Counter(normal_answer(c.row.target) for c in group)
+    return max(group, key=lambda c: (votes[normal_answer(c.row.target)], c.order))
 
 
 def _why_not_asked(trace: Mapping[str, Any]) -> str:

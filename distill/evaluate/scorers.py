@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rapidfuzz import fuzz
 
+from distill.dataset.answers import Answers
+from store.chat.normal_form import normal_text
 from store.chat.shape import Messages
 from store.chat.tools import Said, ToolCall, read_said
 from store.jsontext import read_json
@@ -41,9 +42,6 @@ PureScorer = Literal["exact", "json", "text"]
 Scoring = Callable[[str, str, Messages], Awaitable[float]]
 
 AGREE_AT: dict[ScorerName, float] = {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
-MIN_SHARE_OF_ONE_KIND = 0.95  # share of the answers that have to be of a kind
-REPEATED = 0.7  # share of the answers that are given more than once, when they are labels
-SHORT = 64  # characters
 
 _SPACE = re.compile(r"\s+")
 _Leaves = dict[tuple[str | int, ...], Any]
@@ -70,21 +68,13 @@ class Scorer:
         return self.name
 
 
-def choose_scorer(
-    targets: Sequence[str], settings: EvaluateSettings, *, tools: bool = False
-) -> Scorer:
-    """The scorer that fits the teacher's answers, or the one that is set.
-
-    `tools`: whether requests had some. Raises ValueError without answers.
-    """
-    if not targets:
-        raise ValueError("no answers to choose a scorer from")
-    output, fitting, reason = _kind_with_tools(targets) if tools else _kind(targets)
-    name = fitting
+def choose_scorer(answers: Answers, settings: EvaluateSettings) -> Scorer:
+    """The scorer that fits the teacher's answers, or the one that is set."""
+    name, reason = _fitting(answers), answers.reason
     if settings.scorer != "auto":
         name, reason = settings.scorer, f"set in evaluate.scorer; {reason}"
     bar = AGREE_AT[name] if settings.agree_at is None else settings.agree_at
-    return Scorer(name, bar, output, reason)
+    return Scorer(name, bar, answers.kind, reason)
 
 
 def scoring(scorer: Scorer, judge: Scoring | None = None) -> Scoring:
@@ -113,35 +103,18 @@ def score(name: PureScorer, teacher: str, student: str, *, tools: bool = False) 
         return 0.0 if given is None else _said_score(name, wanted, given)
     match name:
         case "exact":
-            return float(_normal(teacher) == _normal(student))
+            return float(normal_text(teacher) == normal_text(student))
         case "json":
             return _json_score(teacher, student)
         case "text":
-            folded = (_SPACE.sub(" ", _normal(text)) for text in (teacher, student))
+            folded = (_SPACE.sub(" ", normal_text(text)) for text in (teacher, student))
             return fuzz.ratio(*folded) / 100
 
 
-def _kind_with_tools(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
-    said = [read_said(target) for target in targets]
-    calling = sum(bool(one.calls) for one in said if one is not None)
-    return "tools", "json", f"{calling} of {len(targets)} answers call tools"
-
-
-def _kind(targets: Sequence[str]) -> tuple[OutputKind, ScorerName, str]:
-    count = len(targets)
-    containers = sum(isinstance(_parsed(t), dict | list) for t in targets)
-    if containers >= MIN_SHARE_OF_ONE_KIND * count:
-        return "json", "json", f"{containers} of {count} answers are JSON objects or lists"
-    normal = [_normal(t) for t in targets]
-    short = sum(len(t) <= SHORT and "\n" not in t for t in normal)
-    if short < MIN_SHARE_OF_ONE_KIND * count:
-        long = count - short
-        return "text", "text", f"{long} of {count} answers have over {SHORT} characters or lines"
-    times = Counter(normal)
-    repeated = sum(times[t] > 1 for t in normal)
-    if repeated >= REPEATED * count:
-        return "label", "exact", f"{len(times)} different short answers in {count}"
-    return "text", "exact", f"{short} of {count} answers are one short line"
+def _fitting(answers: Answers) -> ScorerName:
+    if answers.kind in ("json", "tools"):
+        return "json"
+    return "exact" if answers.short else "text"
 
 
 def _said_score(name: PureScorer, wanted: Said, given: Said) -> float:
@@ -230,7 +203,3 @@ def _same(left: Any, right: Any) -> bool:
     if isinstance(left, str) and isinstance(right, str):
         return unicodedata.normalize("NFC", left) == unicodedata.normalize("NFC", right)
     return bool(left == right)
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()

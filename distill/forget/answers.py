@@ -7,7 +7,6 @@ not say it any more, and the teacher answers instead.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from distill.pipeline.promotion import keep_route, kept_route
+from store.chat.normal_form import normal_text, object_keys
 from store.database.database import Database
 from store.database.runs import events_of_run
 from store.errors import RunError
@@ -67,8 +67,8 @@ class Unsaid:
 def unsaid(gone: Sequence[str], left: Sequence[str]) -> Unsaid:
     """What these answers said that are forgotten, and none of those that are left."""
     return Unsaid(
-        labels=frozenset(map(_label, gone)) - frozenset(map(_label, left)),
-        keys=frozenset(map(_keys, gone)) - frozenset(map(_keys, left)) - {()},
+        labels=frozenset(map(normal_text, gone)) - frozenset(map(normal_text, left)),
+        keys=_key_sets(gone) - _key_sets(left) - {()},
     )
 
 
@@ -125,14 +125,5 @@ def _clear_events(db: Database, run_id: str, words: Unsaid) -> None:
             db.execute("update_run_event", run_id=run_id, seq=event.seq, detail=detail)
 
 
-def _label(answer: str) -> str:
-    return unicodedata.normalize("NFC", answer).strip()
-
-
-def _keys(answer: str) -> tuple[str, ...]:
-    """The sorted keys of a JSON object; none for anything else."""
-    try:
-        value = orjson.loads(answer)
-    except orjson.JSONDecodeError:
-        return ()
-    return tuple(sorted(value)) if isinstance(value, dict) else ()
+def _key_sets(answers: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    return frozenset(keys for keys in map(object_keys, answers) if keys is not None)

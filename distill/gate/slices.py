@@ -12,12 +12,12 @@ Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Jo
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from store.chat.normal_form import normal_text
 from store.chat.tools import read_said
 from store.records import (
     Evaluation,
@@ -41,7 +41,7 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
     for row in served:
         agrees["fingerprint", row.fingerprint].append(row.agrees)
         if output == "label":
-            agrees["label", _label(row)].append(row.agrees)
+            agrees["label", normal_text(row.teacher_output)].append(row.agrees)
         elif output == "tools":
             agrees["call", _call(row)].append(row.agrees)
     found = [
@@ -74,7 +74,3 @@ def _call(evaluation: Evaluation) -> str:
     """The functions that the teacher calls, or `none`."""
     said = read_said(evaluation.teacher_output)
     return " + ".join(said.names) if said is not None and said.calls else "none"
-
-
-def _label(evaluation: Evaluation) -> str:
-    return unicodedata.normalize("NFC", evaluation.teacher_output).strip()

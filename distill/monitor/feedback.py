@@ -16,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from distill.dataset.rows import canonical
 from distill.dataset.targets import answer_in, corrected
+from store.chat.normal_form import normal_answer
 from store.chat.tools import read_said
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
@@ -66,7 +66,7 @@ def complains(score: float | None, correction: str | None, answer: str | None) -
         return correction is not None
     # in words, or as calls: an answer to a request with tools says which it was
     with_tools = {"tools": read_said(answer) is not None}
-    return canonical(corrected(correction, with_tools)) != canonical(answer)
+    return normal_answer(corrected(correction, with_tools)) != normal_answer(answer)
 
 
 def _counts(row: Mapping[str, Any]) -> bool:

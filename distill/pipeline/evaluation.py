@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from distill.dataset.forms import forms_of
-from distill.dataset.rows import Row
+from distill.dataset.rows import Selection
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
+from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.judge import run_scoring
 from distill.evaluate.scorers import Scorer
 from distill.pipeline.training import Trained
@@ -25,40 +25,42 @@ from store.jsontext import to_json_line
 from store.records import (
     ConfidenceModel,
     Evaluation,
-    Split,
+    Forms,
 )
-
-EVALUATED: tuple[Split, ...] = ("calibration", "heldout")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What came of asking a run's student: every row judged, and how sure it is of an answer."""
+    """What the evaluation of a run's student yields."""
 
-    evaluations: list[Evaluation]  # their confidence is by the model
+    rows: Evaluations  # each with its confidence by the model
     confidence: ConfidenceModel
 
 
 async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages before)
     run: Run,
     parts: Parts,
-    split: dict[Split, list[Row]],
+    selection: Selection,
     trained: Trained,
     scorer: Scorer,
+    forms: Forms,
     progress: Progress,
 ) -> StageResult[Evaluated]:
     """Asks the student for every calibration and held-out row as the proxy would ask it.
 
-    Then fits the confidence on the calibration rows, and gives every row its own by it. What is
-    left in the run's folder is enough to fit the same again.
+    Then fits the confidence on the calibration rows, and gives every row its own by it. The file in
+    the run's folder is enough to fit the same model again.
     """
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        evaluated = judge_confidence([evaluation_of(line) for line in lines])
+        evaluated = with_confidence([evaluation_of(line) for line in lines])
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
-    rows = [row for name in EVALUATED for row in some_rows(split[name], settings.evaluate.max_rows)]
+    rows = [
+        *some_rows(selection.calibration, settings.evaluate.max_rows),
+        *some_rows(selection.heldout, settings.evaluate.max_rows),
+    ]
     progress("evaluate", 0, len(rows), "starting the student")
     server = StudentServer(
         settings.train.base, trained.adapter, settings.student, run.folder / "evaluate"
@@ -75,42 +77,34 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             timeout_s=settings.student.request_timeout_s,
             progress=progress,
             score=score,
-            forms=forms_of(
-                [row for name, part in split.items() if name != "heldout" for row in part],
-                scorer.output,
-                parts.placeholders,
-            ),
+            forms=forms,
         )
-    evaluated = judge_confidence(evaluations)
-    content = b"".join(to_json_line(e) for e in evaluated.evaluations)
-    await asyncio.to_thread(replace_evaluations, parts.db, run.run_id, evaluated.evaluations)
+    evaluated = with_confidence(evaluations)
+    content = b"".join(to_json_line(e) for e in evaluated.rows.rows)
+    await asyncio.to_thread(replace_evaluations, parts.db, run.run_id, evaluated.rows.rows)
     await asyncio.to_thread(write_atomically, file, content)
     return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 
 
-def judge_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
+def with_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
     """Fits the confidence on the calibration rows alone, and sets that of every row by it."""
-    model = fit_confidence([e for e in evaluations if e.split == "calibration"])
-    return Evaluated(
-        [
-            replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
-            for e in evaluations
-        ],
-        model,
-    )
+    model = fit_confidence(Evaluations(evaluations).calibration)
+    rows = [
+        replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
+        for e in evaluations
+    ]
+    return Evaluated(Evaluations(rows), model)
 
 
 def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> dict[str, Any]:
-    counts: dict[str, Any] = {
-        name: {
-            "rows": sum(e.split == name for e in evaluated.evaluations),
-            "agreed": sum(e.agrees for e in evaluated.evaluations if e.split == name),
-        }
-        for name in EVALUATED
-    }
     return {
         "scorer": asdict(scorer),
         "trained_on": trained.trained_on,
         "confidence": asdict(evaluated.confidence),
-        **counts,
+        "calibration": _counts(evaluated.rows.calibration),
+        "heldout": _counts(evaluated.rows.heldout),
     }
+
+
+def _counts(rows: Sequence[Evaluation]) -> dict[str, int]:
+    return {"rows": len(rows), "agreed": sum(row.agrees for row in rows)}

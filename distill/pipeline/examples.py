@@ -6,7 +6,8 @@ import asyncio
 
 from distill.amplify.amplify import Amplified, amplify
 from distill.amplify.policy import TaskPolicy, extract_policy, parents_of_policy
-from distill.dataset.rows import Row
+from distill.dataset.answers import Answers
+from distill.dataset.rows import Row, Selection
 from distill.run.budget import paid_calls, paid_client, teacher_of
 from distill.run.history import StageResult
 from distill.run.progress import Progress
@@ -20,11 +21,10 @@ from store.records import Example
 
 
 async def make_examples(
-    run: Run, parts: Parts, rows: list[Row], progress: Progress
+    run: Run, parts: Parts, selection: Selection, answers: Answers, progress: Progress
 ) -> StageResult[list[Example]]:
     """Extracts the policy, has the teacher answer new inputs, and keeps what passes the checks."""
-    settings = run.settings.amplify
-    train_rows = [r for r in rows if r.split == "train"]
+    settings, rows, train_rows = run.settings.amplify, selection.rows, selection.train
     real = [_as_example(run, r, parts.clock()) for r in rows]
     made = Amplified(examples=[], stopped="amplification is off (amplify.target is 0)")
     if settings.target:
@@ -35,6 +35,7 @@ async def make_examples(
                 run_id=run.run_id,
                 task=run.task,
                 policy=policy,
+                answers=answers,
                 rows=train_rows,
                 # by what the user says, whatever stands in a template's holes: the more cautious
                 forbidden={input_hash(r.messages) for r in rows},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 
+from distill.dataset.answers import answers_of
 from distill.evaluate.scorers import choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
@@ -21,7 +22,7 @@ from distill.pipeline.training import train_best
 from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
 from distill.run.progress import Progress
-from distill.run.run import SPLITS, Parts, Run
+from distill.run.run import Parts, Run
 from store.database.promotions import append_promotion, promotions_of_task
 from store.records import (
     Certificate,
@@ -40,37 +41,28 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     log = await RunLog.open(parts.db, run.run_id, run.task, parts.clock)
 
     selection = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
-    rows = selection.rows
-    split = {name: [r for r in rows if r.split == name] for name in SPLITS}
-    too_few = shortage(split, run.settings, await attempt_of(run, parts, selection))
+    too_few = shortage(selection, run.settings, await attempt_of(run, parts, selection))
     if too_few:
         return await log.end(RunState.REJECTED, too_few)
 
-    examples = await log.stage(RunState.AMPLIFIED, make_examples(run, parts, rows, progress))
+    answers = answers_of(selection.seen)
+    scorer = choose_scorer(answers, run.settings.evaluate)
+
+    examples = await log.stage(
+        RunState.AMPLIFIED, make_examples(run, parts, selection, answers, progress)
+    )
     trained = await log.stage(
-        RunState.TRAINED, train_best(run, split["train"], split["calibration"], examples, progress)
+        RunState.TRAINED,
+        train_best(run, selection.train, selection.calibration, examples, progress),
     )
-    scorer = choose_scorer(
-        [r.target for r in rows],
-        run.settings.evaluate,
-        tools=any("tools" in r.params for r in rows),
-    )
+    forms = answers.forms(parts.placeholders)
     evaluated = await log.stage(
-        RunState.EVALUATED, evaluate_student(run, parts, split, trained, scorer, progress)
+        RunState.EVALUATED,
+        evaluate_student(run, parts, selection, trained, scorer, forms, progress),
     )
 
-    certificate = await judge_student(
-        run, parts, selection, split, scorer, evaluated.evaluations, progress
-    )
-    route = route_of(
-        run,
-        rows,
-        scorer,
-        certificate,
-        templates=selection.templates,
-        confidence=evaluated.confidence,
-        placeholders=parts.placeholders,
-    )
+    certificate = await judge_student(run, parts, selection, scorer, evaluated.rows, progress)
+    route = route_of(run, selection, scorer, forms, certificate, confidence=evaluated.confidence)
     await asyncio.to_thread(keep_route, run.folder, route)
     if not certificate.passed:  # a student that serves already goes on: it has its own certificate
         return await log.end(RunState.REJECTED, certificate.reason, certificate=asdict(certificate))

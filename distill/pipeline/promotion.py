@@ -6,13 +6,11 @@ then be promoted by hand exactly as it was judged, with the same cutoff and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill.dataset.forms import forms_of
-from distill.dataset.rows import Row
+from distill.dataset.rows import Selection
 from distill.evaluate.scorers import Scorer
 from distill.run.run import Run, student_tokens
 from store.chat.shape import input_chars
@@ -23,8 +21,8 @@ from store.jsontext import to_json
 from store.records import (
     Certificate,
     ConfidenceModel,
+    Forms,
     Promotion,
-    PromptTemplate,
     Reason,
     Route,
 )
@@ -35,13 +33,12 @@ _ROUTE = TypeAdapter(Route)
 
 def route_of(
     run: Run,
-    rows: Sequence[Row],
+    selection: Selection,
     scorer: Scorer,
+    forms: Forms,
     certificate: Certificate,
     *,
-    templates: Sequence[PromptTemplate] = (),
     confidence: ConfidenceModel | None = None,
-    placeholders: Sequence[str] = (),
 ) -> Route:
     """The route of a run's student at its first step, shadow: it answers nobody yet.
 
@@ -56,15 +53,15 @@ def route_of(
         share=0.0,
         student_id=run.run_id,
         fingerprints=certificate.fingerprints,
-        templates=list(templates),
+        templates=selection.templates,
         confidence=confidence,
         cutoff=certificate.cutoff,
         output=scorer.output,
-        forms=forms_of([r for r in rows if r.split != "heldout"], scorer.output, placeholders),
+        forms=forms,
         scorer=scorer.name,
         agree_at=scorer.agree_at,
-        max_input_chars=max(input_chars(r.messages) for r in rows),
-        max_tokens=student_tokens(list(rows)),
+        max_input_chars=max(input_chars(r.messages) for r in selection.rows),
+        max_tokens=student_tokens(selection.rows),
         timeout_s=run.settings.student.request_timeout_s,
         certificate_id=certificate.certificate_id,
         at=certificate.at,

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from distill.dataset.rows import Row, Selection, choose_rows, read_rows, write_rows
+from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
 from distill.dataset.templates import described
 from distill.dataset.traffic import (
     MAX_SHAPES,
@@ -24,7 +24,7 @@ from distill.dataset.traffic import (
 from distill.gate.gate import rows_needed
 from distill.run.history import StageResult
 from distill.run.progress import Progress
-from distill.run.run import SPLITS, Parts, Run
+from distill.run.run import Parts, Run
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.traces import (
@@ -38,7 +38,6 @@ from store.files.atomic import write_atomically
 from store.records import (
     Promotion,
     PromptTemplate,
-    Split,
 )
 from store.settings.tasks import TaskSettings
 
@@ -72,20 +71,21 @@ def keep_selection(folder: Path, selection: Selection, detail: dict[str, Any]) -
     write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
 
-def shortage(split: dict[Split, list[Row]], settings: TaskSettings, attempt: int = 1) -> str:
+def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> str:
     """Why these rows cannot lead to a certificate, found out before anything is paid for.
 
-    `attempt`: the how manieth it is of the task under these fingerprints.
+    `attempt`: which attempt this is of the task under these fingerprints (1-based).
     """
-    needed = rows_needed(settings.gate, attempt, calibration=len(split["calibration"]))
-    if len(split["heldout"]) < needed:
+    sizes = selection.sizes
+    needed = rows_needed(settings.gate, attempt, calibration=sizes["calibration"])
+    if sizes["heldout"] < needed:
         nth = f" in attempt {attempt}" if attempt > 1 else ""
         return (
-            f"{len(split['heldout'])} held-out rows, but a threshold of "
+            f"{sizes['heldout']} held-out rows, but a threshold of "
             f"{settings.gate.threshold:g} at confidence {settings.gate.confidence:g} needs "
             f"{needed}{nth} even without a disagreement"
         )
-    if not split["train"] or not split["calibration"]:
+    if not sizes["train"] or not sizes["calibration"]:
         return "no rows in the train or the calibration split"
     return ""
 
@@ -124,7 +124,7 @@ def _choose(run: Run, db: Database) -> StageResult[Selection]:
     )
     detail = {
         "traces": len(traces),
-        "rows": {name: sum(r.split == name for r in selection.rows) for name in SPLITS},
+        "rows": selection.sizes,
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
         "templates": [described(template) for template in selection.templates],

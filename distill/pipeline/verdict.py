@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 
-from distill.dataset.rows import Row, Selection
+from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
+from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import Scorer
 from distill.gate.gate import attempt_alpha, attempt_number, certify, choose_cutoffs
 from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.database.runs import certificates_of_task
-from store.records import (
-    Certificate,
-    Evaluation,
-    Split,
-)
+from store.records import Certificate
 
 MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
 
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
-    """The how manieth attempt this is, of the task under the fingerprints of these rows."""
+    """Which attempt of the task this is under the fingerprints of these rows (1-based)."""
     earlier = await asyncio.to_thread(certificates_of_task, parts.db, run.task)
     return attempt_number([c for c in earlier if c.run_id != run.run_id], selection.fingerprints)
 
@@ -32,19 +28,17 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
     run: Run,
     parts: Parts,
     selection: Selection,
-    split: Mapping[Split, list[Row]],
     scorer: Scorer,
-    evaluations: Sequence[Evaluation],
+    evaluations: Evaluations,
     progress: Progress,
 ) -> Certificate:
     """Fixes the cutoffs on the calibration split and certifies one on the held-out split."""
-    ceiling = await noise_stage(run, parts, split["heldout"], scorer, progress)
+    ceiling = await noise_stage(run, parts, selection.heldout, scorer, progress)
     labelled = await _labelled(run, parts) if scorer.name == "judge" else []
-    calibration = [e for e in evaluations if e.split == "calibration"]
-    heldout = [e for e in evaluations if e.split == "heldout"]
+    heldout = evaluations.heldout
     gate, attempt = run.settings.gate, await attempt_of(run, parts, selection)
     cutoffs = choose_cutoffs(
-        calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt)
+        evaluations.calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt)
     )
     return certify(
         heldout,

@@ -9,13 +9,8 @@ from pathlib import Path
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
 from store.database.database import Database
-from store.records import (
-    Split,
-    TeacherCall,
-)
+from store.records import TeacherCall
 from store.settings.tasks import TaskSettings
-
-SPLITS: tuple[Split, ...] = ("train", "calibration", "heldout")
 
 
 @dataclass(frozen=True, slots=True)

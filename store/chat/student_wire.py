@@ -7,7 +7,6 @@ body for it is built from an allowlist, never copied from a client's.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from store.chat.formats import meets_format, meets_schema
+from store.chat.normal_form import normal_text
 from store.chat.shape import Messages, text_of
 from store.chat.tools import Said, ToolCall, allowed, finish_reason, parameters, read_said
 from store.jsontext import read_json
@@ -210,7 +210,7 @@ def _has_form(text: str, output: OutputKind, forms: Forms | None) -> bool:
             return False
         if isinstance(value, dict):
             return forms is None or not forms.keys or sorted(value) in forms.keys
-        return isinstance(value, list)
+        return isinstance(value, list) and (forms is None or forms.lists)
     if output == "label" and forms is not None and forms.labels:
-        return unicodedata.normalize("NFC", text).strip() in forms.labels
+        return normal_text(text) in forms.labels
     return True

@@ -20,6 +20,7 @@ from demo.teacher.wire import TeacherServer, text_tokens
 from distill.amplify.diversity import Aims, SyntheticInputs, inputs_prompt, plan_batch
 from distill.amplify.near_duplicates import NearDuplicates
 from distill.amplify.policy import TaskPolicy, policy_prompt
+from distill.dataset.answers import answers_of
 from store.settings.tasks import AmplifySettings
 from tests.helpers.demo_rows import JSON, LABELS, a_policy, rows_of
 from tests.helpers.paths import ROOT
@@ -155,7 +156,12 @@ def asked_for(task: str, count: int = 10) -> list[dict[str, Any]]:
     rows = rows_of(task, 60)
     settings = AmplifySettings(batch=count)
     plan = plan_batch(
-        Random(1), rows, settings, aims=Aims([r.target for r in rows]), so_far={}, avoid=[]
+        Random(1),
+        rows,
+        settings,
+        aims=Aims(answers_of(rows), [r.target for r in rows]),
+        so_far={},
+        avoid=[],
     )
     return inputs_prompt(plan, a_policy())
 

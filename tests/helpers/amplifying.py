@@ -13,6 +13,7 @@ from demo.teacher.teacher import MODEL
 from demo.teacher.wire import Answerer, TeacherServer
 from distill.amplify.amplify import Amplified, amplify
 from distill.amplify.policy import TaskPolicy, user_text
+from distill.dataset.answers import answers_of
 from distill.dataset.rows import Row
 from store.records import (
     Example,
@@ -41,6 +42,7 @@ async def amplified(
             run_id=RUN,
             task="a-task",
             policy=policy or a_policy(),
+            answers=answers_of(rows),
             rows=rows,
             forbidden=hashes(rows),
             client=client,

@@ -15,9 +15,10 @@ from demo.teacher.wire import Completion, Reply
 from distill.amplify.diversity import Aims, BatchPlan, plan_batch
 from distill.amplify.policy import user_text
 from distill.control import ControlPlane
+from distill.dataset.answers import answers_of
+from distill.dataset.rows import SPLITS
 from distill.dataset.split import split_of
 from distill.pipeline.due import due
-from distill.run.run import SPLITS
 from store.database.database import Database
 from store.database.runs import ended_runs
 from store.process.runtime import Runtime
@@ -100,7 +101,7 @@ def planned(look: Callable[[BatchPlan], int]) -> Callable[[Raw], int]:
 
     def seen(raw: Raw) -> int:
         rows = rows_of(LABELS, 20)
-        aims = Aims([row.target for row in rows])
+        aims = Aims(answers_of(rows), [row.target for row in rows])
         settings = of_task(raw).amplify
         return look(plan_batch(Random(1), rows, settings, aims=aims, so_far={}, avoid=[]))
 

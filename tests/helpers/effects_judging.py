@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from distill.dataset.answers import answers_of
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.judge import run_scoring
@@ -25,7 +26,7 @@ async def judged(raw: Raw, teacher: LoopbackServer) -> int:
     """How many of 30 letters a student answers well, each with one word in another way."""
     config = parse_config(raw)
     run = a_run(config.runs_dir / "run", **of_task(raw).model_dump())
-    scorer = choose_scorer([row.target for row in LETTERS], run.settings.evaluate)
+    scorer = choose_scorer(answers_of(LETTERS), run.settings.evaluate)
 
     def reply_to(body: dict[str, Any]) -> dict[str, Any]:
         number = body["messages"][-1]["content"].split()[-1]
@@ -68,7 +69,7 @@ async def rows_asked_again(raw: Raw) -> Counter[bool]:
     """How many of 30 rows the teacher is asked once more."""
     config = parse_config(raw)
     run = a_run(config.runs_dir / "run", **config.task(TASK).model_dump())
-    scorer = choose_scorer([row.target for row in LETTERS], run.settings.evaluate)
+    scorer = choose_scorer(answers_of(LETTERS), run.settings.evaluate)
     with (
         LoopbackServer(lambda _: completion("It is late")) as teacher,
         Database(config.database_file, config.store) as db,

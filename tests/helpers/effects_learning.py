@@ -9,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from distill.dataset.rows import Row, Selection
+from distill.dataset.answers import answers_of, describe
+from distill.dataset.rows import SPLITS, Selection
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scorers import Scorer, choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.pipeline import distil
 from distill.pipeline.rows import keep_selection
 from distill.pipeline.training import Trained, train_best
-from distill.run.run import SPLITS, Parts, Run
+from distill.run.run import Parts, Run
 from distill.students.server import StudentServer
 from distill.teacher.client import TeacherClient
 from distill.train.train import training_config
@@ -27,9 +28,9 @@ from store.files.atomic import write_atomically
 from store.ids import new_id
 from store.jsontext import to_json_line
 from store.records import (
+    Forms,
     Reason,
     RunState,
-    Split,
     TeacherCall,
 )
 from store.settings.config import parse_config
@@ -109,7 +110,7 @@ async def adapters_trained(raw: Raw) -> int:
 
 def chosen(look: Callable[[Scorer], Any], answers: list[str]) -> Callable[[Raw], Any]:
     """What the scorer for these answers is like."""
-    return lambda raw: look(choose_scorer(answers, of_task(raw).evaluate))
+    return lambda raw: look(choose_scorer(describe(answers), of_task(raw).evaluate))
 
 
 async def student_requests_at_a_time(raw: Raw) -> int:
@@ -136,11 +137,10 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
     """How many of 5 calibration rows and 8 held-out rows a student is to answer."""
     config, totals = parse_config(raw), set()
     run = Run(new_id(), TASK, config.task(TASK), 0.0, config.runs_dir / "run")
-    split: dict[Split, list[Row]] = {
-        "calibration": student_rows(5, seed=1),
-        "heldout": student_rows(8, seed=2),
-    }
-    scorer = choose_scorer(["{}"], run.settings.evaluate)
+    selection = Selection([*student_rows(5, seed=1, split="calibration"), *student_rows(8, seed=2)])
+    answers = answers_of(selection.seen)
+    scorer = choose_scorer(answers, run.settings.evaluate)
+    trained = Trained(Path(BASE), "real")
 
     def tell(stage: str, done: float, total: float, note: str) -> None:
         totals.add(total)
@@ -148,7 +148,7 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
     with Database(config.database_file, config.store) as db:
         parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)
         with suppress(StudentError):  # it is given no time to start
-            await evaluate_student(run, parts, split, Trained(Path(BASE), "real"), scorer, tell)
+            await evaluate_student(run, parts, selection, trained, scorer, Forms(), tell)
     return totals
 
 
@@ -186,12 +186,12 @@ async def routes_time_limit(raw: Raw) -> float | None:
     folder = config.data_dir.parent.parent / "run"
     run = Run(new_id(), TASK, config.task(TASK), 0.0, folder)
     rows = [r for n, name in enumerate(SPLITS) for r in student_rows(20, seed=n, split=name)]
+    selection = Selection(rows)
     answers = [
         an_evaluation(run.run_id, input_hash=row.input_hash, split=row.split)
-        for row in rows
-        if row.split != "train"
+        for row in [*selection.calibration, *selection.heldout]
     ]
-    keep_selection(folder, Selection(rows, {}), {})
+    keep_selection(folder, selection, {})
     write_atomically(folder / "evaluations.jsonl", b"".join(map(to_json_line, answers)))
     with Database(config.database_file, config.store) as db:
         parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)

@@ -80,6 +80,25 @@ def test_what_a_worker_loads():
     assert loaded & {*NOT_IN_THE_DATA_PLANE, "aiohttp"} == set()
 
 
+def compared_attributes(path):
+    """The names of all attributes that stand on either side of a comparison."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            sides = (node.left, *node.comparators)
+            yield from (side.attr for side in sides if isinstance(side, ast.Attribute))
+
+
+def test_rows_of_one_split_come_from_one_place():
+    """That no held-out row is learned from is the first promise: it is kept in two files alone."""
+    filtering = {
+        str(path.relative_to(ROOT))
+        for package in (*PACKAGES, "bench")
+        for path in files(package)
+        if "split" in compared_attributes(path)
+    }
+    assert filtering == {"distill/dataset/rows.py", "distill/evaluate/evaluations.py"}
+
+
 def test_no_file_outgrows_its_subject():
     long = {
         str(path.relative_to(ROOT)): lines

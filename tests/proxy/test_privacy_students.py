@@ -6,7 +6,7 @@ import orjson
 import pytest
 from pydantic import TypeAdapter
 
-from distill.dataset.forms import forms_of
+from distill.dataset.answers import answers_of
 from distill.monitor.evidence import Dossier
 from store.chat.student_wire import StudentAnswer, fault_of
 from store.database.traces import RequestOutcome
@@ -16,7 +16,7 @@ from store.records import (
     OutputKind,
     Reason,
 )
-from tests.distill.dataset.test_forms import answered
+from tests.distill.dataset.test_answers import answered
 from tests.distill.monitor.test_evidence import BEGAN, SETTINGS, promoted, unsure
 
 
@@ -47,9 +47,10 @@ async def test_what_a_student_may_say(
 
 def test_the_forms_that_a_student_is_certified_with_know_the_placeholders() -> None:
     rows = answered("good", "to <EMAIL>")
-    forms = forms_of(rows, "label", ("<EMAIL>",))
+    answers = answers_of(rows)
+    forms = answers.forms(("<EMAIL>",))
     assert forms.placeholders == ["<EMAIL>"]
-    assert forms_of(rows, "text").placeholders == []
+    assert answers.forms().placeholders == []
     written = orjson.dumps(forms)
     assert TypeAdapter(Forms).validate_json(written) == forms
 

@@ -16,6 +16,7 @@ from distill.amplify.diversity import (
     plan_batch,
 )
 from distill.amplify.policy import user_text
+from distill.dataset.answers import answers_of, describe
 from distill.dataset.rows import Row
 from store.settings.tasks import AmplifySettings
 from tests.helpers.demo_rows import EXTRACTION, JSON, LABELS, a_policy, a_row, rows_of
@@ -25,7 +26,7 @@ SETTINGS = AmplifySettings(batch=6, context=4)
 
 def a_plan(rows: list[Row], seed: int = 1, **changes: Any) -> BatchPlan:
     values: dict[str, Any] = {"so_far": {}, "avoid": []}
-    aims = Aims([row.target for row in rows])
+    aims = Aims(answers_of(rows), [row.target for row in rows])
     return plan_batch(Random(seed), rows, SETTINGS, aims=aims, **{**values, **changes})
 
 
@@ -41,21 +42,21 @@ def test_what_is_rarest_so_far_comes_first() -> None:
 
 def test_whole_json_answers_that_repeat_are_aimed_at() -> None:
     rows = rows_of(JSON, 150)
-    aims = Aims([row.target for row in rows])
+    aims = Aims(answers_of(rows), [row.target for row in rows])
     assert len(aims.all) == 15
     assert aims.of('{"priority": "low",  "category": "delivery"}') in aims.all
 
 
 def test_of_other_json_the_fields_that_repeat_are_aimed_at() -> None:
     targets = [f'{{"intent": "{"ab"[i % 2]}", "song": "s{i}", "sure": true}}' for i in range(40)]
-    aims = Aims(targets)
+    aims = Aims(describe(targets), targets)
     assert sorted(aims.all) == ['{"intent":"a","sure":true}', '{"intent":"b","sure":true}']
     assert aims.of("not json") is None
 
 
 def test_answers_that_never_repeat_are_not_aimed_at() -> None:
     rows = rows_of(EXTRACTION)
-    assert Aims([row.target for row in rows]).all == []
+    assert Aims(answers_of(rows), [row.target for row in rows]).all == []
     assert {w.aim for w in a_plan(rows).wanted} == {None}
 
 

@@ -44,6 +44,7 @@ import asyncio, sys
 from pathlib import Path
 from tests.helpers.demo_rows import RUN, a_client, a_policy, hashes
 from distill.amplify.amplify import amplify
+from distill.dataset.answers import answers_of
 from distill.dataset.rows import read_rows
 from store.settings.tasks import (AmplifySettings)
 
@@ -51,7 +52,8 @@ async def main(folder, url):
     rows = read_rows(folder / "rows.jsonl")
     async with a_client(url) as client:
         await amplify(
-            folder / "amplify", run_id=RUN, task="a-task", policy=a_policy(), rows=rows,
+            folder / "amplify", run_id=RUN, task="a-task", policy=a_policy(),
+            answers=answers_of(rows), rows=rows,
             forbidden=hashes(rows), client=client,
             settings=AmplifySettings(target=40, batch=8, context=4), progress=lambda *told: None,
         )

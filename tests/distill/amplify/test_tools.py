@@ -10,10 +10,12 @@ import pytest
 
 from demo.teacher.wire import Answerer
 from demo.teacher.wire import Reply as DemoReply
-from distill.amplify.checks import AnswerForm, Fault, answer_fault
+from distill.amplify.checks import Fault, answer_fault
 from distill.amplify.diversity import Aims
 from distill.amplify.policy import policy_prompt, user_text
-from distill.dataset.rows import Row, canonical
+from distill.dataset.answers import answers_of, describe
+from distill.dataset.rows import Row
+from store.chat.normal_form import normal_answer
 from tests.helpers.amplifying import amplified, kept, reasons, server
 from tests.helpers.demo_rows import a_client, a_policy, a_row
 from tests.helpers.tool_answers import LEARNED, WORDS, calling
@@ -45,7 +47,7 @@ async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
         wanted = call_of(user_text(orjson.loads(example.input_messages)))
         assert wanted is not None
         assert orjson.loads(example.target) == dict(zip(("name", "arguments"), wanted, strict=True))
-    assert set(reasons(found)) >= {"other_keys"}  # words, where no real answer is in words
+    assert set(reasons(found)) >= {"other_call"}  # words, where no real answer is in words
     for body in calling_teacher.bodies:
         assert (body["tools"], body["parallel_tool_calls"]) == (TOOLS, False)
 
@@ -82,8 +84,8 @@ def test_the_checks_of_synthetic_answers(
     text: str, request_of: dict[str, Any], fault: Fault | None
 ) -> None:
     for end in ("stop", "tool_calls"):
-        form = AnswerForm("text")
-        found = answer_fault(text, end, form=form, policy=POLICY, request=request_of)
+        answers = describe([LEARNED, WORDS], tools=[LEARNED, WORDS])
+        found = answer_fault(text, end, answers=answers, policy=POLICY, request=request_of)
         assert found == fault
 
 
@@ -92,14 +94,14 @@ def test_the_teacher_is_shown_the_tools_and_functions_are_aimed_at() -> None:
     prompt = policy_prompt(rows)[1]["content"]
     assert prompt.count("<tools>") == 1
     assert '"name":"cancel"' in prompt
-    assert set(Aims([row.target for row in rows]).all) == {"look_up", "cancel"}
+    assert set(Aims(answers_of(rows), [row.target for row in rows]).all) == {"look_up", "cancel"}
 
 
 async def test_what_a_teacher_answers_is_what_a_student_should() -> None:
     async with server(CallingTeacher()) as teacher, a_client(teacher.base_url) as client:
         [row] = rows_with_tools(1)
         again = await client.answer(row.messages, row.params)
-        assert (canonical(again.text or ""), again.whole) == (canonical(row.target), True)
+        assert (normal_answer(again.text or ""), again.whole) == (normal_answer(row.target), True)
         assert again.finish_reason == "tool_calls"
         plain = await client.answer(row.messages, {})
         assert plain.text == TASK.answer(user_text(row.messages))

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.dataset.rows import Selection, canonical, choose_rows, read_rows, write_rows
+from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
+from store.chat.normal_form import normal_answer
 from store.settings.tasks import SplitSettings
 from tests.helpers.demo_rows import trace_columns
 
@@ -132,7 +133,7 @@ def test_json_laid_out_otherwise_is_the_same_answer() -> None:
         trace_columns(answer='{"b":2,"a":1}', at=2),
         trace_columns(answer='{"a": 2, "b": 1}', at=3),
     )
-    assert canonical(found.rows[0].target) == '{"a":1,"b":2}'
+    assert normal_answer(found.rows[0].target) == '{"a":1,"b":2}'
     assert found.left_out == {"contradicted": 1, "duplicate": 1}
 
 

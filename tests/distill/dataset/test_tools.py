@@ -8,12 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from distill.dataset.forms import forms_of
-from distill.dataset.rows import Selection, canonical, choose_rows, read_rows, write_rows
+from distill.dataset.answers import answers_of, describe
+from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
 from distill.dataset.targets import corrected
 from distill.evaluate.scorers import Scorer, choose_scorer, score
 from distill.gate.slices import slices_of
 from distill.monitor.feedback import complains
+from store.chat.normal_form import normal_answer
 from store.chat.shape import fingerprint
 from store.chat.tools import read_said
 from store.records import Forms
@@ -137,8 +138,8 @@ def test_rows_share_their_tools(tmp_path: Path) -> None:
 
 
 def test_calls_in_another_order_say_the_same() -> None:
-    assert canonical(f"[{LEARNED}, {OTHER}]") == canonical(f"[{OTHER},{LEARNED}]")
-    assert canonical("[1, 2]") != canonical("[2, 1]")
+    assert normal_answer(f"[{LEARNED}, {OTHER}]") == normal_answer(f"[{OTHER},{LEARNED}]")
+    assert normal_answer("[1, 2]") != normal_answer("[2, 1]")
 
 
 @pytest.mark.parametrize(
@@ -172,11 +173,12 @@ def test_complaints_about_calls() -> None:
 
 
 def test_the_scorer_of_a_task_with_tools() -> None:
-    found = choose_scorer([LEARNED, LEARNED, WORDS], AUTO, tools=True)
+    targets = [LEARNED, LEARNED, WORDS]
+    found = choose_scorer(describe(targets, tools=targets), AUTO)
     assert found == Scorer("json", 1.0, "tools", "2 of 3 answers call tools")
     judge = EvaluateSettings(scorer="judge")
-    assert choose_scorer([LEARNED], judge, tools=True).output == "tools"
-    assert choose_scorer([LEARNED], AUTO).output == "json"  # somebody's own JSON
+    assert choose_scorer(describe([LEARNED], tools=[LEARNED]), judge).output == "tools"
+    assert choose_scorer(describe([LEARNED]), AUTO).output == "json"  # somebody's own JSON
 
 
 A, B = ("f", {"x": 1, "y": [1, 2]}), ("g", {})
@@ -223,7 +225,7 @@ def test_forms_and_slices_by_function() -> None:
         a_row(TASK.name, "a text", target=target, params={"tools": TOOLS})
         for target in (LEARNED, OTHER, WORDS, calling(A, B))
     ]
-    assert forms_of([*rows, plain], "tools") == Forms(calls=["", "cancel", "f", "g"])
+    assert answers_of([*rows, plain]).forms() == Forms(calls=["", "cancel", "f", "g"])
     served = [
         *evaluated(30, 30, label=LEARNED),
         *evaluated(20, 30, label=calling(B, A)),

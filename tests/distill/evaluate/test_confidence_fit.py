@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from distill.evaluate.confidence_fit import fit_confidence
-from distill.pipeline.evaluation import judge_confidence
+from distill.pipeline.evaluation import with_confidence
 from store.chat.confidence import confidence_of
 from store.database.runs import evaluation_of
 from store.jsontext import to_json_line
@@ -96,16 +96,16 @@ def test_faults_and_answers_without_signals_do_not_count() -> None:
 def test_the_held_out_rows_have_no_say() -> None:
     calibration = drawn(100, seed=5, intercept=-1.0, by_rivals=0.5, by_mean=0.2)
     heldout = [replace(e, split="heldout", agrees=not e.agrees) for e in calibration]
-    judged = judge_confidence([*calibration, *heldout, row(-1, -1, False, signals=None)])
+    judged = with_confidence([*calibration, *heldout, row(-1, -1, False, signals=None)])
     assert judged.confidence == fit_confidence(calibration)
-    for e in judged.evaluations[:-1]:
+    for e in judged.rows.rows[:-1]:
         assert e.signals is not None
         assert e.confidence == confidence_of(e.signals, judged.confidence)
-    assert judged.evaluations[-1].confidence is None
+    assert judged.rows.rows[-1].confidence is None
 
 
 def test_a_resumed_run_has_the_same_confidence() -> None:
-    judged = judge_confidence(drawn(80, seed=6, intercept=-1.0, by_rivals=0.5, by_mean=0.2))
-    kept = b"".join(to_json_line(e) for e in judged.evaluations)
+    judged = with_confidence(drawn(80, seed=6, intercept=-1.0, by_rivals=0.5, by_mean=0.2))
+    kept = b"".join(to_json_line(e) for e in judged.rows.rows)
     read = [evaluation_of(orjson.loads(line)) for line in kept.splitlines()]
-    assert judge_confidence(read) == judged
+    assert with_confidence(read) == judged

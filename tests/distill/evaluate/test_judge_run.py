@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import pytest
 
-from distill.dataset.rows import Row
+from distill.dataset.answers import answers_of
+from distill.dataset.rows import Row, Selection
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.judge import run_scoring
 from distill.evaluate.scorers import Scorer, choose_scorer
@@ -24,7 +25,7 @@ from store.database.database import Database
 from store.database.runs import teacher_calls_of_run
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import read_lines
-from store.records import Evaluation
+from store.records import Evaluation, Forms
 from store.settings.config import StoreSettings
 from tests.helpers.counting_server import counting, student_says
 from tests.helpers.judging import (
@@ -214,13 +215,11 @@ async def test_the_stage_has_a_real_student_judged(
     asked = [replace(r, target=r.target.replace(": ", ":")) for r in rows(30, seed=9)]
     teacher.answer = judging(lambda one, other: orjson.loads(one) == orjson.loads(other))
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
-    scorer = choose_scorer([row.target for row in asked], run.settings.evaluate)
-    split: dict[Any, list[Row]] = {"calibration": [], "heldout": asked}
-    result = await evaluate_student(
-        run, parts, split, Trained(sample_adapter, "real"), scorer, untold
-    )
+    scorer = choose_scorer(answers_of(asked), run.settings.evaluate)
+    trained = Trained(sample_adapter, "real")
+    result = await evaluate_student(run, parts, Selection(asked), trained, scorer, Forms(), untold)
 
-    usable = [e for e in result.value.evaluations if e.fault is None]
+    usable = [e for e in result.value.rows.rows if e.fault is None]
     assert len(usable) > 20
     assert sum(is_judging(r) for r in teacher.requests) == len(usable)
     for e in usable:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.dataset.answers import describe
 from distill.evaluate.scorers import Scorer, choose_scorer, score, scoring
 from store.settings.tasks import EvaluateSettings
 
@@ -123,14 +124,14 @@ PARAGRAPH = "Dear customer,\n\nthank you for writing to us. " * 3
     ],
 )
 def test_the_scorer_follows_the_answers(targets: list[str], name: str, output: str) -> None:
-    scorer = choose_scorer(targets, AUTO)
+    scorer = choose_scorer(describe(targets), AUTO)
     assert (scorer.name, scorer.output) == (name, output)
     assert str(len(targets)) in scorer.reason
 
 
 def test_each_scorer_has_its_own_bar() -> None:
     bars = {
-        name: choose_scorer(["a"], EvaluateSettings(scorer=name)).agree_at  # type: ignore[arg-type]
+        name: choose_scorer(describe(["a"]), EvaluateSettings(scorer=name)).agree_at  # type: ignore[arg-type]
         for name in ("exact", "json", "text", "judge")
     }
     assert bars == {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
@@ -138,7 +139,7 @@ def test_each_scorer_has_its_own_bar() -> None:
 
 def test_what_is_set_wins_over_what_fits() -> None:
     settings = EvaluateSettings(scorer="text", agree_at=0.6)
-    scorer = choose_scorer(['{"a": 1}'] * 5, settings)
+    scorer = choose_scorer(describe(['{"a": 1}'] * 5), settings)
     assert (scorer.name, scorer.agree_at) == ("text", 0.6)
     assert scorer.output == "json"  # the answers are still JSON, and the student's must be
     assert "evaluate.scorer" in scorer.reason
@@ -174,11 +175,6 @@ async def test_a_judge_is_who_scores_when_it_is_the_scorer() -> None:
     assert await scoring(Scorer("exact", 1.0, "text", ""), judge)("a", "b", messages) == 0.0
     with pytest.raises(ValueError, match="needs a judge"):
         scoring(Scorer("judge", 1.0, "text", ""))
-
-
-def test_no_answers_no_scorer() -> None:
-    with pytest.raises(ValueError, match="no answers"):
-        choose_scorer([], AUTO)
 
 
 def _strictly_equal(left: Any, right: Any) -> bool:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from distill.dataset.rows import Row
+from distill.dataset.rows import Row, Selection
 from distill.evaluate.scorers import Scorer
 from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
 from distill.run.run import Run
 from store.errors import RunError
 from store.records import (
     ConfidenceModel,
+    Forms,
     PromptTemplate,
 )
 from store.settings.tasks import StudentSettings, TaskSettings
@@ -39,6 +40,8 @@ def a_row(text: str, target: str) -> Row:
 
 
 ROWS = [a_row("short", "{}"), a_row("the longest input", '{"a": 1}')]
+SELECTION = Selection(ROWS, templates=[TEMPLATE])
+FORMS = Forms(keys=[[], ["a"]])
 
 
 def a_run(folder: Path) -> Run:
@@ -48,9 +51,7 @@ def a_run(folder: Path) -> Run:
 
 def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
     certificate = a_certificate(cutoff=0.7, fingerprints=["f" * 16])
-    route = route_of(
-        a_run(tmp_path), ROWS, SCORER, certificate, templates=[TEMPLATE], confidence=CONFIDENCE
-    )
+    route = route_of(a_run(tmp_path), SELECTION, SCORER, FORMS, certificate, confidence=CONFIDENCE)
     assert (route.target, route.step, route.share, route.forced) == (
         "student",
         "shadow",
@@ -59,6 +60,7 @@ def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
     )
     assert (route.student_id, route.fingerprints) == ("run-1", ["f" * 16])
     assert (route.cutoff, route.confidence, route.templates) == (0.7, CONFIDENCE, [TEMPLATE])
+    assert route.forms == FORMS
     assert (route.output, route.scorer, route.agree_at) == ("json", "json", 0.9)
     assert (route.max_input_chars, route.timeout_s) == (len("the longest input"), 3)
     assert route.max_tokens >= len('{"a": 1}') + 32
@@ -67,9 +69,9 @@ def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
     assert (promotion.run_id, promotion.certificate) == (certificate.run_id, certificate)
 
 
-def test_it_is_kept_exactly(tmp_path: Path) -> None:
+def test_a_route_comes_back_from_the_folder_of_its_run_unchanged(tmp_path: Path) -> None:
     route = route_of(
-        a_run(tmp_path), ROWS, SCORER, a_certificate(), templates=[TEMPLATE], confidence=CONFIDENCE
+        a_run(tmp_path), SELECTION, SCORER, FORMS, a_certificate(), confidence=CONFIDENCE
     )
     assert kept_route(tmp_path) is None
     keep_route(tmp_path, route)

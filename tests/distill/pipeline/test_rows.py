@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from distill.collect import collect
-from distill.dataset.rows import Row, Selection
+from distill.dataset.rows import SPLITS, Row, Selection
 from distill.pipeline.rows import (
     MANIFEST,
     collect_rows,
@@ -23,7 +23,7 @@ from distill.pipeline.rows import (
     suspect_since,
 )
 from distill.run.history import StageResult
-from distill.run.run import SPLITS, Parts, Run
+from distill.run.run import Parts, Run
 from store.chat.shape import fingerprint, input_hash
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
@@ -218,11 +218,10 @@ def rows(count: int, split: Any) -> list[Row]:
 
 def test_what_cannot_be_certified_is_found_out_first() -> None:
     def short(train: int, calibration: int, heldout: int, attempt: int = 1) -> str:
-        split = {
-            name: rows(n, name)
-            for name, n in zip(SPLITS, (train, calibration, heldout), strict=True)
-        }
-        return shortage(split, TaskSettings(), attempt)
+        sizes = zip(SPLITS, (train, calibration, heldout), strict=True)
+        selection = Selection([row for split, n in sizes for row in rows(n, split)])
+        assert selection.sizes == {"train": train, "calibration": calibration, "heldout": heldout}
+        return shortage(selection, TaskSettings(), attempt)
 
     assert short(100, 40, 10).startswith("10 held-out rows, but a threshold of 0.95")
     assert short(100, 40, 500) == ""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from demo.teacher.teacher import start_teacher
+from distill.dataset.answers import answers_of
+from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.scorers import Scorer
 from distill.pipeline.examples import make_examples
@@ -39,7 +41,7 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
         with Database(tmp_path / "db.duckdb", StoreSettings()) as db:
             parts = parts_with(db, teacher.base_url)
             for _ in range(2):  # as often as one likes: each is paid for once
-                made = await make_examples(run, parts, rows, untold)
+                made = await make_examples(run, parts, Selection(rows), answers_of(rows), untold)
                 found = await noise_stage(
                     run, parts, heldout, Scorer("exact", 1.0, "label", ""), untold
                 )

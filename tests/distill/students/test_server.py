@@ -14,7 +14,9 @@ import psutil
 import pytest
 from aiohttp import web
 
+from distill.dataset.answers import answers_of
 from distill.evaluate.evaluate import evaluate
+from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import choose_scorer
 from distill.gate.gate import attempt_alpha, certify, choose_cutoffs
 from distill.students.server import StudentServer, free_port
@@ -52,7 +54,7 @@ async def test_a_trained_student_earns_a_certificate_through_its_own_server(
 ) -> None:
     asked = [*rows(40, seed=3, split="calibration"), *rows(60, seed=4)]
     settings = EvaluateSettings(concurrency=4)
-    scorer = choose_scorer([row.target for row in asked], settings)
+    scorer = choose_scorer(answers_of(asked), settings)
     async with StudentServer(BASE, adapter, QUICK, tmp_path) as server:
         pid = server.pid
         assert pid is not None
@@ -81,13 +83,13 @@ async def test_a_trained_student_earns_a_certificate_through_its_own_server(
 
     gate = GateSettings(threshold=0.8, confidence=0.9)
     cutoffs = choose_cutoffs(
-        [e for e in found if e.split == "calibration"],
+        Evaluations(found).calibration,
         gate,
         heldout=60,
         alpha=attempt_alpha(gate, 1),
     )
     certificate = certify(
-        [e for e in found if e.split == "heldout"],
+        Evaluations(found).heldout,
         cutoffs,
         gate,
         attempt=1,

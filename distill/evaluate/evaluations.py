@@ -1,0 +1,28 @@
+"""The evaluated rows of a run, by split: the only way to those of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.records import Evaluation, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """Rows that a student answered, each with its score."""
+
+    rows: Sequence[Evaluation]
+
+    @property
+    def calibration(self) -> list[Evaluation]:
+        """The rows that confidence and cutoffs are chosen on."""
+        return self._of("calibration")
+
+    @property
+    def heldout(self) -> list[Evaluation]:
+        """The rows that certify the student. Nothing may be chosen on them."""
+        return self._of("heldout")
+
+    def _of(self, split: Split) -> list[Evaluation]:
+        return [row for row in self.rows if row.split == split]
