@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-clients setup check format clean
+.PHONY: demo test test-clients docs tree setup check format clean
 
 demo: setup
 	@$(BIN)/understudy demo $(ARGS)
@@ -18,6 +18,14 @@ test-clients: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clients]'
 	npm install --silent --no-save --no-package-lock --prefix $(VENV)/npm openai
 	UNDERSTUDY_NODE_MODULES=$(abspath $(VENV)/npm/node_modules) $(BIN)/python -m pytest tests/clients $(ARGS)
+
+# The manual as a site in build/docs, which needs no network to be read.
+docs: setup tree
+	$(BIN)/mkdocs build --quiet
+
+# The tree in ARCHITECTURE.md, from the docstrings.
+tree: setup
+	$(BIN)/python docs/tree.py
 
 setup: $(READY)
 

@@ -1,185 +1,275 @@
-"""README and ARCHITECTURE say what is there: commands, files, settings and snippets that run."""
+"""README and manual name what there is: files, commands, settings, headers, reasons, formats."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import click
 import pytest
+import typer
 import yaml
-from typer.testing import CliRunner
 
 from cli.imports.importing import FORMATS
 from cli.main import app
+from distill.gate.gate import attempt_alpha, rows_needed
+from distill.monitor.detector import soonest
+from store.records import Reason
 from store.settings.config import Config, parse_config
-from tests.helpers.paths import ROOT
-from tests.helpers.serving import ProxyThread
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-FOLDERS = (
-    "proxy",
-    "proxy/surfaces",
-    "proxy/upstream",
-    "distill",
-    "store",
-    "cli",
-    "demo",
-    "demo/base",
+from store.settings.tasks import GateSettings, TaskSettings
+from tests.helpers.config_leaves import leaves
+from tests.helpers.documents import (
+    NAMES,
+    README,
+    all_blocks,
+    blocks,
+    code_spans,
+    section,
+    table,
+    text_of,
 )
-SUFFIXES = {".py", ".sql", ".html"}
+from tests.helpers.paths import ROOT
+
+MAX_README_LINES = 200
+FOLDERS = "proxy|distill|store|cli|demo|bench|tests|docs"
+COMMANDS = {
+    name: {option for parameter in command.params for option in parameter.opts}
+    for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+}
+OPENAPI: dict[str, Any] = yaml.safe_load(
+    (ROOT / "proxy" / "openapi.yaml").read_text(encoding="utf-8")
+)
+
+documents = pytest.mark.parametrize("name", NAMES)
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code blocks in a language, without their indentation in lists."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", README, re.M | re.S)
-    return [re.sub(rf"^{indent}", "", text, flags=re.M) for indent, text in found]
+def test_the_readme_is_short() -> None:
+    assert len(text_of(README).splitlines()) <= MAX_README_LINES
 
 
-def tree() -> dict[str, set[str]]:
-    """The files that the README's tree lists, by folder."""
-    text = README.partition("## The tree")[2].partition("```\n")[2].partition("```")[0]
-    found: dict[str, set[str]] = {}
-    folder = ""
-    for line in text.splitlines():
-        name = line.split()[0]
-        if line.startswith("  "):
-            assert len(line.split()) > 1, f"{folder}{name} has no line"
-            found[folder].add(name)
-        elif name.endswith("/"):
-            folder = name.rstrip("/")
-            found[folder] = set()
-    return found
+@documents
+def test_every_file_that_a_document_names_exists(name: str) -> None:
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text_of(name)):
+        assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_tree_lists_every_file(folder: str) -> None:
-    there = {
-        f.name
-        for f in (ROOT / folder).iterdir()
-        if f.suffix in SUFFIXES and not f.name.startswith("__")
-    }
-    assert {n for n in tree()[folder] if not n.endswith("/")} == there
+@documents
+def test_every_link_between_documents_leads_to_a_file(name: str) -> None:
+    for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text_of(name)):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
-def test_every_file_that_a_document_names_is_there() -> None:
-    for document in (README, ARCHITECTURE):
-        for name in re.findall(
-            r"`((?:proxy|distill|store|cli|demo|bench|tests)/[\w./-]*)`", document
-        ):
-            assert (ROOT / name).exists(), name
+# ---- commands ----------------------------------------------------------------------------------
 
 
-def test_every_command_that_the_readme_names_is_there() -> None:
-    runner = CliRunner()
-    by_hand = "pause|resume|promote|demote|retrain|forget"
-    commands = rf"understudy (serve|status|check|backtest|import|demo|version|{by_hand})\b"
-    named = set(re.findall(commands, README))
-    assert {"serve", "status", "backtest", "import", *by_hand.split("|")} <= named
-    for name in named:
-        assert runner.invoke(app, [name, "--help"]).exit_code == 0
-    for command in ("backtest", "import"):
-        help_text = runner.invoke(app, [command, "--help"]).output
-        shown = " ".join(re.findall(rf"understudy {command} [^\n`]*", README))
-        for option in re.findall(r"--[a-z-]+", shown):
-            assert option in help_text, option
-    for command, options in re.findall(rf"understudy ({by_hand}) ([^\n`]*)", README):
-        help_text = runner.invoke(app, [command, "--help"]).output
-        for option in re.findall(r"--[a-z-]+", options):
-            assert option in help_text, (command, option)
+def command_lines(name: str) -> Iterator[str]:
+    """Each call of the command line: in blocks of shell commands, and within sentences."""
+    for block in blocks(name, "sh"):
+        yield from re.findall(r"^(?:\.venv/bin/)?understudy (.*)", block, re.M)
+    for span in code_spans(name):
+        if match := re.fullmatch(r"(?:\.venv/bin/)?understudy (.*)", span):
+            yield match[1]
 
 
-def test_the_formats_that_the_readme_names_are_those_of_the_import() -> None:
-    section = README.partition("## Bring your logs")[2].partition("\n## ")[0]
-    help_text = " ".join(CliRunner().invoke(app, ["import", "--help"]).output.split())
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", section, re.M)) == set(FORMATS)
-    for name in FORMATS:
-        assert name in help_text
+@documents
+def test_every_command_and_option_that_a_document_names_exists(name: str) -> None:
+    for line in command_lines(name):
+        command, *arguments = line.split("#")[0].split()
+        assert command in COMMANDS, line
+        for option in (argument for argument in arguments if argument.startswith("-")):
+            assert option in COMMANDS[command], line
 
 
-def test_the_line_for_litellm_names_something_that_is_there() -> None:
-    [block] = [text for text in blocks("text") if "litellm_settings" in text]
+def test_every_command_has_its_place_in_a_document() -> None:
+    named = {line.split()[0] for name in NAMES for line in command_lines(name)}
+
+    assert set(COMMANDS) - named <= {"demo", "version"}
+
+
+def test_commands_print_their_help() -> None:
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert name in command.get_help(click.Context(command, info_name=name))
+
+
+@documents
+def test_every_make_target_that_a_document_names_exists(name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = [span for span in code_spans(name) if span.startswith("make ")]
+    named += re.findall(r"^make .*", "\n".join(blocks(name, "sh")), re.M)
+    for line in named:
+        assert re.search(rf"^{re.escape(line.split()[1])}:", makefile, re.M), line
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert any("make test" in block for block in blocks(README, "sh"))
+
+
+@documents
+def test_every_environment_variable_that_a_document_names_is_read(name: str) -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for package in ("cli", "store", "proxy", "distill")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    for variable in re.findall(r"\bUNDERSTUDY_[A-Z_]+", text_of(name)):
+        assert f'"{variable}"' in code, variable
+
+
+# ---- settings ----------------------------------------------------------------------------------
+
+
+def settings() -> dict[str, object]:
+    """Each setting with its default, and each group of settings; those of a task by their path."""
+    known: dict[str, object] = {}
+    for path, default in (*leaves(Config), *leaves(TaskSettings)):
+        known |= {".".join(path[:end]): None for end in range(1, len(path))}
+        known[".".join(path)] = default
+    return known
+
+
+SETTINGS = settings()
+GROUPS = {name.partition(".")[0] for name in SETTINGS if "." in name}
+
+
+@documents
+def test_every_setting_that_a_document_names_exists(name: str) -> None:
+    for span in code_spans(name):
+        match = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)+)(?:: .*)?", span)
+        if match and match[1].partition(".")[0] in GROUPS:
+            assert match[1] in SETTINGS, span
+
+
+@documents
+def test_the_defaults_that_a_document_states_are_those_of_the_code(name: str) -> None:
+    for setting, stated in re.findall(r"`([a-z_.]+)`\s+\(([\d.,]*\d)", text_of(name)):
+        assert float(stated.replace(",", "")) == SETTINGS[setting], setting
+
+
+def test_the_readme_states_the_defaults_of_the_promise() -> None:
+    stated = set(re.findall(r"`([a-z_.]+)`\s+\([\d.]+\)", text_of(README)))
+
+    assert {"min_traces", "gate.threshold", "gate.confidence", "gate.min_coverage"} <= stated
+
+
+def test_configs_in_documents_can_be_used() -> None:
+    bases = []
+    for name, block in all_blocks("yaml"):
+        config = parse_config(yaml.safe_load(block), where=name)
+        bases.append(config.task("triage").train.base)
+
+    assert len(bases) >= 2
+
+
+def test_excerpts_of_configs_in_documents_can_be_used() -> None:
+    [model_list] = [yaml.safe_load(block)["model_list"] for block in blocks(README, "yaml")]
+    excerpts = [
+        (name, read)
+        for name, block in all_blocks("text")
+        if ":" in block and isinstance(read := _yaml(block), dict)
+    ]
+    for name, excerpt in excerpts:
+        parse_config({"model_list": model_list, **excerpt}, where=name)
+
+    assert {"privacy", "litellm_settings"} <= {key for _, e in excerpts for key in e}
+
+
+def _yaml(block: str) -> object:
+    try:
+        return yaml.safe_load(block)
+    except yaml.YAMLError:
+        return None
+
+
+# ---- APIs --------------------------------------------------------------------------------------
+
+
+@documents
+def test_every_header_that_a_document_names_exists(name: str) -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py"))
+    for header in re.findall(r"x-understudy-[a-z]+", text_of(name), re.I):
+        assert f'"{header.lower()}"' in code, header
+
+
+def test_the_reasons_in_the_manual_are_all_there_are() -> None:
+    rows = [line for line in section("docs/apis.md", "Reasons").splitlines() if "|" in line]
+    listed = {match[1] for row in rows if (match := re.match(r"\| `(\w+)` \|", row))}
+
+    assert listed | {"imported"} == set(Reason)
+
+
+def test_the_paths_in_the_manual_are_those_of_the_proxy() -> None:
+    named = set(re.findall(r"`(?:GET|POST) (/v1/[\w/]+)`", text_of("docs/apis.md")))
+    ours = {path for path in OPENAPI["paths"] if path.startswith("/v1/") and "{" not in path}
+
+    assert named - {"/v1/…"} <= ours
+    # what belongs to Responses is told in words
+    assert {path for path in ours - named if not path.startswith("/v1/responses/")} == set()
+
+
+def test_the_fields_of_feedback_are_those_of_the_api() -> None:
+    listed = [row[0].strip("`") for row in table("docs/feedback.md", "Feedback")]
+
+    assert listed == list(OPENAPI["components"]["schemas"]["FeedbackRequest"]["properties"])
+
+
+# ---- imports -----------------------------------------------------------------------------------
+
+
+def test_the_formats_in_the_manual_are_those_of_the_import() -> None:
+    listed = [row[0].strip("`") for row in table("docs/import.md", "Other logs as traces")]
+
+    assert set(listed) == set(FORMATS)
+
+
+@pytest.mark.slow
+def test_the_line_for_litellms_config_names_a_callback() -> None:
+    [block] = [block for block in blocks("docs/import.md", "text") if "litellm_settings" in block]
     module, _, instance = yaml.safe_load(block)["litellm_settings"]["callbacks"].rpartition(".")
-    code = f"from {module} import {instance} as found; print(type(found).__name__)"
+    code = f"from {module} import {instance} as callback; print(type(callback).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True
     )
     assert done.stdout.strip() == "UnderstudyJournal"
 
 
-def test_every_make_target_that_the_readme_names_is_there() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"make ([a-z]+)", " ".join(blocks("sh")) + " `make setup`"):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+# ---- the promise -------------------------------------------------------------------------------
 
 
-def test_ci_runs_the_readmes_test_command() -> None:
-    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert any("make test" in block for block in blocks("sh"))
+def test_the_table_of_rows_that_a_certificate_needs_is_computed() -> None:
+    rows = table("docs/promise.md", "The bound")
+    assert len(rows) == 4
+    for threshold, *needed in rows:
+        gate = GateSettings(threshold=float(threshold))
+        assert [int(n) for n in needed] == [rows_needed(gate, k) for k in (1, 2, 3)]
 
 
-def test_the_config_of_the_readme_can_be_used() -> None:
-    [block] = blocks("yaml")
-    config = parse_config(yaml.safe_load(block))
-    assert config.task("triage").train.base in README
+def test_the_error_budgets_of_attempts_are_computed() -> None:
+    stated = re.findall(r"_(\d) = (0\.\d+)", section("docs/promise.md", "Attempts"))
+    assert len(stated) == 3
+    for attempt, alpha in stated:
+        assert attempt_alpha(GateSettings(), int(attempt)) == pytest.approx(float(alpha), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    ["min_traces", "gate.threshold", "gate.confidence", "gate.min_coverage"],
-)
-def test_the_defaults_that_the_readme_states(setting: str) -> None:
-    value: object = Config.model_fields["task_defaults"].get_default(call_default_factory=True)
-    for name in setting.split("."):
-        value = getattr(value, name)
-    said = re.search(rf"`{re.escape(setting)}`\s+\(([\d.]+)\)", README)
-    assert said is not None
-    assert float(said[1]) == value
-
-
-def pointed_at(snippet: str, proxy: ProxyThread) -> str:
-    """The snippet, asking a proxy of the tests, whose teacher is called otherwise."""
-    assert "http://127.0.0.1:4100/v1" in snippet
-    assert "gpt-4.1" in snippet
-    return snippet.replace("http://127.0.0.1:4100", proxy.url).replace("gpt-4.1", "gpt-4o")
-
-
-@pytest.mark.parametrize(
-    ("language", "interpreter"),
-    [("python", [sys.executable, "-"]), ("sh", ["sh", "-s"])],
-)
-def test_the_clients_of_the_readme_work(
-    language: str, interpreter: list[str], proxy: ProxyThread
-) -> None:
-    if language == "sh" and shutil.which("curl") is None:
-        pytest.skip("no curl here")
-    [snippet] = [text for text in blocks(language) if "127.0.0.1:4100/v1" in text]
-    subprocess.run(
-        interpreter,
-        input=pointed_at(snippet, proxy),
-        text=True,
-        check=True,
-        timeout=60,
-        capture_output=True,
-        env={**os.environ, "OPENAI_API_KEY": "none"},
+def test_the_table_of_observations_until_an_alarm_is_computed() -> None:
+    text = section("docs/promise.md", "Detectors")
+    tolerated, observations = (
+        re.findall(r"[\d.]+", re.findall(rf"^\| {head} \|(.*)", text, re.M)[0])
+        for head in ("tolerated", "observations")
     )
-    [trace] = proxy.wait_for_traces(1)
-    assert trace["task"] == "triage"
-    assert trace["outcome"] == "complete"
+    run_length = TaskSettings().audit.run_length
+    assert [int(n) for n in observations] == [soonest(float(p), run_length) for p in tolerated]
 
 
-def test_the_javascript_client_says_the_same() -> None:
-    [snippet] = blocks("js")
-    assert 'baseURL: "http://127.0.0.1:4100/v1"' in snippet
-    assert '"X-Understudy-Task": "triage"' in snippet
+# ---- containers --------------------------------------------------------------------------------
 
 
 def test_the_container_is_started_as_the_dockerfile_wants_it() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    [command] = [text for text in blocks("text") if "docker run" in text]
+    [command] = [block for _, block in all_blocks("text") if "docker run" in block]
     for place in re.findall(r"--volume [^:\s]+:([^:\s]+)", command):
         assert re.search(rf"^(?:ENV|VOLUME|WORKDIR|    ).*{re.escape(place)}", dockerfile, re.M)
     assert "EXPOSE 4100" in dockerfile
