@@ -19,6 +19,7 @@ from distill.gate.gate import attempt_alpha, rows_needed
 from distill.monitor.detector import soonest
 from store.records import Reason
 from store.settings.config import Config, parse_config
+from store.settings.renamed import RENAMED, RENAMED_IN_TASKS
 from store.settings.tasks import GateSettings, TaskSettings
 from tests.helpers.config_leaves import leaves
 from tests.helpers.documents import (
@@ -132,6 +133,7 @@ def settings() -> dict[str, object]:
 
 
 SETTINGS = settings()
+FORMER = RENAMED | RENAMED_IN_TASKS
 GROUPS = {name.partition(".")[0] for name in SETTINGS if "." in name}
 
 
@@ -140,7 +142,13 @@ def test_every_setting_that_a_document_names_exists(name: str) -> None:
     for span in code_spans(name):
         match = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)+)(?:: .*)?", span)
         if match and match[1].partition(".")[0] in GROUPS:
-            assert match[1] in SETTINGS, span
+            assert match[1] in {*SETTINGS, *FORMER}, span
+
+
+def test_the_former_names_of_settings_are_listed() -> None:
+    rows = table("docs/operations.md", "Upgrading")
+
+    assert {former.strip("`"): name.strip("`") for former, name in rows} == FORMER
 
 
 @documents
