@@ -111,12 +111,12 @@ def test_what_is_no_blas_is_passed_over() -> None:
 
 
 def test_after_mlx_it_is_too_late_and_no_error() -> None:
-    assert run("import mlx.core\nfrom distill import blas\nprint(blas.enable())") == "None"
+    assert run("import mlx.core\nfrom distill.train import blas\nprint(blas.enable())") == "None"
 
 
 @linux
 def test_settings_of_the_user_stay() -> None:
-    script = "import os\nfrom distill import blas\nblas.enable()\n"
+    script = "import os\nfrom distill.train import blas\nblas.enable()\n"
     script += "print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['MLX_DISABLE_COMPILE'])"
     assert run(script, OPENBLAS_NUM_THREADS="3", MLX_DISABLE_COMPILE="0") == "3 0"
 
@@ -126,6 +126,6 @@ def test_with_cuda_nothing_is_touched(tmp_path: Path, installed: str) -> None:
     info = tmp_path / f"{installed.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {installed}\nVersion: 1.0\n")
-    script = "import os\nfrom distill import blas\nbefore = dict(os.environ)\n"
+    script = "import os\nfrom distill.train import blas\nbefore = dict(os.environ)\n"
     script += "print(blas.enable(), dict(os.environ) == before)"
     assert run(script, PYTHONPATH=str(tmp_path)) == "None True"

@@ -65,7 +65,7 @@ def test_blas_comes_before_mlx(tmp_path: Path) -> None:
     """What has to be loaded before MLX is loaded before the module can import it."""
     (tmp_path / "guest.py").write_text(
         "import sys\n"
-        "from distill import blas\n"
+        "from distill.train import blas\n"
         "print(blas.enable.cache_info().misses, 'mlx.core' in sys.modules)\n"
     )
     assert launch(tmp_path, "guest").stdout == "1 False\n"

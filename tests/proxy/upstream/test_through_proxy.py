@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import gzip
-import os
 import subprocess
 import sys
 
 import pytest
 
 from proxy.upstream.client import Broke, Slow, Unreachable
+from tests.helpers.paths import ROOT
 from tests.helpers.raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 from tests.proxy.upstream.test_tls import authority, tls  # noqa: F401
 
@@ -154,18 +154,16 @@ async def test_failures_behind_a_proxy(monkeypatch):
 def test_aiohttp_is_loaded_for_a_forward_proxy_only():
     code = (
         "import asyncio, sys\n"
-        "from raw_server import raw_server, upstream, whole\n"
+        "from tests.helpers.raw_server import raw_server, upstream, whole\n"
         "async def main():\n"
         "    async with raw_server() as server, upstream() as client:\n"
         "        await whole(client, f'http://localhost:{server.port}/')\n"
         "asyncio.run(main())\n"
         "print('aiohttp' in sys.modules)\n"
     )
-    here = os.path.dirname(__file__)
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=os.path.dirname(here),
-        env={**os.environ, "PYTHONPATH": here},
+        cwd=ROOT,
         capture_output=True,
         check=True,
         text=True,
