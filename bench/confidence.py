@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import choose_scorer
 from distill.run.run import student_tokens
 from distill.students.server import StudentServer
+from distill.train import blas
 from store.chat.confidence import certainties, confidence_of
 from store.chat.student_wire import student_messages
 from store.files.atomic import read_lines
@@ -42,6 +44,8 @@ from store.records import (
     ConfidenceModel,
     Evaluation,
 )
+
+os.environ.setdefault(blas.VARIABLE, blas.WHEEL)  # a fast matrix product for students
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -7,6 +7,7 @@ earned a certificate: these measurements are about the way to a student, not abo
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +27,7 @@ from demo.drive.driver import Product, loopback_teacher
 from demo.tasks import orders
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, start_teacher
+from distill.train import blas
 from distill.train.train import TrainItem, train
 from store.chat.shape import fingerprint
 from store.database.database import Database
@@ -42,6 +44,8 @@ from store.records import (
 )
 from store.settings.config import Config
 from store.settings.tasks import AuditSettings, TaskSettings, TrainSettings
+
+os.environ.setdefault(blas.VARIABLE, blas.WHEEL)  # a fast matrix product for students
 
 TASK = TASKS[orders.NAME]
 ROWS = 300  # that the student learns from

@@ -22,6 +22,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # or LiteLLM asks the internet for prices when a test imports it
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
+# a fast matrix product for the students of tests, where the machine has no OpenBLAS of its own
+os.environ.setdefault("UNDERSTUDY_BLAS", "scipy-openblas32")
+
 # no test asserts on time: the machine may be busy with something else
 hypothesis.settings.register_profile("understudy", deadline=None)
 hypothesis.settings.load_profile("understudy")

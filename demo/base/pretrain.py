@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from distill.train import blas
 
+os.environ.setdefault(blas.VARIABLE, blas.WHEEL)
 BLAS = blas.enable()  # before MLX is imported
 
 import mlx.core as mx  # noqa: E402

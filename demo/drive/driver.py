@@ -21,6 +21,7 @@ import yaml
 from openai.types.chat import ChatCompletion
 
 from cli.serve.data_folder import running_server
+from distill.train import blas
 from store.chat.shape import Messages
 from store.errors import ProductError
 from store.process import leash
@@ -93,6 +94,7 @@ class Product:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    env={blas.VARIABLE: blas.WHEEL, **os.environ},  # a fast matrix product
                     start_new_session=True,  # a Ctrl-C is ours to pass on, once
                 )
             await self._until_healthy()

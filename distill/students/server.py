@@ -15,6 +15,7 @@ from typing import Self
 
 import aiohttp
 
+from distill.train import blas
 from distill.train.rendering import TEMPLATE_ARGUMENTS
 from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
@@ -92,6 +93,7 @@ class StudentServer:
 
         Raises StudentError when it does not within `student.start_timeout_s`.
         """
+        await asyncio.to_thread(blas.warn_if_slow)
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 for _ in range(PORT_TRIES):

@@ -5,26 +5,32 @@ processor can do. A library that exports `cblas_sgemm` and is loaded with `RTLD_
 `mlx.core` comes first in the dynamic linker's search order, so MLX calls that one instead.
 On macOS (Metal) and with CUDA there is nothing to do, and nothing is done.
 
-Searched in this order: the path in `UNDERSTUDY_BLAS`; the system's OpenBLAS; the wheel
-`scipy-openblas32`, whose symbols carry the prefix `scipy_`, through a shim compiled once into
-the virtual environment. With none of them MLX works as before, slowly.
+Searched in this order: what `UNDERSTUDY_BLAS` names, which is the path of a library or
+`scipy-openblas32` for that wheel (the extra `fast-cpu`, and a C compiler); the system's OpenBLAS.
+With none of them MLX works, slowly, and `warn_if_slow` says so.
+
+    python -m distill.train.blas
+
+prints the library that is used, or how slow MLX is without one.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import importlib.util
+import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
-from pathlib import Path
+from time import perf_counter
+
+from store.distribution import install_hint
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "UNDERSTUDY_BLAS"
+WHEEL = "scipy-openblas32"
 
 SYSTEM_LIBRARIES = (
     "libopenblas.so.0",
@@ -36,20 +42,11 @@ SYSTEM_LIBRARIES = (
 
 CUDA_DISTRIBUTIONS = ("mlx-cuda-12", "mlx-cuda-13")
 
-# These three are all that libmlx links from CBLAS (`nm -D --undefined-only libmlx.so`). Its LAPACK
-# calls stay with the bundled library: decompositions, which neither training nor serving needs.
-SHIM_SOURCE = """\
-#define GEMM(name, scalar, value, matrix) \\
-  void scipy_cblas_##name(int, int, int, int, int, int, value, matrix, int, matrix, int, value, \\
-                          scalar *, int); \\
-  void cblas_##name(int order, int ta, int tb, int m, int n, int k, value alpha, matrix a, \\
-                    int lda, matrix b, int ldb, value beta, scalar *c, int ldc) { \\
-    scipy_cblas_##name(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \\
-  }
-GEMM(sgemm, float, float, const float *)
-GEMM(dgemm, double, double, const double *)
-GEMM(cgemm, void, const void *, const void *)
-"""
+# The reference BLAS does 1 to 3 GFLOP/s on today's processors, OpenBLAS 20 to 100 on one core.
+SLOW_GFLOPS = 8.0
+_SIZE = 256  # rows and columns of the matrices that are multiplied to measure it
+_TRIES = 3
+_CHECK_TIMEOUT_S = 60.0
 
 
 @functools.cache  # a process loads a library once and for good
@@ -65,12 +62,78 @@ def enable() -> str | None:
         return None
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
-    named = os.environ.get(VARIABLE)
-    for library in (*([named] if named else []), *SYSTEM_LIBRARIES):
-        if _load(library):
+    for library in (_named(), *SYSTEM_LIBRARIES):
+        if library is not None and _load(library):
             return library
-    shim = _shim()
-    return shim if shim is not None and _load(shim) else None
+    return None
+
+
+@functools.cache  # once in a server's life
+def warn_if_slow() -> None:
+    """Logs how to speed MLX up where its matrix product is slow. Blocks for a moment, once.
+
+    A process of its own measures it, since a library that is loaded stays. Never raises.
+    """
+    if not _linux_cpu():
+        return
+    try:
+        command = [sys.executable, "-m", "distill.train.blas"]
+        done = subprocess.run(
+            command, capture_output=True, check=True, text=True, timeout=_CHECK_TIMEOUT_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return  # whoever needs MLX will say what is wrong with it
+    if done.stdout.startswith(_SLOW):
+        log.warning("%s", done.stdout.strip())
+
+
+def main() -> None:
+    """Prints what `python -m distill.train.blas` is asked for."""
+    library = enable()
+    if library is not None:
+        print(f"MLX multiplies matrices with {library}")
+    elif not _linux_cpu():
+        print("MLX needs no BLAS here")
+    elif (speed := _gflops()) < SLOW_GFLOPS:
+        print(advice(speed))
+    else:
+        print(f"MLX multiplies matrices fast enough: {speed:.1f} GFLOP/s")
+
+
+_SLOW = "training and students are slow here"
+
+
+def advice(gflops: float) -> str:
+    """What to do about a slow matrix product."""
+    return (
+        f"{_SLOW}: MLX multiplies matrices at {gflops:.1f} GFLOP/s, many times below what the "
+        "processor can do. Install OpenBLAS (Debian and Ubuntu: apt install libopenblas0), or "
+        f"{install_hint('fast-cpu')} and set {VARIABLE}={WHEEL} (needs a C compiler)"
+    )
+
+
+def _gflops() -> float:
+    """The speed of MLX's matrix product on the CPU, in 10^9 operations a second."""
+    import mlx.core as mx  # noqa: PLC0415 - a library has to be loaded before it
+
+    best = 0.0
+    with mx.stream(mx.cpu):
+        matrix = mx.ones((_SIZE, _SIZE))
+        mx.eval(matrix)
+        for _ in range(_TRIES):
+            began = perf_counter()
+            mx.eval(matrix @ matrix)
+            best = max(best, 2 * _SIZE**3 / (perf_counter() - began) / 1e9)
+    return best
+
+
+def _named() -> str | None:
+    named = os.environ.get(VARIABLE)
+    if named != WHEEL:
+        return named or None
+    from distill.train.openblas_wheel import shim_path  # noqa: PLC0415 - may compile, where asked for
+
+    return shim_path()
 
 
 def _linux_cpu() -> bool:
@@ -92,35 +155,5 @@ def _load(library: str) -> bool:
     return True
 
 
-def _shim() -> str | None:
-    """The shim in front of the `scipy-openblas32` wheel; None without the wheel or a C compiler."""
-    spec = importlib.util.find_spec("scipy_openblas32")
-    if spec is None or spec.origin is None:
-        return None
-    library = Path(spec.origin).parent / "lib" / "libscipy_openblas.so"
-    if not library.is_file():
-        return None
-    # Another wheel, another place or another source is another shim.
-    made_of = f"{SHIM_SOURCE}\0{library}\0{library.stat().st_size}"
-    name = f"blas-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.so"
-    shim = Path(sys.prefix) / "var" / "cache" / "understudy" / name
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if shim.is_file() or (compiler is not None and _compile(compiler, library, shim)):
-        return str(shim)
-    return None
-
-
-def _compile(compiler: str, library: Path, shim: Path) -> bool:
-    """Build beside the shim's place, then rename: processes that race see a whole file or none."""
-    try:
-        shim.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=shim.parent) as folder:
-            source, built = Path(folder) / "shim.c", Path(folder) / "shim.so"
-            source.write_text(SHIM_SOURCE, encoding="utf-8")
-            command = [compiler, "-O2", "-shared", "-fPIC", f"-Wl,-rpath,{library.parent}"]
-            command += ["-o", str(built), str(source), str(library)]
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
-            built.replace(shim)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return True
+if __name__ == "__main__":
+    main()

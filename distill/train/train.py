@@ -27,6 +27,7 @@ import orjson
 import yaml
 
 from distill.run.progress import Progress
+from distill.train import blas
 from distill.train.config import training_config
 from store.chat.shape import Messages
 from store.chat.student_wire import student_messages
@@ -115,6 +116,7 @@ async def train(
     if not train or not valid:
         raise TrainingError(f"training needs rows: {len(train)} to train on, {len(valid)} to check")
 
+    await asyncio.to_thread(blas.warn_if_slow)
     await asyncio.to_thread(_prepare, folder, config, lines)
     report = await _run(folder, config, settings.timeout_s, progress)
     manifest = {"made_of": made_of, **report.numbers()}

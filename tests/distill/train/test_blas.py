@@ -28,7 +28,7 @@ with mx.stream(mx.cpu):
 print(library)
 """
 
-# As on a machine without OpenBLAS, and, where asked, without the wheel or a compiler too.
+# As on a machine without OpenBLAS.
 BARE = """
 import importlib.util, shutil, sys
 from distill.train import blas
@@ -50,7 +50,7 @@ def start(script: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def run(script: str, **environment: str) -> str:
-    process = start(script, **environment)
+    process = start(script, **{"UNDERSTUDY_BLAS": "scipy-openblas32", **environment})
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out.strip()
@@ -61,8 +61,7 @@ def test_products_are_right_with_what_is_found_here() -> None:
 
 
 def test_products_are_right_with_nothing_found() -> None:
-    nothing = BARE + "blas._shim = lambda: None\n"
-    assert run(nothing + MULTIPLY) == "None"
+    assert run(BARE + MULTIPLY, UNDERSTUDY_BLAS="") == "None"
 
 
 @linux
@@ -71,12 +70,56 @@ def test_shim_is_built_once_by_processes_that_race(tmp_path: Path) -> None:
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
         pytest.skip("no C compiler")
     script = BARE + f"sys.prefix = {str(tmp_path)!r}\n" + MULTIPLY
-    racing = [start(script) for _ in range(3)]
+    racing = [start(script, UNDERSTUDY_BLAS="scipy-openblas32") for _ in range(3)]
     outcomes = [(*process.communicate(timeout=120), process.returncode) for process in racing]
     assert [code for _, _, code in outcomes] == [0, 0, 0], outcomes
     built = [str(path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(built) == 1
     assert {out.strip() for out, _, _ in outcomes} == set(built)
+
+
+@linux
+@pytest.mark.parametrize("named", ["", "/no/such/file.so"])
+def test_nothing_is_compiled_unless_the_wheel_is_asked_for(tmp_path: Path, named: str) -> None:
+    (tmp_path / "cc").write_text("#!/bin/sh\ntouch $0.ran\n")
+    (tmp_path / "cc").chmod(0o700)
+    script = BARE + f"sys.prefix = {str(tmp_path)!r}\nprint(blas.enable(), blas.warn_if_slow())"
+
+    assert run(script, UNDERSTUDY_BLAS=named, PATH=str(tmp_path)) == "None None"
+    assert [path.name for path in tmp_path.iterdir()] == ["cc"]
+
+
+@linux
+def test_a_slow_matrix_product_is_told_once_with_what_to_do() -> None:
+    script = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
+from distill.train import blas
+class Slow:
+    stdout = blas.advice(1.3) + "\\n"
+blas.subprocess.run = lambda *_, **__: Slow
+blas.warn_if_slow()
+blas.warn_if_slow()
+"""
+    told = run(script)
+
+    assert told.count("\n") == 0
+    assert told.startswith("WARNING training and students are slow here")
+    for named in ("1.3 GFLOP/s", "libopenblas0", "'understudy-proxy[fast-cpu]'"):
+        assert named in told
+
+
+@linux
+@pytest.mark.parametrize(("gflops", "slow"), [(1.2, True), (40.0, False)])
+def test_only_a_slow_matrix_product_is_called_slow(gflops: float, slow: bool) -> None:
+    script = BARE + f"blas._gflops = lambda: {gflops}\nblas.main()"
+
+    assert ("are slow here" in run(script, UNDERSTUDY_BLAS="")) == slow
+
+
+@linux
+def test_the_speed_is_that_of_a_real_product() -> None:
+    assert float(run("from distill.train import blas\nprint(blas._gflops())")) > 0.01
 
 
 @linux
@@ -96,7 +139,7 @@ def test_a_compiler_that_fails_is_no_error(tmp_path: Path) -> None:
 @linux
 def test_the_environment_names_the_library_first(tmp_path: Path) -> None:
     pytest.importorskip("scipy_openblas32")
-    shim = run(BARE + "print(blas._shim())")
+    shim = run("from distill.train import openblas_wheel\nprint(openblas_wheel.shim_path())")
     if shim == "None":
         pytest.skip("no C compiler")
     mine = tmp_path / "mine.so"
@@ -105,7 +148,7 @@ def test_the_environment_names_the_library_first(tmp_path: Path) -> None:
 
 
 @linux
-def test_what_is_no_blas_is_passed_over() -> None:
+def test_a_library_without_cblas_or_a_missing_one_is_skipped() -> None:
     assert run(MULTIPLY, UNDERSTUDY_BLAS="libc.so.6") != "libc.so.6"
     assert run(MULTIPLY, UNDERSTUDY_BLAS="/no/such/file.so") != "/no/such/file.so"
 
