@@ -6,6 +6,7 @@ What they hold, and how they were made, is in tests/fixtures/README.md.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
@@ -17,7 +18,9 @@ import openai
 import pytest
 
 from distill.collect import Collected, collect
+from distill.pipeline.pipeline import distil
 from distill.pipeline.promotion import kept_route
+from distill.run.run import Parts, Run
 from store.database import forgetting
 from store.database.actions import actions_of_task
 from store.database.comparisons import comparisons_of_student
@@ -26,8 +29,9 @@ from store.database.promotions import latest_promotions, promotions_of_task
 from store.database.runs import certificates_of_task, events_of_run, unfinished_runs
 from store.files.responses import read_response, trace_of
 from store.files.routes import RoutesFile
-from store.records import Route
+from store.records import Route, RunState
 from tests.helpers.cli_runs import understudy
+from tests.helpers.demo_rows import a_client
 from tests.helpers.old_data import (
     PROMPTS,
     REVIEWS,
@@ -87,7 +91,7 @@ def assert_holds(found: Mapping[str, Any], written: Mapping[str, Any]) -> None:
     """Each field that was written has its value still. More fields may have come since."""
     names = flat(found)
     for name, value in written.items():
-        if isinstance(value, dict) and name in ("certificate", "route"):
+        if isinstance(value, dict):
             assert_holds(names[name], value)
         else:
             assert json.loads(json.dumps(names[name])) == value, name
@@ -214,6 +218,32 @@ def test_each_run_has_the_route_that_it_left(old: Old) -> None:
             assert_holds(asdict(route), json.loads((folder / "route.json").read_bytes()))
         else:
             assert route is None
+
+
+async def test_a_run_that_was_killed_before_its_verdict_asks_and_trains_nothing_again(
+    old: Old,
+) -> None:
+    """All its stages find what they had left: rows, examples, adapter, evaluations, second answers.
+
+    The base had another place then, and a training is known again by all its settings.
+    """
+    promoted = old.expected["promotions"]["reviews"]
+    run_id, certificate = promoted[0]["run_id"], promoted[0]["certificate"]
+    settings = old.config.task("reviews")
+    settings = settings.model_copy(
+        update={"train": settings.train.model_copy(update={"base": "/srv/understudy/base"})}
+    )
+    run = Run(run_id, "reviews", settings, 0.0, old.config.runs_dir / run_id)
+    with duckdb.connect(str(old.config.database_file)) as connection:
+        connection.execute("DELETE FROM run_events WHERE state = 'promoted'")
+        connection.execute("DELETE FROM promotions WHERE task = 'reviews'")
+    with Database(old.config.database_file, old.config.store) as db:
+        parts = Parts(db, time.time, lambda model, run, record: a_client("http://127.0.0.1:9/v1"))
+        event = await distil(run, parts, lambda *progress: None)
+        assert event.state is RunState.PROMOTED, event.reason
+        again = latest_promotions(db)["reviews"].certificate
+    assert again is not None
+    assert_holds(asdict(again), {k: v for k, v in certificate.items() if k != "at"})
 
 
 def test_a_stored_response_is_found(old: Old) -> None:
