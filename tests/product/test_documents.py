@@ -262,6 +262,7 @@ def test_the_error_budgets_of_attempts_are_computed() -> None:
         assert attempt_alpha(GateSettings(), int(attempt)) == pytest.approx(float(alpha), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_table_of_observations_until_an_alarm_is_computed() -> None:
     text = section("docs/promise.md", "Detectors")
     tolerated, observations = (
