@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +17,13 @@ import yaml
 
 from cli.imports.importing import FORMATS
 from cli.main import app
+from distill.evaluate import ceiling
+from distill.gate import bounds, cutoffs
 from distill.gate.gate import attempt_alpha, rows_needed
+from distill.monitor import detector, rollout
 from distill.monitor.detector import soonest
+from distill.pipeline import verdict
+from store.distribution import DISTRIBUTION
 from store.records import Reason
 from store.settings.config import Config, parse_config
 from store.settings.renamed import RENAMED, RENAMED_IN_TASKS
@@ -102,6 +109,19 @@ def test_every_make_target_that_a_document_names_exists(name: str) -> None:
     named += re.findall(r"^make .*", "\n".join(blocks(name, "sh")), re.M)
     for line in named:
         assert re.search(rf"^{re.escape(line.split()[1])}:", makefile, re.M), line
+
+
+@documents
+def test_every_module_that_a_document_starts_exists(name: str) -> None:
+    for module in re.findall(r"\bpython -m (\w+(?:\.\w+)*)", text_of(name)):
+        assert importlib.util.find_spec(module) is not None, module
+
+
+@documents
+def test_every_extra_that_a_document_names_exists(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in re.findall(rf"(?:{DISTRIBUTION}|\.)\[(\w[\w-]*)\]", text_of(name)):
+        assert extra in project["optional-dependencies"]
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
@@ -253,6 +273,22 @@ def test_the_table_of_rows_that_a_certificate_needs_is_computed() -> None:
     for threshold, *needed in rows:
         gate = GateSettings(threshold=float(threshold))
         assert [int(n) for n in needed] == [rows_needed(gate, k) for k in (1, 2, 3)]
+
+
+def test_the_constants_of_the_promise_are_those_of_the_code() -> None:
+    text = " ".join(text_of("docs/promise.md").split())
+    odds = [f"{odds:g}" for odds in detector.ODDS]
+    for stated in (
+        f"over {bounds.NODES} values",
+        f"Beta({bounds.BETS[0]:g}, {bounds.BETS[1]:g})",
+        f"up to {cutoffs.STEPS} more",
+        f"{ceiling.MIN_ROWS} to {ceiling.MAX_ROWS} of them",
+        f"at least {verdict.MIN_PAIRS} audited answers",
+        f"{odds[0]}, {odds[1]} and {odds[2]} times the tolerated odds",
+        f"min(1, {rollout.AUDITS_AT_FIRST} / a)",
+        f"min(1, s / {rollout.ALARMING:g})",
+    ):
+        assert stated in text
 
 
 def test_the_error_budgets_of_attempts_are_computed() -> None:
