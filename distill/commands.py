@@ -7,7 +7,6 @@ comes between.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from store.database.actions import append_action, paused_tasks
 from store.database.database import Database
 from store.database.promotions import append_promotion, promotions_of_task
 from store.database.runs import ended_runs, stage_detail
+from store.database.store import Store
 from store.errors import CommandRefused, RunError
 from store.ids import new_id
 from store.records import (
@@ -112,14 +112,14 @@ class Commands:
 
     def __init__(
         self,
-        db: Database,
+        store: Store,
         config: Config,
         *,
         clock: Callable[[], float],
         follow: Callable[[], Awaitable[None]],
     ) -> None:
         """`follow` makes routes and students what the store says, and is awaited after each."""
-        self._db, self._config = db, config
+        self._store, self._config = store, config
         self._clock, self._follow = clock, follow
 
     async def do(
@@ -129,7 +129,9 @@ class Commands:
 
         Raises CommandRefused, with nothing changed, when the task does not allow it now.
         """
-        done = await asyncio.to_thread(self._do, task, command, actor, reason, force)
+        done = await self._store.run(
+            self._do, task, command, actor=actor, reason=reason, force=force
+        )
         log.info("task %s: %s by %s", task, command, actor)
         await self._follow()
         return done
@@ -140,15 +142,19 @@ class Commands:
             task, "demote", actor=actor, reason="it learned from what was forgotten"
         )
 
-    def _do(self, task: str, command: Command, actor: str, reason: str, force: bool) -> str:
+    def _do(
+        self, db: Database, task: str, command: Command, *, actor: str, reason: str, force: bool
+    ) -> str:
         now = self._clock()
-        with self._db.transaction():
+        with db.transaction():
             if command == "promote":
-                promotion, done = self._promote(task, actor, reason, force, now)
+                promotion, done = self._promote(
+                    db, task, actor=actor, reason=reason, force=force, now=now
+                )
             elif command == "demote":
-                promotion, done = self._demote(task, actor, reason, now)
+                promotion, done = self._demote(db, task, actor, reason, now)
             else:
-                promotion, done = None, self._mark(task, command)
+                promotion, done = None, self._mark(db, task, command)
             action = Action(
                 action_id=new_id(),
                 task=task,
@@ -158,12 +164,12 @@ class Commands:
                 at=now,
                 forced=promotion is not None and promotion.forced,
             )
-            append_action(self._db, action)
+            append_action(db, action)
             if promotion is not None:
-                append_promotion(self._db, promotion)
+                append_promotion(db, promotion)
         return done
 
-    def _mark(self, task: str, command: Command) -> str:
+    def _mark(self, db: Database, task: str, command: Command) -> str:
         """What a command does whose action alone is its effect."""
         by_config = self._config.task(task).paused
         if command == "pause":
@@ -172,18 +178,18 @@ class Commands:
             if by_config:
                 return "resumed by hand, but the config pauses it too: it stays paused"
             return "resumed: runs start again, and its student serves as it did before"
-        paused = by_config or task in paused_tasks(self._db)
+        paused = by_config or task in paused_tasks(db)
         return "a run is due now" + (
             ", but it waits for `resume`: the task is paused" if paused else ""
         )
 
     def _promote(
-        self, task: str, actor: str, reason: str, force: bool, now: float
+        self, db: Database, task: str, *, actor: str, reason: str, force: bool, now: float
     ) -> tuple[Promotion, str]:
-        history = promotions_of_task(self._db, task, MAX_PROMOTIONS)
-        found = candidate(history, ended_runs(self._db, task), force=force)
+        history = promotions_of_task(db, task, MAX_PROMOTIONS)
+        found = candidate(history, ended_runs(db, task), force=force)
         at = _after(history, now)
-        route, certificate = self._route(found), _certificate(found)
+        route, certificate = self._route(db, found), _certificate(found)
         share = self._config.task(task).rollout.shares[-1]
         promotion = Promotion(
             promotion_id=new_id(),
@@ -201,8 +207,10 @@ class Commands:
         past = " past the gate" if found.forced else ""
         return promotion, f"promoted{past}: {found.what} is live with a share of {share:.0%}"
 
-    def _demote(self, task: str, actor: str, reason: str, now: float) -> tuple[Promotion, str]:
-        history = promotions_of_task(self._db, task, 1)
+    def _demote(
+        self, db: Database, task: str, actor: str, reason: str, now: float
+    ) -> tuple[Promotion, str]:
+        history = promotions_of_task(db, task, 1)
         if not history or history[0].target != "student":
             raise CommandRefused("it has no student to demote: the teacher answers already")
         last = history[0]
@@ -219,7 +227,7 @@ class Commands:
         )
         return demotion, f"demoted from {last.state}: the teacher answers"
 
-    def _route(self, found: Candidate) -> Route:
+    def _route(self, db: Database, found: Candidate) -> Route:
         """The route that the candidate was judged with. Raises CommandRefused when it is gone."""
         folder = self._config.runs_dir / found.run_id
         if found.promotion is not None and found.promotion.route is not None:
@@ -235,7 +243,7 @@ class Commands:
                     f"the last run left no judged student ({why}); `retrain` starts another run"
                 )
             route = kept
-        adapter = stage_detail(self._db, found.run_id, "trained").get("adapter")
+        adapter = stage_detail(db, found.run_id, "trained").get("adapter")
         if not adapter or not (folder / Path(str(adapter))).is_dir():
             raise CommandRefused(
                 f"the adapter of run {found.run_id} is gone; `retrain` makes another student"

@@ -40,7 +40,7 @@ from distill.threads import Threads
 from store.database.actions import paused_tasks
 from store.database.database import Database
 from store.database.promotions import latest_promotions
-from store.database.runs import stage_detail
+from store.database.store import Store
 from store.distribution import installed_version
 from store.errors import ConfigError, UnderstudyError
 from store.process.runtime import Runtime
@@ -64,7 +64,7 @@ class ControlPlane:
 
     def __init__(self, config: Config, runtime: Runtime, db: Database) -> None:
         self.config = config
-        self._db = db
+        self.store = Store(db)
         self._pool: TeacherPool = teacher_pool(
             config, litellm_url=runtime.litellm_url, litellm_key=runtime.litellm_key
         )
@@ -75,7 +75,7 @@ class ControlPlane:
         self.publisher = Publisher(config.routes_file, time.time)
         teachers = Teachers(self._pool)
         parts = Parts(
-            db=db,
+            store=self.store,
             clock=time.time,
             teacher=teachers.for_run,
             placeholders=config.privacy.placeholders,
@@ -88,9 +88,9 @@ class ControlPlane:
             on_end=self.follow_promotions,
             settled=self.threads.settled,
         )
-        self.commands = Commands(db, config, clock=time.time, follow=self.follow_promotions)
+        self.commands = Commands(self.store, config, clock=time.time, follow=self.follow_promotions)
         self.forgetter = Forgetter(
-            db,
+            self.store,
             config,
             clock=time.time,
             collect=self.beat,
@@ -99,14 +99,14 @@ class ControlPlane:
             runs=self.runner,
         )
         self.retention = Retention(
-            db,
+            self.store,
             config,
             clock=time.time,
             sweep=self.forgetter.sweep,
         )
         self.live = Live(
             LiveParts(
-                db=db,
+                store=self.store,
                 clock=time.time,
                 draw=Draw(load_key(config.data_dir / KEY_FILE)),
                 settings=config.task,
@@ -149,9 +149,7 @@ class ControlPlane:
         """
         try:
             async with self._collecting:
-                got = await asyncio.to_thread(
-                    collect, self._db, self.config.journal_dir, self.prices
-                )
+                got = await self.store.run(collect, self.config.journal_dir, self.prices)
         except (UnderstudyError, OSError) as error:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
@@ -179,7 +177,7 @@ class ControlPlane:
     async def follow_promotions(self) -> None:
         """Wants exactly the students that are promoted, and publishes the routes."""
         async with self._routing:
-            promotions, paused = await asyncio.to_thread(self._read_promotions)
+            promotions, paused = await self.store.run(_read_promotions)
             wanted = {}
             for task, promotion in promotions.items():
                 stopped = task in paused or self.config.task(task).paused
@@ -193,7 +191,7 @@ class ControlPlane:
     async def publish(self) -> None:
         """Publishes the routes as promotions and living students have them now."""
         async with self._routing:
-            await self._publish(*await asyncio.to_thread(self._read_promotions))
+            await self._publish(*await self.store.run(_read_promotions))
 
     async def _publish(self, promotions: Mapping[str, Promotion], paused: AbstractSet[str]) -> None:
         routes = routes_now(promotions, self.students.ready(), self.config, paused)
@@ -203,10 +201,6 @@ class ControlPlane:
             log.info("routes published: %s", said or "none")
         self._published = True
 
-    def _read_promotions(self) -> tuple[dict[str, Promotion], set[str]]:
-        """The last promotion of each task, and the tasks that are paused by hand."""
-        return latest_promotions(self._db), paused_tasks(self._db)
-
     def distilling_prices(self) -> dict[str, Price]:
         """Prices by the names under which runs call the teachers: those of their endpoints."""
         names = {d.upstream_model: d.model_name for d in self._pool.deployments}
@@ -214,7 +208,7 @@ class ControlPlane:
 
     async def _student(self, run_id: str, task: str) -> StudentSpec | None:
         """The student that a run made, from the run's own history."""
-        detail = await asyncio.to_thread(stage_detail, self._db, run_id, "trained")
+        detail = await self.store.stage_detail(run_id, "trained")
         adapter = self.config.runs_dir / run_id / Path(str(detail.get("adapter", "")))
         if not detail or not adapter.is_dir():
             log.error("task %s: the adapter of run %s is gone; the teacher answers", task, run_id)
@@ -225,6 +219,11 @@ class ControlPlane:
             adapter=adapter,
             settings=self.config.task(task).student,
         )
+
+
+def _read_promotions(db: Database) -> tuple[dict[str, Promotion], set[str]]:
+    """The last promotion of each task, and the tasks that are paused by hand."""
+    return latest_promotions(db), paused_tasks(db)
 
 
 def _told(route: Route) -> str:
@@ -239,7 +238,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
     with Database(config.database_file, config.store) as db:
         plane = ControlPlane(config, runtime, db)
         reporter = Reporter(
-            db,
+            plane.store,
             runner=plane.runner,
             board=plane.board,
             publisher=plane.publisher,
@@ -263,7 +262,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         )
         await plane.collect()
         await plane.follow_promotions()
-        scheduler = schedule(beats_of(plane, db))
+        scheduler = schedule(beats_of(plane))
         try:
             await _serve_until_stopped(server)
         finally:
@@ -274,21 +273,18 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await plane.collect()
 
 
-def beats_of(plane: ControlPlane, db: Database) -> list[Beat]:
+def beats_of(plane: ControlPlane) -> list[Beat]:
     """Collecting and judging, due runs, the students' health, checkpoints, deleting for age.
 
     The students are looked after at once: those of an earlier start come back without waiting.
     """
-
-    async def checkpoint() -> None:
-        await asyncio.to_thread(db.checkpoint)
 
     every = plane.config.scheduler
     return [
         Beat(plane.beat, every.ingest_seconds),
         Beat(plane.runner.check, every.due_seconds),
         Beat(plane.students.check, every.health_seconds, first_after_s=0),
-        Beat(checkpoint, CHECKPOINT_SECONDS),
+        Beat(plane.store.checkpoint, CHECKPOINT_SECONDS),
         Beat(plane.tidy, TIDY_SECONDS, first_after_s=FIRST_TIDY_S),
     ]
 

@@ -53,28 +53,30 @@ async def _forget(config: Config, order: Any) -> Any:
     from distill.forget.api import forget_by  # noqa: PLC0415
     from distill.forget.forgetting import Forgetter  # noqa: PLC0415
     from distill.publish import Publisher, routes_now  # noqa: PLC0415
-    from store.database.actions import paused_tasks  # noqa: PLC0415
     from store.database.database import Database  # noqa: PLC0415
-    from store.database.promotions import latest_promotions  # noqa: PLC0415
+    from store.database.store import Store  # noqa: PLC0415
     from store.settings.teachers import prices  # noqa: PLC0415
 
     known = prices(config)
     with Database(config.database_file, config.store) as db:
+        store = Store(db)
 
         async def take() -> None:
-            await asyncio.to_thread(collect, db, config.journal_dir, known)
+            await store.run(collect, config.journal_dir, known)
 
         async def publish() -> None:
-            routes = routes_now(latest_promotions(db), {}, config, paused_tasks(db))
+            routes = routes_now(
+                await store.latest_promotions(), {}, config, await store.paused_tasks()
+            )
             Publisher(config.routes_file, time.time).publish(routes)
 
         forgetter = Forgetter(
-            db,
+            store,
             config,
             clock=time.time,
             collect=take,
             follow=publish,
-            demote=Commands(db, config, clock=time.time, follow=publish).demote_forgetful,
+            demote=Commands(store, config, clock=time.time, follow=publish).demote_forgetful,
         )
         if not order.dry_run:
             await forgetter.resume()

@@ -75,8 +75,8 @@ def unsaid(gone: Sequence[str], left: Sequence[str]) -> Unsaid:
 def clear_forms(db: Database) -> dict[str, Unsaid]:
     """Clears the promotions and events of the runs whose real rows are staged to go.
 
-    Returns what is unsaid by run. Call it in the transaction of store.database.forgetting.stage,
-    before the rows are deleted.
+    Returns what is unsaid by run. Call it in the transaction of `stage_deletions`, before the rows
+    are deleted.
     """
     found = {}
     for run_id in [row["run_id"] for row in db.query("runs_of_going")]:

@@ -25,11 +25,20 @@ import orjson
 from distill.forget.answers import clear_forms, clear_kept_route
 from distill.forget.run_files import run_folders, strip, traces_in
 from distill.run.history import RunLog
-from store.database import forgetting
 from store.database.database import Database
-from store.database.forgetting import Going, Known, Learned, Subject
-from store.database.promotions import latest_promotions
+from store.database.forgetting import (
+    Going,
+    Known,
+    Learned,
+    Subject,
+    advance_forgetting,
+    delete_staged,
+    missing_traces,
+    stage_deletions,
+    subjects_of_forgetting,
+)
 from store.database.runs import events_of_run, stage_detail, unfinished_runs
+from store.database.store import Store
 from store.errors import StoreError
 from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, unsealed_segments
@@ -49,7 +58,7 @@ class Runs(Protocol):
     def held(self) -> AbstractAsyncContextManager[None]:
         """Inside, no run is begun."""
 
-    async def give_up(self, lost: Callable[[Path], bool], reason: str) -> None:
+    async def give_up(self, lost: Callable[[Path], Awaitable[bool]], reason: str) -> None:
         """Ends the run under way as failed, when `lost` says so of its folder."""
 
 
@@ -69,7 +78,7 @@ class Forgetter:
 
     def __init__(
         self,
-        db: Database,
+        store: Store,
         config: Config,
         *,
         clock: Callable[[], float],
@@ -81,7 +90,7 @@ class Forgetter:
         """`collect` takes in what the journal has sealed. `follow` publishes what the routes say.
         `demote` takes (task, actor). `runs`: None when no control plane runs.
         """
-        self._db, self._config, self._clock = db, config, clock
+        self._store, self._config, self._clock = store, config, clock
         self._collect, self._follow, self._demote = collect, follow, demote
         self._runs = runs
         self._turn = asyncio.Lock()
@@ -90,7 +99,7 @@ class Forgetter:
     async def look(self, subjects: Sequence[Subject]) -> Forgotten:
         """What would go. Changes nothing, but for collecting the journal."""
         await self._collect()
-        going = await asyncio.to_thread(forgetting.look, self._db, subjects)
+        going = await self._store.preview_forgetting(subjects)
         return Forgotten(going=going, serving=await self._serving(going))
 
     async def forget(
@@ -107,13 +116,8 @@ class Forgetter:
         Raises StoreError. What is written down by then is gone through to its end by `resume`.
         """
         async with self._turn:
-            forgetting_id = await asyncio.to_thread(
-                forgetting.ask,
-                self._db,
-                subjects,
-                at=self._clock(),
-                actor=actor,
-                reason=reason,
+            forgetting_id = await self._store.request_forgetting(
+                subjects, at=self._clock(), actor=actor, reason=reason
             )
             log.info("forgetting %s: asked for by %s", forgetting_id, actor)
             still_open = await asyncio.to_thread(unsealed_segments, self._config.journal_dir)
@@ -124,7 +128,7 @@ class Forgetter:
                 await self._demote(one.task, actor)
                 demoted.append(one.task)
             pending = await self._wait_for(still_open)
-            await asyncio.to_thread(self._clear_files, forgetting_id)
+            await self._store.run(self._clear_files, forgetting_id)
             return Forgotten(
                 going=going,
                 serving=serving,
@@ -136,10 +140,10 @@ class Forgetter:
     async def resume(self) -> None:
         """Goes on with what was asked for and did not come to its end. Raises StoreError."""
         async with self._turn:
-            left = await asyncio.to_thread(forgetting.unfinished, self._db)
+            left = await self._store.unfinished_forgettings()
             for forgetting_id, _ in left:
                 await self._delete(forgetting_id)
-                await asyncio.to_thread(self._clear_files, forgetting_id)
+                await self._store.run(self._clear_files, forgetting_id)
             if left:
                 await self._write_anew(float("inf"))
 
@@ -166,50 +170,39 @@ class Forgetter:
         return going
 
     async def _delete_all(self, forgetting_id: str) -> Going:
-        going = await asyncio.to_thread(self._delete_rows, forgetting_id)
+        going = await self._store.run(self._delete_rows, forgetting_id)
         await self._sweep_folders()
         return going
 
-    def _delete_rows(self, forgetting_id: str) -> Going:
+    def _delete_rows(self, db: Database, forgetting_id: str) -> Going:
         """Everything in the tables, at once or not at all."""
-        with self._db.transaction():
-            forgetting.stage(self._db, forgetting_id)
-            for run_id, words in clear_forms(self._db).items():
+        with db.transaction():
+            stage_deletions(db, forgetting_id)
+            for run_id, words in clear_forms(db).items():
                 clear_kept_route(self._config.runs_dir / run_id, words)  # a kill does it again
-            going = forgetting.delete_staged(self._db, forgetting_id, at=self._clock())
-            forgetting.advance(self._db, forgetting_id, "deleted", going)
+            going = delete_staged(db, forgetting_id, at=self._clock())
+            advance_forgetting(db, forgetting_id, "deleted", going)
         return going
 
     async def _sweep_folders(self) -> None:
         """Ends the runs that work with what is gone, and takes it out of the folders."""
         if self._runs is not None:
             await self._runs.give_up(self._lost, LOST)
-        for event in await asyncio.to_thread(unfinished_runs, self._db):
+        for event in await self._store.unfinished_runs():
             folder = self._config.runs_dir / event.run_id
-            if await asyncio.to_thread(self._lost, folder):
-                history = await RunLog.open(self._db, event.run_id, event.task, self._clock)
+            if await self._lost(folder):
+                history = await RunLog.open(self._store, event.run_id, event.task, self._clock)
                 await history.end(RunState.FAILED, LOST)
         # what a run had written that has ended just now
-        await asyncio.to_thread(forgetting.delete_orphans, self._db)
-        await asyncio.to_thread(self._strip_folders)
+        await self._store.delete_orphans()
+        await self._store.run(_strip_folders, self._config.runs_dir)
 
-    def _lost(self, folder: Path) -> bool:
-        """Whether a run's folder holds texts of traces that the store does not have."""
-        ids = traces_in(folder)
-        return bool(ids) and bool(forgetting.missing_traces(self._db, sorted(ids)))
+    async def _lost(self, folder: Path) -> bool:
+        return await self._store.run(_holds_deleted, folder)
 
-    def _strip_folders(self) -> None:
-        unfinished = {event.run_id for event in unfinished_runs(self._db)}
-        for run_id, folder in run_folders(self._config.runs_dir).items():
-            if run_id not in unfinished and self._lost(folder):
-                detail = stage_detail(self._db, run_id, "trained")
-                failed = events_of_run(self._db, run_id)[-1:]
-                keep = bool(failed) and failed[0].state is not RunState.FAILED
-                strip(folder, str(detail["adapter"]) if keep and detail.get("adapter") else None)
-
-    def _clear_files(self, forgetting_id: str) -> None:
+    def _clear_files(self, db: Database, forgetting_id: str) -> None:
         """What proxies have kept of it beside the journal, and what could not be collected."""
-        known = forgetting.known(self._db, forgetting_id)
+        known = subjects_of_forgetting(db, forgetting_id)
         folder = self._config.responses_dir
         kept = [path.stem for path in folder.glob("*/*.json")]
         forget_responses(folder, [name for name in kept if known.takes_trace(name)])
@@ -230,7 +223,7 @@ class Forgetter:
                 write_atomically(path, b"\n".join([*left, b""]))
 
     async def _serving(self, going: Going) -> tuple[Learned, ...]:
-        promotions = await asyncio.to_thread(latest_promotions, self._db)
+        promotions = await self._store.latest_promotions()
         students = {p.run_id for p in promotions.values() if p.target == "student"}
         return tuple(one for one in going.learned if one.run_id in students)
 
@@ -257,16 +250,33 @@ class Forgetter:
         return bool(done) and self._writing.result()
 
     async def _rewrite(self) -> bool:
-        left = await asyncio.to_thread(forgetting.unfinished, self._db)
+        left = await self._store.unfinished_forgettings()
         owed = [forgetting_id for forgetting_id, state in left if state == "deleted"]
         try:
-            await asyncio.to_thread(self._db.rewrite)
+            await self._store.rewrite()
             for forgetting_id in owed:
-                await asyncio.to_thread(forgetting.advance, self._db, forgetting_id, "done")
+                await self._store.advance_forgetting(forgetting_id, "done")
         except StoreError as error:
             log.error("what was forgotten is still in the file, if not in its tables: %s", error)
             return False
         return True
+
+
+def _holds_deleted(db: Database, folder: Path) -> bool:
+    """Whether a run's folder holds texts of traces that the store does not have."""
+    ids = traces_in(folder)
+    return bool(ids) and bool(missing_traces(db, sorted(ids)))
+
+
+def _strip_folders(db: Database, runs_dir: Path) -> None:
+    """Deletes the texts from the folders of ended runs that hold deleted traces."""
+    unfinished = {event.run_id for event in unfinished_runs(db)}
+    for run_id, folder in run_folders(runs_dir).items():
+        if run_id not in unfinished and _holds_deleted(db, folder):
+            detail = stage_detail(db, run_id, "trained")
+            last = events_of_run(db, run_id)[-1:]
+            keep = bool(last) and last[0].state is not RunState.FAILED
+            strip(folder, str(detail["adapter"]) if keep and detail.get("adapter") else None)
 
 
 def _waiting(folder: Path, names: set[str]) -> set[str]:

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from distill.forget.run_files import DAY_S, run_folders, too_old
-from store.database import forgetting
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.runs import ended_runs
+from store.database.store import Store
 from store.database.traces import task_counts
 from store.errors import StoreError
 from store.files.journal import DAMAGED_FOLDER
@@ -35,14 +35,14 @@ class Retention:
 
     def __init__(
         self,
-        db: Database,
+        store: Store,
         config: Config,
         *,
         clock: Callable[[], float],
         sweep: Callable[[], Awaitable[None]],
     ) -> None:
         """`sweep` takes out of the runs' folders what is gone from the store."""
-        self._db, self._settings = db, config.retention
+        self._store, self._settings = store, config.retention
         self._runs_dir, self._responses_dir = config.runs_dir, config.responses_dir
         self._damaged_dir = config.journal_dir / DAMAGED_FOLDER
         self._clock, self._sweep = clock, sweep
@@ -60,11 +60,11 @@ class Retention:
         if days is None:
             return
         before, total = self._clock() - days * DAY_S, 0
-        while gone := await asyncio.to_thread(forgetting.expire, self._db, before, BATCH):
+        while gone := await self._store.expire_traces(before, BATCH):
             total += gone
             await asyncio.sleep(BETWEEN_BATCHES_S)
         if total:
-            await asyncio.to_thread(self._db.checkpoint)
+            await self._store.checkpoint()
             log.info("%d traces were older than %g days", total, days)
         await asyncio.to_thread(sweep_responses, self._responses_dir, keep_s=days * DAY_S)
         await asyncio.to_thread(_delete_older, self._damaged_dir, before)
@@ -76,18 +76,19 @@ class Retention:
             return
         folders = run_folders(self._runs_dir)
         before = self._clock() - days * DAY_S
-        for run_id in await asyncio.to_thread(self._old_runs, list(folders), before):
+        for run_id in await self._store.run(_old_runs, list(folders), before):
             await asyncio.to_thread(shutil.rmtree, folders[run_id], ignore_errors=True)
             log.info("the folder of run %s was older than %g days", run_id, days)
 
-    def _old_runs(self, folders: list[str], before: float) -> list[str]:
-        tasks = task_counts(self._db)
-        return too_old(
-            {task: ended_runs(self._db, task) for task in tasks},
-            {task: promotions_of_task(self._db, task, MAX_PROMOTIONS) for task in tasks},
-            folders,
-            before,
-        )
+
+def _old_runs(db: Database, folders: list[str], before: float) -> list[str]:
+    tasks = task_counts(db)
+    return too_old(
+        {task: ended_runs(db, task) for task in tasks},
+        {task: promotions_of_task(db, task, MAX_PROMOTIONS) for task in tasks},
+        folders,
+        before,
+    )
 
 
 def _delete_older(folder: Path, before: float) -> None:

@@ -78,7 +78,7 @@ class Dossier:
         self._rates: list[tuple[float, float]] = [(promoted_at, self._rate())]
 
     def start_from(self, older: Sequence[Mapping[str, Any]]) -> None:
-        """Takes over counts of comparisons that are not shown again: see store.database.live."""
+        """Takes over counts of comparisons that are not shown again: see `tallies_of_student`."""
         for row in older:
             names = ("n", "servable", "agreed")
             self.tallies[row["kind"]] = Tally(*(row[name] for name in names))

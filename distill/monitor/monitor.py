@@ -62,7 +62,7 @@ class Live:
         be read; what was to be taken in is then read from it by a later beat.
         """
         try:
-            promotions, paused, complained = await asyncio.to_thread(_news, self._parts.db)
+            promotions, paused, complained = await self._parts.store.run(_news)
             if self._missed:
                 await self._stop_all()
             opened = await self._follow(promotions)
@@ -124,7 +124,7 @@ class Live:
         """Whether a promotion is of the case's student and no demotion lies between."""
         if case.closed or promotion.run_id != case.dossier.student_id:
             return False
-        began = await asyncio.to_thread(began_at, self._parts.db, promotion)
+        began = await self._parts.store.run(began_at, promotion)
         return began == case.dossier.promoted_at
 
     def _leave(self, task: str) -> None:

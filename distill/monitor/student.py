@@ -24,10 +24,11 @@ from distill.monitor.shadow import Shadow
 from distill.monitor.standing import LiveStanding
 from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
-from store.database.comparisons import ComparisonOutcome, write_paid_comparisons
+from store.database.comparisons import ComparisonOutcome
 from store.database.database import Database
-from store.database.promotions import append_promotion_after, promotions_of_task
-from store.database.traces import RequestOutcome, trace_by_id, unaudited_traces
+from store.database.promotions import promotions_of_task
+from store.database.store import Store
+from store.database.traces import RequestOutcome, unaudited_traces
 from store.ids import new_id
 from store.records import (
     Comparison,
@@ -51,7 +52,7 @@ FOR_SHADOW = (Reason.SHADOW, Reason.NOT_IN_SHARE)
 class LiveParts:
     """What watching students needs from outside."""
 
-    db: Database
+    store: Store
     clock: Callable[[], float]
     draw: Draw
     settings: Callable[[str], TaskSettings]  # by task
@@ -147,9 +148,8 @@ class Case:
     async def read_again(self) -> None:
         """Reads the dossier anew: something became known that belongs between older things."""
         async with self._lock:
-            self.dossier = await asyncio.to_thread(
+            self.dossier = await self._parts.store.run(
                 read_dossier,
-                self._parts.db,
                 self.promotion,
                 promoted_at=self.dossier.promoted_at,
                 settings=self.settings,
@@ -208,7 +208,7 @@ class Case:
         return student.base_url
 
     async def _trace(self, trace_id: str) -> dict[str, Any] | None:
-        return await asyncio.to_thread(trace_by_id, self._parts.db, trace_id)
+        return await self._parts.store.trace_by_id(trace_id)
 
     def _teacher(self, model: str) -> TeacherClient:
         if model not in self._clients:
@@ -248,7 +248,7 @@ class Case:
     async def _write(self, comparisons: Sequence[Comparison]) -> None:
         """Puts comparisons into the store together with the calls that were paid so far."""
         calls = list(self._calls)
-        await asyncio.to_thread(write_paid_comparisons, self._parts.db, comparisons, calls)
+        await self._parts.store.write_paid_comparisons(comparisons, calls)
         del self._calls[: len(calls)]
 
     async def _write_calls(self) -> None:
@@ -266,8 +266,8 @@ class Case:
             return
         now = max(self._parts.clock(), self.dossier.last_at, self.promotion.at + TICK_S)
         promotion = promotion_after(self.promotion, verdict, now)
-        if not await asyncio.to_thread(
-            append_promotion_after, self._parts.db, promotion, self.promotion.promotion_id
+        if not await self._parts.store.append_promotion_after(
+            promotion, self.promotion.promotion_id
         ):
             return  # somebody else has moved it: the next beat sees to it
         log.info("task %s: %s (%s)", self._task, promotion.state, promotion.reason)
@@ -282,14 +282,14 @@ class Case:
 async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
     """Takes up the watch over a promoted student, with all that the store knows of it."""
 
-    def read() -> tuple[Dossier, list[tuple[str, float]]]:
+    def read(db: Database) -> tuple[Dossier, list[tuple[str, float]]]:
         settings = parts.settings(promotion.task)
-        promoted_at = began_at(parts.db, promotion)
-        dossier = read_dossier(parts.db, promotion, promoted_at=promoted_at, settings=settings)
+        promoted_at = began_at(db, promotion)
+        dossier = read_dossier(db, promotion, promoted_at=promoted_at, settings=settings)
         since = max(promoted_at, parts.clock() - MAX_PENDING_S)
-        return dossier, unaudited_traces(parts.db, dossier.student_id, since)
+        return dossier, unaudited_traces(db, dossier.student_id, since)
 
-    dossier, unaudited = await asyncio.to_thread(read)
+    dossier, unaudited = await parts.store.run(read)
     case = Case(promotion, dossier, parts)
     for trace_id, served_at in unaudited:
         case.consider_audit(trace_id, served_at)

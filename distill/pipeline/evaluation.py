@@ -19,7 +19,7 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run, some_rows, student_tokens
 from distill.students.server import StudentServer
 from store.chat.confidence import confidence_of
-from store.database.runs import evaluation_of, replace_evaluations
+from store.database.runs import evaluation_of
 from store.files.atomic import read_lines, write_atomically
 from store.jsontext import to_json_line
 from store.records import (
@@ -81,7 +81,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
         )
     evaluated = with_confidence(evaluations)
     content = b"".join(to_json_line(e) for e in evaluated.rows.rows)
-    await asyncio.to_thread(replace_evaluations, parts.db, run.run_id, evaluated.rows.rows)
+    await parts.store.replace_evaluations(run.run_id, evaluated.rows.rows)
     await asyncio.to_thread(write_atomically, file, content)
     return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 

@@ -14,7 +14,6 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
-from store.database.runs import replace_examples, save_policy
 from store.files.atomic import write_atomically
 from store.ids import new_id
 from store.records import Example
@@ -43,16 +42,14 @@ async def make_examples(
                 settings=settings,
                 progress=progress,
             )
-            await asyncio.to_thread(
-                save_policy,
-                parts.db,
+            await parts.store.save_policy(
                 run.run_id,
                 run.task,
                 policy.model_dump(),
                 parents_of_policy(train_rows),
             )
     examples = [*real, *made.examples]
-    await asyncio.to_thread(replace_examples, parts.db, run.run_id, examples)
+    await parts.store.replace_examples(run.run_id, examples)
     calls = await asyncio.to_thread(paid_calls, run.folder)
     kept = sum(e.status == "kept" for e in made.examples)
     return StageResult(

@@ -23,7 +23,6 @@ from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
-from store.database.promotions import append_promotion, promotions_of_task
 from store.records import (
     Certificate,
     Route,
@@ -38,7 +37,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     Raises UnderstudyError when a stage cannot do its work; the caller then records the failure.
     """
     await asyncio.to_thread(run.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
-    log = await RunLog.open(parts.db, run.run_id, run.task, parts.clock)
+    log = await RunLog.open(parts.store, run.run_id, run.task, parts.clock)
 
     selection = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
     too_few = shortage(selection, run.settings, await attempt_of(run, parts, selection))
@@ -72,7 +71,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
 
 async def _promote(run: Run, parts: Parts, certificate: Certificate, route: Route) -> None:
     """Appends the student's first step to the task's history."""
-    known = await asyncio.to_thread(promotions_of_task, parts.db, run.task)
+    known = await parts.store.promotions_of_task(run.task)
     if any(p.run_id == run.run_id for p in known):  # killed between this and the run's last event
         return
-    await asyncio.to_thread(append_promotion, parts.db, first_promotion(certificate, route))
+    await parts.store.append_promotion(first_promotion(certificate, route))

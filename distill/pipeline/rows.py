@@ -54,7 +54,7 @@ async def collect_rows(run: Run, parts: Parts, progress: Progress) -> StageResul
     if kept is not None:
         return kept
     progress("collect", 0, 1, "choosing traces")
-    result = await asyncio.to_thread(_choose, run, parts.db)
+    result = await parts.store.run(_choose, run)
     await asyncio.to_thread(keep_selection, run.folder, result.value, result.detail)
     progress("collect", 1, 1, f"{len(result.value.rows)} rows")
     return result
@@ -110,7 +110,7 @@ def recent_traffic(db: Database, task: str) -> Traffic:
     return Traffic(seen_shape(row) for row in rows)
 
 
-def _choose(run: Run, db: Database) -> StageResult[Selection]:
+def _choose(db: Database, run: Run) -> StageResult[Selection]:
     traffic = recent_traffic(db, run.task)
     traces = newest_traces(db, run.task, traffic)
     since = suspect_since(promotions_of_task(db, run.task, MAX_PROMOTIONS))

@@ -18,13 +18,13 @@ from distill.pipeline.rows import MANIFEST, MAX_PROMOTIONS, suspect_since
 from distill.run.history import RunLog
 from distill.run.progress import Board
 from distill.run.run import Parts, Run
-from store.database import forgetting
 from store.database.actions import paused_tasks, retrain_requested
 from store.database.comparisons import audits_since
 from store.database.database import Database
+from store.database.forgetting import marked_runs
 from store.database.promotions import promotions_of_task
-from store.database.runs import ended_runs, events_of_run, unfinished_runs
-from store.database.traces import new_teacher_traces, task_counts, uncovered_teacher_traces
+from store.database.runs import ended_runs, events_of_run
+from store.database.traces import new_teacher_traces, uncovered_teacher_traces
 from store.errors import UnderstudyError
 from store.files.atomic import append_line, read_lines
 from store.ids import new_id
@@ -88,7 +88,7 @@ class Runner:
         finally:
             self._holds -= 1
 
-    async def give_up(self, lost: Callable[[Path], bool], reason: str) -> None:
+    async def give_up(self, lost: Callable[[Path], Awaitable[bool]], reason: str) -> None:
         """Ends the run under way as failed, when `lost` says so of its folder.
 
         A run that chooses its rows just now is waited for until it has written them down. Returns
@@ -97,7 +97,7 @@ class Runner:
         run = self._run
         while self.busy and run is not None and not (run.folder / MANIFEST).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # a file tells
-        if not self.busy or run is None or not await asyncio.to_thread(lost, run.folder):
+        if not self.busy or run is None or not await lost(run.folder):
             return
         await self.stop()
         if self._settled is not None:
@@ -113,8 +113,8 @@ class Runner:
 
     async def _unfinished(self) -> Run | None:
         """The oldest run that was killed before its end, of a task that is not paused."""
-        paused = await asyncio.to_thread(paused_tasks, self._parts.db)
-        for event in await asyncio.to_thread(unfinished_runs, self._parts.db):
+        paused = await self._parts.store.paused_tasks()
+        for event in await self._parts.store.unfinished_runs():
             settings = self._config.task(event.task)
             if settings.paused or event.task in paused:
                 continue
@@ -123,11 +123,11 @@ class Runner:
 
     async def _judge(self) -> Run | None:
         """Says of every task why it has a run or none; a run for the due one with most traces."""
-        db, now = self._parts.db, self._parts.clock()
+        store, now = self._parts.store, self._parts.clock()
         best: tuple[tuple[bool, int], str, TaskSettings] | None = None
-        for task in await asyncio.to_thread(task_counts, db):
+        for task in await store.task_counts():
             settings = self._config.task(task)
-            verdict, weight = await asyncio.to_thread(self._verdict, task, settings, now)
+            verdict, weight = await store.run(self._verdict, task, settings, now)
             self.verdicts[task] = verdict
             if verdict.due and (best is None or weight > best[0]):
                 best = (weight, task, settings)
@@ -137,16 +137,15 @@ class Runner:
         return Run(run_id, best[1], best[2], now, self._folder(run_id))
 
     def _verdict(
-        self, task: str, settings: TaskSettings, now: float
+        self, db: Database, task: str, settings: TaskSettings, now: float
     ) -> tuple[Due, tuple[bool, int]]:
         """Whether a task is due, and its weight against others: asked for by hand, new traces."""
-        db = self._parts.db
         ended = ended_runs(db, task)
         promotions = promotions_of_task(db, task, MAX_PROMOTIONS)
         demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
         retrain = retrain_requested(db, task)
         new = new_traces(db, task, promotions, used_until(ended))
-        marked = self._marked(promotions, ended)
+        marked = self._marked(db, promotions, ended)
         usable = new_teacher_traces(db, task, 0.0) if retrain or marked else 0
         verdict = due(
             settings=settings,
@@ -162,17 +161,19 @@ class Runner:
         )
         return verdict, (retrain, new)
 
-    def _marked(self, promotions: Sequence[Promotion], ended: Sequence[RunEvent]) -> bool:
+    def _marked(
+        self, db: Database, promotions: Sequence[Promotion], ended: Sequence[RunEvent]
+    ) -> bool:
         """Whether the promoted student learned from what was forgotten, and no judged run that
         began after that has looked for another.
         """
         if not promotions or promotions[0].target != "student":
             return False
-        mark = forgetting.marks(self._parts.db).get(str(promotions[0].run_id))
+        mark = marked_runs(db).get(str(promotions[0].run_id))
         judged = [event for event in ended if event.state is not RunState.FAILED]
         if mark is None or not judged:
             return mark is not None
-        first = events_of_run(self._parts.db, judged[-1].run_id)[0]
+        first = events_of_run(db, judged[-1].run_id)[0]
         return first.at - first.seconds <= mark.at
 
     async def _one(self, run: Run) -> None:
@@ -197,7 +198,7 @@ class Runner:
 
     async def _fail(self, run: Run, reason: str) -> None:
         log.error("run %s of task %s failed: %s", run.run_id, run.task, reason)
-        history = await RunLog.open(self._parts.db, run.run_id, run.task, self._parts.clock)
+        history = await RunLog.open(self._parts.store, run.run_id, run.task, self._parts.clock)
         await history.end(RunState.FAILED, reason)
 
     def _folder(self, run_id: str) -> Path:

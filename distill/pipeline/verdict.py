@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluations import Evaluations
@@ -12,7 +10,6 @@ from distill.gate.gate import attempt_alpha, attempt_number, certify, choose_cut
 from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
-from store.database.runs import certificates_of_task
 from store.records import Certificate
 
 MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
@@ -20,7 +17,7 @@ MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge w
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
     """Which attempt of the task this is under the fingerprints of these rows (1-based)."""
-    earlier = await asyncio.to_thread(certificates_of_task, parts.db, run.task)
+    earlier = await parts.store.certificates_of_task(run.task)
     return attempt_number([c for c in earlier if c.run_id != run.run_id], selection.fingerprints)
 
 
@@ -58,5 +55,5 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
 
 async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:
     """What judge and people said of the same answers; nothing where that is too little to say."""
-    pairs = await asyncio.to_thread(judged_pairs, parts.db, run.task)
+    pairs = await parts.store.run(judged_pairs, run.task)
     return pairs if len(pairs) >= MIN_PAIRS else []

@@ -12,7 +12,6 @@ from typing import TypeVar
 from distill.dataset.rows import Row
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
-from store.database.runs import replace_teacher_calls
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import append_line, drop_torn_line, read_lines
 from store.records import TeacherCall
@@ -52,7 +51,7 @@ async def paid_client(run: Run, parts: Parts, model: str) -> AsyncIterator[Teach
         yield client
     finally:
         await client.close()
-        await asyncio.to_thread(replace_teacher_calls, parts.db, run.run_id, calls)
+        await parts.store.replace_teacher_calls(run.run_id, calls)
 
 
 class Till:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from store.database.database import Database
-from store.database.runs import append_run_event, events_of_run
+from store.database.store import Store
 from store.records import (
     RunEvent,
     RunState,
@@ -31,13 +29,13 @@ class RunLog:
 
     def __init__(
         self,
-        db: Database,
+        store: Store,
         run_id: str,
         task: str,
         events: list[RunEvent],
         clock: Callable[[], float],
     ) -> None:
-        self._db = db
+        self._store = store
         self._run_id = run_id
         self._task = task
         self._events = events
@@ -45,11 +43,11 @@ class RunLog:
 
     @classmethod
     async def open(
-        cls, db: Database, run_id: str, task: str, clock: Callable[[], float] = time.time
+        cls, store: Store, run_id: str, task: str, clock: Callable[[], float] = time.time
     ) -> RunLog:
         """Reads what the run has behind it."""
-        events = await asyncio.to_thread(events_of_run, db, run_id)
-        return cls(db, run_id, task, events, clock)
+        events = await store.events_of_run(run_id)
+        return cls(store, run_id, task, events, clock)
 
     async def stage(self, state: RunState, work: Awaitable[StageResult[T]]) -> T:
         """Awaits a stage and records that it is finished. A resumed stage is not recorded twice.
@@ -84,6 +82,6 @@ class RunLog:
             reason=reason,
             detail=detail,
         )
-        await asyncio.to_thread(append_run_event, self._db, event)
+        await self._store.append_run_event(event)
         self._events.append(event)
         return event

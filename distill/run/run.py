@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
-from store.database.database import Database
+from store.database.store import Store
 from store.records import TeacherCall
 from store.settings.tasks import TaskSettings
 
@@ -28,7 +28,7 @@ class Run:
 class Parts:
     """What a run needs from outside."""
 
-    db: Database
+    store: Store
     clock: Callable[[], float]
     # (task's model, run, what to do with each paid call) → a client for the teacher's endpoint
     teacher: Callable[[str, Run, Callable[[TeacherCall], None]], TeacherClient]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,13 +11,13 @@ from distill.pipeline.runner import Runner
 from distill.publish import Publisher
 from distill.run.progress import Board
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
-from store.database import forgetting
 from store.database.actions import actions_of_task
 from store.database.database import Database
+from store.database.forgetting import marked_runs
 from store.database.promotions import promotions_of_task
 from store.database.runs import ended_runs, events_of_last_run
 from store.database.statistics import task_statistics
-from store.database.traces import task_counts
+from store.database.store import Store
 from store.distribution import installed_version
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
@@ -32,7 +31,7 @@ class Reporter:
 
     def __init__(
         self,
-        db: Database,
+        store: Store,
         *,
         runner: Runner,
         board: Board,
@@ -42,7 +41,7 @@ class Reporter:
         live: Callable[[str], LiveStanding | None],
     ) -> None:
         """`settings` and `live` are asked by task, `live` from another thread than the loop's."""
-        self._db = db
+        self._store = store
         self._runner = runner
         self._board = board
         self._publisher = publisher
@@ -51,8 +50,8 @@ class Reporter:
 
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
-        tasks = await asyncio.to_thread(task_counts, self._db)
-        open_ones = len(await asyncio.to_thread(forgetting.unfinished, self._db))
+        tasks = await self._store.task_counts()
+        open_ones = len(await self._store.unfinished_forgettings())
         return Status(
             version=installed_version(),
             at=time.time(),
@@ -63,21 +62,21 @@ class Reporter:
 
     async def task(self, task: str) -> TaskStatus | None:
         """One task; None when no request was tagged so yet."""
-        return await asyncio.to_thread(self._task, task)
+        return await self._store.run(self._task, task)
 
-    def _task(self, task: str) -> TaskStatus | None:
-        ended = ended_runs(self._db, task)
+    def _task(self, db: Database, task: str) -> TaskStatus | None:
+        ended = ended_runs(db, task)
         statistics = task_statistics(
-            self._db,
+            db,
             task,
             used_until=used_until(ended),
             recent_since=time.time() - RECENT_S,
             prices=self._prices,
         )
-        events = events_of_last_run(self._db, task)
+        events = events_of_last_run(db, task)
         if not statistics.traces and not events:
             return None
-        promotions = promotions_of_task(self._db, task)
+        promotions = promotions_of_task(db, task)
         student = promotions[0].run_id if promotions else None
         return task_status(
             task=task,
@@ -85,11 +84,11 @@ class Reporter:
             standing=self._board.standing(task),
             events=events,
             promotions=promotions,
-            actions=actions_of_task(self._db, task, MAX_ACTIONS),
+            actions=actions_of_task(db, task, MAX_ACTIONS),
             live=self._live(task),
             route=self._publisher.routes.get(task),
             due=self._runner.verdicts.get(task),
             settings=self._settings(task),
             now=time.time(),
-            mark=forgetting.marks(self._db).get(str(student)),
+            mark=marked_runs(db).get(str(student)),
         )

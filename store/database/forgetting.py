@@ -74,7 +74,9 @@ class Mark:
     at: float  # when the last of it was
 
 
-def ask(db: Database, subjects: Sequence[Subject], *, at: float, actor: str, reason: str) -> str:
+def request_forgetting(
+    db: Database, subjects: Sequence[Subject], *, at: float, actor: str, reason: str
+) -> str:
     """Notes that these are to be forgotten. Returns the forgetting's id.
 
     From then on nothing of them is collected.
@@ -92,23 +94,25 @@ def ask(db: Database, subjects: Sequence[Subject], *, at: float, actor: str, rea
     return forgetting_id
 
 
-class _Looked(Exception):
-    """Ends a transaction that only looked."""
+class _Rollback(Exception):
+    """Ends a transaction whose changes are not to be kept."""
 
 
-def look(db: Database, subjects: Sequence[Subject]) -> Going:
+def preview_forgetting(db: Database, subjects: Sequence[Subject]) -> Going:
     """What would go if these were forgotten. Changes nothing."""
     going = Going()
     try:
         with db.transaction():
-            stage(db, forgetting_id := ask(db, subjects, at=0.0, actor="", reason=""))
-            going = count(db, forgetting_id)
-            raise _Looked
-    except _Looked:
+            stage_deletions(
+                db, forgetting_id := request_forgetting(db, subjects, at=0.0, actor="", reason="")
+            )
+            going = count_deletions(db, forgetting_id)
+            raise _Rollback
+    except _Rollback:
         return going
 
 
-def stage(db: Database, forgetting_id: str | None) -> None:
+def stage_deletions(db: Database, forgetting_id: str | None) -> None:
     """Finds what a forgetting is about, and all that was made from it.
 
     `forgetting_id`: None for what traces that are gone have left behind. Call it, and what follows
@@ -121,7 +125,7 @@ def stage(db: Database, forgetting_id: str | None) -> None:
     db.execute("stage_going")
 
 
-def count(db: Database, forgetting_id: str | None = None) -> Going:
+def count_deletions(db: Database, forgetting_id: str | None = None) -> Going:
     """How much is staged, and who learned from it."""
     learned = db.query("going_learned", forgetting_id=forgetting_id)
     return Going(**db.query("going_counts")[0], learned=tuple(Learned(**row) for row in learned))
@@ -132,7 +136,7 @@ def delete_staged(db: Database, forgetting_id: str | None, *, at: float) -> Goin
 
     Without an id nothing is marked.
     """
-    going = count(db, forgetting_id)
+    going = count_deletions(db, forgetting_id)
     if forgetting_id is not None:
         db.execute("insert_forgotten_roots", forgetting_id=forgetting_id)
         if going.learned:
@@ -161,7 +165,7 @@ def delete_staged(db: Database, forgetting_id: str | None, *, at: float) -> Goin
     return going
 
 
-def advance(
+def advance_forgetting(
     db: Database, forgetting_id: str, state: ForgettingState, going: Going | None = None
 ) -> None:
     """Notes how far a forgetting has come, and what has gone with that."""
@@ -176,7 +180,7 @@ def advance(
     )
 
 
-def expire(db: Database, before: float, limit: int) -> int:
+def expire_traces(db: Database, before: float, limit: int) -> int:
     """Deletes the oldest traces that came before a time, `limit` at most, with what was made of
     them. Returns how many went.
 
@@ -193,19 +197,19 @@ def expire(db: Database, before: float, limit: int) -> int:
 def delete_orphans(db: Database) -> Going:
     """Deletes what was made of traces that are gone."""
     with db.transaction():
-        stage(db, None)
+        stage_deletions(db, None)
         return delete_staged(db, None, at=0.0)
 
 
-def unfinished(db: Database) -> list[tuple[str, ForgettingState]]:
+def unfinished_forgettings(db: Database) -> list[tuple[str, ForgettingState]]:
     """The forgettings that did not come to their end, with their state, oldest first."""
     rows = db.query("unfinished_forgettings")
     return [(row["forgetting_id"], row["state"]) for row in rows]
 
 
-def marks(db: Database) -> dict[str, Mark]:
+def marked_runs(db: Database) -> dict[str, Mark]:
     """The marked runs by their ids."""
-    return {row["run_id"]: Mark(**row) for row in db.query("marks")}
+    return {row["run_id"]: Mark(**row) for row in db.query("marked_runs")}
 
 
 def missing_traces(db: Database, trace_ids: Sequence[str]) -> set[str]:
@@ -247,7 +251,7 @@ class Known:
         ]
 
 
-def known(db: Database, forgetting_id: str) -> Known:
+def subjects_of_forgetting(db: Database, forgetting_id: str) -> Known:
     """What knows the subjects of this forgetting again."""
     rows = db.query("subjects_of_forgetting", forgetting_id=forgetting_id)
     return Known(

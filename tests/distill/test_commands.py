@@ -16,6 +16,7 @@ from store.database.actions import actions_of_task, paused_tasks
 from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions
 from store.database.runs import append_run_event
+from store.database.store import Store
 from store.errors import CommandRefused
 from store.ids import new_id
 from store.records import (
@@ -106,7 +107,9 @@ class Scene:
         self.db = db
         self.followed = 0
         ticks = count(1000)
-        self.commands = Commands(db, self.config, clock=lambda: next(ticks), follow=self._follow)
+        self.commands = Commands(
+            Store(db), self.config, clock=lambda: next(ticks), follow=self._follow
+        )
 
     async def _follow(self) -> None:
         self.followed += 1

@@ -14,6 +14,7 @@ from distill.pipeline.promotion import keep_route
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event
+from store.database.store import Store
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.process.runtime import Runtime
@@ -46,7 +47,7 @@ class Scene:
         append_promotion(db, promotion)
         self.plane = ControlPlane(self.config, Runtime("", control_port=1, control_token="t"), db)
         self.commands = Commands(
-            db, self.config, clock=lambda: 1000.0, follow=self.plane.follow_promotions
+            Store(db), self.config, clock=lambda: 1000.0, follow=self.plane.follow_promotions
         )
 
     async def do(self, command: Any, **how: Any) -> Route | None:

@@ -23,6 +23,7 @@ from distill.run.progress import Board
 from distill.status.reporter import Reporter
 from distill.status.status import StoreHealth
 from store.database.database import Database
+from store.database.store import Store
 from store.settings.config import StoreSettings, parse_config
 from store.settings.teachers import Price
 from tests.helpers.samples import a_trace, write_segment
@@ -89,7 +90,7 @@ def api_scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Pub
         board = Board(lambda: 100.0)
         publisher = Publisher(tmp_path / "routes.json", lambda: 1.0)
         reporter = Reporter(
-            db,
+            Store(db),
             runner=NoRunner(),  # type: ignore[arg-type]
             board=board,
             publisher=publisher,
@@ -97,9 +98,9 @@ def api_scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Pub
             settings=config.task,
             live=LIVE.get,
         )
-        commands = Commands(db, config, clock=time.time, follow=nothing_to_follow)
+        commands = Commands(Store(db), config, clock=time.time, follow=nothing_to_follow)
         forgetter = Forgetter(
-            db,
+            Store(db),
             config,
             clock=time.time,
             collect=nothing_to_follow,

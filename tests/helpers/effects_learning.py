@@ -23,6 +23,7 @@ from distill.teacher.client import TeacherClient
 from distill.train.train import training_config
 from store.database.database import Database
 from store.database.promotions import latest_promotions
+from store.database.store import Store
 from store.errors import StudentError, TrainingError
 from store.files.atomic import write_atomically
 from store.ids import new_id
@@ -146,7 +147,7 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
         totals.add(total)
 
     with Database(config.database_file, config.store) as db:
-        parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)
+        parts = Parts(store=Store(db), clock=lambda: 0.0, teacher=no_teacher)
         with suppress(StudentError):  # it is given no time to start
             await evaluate_student(run, parts, selection, trained, scorer, Forms(), tell)
     return totals
@@ -194,7 +195,7 @@ async def routes_time_limit(raw: Raw) -> float | None:
     keep_selection(folder, selection, {})
     write_atomically(folder / "evaluations.jsonl", b"".join(map(to_json_line, answers)))
     with Database(config.database_file, config.store) as db:
-        parts = Parts(db=db, clock=lambda: 0.0, teacher=no_teacher)
+        parts = Parts(store=Store(db), clock=lambda: 0.0, teacher=no_teacher)
         ended = await distil(run, parts, untold)
         assert ended.state is RunState.PROMOTED, ended.reason
         route = latest_promotions(db)[TASK].route

@@ -23,6 +23,7 @@ from distill.scheduler import schedule
 from store.database.database import Database
 from store.database.forgetting import Subject
 from store.database.runs import append_run_event
+from store.database.store import Store
 from store.database.traces import task_counts
 from store.errors import TeacherError
 from store.files.journal import JournalWriter, sealed_segments
@@ -102,7 +103,7 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
         config = parse_config(raw)
         with Database(config.database_file, config.store) as db:
             plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = schedule(beats_of(plane, db))
+            scheduler = schedule(beats_of(plane))
             every = {
                 job.func.__qualname__: job.trigger.interval.total_seconds()
                 for job in scheduler.get_jobs()
@@ -124,7 +125,7 @@ def traces_kept(raw: Raw) -> Any:
             write_segment(config.journal_dir, *ages)
             collect(db, config.journal_dir, {})
             sweep = a_forgetter(db, config).sweep
-            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+            await Retention(Store(db), config, clock=lambda: now, sweep=sweep).check()
             return sum(task_counts(db).values())
 
     return seen()
@@ -142,7 +143,7 @@ def runs_kept(raw: Raw) -> Any:
                 ended = a_run_event(run_id, state=RunState.REJECTED, at=now - days * DAY_S)
                 append_run_event(db, ended)
             sweep = a_forgetter(db, config).sweep
-            await Retention(db, config, clock=lambda: now, sweep=sweep).check()
+            await Retention(Store(db), config, clock=lambda: now, sweep=sweep).check()
         return len(list(config.runs_dir.iterdir()))
 
     return seen()
@@ -159,7 +160,7 @@ def marked_is_due(raw: Raw) -> Any:
             await a_forgetter(db, config).forget(
                 [Subject(kind="user", subject=USER, until=now)], actor="ann"
             )
-            parts = Parts(db=db, clock=lambda: now, teacher=no_teacher)
+            parts = Parts(store=Store(db), clock=lambda: now, teacher=no_teacher)
             runner = Runner(config, parts, Board(), on_end=nothing)
             async with runner.held():
                 await runner.check()

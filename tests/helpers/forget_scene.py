@@ -22,6 +22,7 @@ from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event, replace_evaluations, replace_examples, save_policy
+from store.database.store import Store
 from store.files.atomic import append_line
 from store.files.journal import DAMAGED_FOLDER
 from store.files.responses import keep_response
@@ -254,12 +255,12 @@ def a_forgetter(
         await asyncio.to_thread(collect, db, config.journal_dir, {})
 
     return Forgetter(
-        db,
+        Store(db),
         config,
         clock=clock,
         collect=take,
         follow=follow,
-        demote=Commands(db, config, clock=clock, follow=follow).demote_forgetful,
+        demote=Commands(Store(db), config, clock=clock, follow=follow).demote_forgetful,
         **more,
     )
 

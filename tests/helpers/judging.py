@@ -15,6 +15,7 @@ from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, input_hash
 from store.database.database import Database
+from store.database.store import Store
 from store.ids import new_id
 from store.records import (
     Split,
@@ -102,7 +103,7 @@ def parts_with(db: Database, teacher_url: str) -> Parts:
             token_budget=run.settings.amplify.token_budget,
         )
 
-    return Parts(db=db, clock=lambda: 0.0, teacher=client)
+    return Parts(store=Store(db), clock=lambda: 0.0, teacher=client)
 
 
 def letters(count: int, split: Split = "heldout", **changes: Any) -> list[Row]:

@@ -26,6 +26,7 @@ from store.database.actions import paused_tasks
 from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions
+from store.database.store import Store
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.jsontext import to_json
@@ -89,7 +90,7 @@ class Scene:
         """Another watch over the same store, as after a restart."""
         return Live(
             LiveParts(
-                db=self.db,
+                store=Store(self.db),
                 clock=lambda: self.now,
                 draw=Draw(b"k" * 32),
                 settings=self.config.task,

@@ -258,7 +258,7 @@ DELETE FROM policies WHERE run_id::VARCHAR IN (SELECT id FROM going);
 -- The traces themselves.
 DELETE FROM traces WHERE trace_id IN (SELECT trace_id FROM roots);
 
--- name: marks
+-- name: marked_runs
 -- How much of what each marked run learned was forgotten, and when the last of it.
 SELECT
     run_id, sum(traces)::BIGINT AS traces, sum(synthetic)::BIGINT AS synthetic, max("at") AS "at"

@@ -114,7 +114,7 @@ async def test_the_rows_are_asked_as_they_were_asked_before(
     expected = [{"model": "gpt-big", "messages": r.messages, **r.params} for r in drawn]
     assert bodies == sorted(expected, key=str)
     assert told == [("noise", n, 20, "") for n in range(21)]
-    calls = teacher_calls_of_run(parts.db, run.run_id)
+    calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"noise": 20}
 
 
@@ -128,7 +128,7 @@ async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     assert found is not None
     assert found.n == 30
     assert Counter(r.json["model"] for r in teacher.requests) == {"gpt-big": 10, "gpt-small": 20}
-    assert len(teacher_calls_of_run(parts.db, run.run_id)) == 30
+    assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == 30
 
 
 async def test_a_refused_row_does_not_count_and_a_refusal_in_words_disagrees(
@@ -169,7 +169,7 @@ async def test_free_text_is_judged(teacher: LoopbackServer, parts: Parts, tmp_pa
     found = await noise_stage(run, parts, rows, JUDGE, untold)
     assert found is not None
     assert (found.n, found.agreed) == (30, 20)
-    calls = teacher_calls_of_run(parts.db, run.run_id)
+    calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"noise": 30, "judge": 30}
 
     assert await noise_stage(run, parts, rows, JUDGE, untold) == found
@@ -198,7 +198,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     paid = len(teacher.requests)
     assert 0 < paid < 20
     # each call that was made is in the ledger, the ones that were under way at the end too
-    assert len(teacher_calls_of_run(parts.db, run.run_id)) == paid
+    assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == paid
 
     more = a_run(run.folder, **ALL, amplify={"token_budget": 10_000})
     found = await noise_stage(more, parts, rows, EXACT, untold)

@@ -99,7 +99,7 @@ async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     assert len(teacher.requests) == 30
     assert all("The number counts." in r.json["messages"][0]["content"] for r in teacher.requests)
     assert {r.json["model"] for r in teacher.requests} == {"gpt-big"}
-    calls = teacher_calls_of_run(parts.db, run.run_id)
+    calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"judge": 30}
 
     assert [replace(e, latency_ms=0) for e in await evaluated(run, parts, asked)] == [
@@ -134,13 +134,13 @@ async def test_a_budget_that_is_spent_names_its_setting_and_loses_no_verdict(
     assert 10 <= paid <= 11  # 692 tokens are set aside for each, before it takes 500
     # those that were under way when another was not allowed are paid for, kept and recorded too
     assert len(read_lines(run.folder / "judged.jsonl")) == paid
-    assert len(teacher_calls_of_run(parts.db, run.run_id)) == paid
+    assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == paid
 
     more = replace(run, settings=a_run(run.folder, amplify={"token_budget": 30_000}).settings)
     found = await evaluated(more, parts, asked)
     assert sum(e.agrees for e in found) == 32
     assert Counter(map(pair_of, teacher.requests)).most_common(1)[0][1] == 1
-    assert len(teacher_calls_of_run(parts.db, run.run_id)) == len(teacher.requests) == 40
+    assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == len(teacher.requests) == 40
 
 
 async def test_what_the_run_spent_before_counts(
@@ -203,7 +203,7 @@ async def test_as_many_calls_at_once_as_are_set(parts: Parts, tmp_path: Path) ->
     whole = orjson.loads(verdict(True).chunks[0])
     async with counting(lambda _: whole) as (url, most):
         run = a_run(tmp_path / "run", amplify={"concurrency": 3})
-        await evaluated(run, parts_with(parts.db, f"{url}/v1"), letters(12))
+        await evaluated(run, parts_with(parts.store.db, f"{url}/v1"), letters(12))
         assert most() == 3
 
 
@@ -226,4 +226,4 @@ async def test_the_stage_has_a_real_student_judged(
         assert e.student_output is not None
         right = orjson.loads(e.student_output) == orjson.loads(e.teacher_output)
         assert (e.scorer, e.score, e.agrees) == ("judge", float(right), right)
-    assert len(teacher_calls_of_run(parts.db, run.run_id)) == len(usable)
+    assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == len(usable)

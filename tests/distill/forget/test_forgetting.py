@@ -112,7 +112,7 @@ async def test_who_learned_from_it_is_marked_and_serves_on(config: Config, lived
         assert (learned.run_id, learned.traces) == (lived.run_id, 4)  # of its train split
         assert learned.synthetic > 0
         assert found.serving == (learned,)
-        marks = forgetting.marks(db)
+        marks = forgetting.marked_runs(db)
         assert set(marks) == {lived.run_id}
         assert (marks[lived.run_id].traces, marks[lived.run_id].at) == (4, 7.0)
         assert latest_promotions(db)[TASK].target == "student"
@@ -167,8 +167,8 @@ async def test_to_look_changes_nothing(config: Config, lived: Lived) -> None:
         found = await a_forgetter(db, config).look(the_user())
         assert found.going.traces == len(lived.theirs)
         assert found.going.learned
-        assert forgetting.unfinished(db) == []
-        assert forgetting.marks(db) == {}
+        assert forgetting.unfinished_forgettings(db) == []
+        assert forgetting.marked_runs(db) == {}
         assert len(examples_of_run(db, lived.run_id)) == 18 + 8
     for path, content in files.items():
         if "duckdb" not in path.name:
@@ -244,8 +244,8 @@ async def test_names_are_kept_as_hashes(config: Config, lived: Lived) -> None:
 
 async def test_what_was_expired_before_still_marks(config: Config, lived: Lived) -> None:
     with opened(config) as db:
-        assert forgetting.expire(db, time.time() + 1, 1000) == 18
-        assert forgetting.marks(db) == {}  # expired is not forgotten
+        assert forgetting.expire_traces(db, time.time() + 1, 1000) == 18
+        assert forgetting.marked_runs(db) == {}  # expired is not forgotten
         assert examples_of_run(db, lived.run_id) == []
         found = await a_forgetter(db, config).forget(the_user(), actor="ann")
         assert found.going.traces == 0
@@ -340,16 +340,16 @@ def test_nothing_reachable_is_left_and_nothing_else_is_touched(
     doomed = {traces[n].trace_id for n in graph["doomed"]}
     gone = reachable(edges, doomed)
     asked = [Subject(kind="trace", subject=trace_id) for trace_id in sorted(doomed)]
-    forgetting_id = forgetting.ask(db, asked, at=1.0, actor="", reason="")
+    forgetting_id = forgetting.request_forgetting(db, asked, at=1.0, actor="", reason="")
     with db.transaction():
-        forgetting.stage(db, forgetting_id)
+        forgetting.stage_deletions(db, forgetting_id)
         forgetting.delete_staged(db, forgetting_id, at=1.0)
 
     for trace in traces:
         assert bool(db.query("trace_by_id", trace_id=trace.trace_id)) == (
             trace.trace_id not in gone
         )
-    marks = forgetting.marks(db)
+    marks = forgetting.marked_runs(db)
     for run, shown in zip(runs, [*graph["policies"], None, None, None], strict=False):
         before = by_run[run]
         left = {example.example_id for example in examples_of_run(db, run)}

@@ -81,10 +81,10 @@ async def finish(data_dir: Path) -> bool:
     with Database(config.database_file, config.store) as db:
         asked = bool(db.query("any_forgotten"))
         await a_forgetter(db, config).resume()
-        assert forgetting.unfinished(db) == []
+        assert forgetting.unfinished_forgettings(db) == []
         assert task_counts(db)[TASK] == (12 if asked else 18)
         if asked:
-            assert sum(mark.traces for mark in forgetting.marks(db).values()) == 4
+            assert sum(mark.traces for mark in forgetting.marked_runs(db).values()) == 4
     return asked
 
 

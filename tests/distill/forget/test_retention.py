@@ -16,6 +16,7 @@ from store.database import forgetting
 from store.database.database import Database
 from store.database.promotions import latest_promotions
 from store.database.runs import evaluations_of_run, examples_of_run, policy_of_run
+from store.database.store import Store
 from store.database.traces import task_counts
 from store.records import Promotion, RunState
 from store.settings.config import Config, parse_config
@@ -41,7 +42,7 @@ def config(folder: Path, **days: object) -> Config:
 
 def a_retention(db: Database, settings: Config, now: float) -> Retention:
     forgetter = a_forgetter(db, settings, clock=lambda: now)
-    return Retention(db, settings, clock=lambda: now, sweep=forgetter.sweep)
+    return Retention(Store(db), settings, clock=lambda: now, sweep=forgetter.sweep)
 
 
 async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
@@ -60,8 +61,8 @@ async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
         assert task_counts(db)[TASK] == 2  # an import is as old as the importing of it
         assert examples_of_run(db, lived.run_id) == []
         assert policy_of_run(db, lived.run_id) is None
-        assert forgetting.marks(db) == {}
-        assert forgetting.unfinished(db) == []
+        assert forgetting.marked_runs(db) == {}
+        assert forgetting.unfinished_forgettings(db) == []
         assert latest_promotions(db)[TASK].run_id == lived.run_id
         numbers = evaluations_of_run(db, lived.run_id)
         assert numbers
@@ -93,7 +94,7 @@ async def test_more_than_a_batch(tmp_path: Path) -> None:
     with Database(settings.database_file, settings.store) as db:
         write_segment(settings.journal_dir, *many)
         collect(db, settings.journal_dir, {})
-        assert forgetting.expire(db, 1000.0 + 10, 4) == 4  # the oldest
+        assert forgetting.expire_traces(db, 1000.0 + 10, 4) == 4  # the oldest
         assert not db.query("trace_by_id", trace_id=many[3].trace_id)
         assert db.query("trace_by_id", trace_id=many[4].trace_id)
         await a_retention(db, settings, NOW).check()

@@ -21,6 +21,7 @@ from store.database.database import Database
 from store.database.forgetting import Subject
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event, events_of_run, examples_of_run, unfinished_runs
+from store.database.store import Store
 from store.jsontext import to_json
 from store.records import (
     RunState,
@@ -86,7 +87,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
                 token_budget=1_000_000,
             )
 
-        parts = Parts(db=db, clock=lambda: 5000.0, teacher=client)
+        parts = Parts(store=Store(db), clock=lambda: 5000.0, teacher=client)
         runner = Runner(config, parts, Board(), on_end=nothing, settled=threads.settled)
         forgetter = a_forgetter(db, config, runs=runner)
         try:
@@ -104,7 +105,7 @@ async def test_a_run_that_has_it_is_ended(scene: Scene) -> None:
     assert "is gone" in last.reason
     assert not (scene.config.runs_dir / run_id).exists()
     assert examples_of_run(scene.db, run_id) == []
-    assert forgetting.marks(scene.db) == {}  # it made no student
+    assert forgetting.marked_runs(scene.db) == {}  # it made no student
 
 
 async def test_a_run_that_does_not_have_it_goes_on(scene: Scene) -> None:
@@ -152,7 +153,7 @@ async def test_who_learned_from_it_is_replaced(
             "task_defaults": TaskSettings(min_traces=200),
         }
     )
-    parts = Parts(db=db, clock=lambda: 5000.0, teacher=lambda *_: pytest.fail("asked"))
+    parts = Parts(store=Store(db), clock=lambda: 5000.0, teacher=lambda *_: pytest.fail("asked"))
     runner = Runner(config, parts, Board(), on_end=nothing)
     async with runner.held():
         await runner.check()

@@ -28,6 +28,7 @@ from store.chat.shape import fingerprint, input_hash
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.database.promotions import append_promotion
+from store.database.store import Store
 from store.ids import new_id
 from store.records import Trace
 from store.settings.config import StoreSettings
@@ -67,7 +68,7 @@ def chosen(db: Database, folder: Path) -> StageResult[Selection]:
         raise AssertionError("no teacher is asked for rows")
 
     run = Run(folder.name, TASK, TaskSettings(), 5000.0, folder)
-    parts = Parts(db=db, clock=lambda: 5000.0, teacher=no_teacher)
+    parts = Parts(store=Store(db), clock=lambda: 5000.0, teacher=no_teacher)
     return asyncio.run(collect_rows(run, parts, lambda *_: None))
 
 

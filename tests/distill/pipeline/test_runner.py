@@ -20,6 +20,7 @@ from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event, ended_runs
+from store.database.store import Store
 from store.files.atomic import append_line
 from store.files.journal import JournalWriter, sealed_segments
 from store.ids import new_id
@@ -78,7 +79,7 @@ class Scene:
         self.db = db
         self.ended = asyncio.Event()
         self.clients = 0
-        parts = Parts(db=db, clock=lambda: self.now, teacher=self._teacher)
+        parts = Parts(store=Store(db), clock=lambda: self.now, teacher=self._teacher)
         self.runner = Runner(settings, parts, Board(), on_end=self._on_end)
 
     def _teacher(

@@ -83,9 +83,9 @@ def test_nothing_of_what_was_deleted_is_left(file: Path, tmp_path: Path) -> None
     assert WORD.encode() in file.read_bytes()
     with Database(file, StoreSettings()) as db:
         asked = [forgetting.Subject(kind="user", subject=WORD, until=1e12)]
-        forgetting_id = forgetting.ask(db, asked, at=1.0, actor="", reason="")
+        forgetting_id = forgetting.request_forgetting(db, asked, at=1.0, actor="", reason="")
         with db.transaction():
-            forgetting.stage(db, forgetting_id)
+            forgetting.stage_deletions(db, forgetting_id)
             forgetting.delete_staged(db, forgetting_id, at=1.0)
         db.checkpoint()
         assert WORD.encode() in file.read_bytes()  # why all this is needed
