@@ -88,6 +88,8 @@ def _rule(rule: RedactRule) -> Rule:
         raise ValueError(f"privacy.redact.{rule.name}: {error}") from None
     whole = known is None and _ANCHOR.search(pattern) is not None
     check = known.check if known is not None else None
+    if known is not None and known.load is not None:
+        known.load()
     return Rule(rule.name, rule.placeholder, pattern, regex, check, whole)
 
 
