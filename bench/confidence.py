@@ -40,10 +40,7 @@ from distill.train import blas
 from store.chat.confidence import certainties, confidence_of
 from store.chat.student_wire import student_messages
 from store.files.atomic import read_lines
-from store.records import (
-    ConfidenceModel,
-    Evaluation,
-)
+from store.records import ConfidenceModel, Evaluation, TermsOfService
 
 os.environ.setdefault(blas.VARIABLE, blas.WHEEL)  # a fast matrix product for students
 
@@ -102,11 +99,11 @@ async def asked(kept: Kept) -> list[Evaluation]:
                 server.base_url,
                 [*kept.rows, *kept.unseen],
                 run_id="bench",
+                terms=TermsOfService(
+                    output=scorer.output, max_tokens=student_tokens(kept.rows), timeout_s=60
+                ),
                 scorer=scorer,
-                output=scorer.output,
-                max_tokens=student_tokens(kept.rows),
                 settings=settings.evaluate,
-                timeout_s=60,
                 progress=tell,
             )
 

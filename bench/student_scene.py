@@ -35,13 +35,7 @@ from store.database.promotions import append_promotion
 from store.database.runs import append_run_event
 from store.files.routes import read_routes
 from store.ids import new_id
-from store.records import (
-    Certificate,
-    Promotion,
-    Route,
-    RunEvent,
-    RunState,
-)
+from store.records import Certificate, Promotion, Route, RunEvent, RunState, TermsOfService
 from store.settings.config import Config
 from store.settings.tasks import AuditSettings, TaskSettings, TrainSettings
 
@@ -174,10 +168,9 @@ def _promote(config: Config, adapter: Path, shape: str) -> None:
         reason="certified",
         student_id=run_id,
         fingerprints=[shape],
-        output="json",
+        terms=TermsOfService(output="json", max_tokens=MAX_TOKENS),
         scorer="json",
         max_input_chars=MAX_INPUT_CHARS,
-        max_tokens=MAX_TOKENS,
         certificate_id=certificate.certificate_id,
         at=at,
     )

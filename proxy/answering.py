@@ -25,7 +25,7 @@ from proxy.surfaces.surface import Body, Served, StudentSurface, Surface
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.upstream.client import UpstreamError
 from store.chat.shape import fingerprint
-from store.chat.student_wire import StudentAnswer
+from store.chat.student_wire import StudentAnswer, reply_of
 from store.errors import RedactionError
 from store.files.routes import RoutesFile
 from store.ids import new_id
@@ -203,18 +203,18 @@ class Answering:
 
     async def _ask_student(self, exchange: Exchange, route: Route) -> StudentAnswer | None:
         """The student's answer when it may be served."""
-        asked = await self._student.ask(route, exchange.chat)
-        exchange.student_ms = asked.ms
-        exchange.confidence = asked.confidence
-        if asked.fault is None:
-            return asked.answer
-        exchange.fall_back(asked.fault)
-        down = asked.fault in (Reason.STUDENT_DOWN, Reason.STUDENT_ERROR, Reason.STUDENT_SLOW)
-        level = logging.WARNING if down else logging.DEBUG
+        reply = await self._student.ask(route, exchange.chat)
+        exchange.student_ms = reply.ms
+        exchange.confidence = reply.confidence
+        if reply.fault is None:
+            assert reply.answer is not None, "no fault means that an answer came"
+            return reply_of(reply.answer, exchange.chat)
+        exchange.fall_back(reply.fault)
+        down = reply.fault in (Reason.STUDENT_DOWN, Reason.STUDENT_ERROR, Reason.STUDENT_SLOW)
         log.log(
-            level,
+            logging.WARNING if down else logging.DEBUG,
             "fallback trace=%s task=%s reason=%s",
-            *(exchange.trace_id, exchange.task, asked.fault),
+            *(exchange.trace_id, exchange.task, reply.fault),
         )
         return None
 

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import orjson
+
+# A JSON object of somebody else's: of a client, a teacher, a foreign log.
+JsonObject = dict[str, Any]
+JsonMapping = Mapping[str, Any]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

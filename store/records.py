@@ -241,6 +241,21 @@ class Forms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TermsOfService:
+    """What a student is evaluated with and served by, computed once per run.
+
+    An answer that breaks them is not served: the teacher answers instead.
+    """
+
+    output: OutputKind = "text"  # the kind of the task's answers
+    forms: Forms | None = None  # None: nothing is known of them, any will do
+    max_tokens: int = 512  # the student's limit, well above the longest target
+    timeout_s: float = 10.0  # until the whole answer is there
+    cutoff: float | None = None  # lowest confidence that may be served; None: all is served
+    confidence: ConfidenceModel | None = None  # None: the lowest token log-probability itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTemplate:
     """A system prompt that varies from request to request: what stays, and how long the rest is.
 
@@ -359,15 +374,10 @@ class Route:
     base_url: str | None = None  # http://127.0.0.1:PORT, without /v1
     fingerprints: list[str] = field(default_factory=list)
     templates: list[PromptTemplate] = field(default_factory=list)
-    confidence: ConfidenceModel | None = None  # None: the lowest token log-probability itself
-    cutoff: float | None = None  # lowest confidence that may be served
-    output: OutputKind = "text"  # a student's answer of another kind goes to the teacher
-    forms: Forms | None = None  # and so does one of a form that the teacher never gave
+    terms: TermsOfService = field(default_factory=TermsOfService)
     scorer: ScorerName = "exact"  # how its answers are compared with the teacher's
     agree_at: float = 1.0  # score from which they agree
     max_input_chars: int = 0  # longest input that was certified
-    max_tokens: int = 512  # the student's limit, well above the longest target
-    timeout_s: float = 10.0
     certificate_id: str | None = None
     at: float = 0.0
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
 
 from distill.pipeline.promotion import keep_route, kept_route
 from store.chat.normal_form import normal_text, object_keys
 from store.database.database import Database
 from store.database.runs import events_of_run
 from store.errors import RunError
+from store.files.routes import ROUTE
 from store.jsontext import to_json
 from store.records import (
     Forms,
@@ -28,7 +28,6 @@ from store.records import (
 )
 
 NAMELESS = "(forgotten)"  # what a certificate says instead of a label
-_ROUTE = TypeAdapter(Route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,13 @@ class Unsaid:
             labels=labels or ([""] if forms.labels else []),
             keys=keys or ([[""]] if forms.keys else []),
         )
+
+    def taken_from_route(self, route: Route) -> Route:
+        """The route without these in its forms."""
+        terms = route.terms
+        if terms.forms is None:
+            return route
+        return replace(route, terms=replace(terms, forms=self.taken_from(terms.forms)))
 
     def taken_from_certificate(self, certificate: Any) -> Any:
         """The certificate as JSON has it, with its numbers, and without these labels' names."""
@@ -96,17 +102,17 @@ def clear_kept_route(folder: Path, words: Unsaid) -> None:
     """Does the same to the route that a run left in its folder."""
     with suppress(RunError):  # it cannot be read, and so nobody is promoted by it
         route = kept_route(folder)
-        if route is not None and route.forms is not None:
-            forms = words.taken_from(route.forms)
-            if forms != route.forms:
-                keep_route(folder, replace(route, forms=forms))
+        if route is not None:
+            cleared = words.taken_from_route(route)
+            if cleared != route:
+                keep_route(folder, cleared)
 
 
 def _clear_promotions(db: Database, run_id: str, words: Unsaid) -> None:
     for row in db.query("promotions_of_run", run_id=run_id):
-        route = _ROUTE.validate_json(row["route"]) if row["route"] else None
-        if route is not None and route.forms is not None:
-            route = replace(route, forms=words.taken_from(route.forms))
+        route = ROUTE.validate_json(row["route"]) if row["route"] else None
+        if route is not None:
+            route = words.taken_from_route(route)
         certificate = orjson.loads(row["certificate"]) if row["certificate"] else None
         cleared = words.taken_from_certificate(certificate)
         db.execute(

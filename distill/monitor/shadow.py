@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
-
-from distill.dataset.rows import Row, why_not
-from distill.evaluate.evaluate import Asked, ask
+from distill.dataset.rows import why_not
+from distill.evaluate.evaluate import ask_row, student_session
 from distill.monitor.comparisons import Pair, row_of
 from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from store.errors import TeacherError
@@ -86,17 +84,18 @@ class Shadow(BackgroundWorkers):
             self.shed += 1
             return
         route, row = self._route(), row_of(trace)
-        asked = await ask_as_proxy(url, route, row)
-        self._adapt_pace(asked.latency_ms / 1000, route)
+        async with student_session(url) as session:
+            reply = await ask_row(session, route.terms, row)
+        self._adapt_pace(reply.ms / 1000, route)
         if self.closed or self._base_url() != url:  # it was stopped: no fault of its own
             return
         pair = Pair(
             row=row,
             begun=trace["start_time"],
             kind="shadow",
-            student=asked.answer.text if asked.answer is not None else None,
-            fault=asked.fault,
-            confidence=asked.confidence,
+            student=reply.answer.text if reply.answer is not None else None,
+            fault=reply.fault,
+            confidence=reply.confidence,
         )
         try:
             await self._record(pair)
@@ -104,25 +103,7 @@ class Shadow(BackgroundWorkers):
             self.shed += 1
 
     def _adapt_pace(self, latency_s: float, route: Route) -> None:
-        if latency_s <= SLOW_SHARE * route.timeout_s:
+        if latency_s <= SLOW_SHARE * route.terms.timeout_s:
             self._backoff.succeeded()
         else:
             self._backoff.failed(min_delay_s=latency_s)
-
-
-async def ask_as_proxy(base_url: str, route: Route, row: Row) -> Asked:
-    """Asks the student as the proxy would, and says why the proxy would not serve the answer.
-
-    `base_url`: without /v1. Never raises for the student's faults.
-    """
-    limit = aiohttp.ClientTimeout(route.timeout_s)
-    async with aiohttp.ClientSession(base_url, timeout=limit) as session:
-        return await ask(
-            session,
-            row,
-            output=route.output,
-            max_tokens=route.max_tokens,
-            forms=route.forms,
-            model=route.confidence,
-            cutoff=route.cutoff,
-        )

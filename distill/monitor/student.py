@@ -220,7 +220,7 @@ class Case:
     async def _score(self, route: Route, pair: Pair) -> float:
         teacher, student = pair.row.target, pair.student or ""
         if route.scorer != "judge":
-            return score(route.scorer, teacher, student, tools=route.output == "tools")
+            return score(route.scorer, teacher, student, tools=route.terms.output == "tools")
         found = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
         return await found(teacher, student, pair.row.messages)
 

@@ -16,7 +16,7 @@ from distill.evaluate.scorers import Scorer
 from distill.pipeline.training import Trained
 from distill.run.history import StageResult
 from distill.run.progress import Progress
-from distill.run.run import Parts, Run, some_rows, student_tokens
+from distill.run.run import Parts, Run, some_rows
 from distill.students.server import StudentServer
 from store.chat.confidence import confidence_of
 from store.database.runs import evaluation_of
@@ -25,7 +25,7 @@ from store.jsontext import to_json_line
 from store.records import (
     ConfidenceModel,
     Evaluation,
-    Forms,
+    TermsOfService,
 )
 
 
@@ -43,7 +43,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     selection: Selection,
     trained: Trained,
     scorer: Scorer,
-    forms: Forms,
+    terms: TermsOfService,
     progress: Progress,
 ) -> StageResult[Evaluated]:
     """Asks the student for every calibration and held-out row as the proxy would ask it.
@@ -70,14 +70,11 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             server.base_url,
             rows,
             run_id=run.run_id,
+            terms=terms,
             scorer=scorer,
-            output=scorer.output,
-            max_tokens=student_tokens(rows),
             settings=settings.evaluate,
-            timeout_s=settings.student.request_timeout_s,
             progress=progress,
             score=score,
-            forms=forms,
         )
     evaluated = with_confidence(evaluations)
     content = b"".join(to_json_line(e) for e in evaluated.rows.rows)

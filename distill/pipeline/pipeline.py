@@ -10,7 +10,7 @@ a stage's result does not do, or pay for, that stage again.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from distill.dataset.answers import answers_of
 from distill.evaluate.scorers import choose_scorer
@@ -18,6 +18,7 @@ from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
 from distill.pipeline.promotion import first_promotion, keep_route, route_of
 from distill.pipeline.rows import collect_rows, shortage
+from distill.pipeline.terms import terms_of_service
 from distill.pipeline.training import train_best
 from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
@@ -54,14 +55,15 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         RunState.TRAINED,
         train_best(run, selection.train, selection.calibration, examples, progress),
     )
-    forms = answers.forms(parts.placeholders)
+    terms = terms_of_service(run, selection, scorer, answers.forms(parts.placeholders))
     evaluated = await log.stage(
         RunState.EVALUATED,
-        evaluate_student(run, parts, selection, trained, scorer, forms, progress),
+        evaluate_student(run, parts, selection, trained, scorer, terms, progress),
     )
 
     certificate = await judge_student(run, parts, selection, scorer, evaluated.rows, progress)
-    route = route_of(run, selection, scorer, forms, certificate, confidence=evaluated.confidence)
+    terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
+    route = route_of(run, selection, scorer, certificate, terms)
     await asyncio.to_thread(keep_route, run.folder, route)
     if not certificate.passed:  # a student that serves already goes on: it has its own certificate
         return await log.end(RunState.REJECTED, certificate.reason, certificate=asdict(certificate))

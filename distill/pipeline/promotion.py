@@ -8,42 +8,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from distill.dataset.rows import Selection
 from distill.evaluate.scorers import Scorer
-from distill.run.run import Run, student_tokens
+from distill.run.run import Run
 from store.chat.shape import input_chars
 from store.errors import RunError
 from store.files.atomic import write_atomically
+from store.files.routes import ROUTE
 from store.ids import new_id
 from store.jsontext import to_json
 from store.records import (
     Certificate,
-    ConfidenceModel,
-    Forms,
     Promotion,
     Reason,
     Route,
+    TermsOfService,
 )
 
 FILE = "route.json"
-_ROUTE = TypeAdapter(Route)
 
 
 def route_of(
-    run: Run,
-    selection: Selection,
-    scorer: Scorer,
-    forms: Forms,
-    certificate: Certificate,
-    *,
-    confidence: ConfidenceModel | None = None,
+    run: Run, selection: Selection, scorer: Scorer, certificate: Certificate, terms: TermsOfService
 ) -> Route:
     """The route of a run's student at its first step, shadow: it answers nobody yet.
 
-    It serves what the certificate speaks of and nothing else: those fingerprints and templates, no
-    longer inputs than the longest of the rows, no less confidence than the cutoff.
+    It serves what the certificate speaks of and nothing else: those fingerprints and templates,
+    inputs no longer than the longest of the rows, answers that keep the terms.
     """
     return Route(
         task=run.task,
@@ -54,15 +47,10 @@ def route_of(
         student_id=run.run_id,
         fingerprints=certificate.fingerprints,
         templates=selection.templates,
-        confidence=confidence,
-        cutoff=certificate.cutoff,
-        output=scorer.output,
-        forms=forms,
+        terms=terms,
         scorer=scorer.name,
         agree_at=scorer.agree_at,
         max_input_chars=max(input_chars(r.messages) for r in selection.rows),
-        max_tokens=student_tokens(selection.rows),
-        timeout_s=run.settings.student.request_timeout_s,
         certificate_id=certificate.certificate_id,
         at=certificate.at,
     )
@@ -95,7 +83,7 @@ def kept_route(folder: Path) -> Route | None:
     Raises RunError when the file is there and cannot be read.
     """
     try:
-        return _ROUTE.validate_json((folder / FILE).read_bytes())
+        return ROUTE.validate_json((folder / FILE).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

@@ -93,7 +93,7 @@ def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) ->
     # a template is looked for only where the fingerprint is not known as it is
     if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
         return Reason.OTHER_FINGERPRINT
-    if body.get("tools") and route.output != "tools":
+    if body.get("tools") and route.terms.output != "tools":
         return Reason.TOOLS
     beyond = beyond_students(body)
     if beyond is None and input_chars(body["messages"]) > route.max_input_chars:

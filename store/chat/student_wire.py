@@ -7,7 +7,7 @@ body for it is built from an allowlist, never copied from a client's.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,8 @@ from store.chat.formats import meets_format, meets_schema
 from store.chat.normal_form import normal_text
 from store.chat.shape import Messages, text_of
 from store.chat.tools import Said, ToolCall, allowed, finish_reason, parameters, read_said
-from store.jsontext import read_json
-from store.records import (
-    Forms,
-    OutputKind,
-    Reason,
-    Signals,
-)
+from store.jsontext import JsonMapping, JsonObject, read_json
+from store.records import Forms, OutputKind, Reason, Signals, TermsOfService
 
 ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -58,7 +53,7 @@ def student_messages(messages: Messages) -> list[dict[str, str]]:
 
 
 def student_body(
-    messages: Messages, *, max_tokens: int, params: Mapping[str, Any] | None = None
+    messages: Messages, *, max_tokens: int, params: JsonMapping | None = None
 ) -> bytes:
     """The request for `mlx_lm.server`: greedy, not streamed, with log-probabilities.
 
@@ -69,7 +64,7 @@ def student_body(
     """
     params = params or {}
     limits = [limit for name in LIMITS if (limit := params.get(name)) is not None]
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "model": "default_model",
         "messages": student_messages(messages),
         "max_tokens": max(1, min([max_tokens, *limits])),
@@ -102,7 +97,7 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         raise ValueError(f"not a chat completion: {type(error).__name__}") from None
 
 
-def reply_of(answer: StudentAnswer, request: Mapping[str, Any]) -> StudentAnswer:
+def reply_of(answer: StudentAnswer, request: JsonMapping) -> StudentAnswer:
     """The answer as a client gets it: calls of the request's tools, or text.
 
     To be given an answer without a fault. `request`: a chat completion request.
@@ -119,35 +114,31 @@ def reply_of(answer: StudentAnswer, request: Mapping[str, Any]) -> StudentAnswer
 
 async def fault_of(
     answer: StudentAnswer,
+    terms: TermsOfService,
+    request: JsonMapping,
     *,
-    output: OutputKind,
-    request: Mapping[str, Any],
-    forms: Forms | None = None,
     confidence: float | None = None,
-    cutoff: float | None = None,
     placeholders: Sequence[str] = (),
 ) -> Reason | None:
-    """Why this answer may not be served, or None when it may.
+    """Why this answer may not be served under these terms, or None when it may.
 
-    `output`: what kind of answers the task has. `forms`: those they have. `request`: the client's,
-    whose response format, tools and `tool_choice` the answer has to meet.
-    `confidence`: of this answer; None is below every cutoff. `cutoff`: None when all is served.
-    `placeholders`: besides those of the forms, what stands for what was redacted.
+    `request`: the client's, whose response format, tools and `tool_choice` the answer has to meet.
+    `confidence`: of this answer; None is below every cutoff.
+    `placeholders`: of redacted text, besides those that the terms name.
     """
     if answer.finish_reason == "length":
         return Reason.STUDENT_CUT_OFF
-    if any(
-        known in answer.text for known in (*placeholders, *(forms.placeholders if forms else ()))
-    ):
+    forms = terms.forms
+    if any(text in answer.text for text in (*placeholders, *(forms.placeholders if forms else ()))):
         return Reason.STUDENT_REDACTED
-    if not await _is_well_formed(answer.text, output, request, forms):
+    if not await _is_well_formed(answer.text, terms.output, request, forms):
         return Reason.STUDENT_MALFORMED
-    if cutoff is not None and (confidence is None or confidence < cutoff):
+    if terms.cutoff is not None and (confidence is None or confidence < terms.cutoff):
         return Reason.STUDENT_UNSURE
     return None
 
 
-def _signals(tokens: Sequence[Mapping[str, Any]]) -> Signals | None:
+def _signals(tokens: Sequence[JsonMapping]) -> Signals | None:
     """The signals of an answer's tokens, each with its log-probability and the likeliest ones'."""
     if not tokens:
         return None
@@ -161,7 +152,7 @@ def _signals(tokens: Sequence[Mapping[str, Any]]) -> Signals | None:
     )
 
 
-def _chosen_and_rival(token: Mapping[str, Any]) -> tuple[float, float]:
+def _chosen_and_rival(token: JsonMapping) -> tuple[float, float]:
     """A token's log-probability, and its rival's probability.
 
     A greedy student has chosen the likeliest. mlx_lm.server names the likeliest tokens in no sure
@@ -180,7 +171,7 @@ def _logprob(value: Any) -> float:
 
 
 async def _is_well_formed(
-    text: str, output: OutputKind, request: Mapping[str, Any], forms: Forms | None
+    text: str, output: OutputKind, request: JsonMapping, forms: Forms | None
 ) -> bool:
     if not request.get("tools"):
         if not text or not _has_form(text, output, forms):
@@ -197,7 +188,7 @@ async def _is_well_formed(
     return True
 
 
-def _may_say(said: Said, request: Mapping[str, Any], forms: Forms | None) -> bool:
+def _may_say(said: Said, request: JsonMapping, forms: Forms | None) -> bool:
     known = forms is None or not forms.calls or set(said.names).issubset(forms.calls)
     return known and allowed(said, request)
 

@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 
 from store.database.database import Database
 from store.database.rows import json_rows, record
-from store.records import Certificate, Promotion, Route
+from store.files.routes import ROUTE
+from store.records import Certificate, Promotion
 
 _CERTIFICATE = TypeAdapter(Certificate)
-_ROUTE = TypeAdapter(Route)
 
 
 def append_promotion(db: Database, promotion: Promotion) -> None:
@@ -47,6 +47,6 @@ def _promotion(row: Mapping[str, Any]) -> Promotion:
         {
             **row,
             "certificate": _CERTIFICATE.validate_json(certificate) if certificate else None,
-            "route": _ROUTE.validate_json(route) if route else None,
+            "route": ROUTE.validate_json(route) if route else None,
         },
     )

@@ -7,17 +7,33 @@ projection of the latest promotions in the database, and can be written again fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from store.errors import StoreError
 from store.files.atomic import write_atomically
-from store.records import Route
+from store.records import Route, TermsOfService
 
-FORMAT = 1
+FORMAT = 2  # 1: the terms of service were fields of the route itself
+
+_TERMS = frozenset(field.name for field in fields(TermsOfService))
+
+
+def _with_terms(route: Any) -> Any:
+    """The route as it is written now: a former one has its terms of service among its fields."""
+    if not isinstance(route, dict) or "terms" in route:
+        return route
+    terms = {name: value for name, value in route.items() if name in _TERMS}
+    return {**{name: v for name, v in route.items() if name not in _TERMS}, "terms": terms}
+
+
+# A route as JSON, whichever version wrote it: in routes.json, in a promotion, beside a run.
+StoredRoute = Annotated[Route, BeforeValidator(_with_terms)]
+ROUTE: TypeAdapter[Route] = TypeAdapter(StoredRoute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +42,7 @@ class _Document:
 
     format: int
     at: float  # when it was published
-    routes: dict[str, Route]
+    routes: dict[str, StoredRoute]
 
 
 _DOCUMENT = TypeAdapter(_Document)

@@ -215,7 +215,7 @@ async def test_a_rejected_student_is_forced_exactly_as_it_was_judged(scene: Scen
     assert (found.state, found.forced, found.run_id) == ("live", True, run_id)
     assert found.route is not None
     assert (found.route.forced, found.route.share, found.route.step) == (True, 1.0, "live")
-    assert (found.route.cutoff, found.route.student_id) == (0.7, run_id)
+    assert (found.route.terms.cutoff, found.route.student_id) == (0.7, run_id)
     assert found.certificate is not None
     assert not found.certificate.passed
     [action] = actions_of_task(scene.db, "triage")

@@ -10,15 +10,17 @@ import pytest
 from distill.publish import Publisher, routes_now
 from distill.students.students import ReadyStudent
 from store.files.routes import read_routes
-from store.records import (
-    Promotion,
-    Reason,
-    Route,
-)
+from store.records import Promotion, Reason, Route, TermsOfService
 from store.settings.config import parse_config
 
 ENTRY = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}
-ROUTE = Route(task="t", target="student", reason=Reason.CERTIFIED, student_id="run-1", cutoff=-0.1)
+ROUTE = Route(
+    task="t",
+    target="student",
+    reason=Reason.CERTIFIED,
+    student_id="run-1",
+    terms=TermsOfService(cutoff=-0.1),
+)
 URL = "http://127.0.0.1:7001"
 
 
@@ -51,7 +53,7 @@ def test_route(ready, paused, target, reason, url) -> None:
     config = parse_config({"model_list": [ENTRY], "tasks": {"t": {"paused": paused}}})
     route = routes_now({"t": promotion()}, ready, config)["t"]
     assert (route.target, route.reason, route.base_url) == (target, reason, url)
-    assert route.cutoff == -0.1
+    assert route.terms.cutoff == -0.1
 
 
 @pytest.mark.parametrize(("step", "share"), [("shadow", 0.0), ("canary", 0.25), ("live", 1.0)])

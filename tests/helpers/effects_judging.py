@@ -13,6 +13,7 @@ from distill.evaluate.evaluate import evaluate
 from distill.evaluate.judge import run_scoring
 from distill.evaluate.scorers import choose_scorer
 from store.database.database import Database
+from store.records import TermsOfService
 from store.settings.config import parse_config
 from tests.helpers.counting_server import counting, student_says
 from tests.helpers.effects import TASK, Effect, Raw, of_task, untold
@@ -42,11 +43,9 @@ async def judged(raw: Raw, teacher: LoopbackServer) -> int:
                 student,
                 LETTERS,
                 run_id=run.run_id,
+                terms=TermsOfService(output=scorer.output, max_tokens=50, timeout_s=60),
                 scorer=scorer,
-                output=scorer.output,
-                max_tokens=50,
                 settings=run.settings.evaluate,
-                timeout_s=60,
                 progress=untold,
                 score=score,
             )

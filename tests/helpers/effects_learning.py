@@ -29,10 +29,10 @@ from store.files.atomic import write_atomically
 from store.ids import new_id
 from store.jsontext import to_json_line
 from store.records import (
-    Forms,
     Reason,
     RunState,
     TeacherCall,
+    TermsOfService,
 )
 from store.settings.config import parse_config
 from tests.helpers.counting_server import counting, student_says
@@ -120,11 +120,9 @@ async def student_requests_at_a_time(raw: Raw) -> int:
             url,
             student_rows(12, seed=1),
             run_id="run",
+            terms=TermsOfService(output="json", max_tokens=9, timeout_s=60),
             scorer=Scorer("json", 1.0, "json", ""),
-            output="json",
-            max_tokens=9,
             settings=of_task(raw).evaluate,
-            timeout_s=60,
             progress=untold,
         )
         return most()
@@ -141,7 +139,7 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
     selection = Selection([*student_rows(5, seed=1, split="calibration"), *student_rows(8, seed=2)])
     answers = answers_of(selection.seen)
     scorer = choose_scorer(answers, run.settings.evaluate)
-    trained = Trained(Path(BASE), "real")
+    terms, trained = TermsOfService(output=scorer.output), Trained(Path(BASE), "real")
 
     def tell(stage: str, done: float, total: float, note: str) -> None:
         totals.add(total)
@@ -149,7 +147,7 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
     with Database(config.database_file, config.store) as db:
         parts = Parts(store=Store(db), clock=lambda: 0.0, teacher=no_teacher)
         with suppress(StudentError):  # it is given no time to start
-            await evaluate_student(run, parts, selection, trained, scorer, Forms(), tell)
+            await evaluate_student(run, parts, selection, trained, scorer, terms, tell)
     return totals
 
 
@@ -199,7 +197,7 @@ async def routes_time_limit(raw: Raw) -> float | None:
         ended = await distil(run, parts, untold)
         assert ended.state is RunState.PROMOTED, ended.reason
         route = latest_promotions(db)[TASK].route
-    return route.timeout_s if route is not None else None
+    return route.terms.timeout_s if route is not None else None
 
 
 # ---- the table ---------------------------------------------------------------------------------

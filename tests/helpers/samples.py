@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from store.records import (
     RunEvent,
     RunState,
     TeacherCall,
+    TermsOfService,
     Trace,
 )
 from store.settings.config import JournalSettings
@@ -181,7 +183,15 @@ def a_route(**changes: Any) -> Route:
         "max_input_chars": 500,
         "at": time.time(),
     }
-    return Route(**{**values, **changes})
+    return route_with({**values, **changes})
+
+
+def route_with(values: dict[str, Any]) -> Route:
+    """A route of these values; those of its terms of service may stand among them."""
+    names = {field.name for field in fields(TermsOfService)}
+    terms = {name: value for name, value in values.items() if name in names}
+    rest = {name: value for name, value in values.items() if name not in names}
+    return Route(**{"terms": TermsOfService(**terms), **rest})
 
 
 def a_promotion(**changes: Any) -> Promotion:

@@ -26,6 +26,7 @@ from store.records import Route
 from store.settings.config import Config, parse_config
 from tests.helpers.journal_lines import journal_text
 from tests.helpers.paths import ROOT
+from tests.helpers.samples import route_with
 
 TEACHER_KEY = "sk-the-teachers-own-key"
 CLIENT_KEY = "sk-what-the-client-sends"
@@ -179,4 +180,4 @@ def student_route(task: str, base_url: str, fingerprint: str, **changes: Any) ->
         "max_tokens": 64,
         "timeout_s": 5.0,
     }
-    return Route(**{**known, **changes})
+    return route_with({**known, **changes})

@@ -15,6 +15,7 @@ from store.records import (
     Forms,
     OutputKind,
     Reason,
+    TermsOfService,
 )
 from tests.distill.dataset.test_answers import answered
 from tests.distill.monitor.test_evidence import BEGAN, SETTINGS, promoted, unsure
@@ -40,7 +41,7 @@ async def test_what_a_student_may_say(
 ) -> None:
     answer = StudentAnswer(text, None, "stop", 1, 1)
     found = await fault_of(
-        answer, output=output, request={}, forms=forms, placeholders=placeholders
+        answer, TermsOfService(output=output, forms=forms), {}, placeholders=placeholders
     )
     assert found == fault
 

@@ -21,7 +21,7 @@ from store.chat.formats import meets_schema_now
 from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer, fault_of, reply_of
 from store.chat.tools import parameters
-from store.records import Forms, Reason
+from store.records import Forms, Reason, TermsOfService
 from tests.helpers.serving import ProxyThread, student_route, wait_until
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 
@@ -328,7 +328,7 @@ def test_a_client_gets_a_valid_call_or_the_teachers_answer(
 ) -> None:
     request = {**BODY, **asked}
     answer = StudentAnswer(text, None, "stop", 1, 1)
-    fault = asyncio.run(fault_of(answer, output="tools", request=request))
+    fault = asyncio.run(fault_of(answer, TermsOfService(output="tools"), request))
     if fault is not None:
         assert fault == Reason.STUDENT_MALFORMED
         return

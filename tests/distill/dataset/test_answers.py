@@ -18,6 +18,7 @@ from store.records import (
     Forms,
     OutputKind,
     Reason,
+    TermsOfService,
 )
 from tests.helpers.student_samples import rows
 
@@ -155,5 +156,5 @@ async def test_another_form_is_not_served(
     answer = StudentAnswer(
         text=text, signals=None, finish_reason="stop", input_tokens=1, output_tokens=1
     )
-    found = await fault_of(answer, output=output, request={}, forms=forms)
+    found = await fault_of(answer, TermsOfService(output=output, forms=forms), {})
     assert found == fault

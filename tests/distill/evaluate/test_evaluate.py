@@ -20,6 +20,7 @@ from store.records import (
     Evaluation,
     Reason,
     Signals,
+    TermsOfService,
 )
 from store.settings.tasks import EvaluateSettings
 from tests.helpers.student_samples import items, rows
@@ -68,14 +69,15 @@ async def student(answer: Answer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+TERMS = TermsOfService(output="json", max_tokens=50, timeout_s=5.0)
+
+
 async def ask(answer: Answer, asked: list[Any], **changes: Any) -> list[Evaluation]:
     arguments: dict[str, Any] = {
         "run_id": "run",
+        "terms": TERMS,
         "scorer": JSON,
-        "output": "json",
-        "max_tokens": 50,
         "settings": EvaluateSettings(),
-        "timeout_s": 5.0,
         "progress": lambda *_: None,
     }
     async with student(answer) as base_url:
@@ -194,7 +196,7 @@ async def test_a_slow_student_and_one_that_is_gone() -> None:
         return completion("{}")
 
     asyncio.get_running_loop().call_later(0.5, release.set)
-    (slow,) = await ask(answer, rows(1, seed=1), timeout_s=0.1)
+    (slow,) = await ask(answer, rows(1, seed=1), terms=replace(TERMS, timeout_s=0.1))
     assert slow.fault == Reason.STUDENT_SLOW
     assert (slow.student_output, slow.confidence, slow.signals) == (None, None, None)
 
@@ -204,11 +206,9 @@ async def test_a_slow_student_and_one_that_is_gone() -> None:
         base_url,
         rows(1, seed=1),
         run_id="run",
+        terms=TERMS,
         scorer=JSON,
-        output="json",
-        max_tokens=5,
         settings=EvaluateSettings(),
-        timeout_s=5,
         progress=lambda *_: None,
     )
     assert gone.fault == Reason.STUDENT_DOWN

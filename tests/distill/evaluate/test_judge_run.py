@@ -25,7 +25,7 @@ from store.database.database import Database
 from store.database.runs import teacher_calls_of_run
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import read_lines
-from store.records import Evaluation, Forms
+from store.records import Evaluation, TermsOfService
 from store.settings.config import StoreSettings
 from tests.helpers.counting_server import counting, student_says
 from tests.helpers.judging import (
@@ -69,11 +69,9 @@ async def evaluated(run: Run, parts: Parts, asked: list[Row]) -> list[Evaluation
             student,
             asked,
             run_id=run.run_id,
+            terms=TermsOfService(output="text", max_tokens=50, timeout_s=30),
             scorer=JUDGE,
-            output="text",
-            max_tokens=50,
             settings=run.settings.evaluate,
-            timeout_s=30,
             progress=untold,
             score=score,
         )
@@ -217,7 +215,8 @@ async def test_the_stage_has_a_real_student_judged(
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
     scorer = choose_scorer(answers_of(asked), run.settings.evaluate)
     trained = Trained(sample_adapter, "real")
-    result = await evaluate_student(run, parts, Selection(asked), trained, scorer, Forms(), untold)
+    terms = TermsOfService(output=scorer.output, max_tokens=100, timeout_s=60)
+    result = await evaluate_student(run, parts, Selection(asked), trained, scorer, terms, untold)
 
     usable = [e for e in result.value.rows.rows if e.fault is None]
     assert len(usable) > 20

@@ -133,8 +133,8 @@ async def test_a_label_that_nobody_says_any_more_is_in_no_route(
         await a_forgetter(db, config).forget(the_user(), actor="ann")
         promotion = latest_promotions(db)[TASK]
         assert promotion.route is not None
-        assert promotion.route.forms is not None
-        assert promotion.route.forms.labels == [f"{OTHER} label"]
+        assert promotion.route.terms.forms is not None
+        assert promotion.route.terms.forms.labels == [f"{OTHER} label"]
         assert promotion.certificate is not None
         names = [one.name for one in promotion.certificate.slices]
         assert names == ["(forgotten)", f"{OTHER} label"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from distill.dataset.rows import Row, Selection
 from distill.evaluate.scorers import Scorer
 from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
+from distill.pipeline.terms import terms_of_service
 from distill.run.run import Run
 from store.errors import RunError
 from store.records import (
     ConfidenceModel,
     Forms,
     PromptTemplate,
+    TermsOfService,
 )
 from store.settings.tasks import StudentSettings, TaskSettings
 from tests.helpers.samples import a_certificate
@@ -41,7 +44,13 @@ def a_row(text: str, target: str) -> Row:
 
 ROWS = [a_row("short", "{}"), a_row("the longest input", '{"a": 1}')]
 SELECTION = Selection(ROWS, templates=[TEMPLATE])
-FORMS = Forms(keys=[[], ["a"]])
+TERMS = TermsOfService(
+    output="json",
+    forms=Forms(keys=[[], ["a"]]),
+    max_tokens=40,
+    cutoff=0.7,
+    confidence=CONFIDENCE,
+)
 
 
 def a_run(folder: Path) -> Run:
@@ -51,7 +60,7 @@ def a_run(folder: Path) -> Run:
 
 def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
     certificate = a_certificate(cutoff=0.7, fingerprints=["f" * 16])
-    route = route_of(a_run(tmp_path), SELECTION, SCORER, FORMS, certificate, confidence=CONFIDENCE)
+    route = route_of(a_run(tmp_path), SELECTION, SCORER, certificate, TERMS)
     assert (route.target, route.step, route.share, route.forced) == (
         "student",
         "shadow",
@@ -59,20 +68,28 @@ def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
         False,
     )
     assert (route.student_id, route.fingerprints) == ("run-1", ["f" * 16])
-    assert (route.cutoff, route.confidence, route.templates) == (0.7, CONFIDENCE, [TEMPLATE])
-    assert route.forms == FORMS
-    assert (route.output, route.scorer, route.agree_at) == ("json", "json", 0.9)
-    assert (route.max_input_chars, route.timeout_s) == (len("the longest input"), 3)
-    assert route.max_tokens >= len('{"a": 1}') + 32
+    assert (route.terms, route.templates) == (TERMS, [TEMPLATE])
+    assert (route.scorer, route.agree_at) == ("json", 0.9)
+    assert route.max_input_chars == len("the longest input")
     promotion = first_promotion(certificate, route)
     assert (promotion.state, promotion.actor, promotion.forced) == ("shadow", "gate", False)
     assert (promotion.run_id, promotion.certificate) == (certificate.run_id, certificate)
 
 
-def test_a_route_comes_back_from_the_folder_of_its_run_unchanged(tmp_path: Path) -> None:
-    route = route_of(
-        a_run(tmp_path), SELECTION, SCORER, FORMS, a_certificate(), confidence=CONFIDENCE
+def test_the_token_limit_rests_on_all_rows(tmp_path: Path) -> None:
+    longest = "an answer that only a row of the train split has"
+    rows = [replace(a_row("one", longest), split="train"), a_row("two", "{}")]
+    terms = terms_of_service(a_run(tmp_path), Selection(rows), SCORER, Forms(keys=[[]]))
+    assert terms == TermsOfService(
+        output="json",
+        forms=Forms(keys=[[]]),
+        max_tokens=32 + len(longest) + len(longest) // 4,
+        timeout_s=3,
     )
+
+
+def test_a_route_comes_back_from_the_folder_of_its_run_unchanged(tmp_path: Path) -> None:
+    route = route_of(a_run(tmp_path), SELECTION, SCORER, a_certificate(), TERMS)
     assert kept_route(tmp_path) is None
     keep_route(tmp_path, route)
     assert kept_route(tmp_path) == route

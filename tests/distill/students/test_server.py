@@ -23,6 +23,7 @@ from distill.students.server import StudentServer, free_port
 from distill.students.students import Students, StudentSpec
 from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
+from store.records import TermsOfService
 from store.settings.tasks import EvaluateSettings, GateSettings, StudentSettings
 from tests.helpers.student_samples import BASE, rows, thinking_base
 
@@ -63,11 +64,9 @@ async def test_a_trained_student_earns_a_certificate_through_its_own_server(
             server.base_url,
             asked,
             run_id="run",
+            terms=TermsOfService(output=scorer.output, max_tokens=60, timeout_s=30),
             scorer=scorer,
-            output=scorer.output,
-            max_tokens=60,
             settings=settings,
-            timeout_s=30,
             progress=lambda *_: None,
         )
         await malformed(server.base_url)

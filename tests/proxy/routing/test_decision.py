@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.routing.decision import HONOURED, IDLE, beyond_students, decide
 from store.chat.shape import fingerprint
 from store.chat.student_wire import student_body
-from store.records import Reason, Route
+from store.records import Reason, Route, TermsOfService
 
 USER = {"role": "user", "content": "hello"}
 PLAIN = {"model": "gpt-4o", "messages": [{"role": "system", "content": "Be kind."}, USER]}
@@ -153,13 +153,17 @@ WITH_TOOLS = {**PLAIN, "tools": [FUNCTION]}
     ],
 )
 def test_with_tools(extra, expected):
-    route = replace(ROUTE, output="tools", fingerprints=[fingerprint(WITH_TOOLS)])
+    route = replace(
+        ROUTE, terms=TermsOfService(output="tools"), fingerprints=[fingerprint(WITH_TOOLS)]
+    )
     assert reason({**WITH_TOOLS, **extra}, {"t": route}) == expected
 
 
 @given(st.sampled_from(["json", "label", "text"]))
 def test_a_student_of_texts_gets_no_tools(output):
-    route = replace(ROUTE, output=output, fingerprints=[fingerprint(WITH_TOOLS)])
+    route = replace(
+        ROUTE, terms=TermsOfService(output=output), fingerprints=[fingerprint(WITH_TOOLS)]
+    )
     assert reason(WITH_TOOLS, {"t": route}) == Reason.TOOLS
 
 

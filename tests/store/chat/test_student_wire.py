@@ -9,11 +9,7 @@ import orjson
 import pytest
 
 from store.chat.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
-from store.records import (
-    OutputKind,
-    Reason,
-    Signals,
-)
+from store.records import OutputKind, Reason, Signals, TermsOfService
 
 MESSAGES = [{"role": "user", "content": "I am glad"}]
 
@@ -149,9 +145,8 @@ async def test_why_an_answer_may_not_be_served(
     given = StudentAnswer(text, Signals(lowest=-1, mean=-1, rivals=-1), finish, 1, 1)
     found = await fault_of(
         given,
-        output=output,
-        request={"response_format": asked},
+        TermsOfService(output=output, cutoff=cutoff),
+        {"response_format": asked},
         confidence=confidence,
-        cutoff=cutoff,
     )
     assert found == fault

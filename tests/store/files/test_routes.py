@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.errors import StoreError
-from store.files.routes import RoutesFile, publish_routes, read_routes
-from store.records import OutputKind, Route
+from store.files.routes import ROUTE, RoutesFile, publish_routes, read_routes
+from store.records import ConfidenceModel, Forms, OutputKind, Route, TermsOfService
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_route
 
@@ -31,11 +31,19 @@ routes = st.builds(
     student_id=st.none() | text,
     base_url=text.filter(bool),
     fingerprints=st.lists(text, max_size=3),
-    cutoff=st.none() | numbers,
-    output=st.sampled_from(get_args(OutputKind)),
+    terms=st.builds(
+        TermsOfService,
+        output=st.sampled_from(get_args(OutputKind)),
+        forms=st.none() | st.builds(Forms, labels=st.lists(text, max_size=3)),
+        max_tokens=st.integers(1, 2**20),
+        timeout_s=numbers,
+        cutoff=st.none() | numbers,
+        confidence=st.none()
+        | st.builds(
+            ConfidenceModel, intercept=numbers, weights=st.dictionaries(text, numbers, max_size=2)
+        ),
+    ),
     max_input_chars=st.integers(0, 2**40),
-    max_tokens=st.integers(1, 2**20),
-    timeout_s=numbers,
     certificate_id=st.none() | text,
     at=numbers,
 )
@@ -126,7 +134,38 @@ def test_a_bad_file_says_so_and_keeps_the_last_good_routes(path: Path, content: 
 def test_names_of_a_newer_version_are_skipped_and_missing_ones_have_defaults(path: Path) -> None:
     path.write_text(json.dumps({**_document(colour="blue"), "signature": "…"}))
     route = read_routes(path)["triage"]
-    assert (route.reason, route.max_tokens, route.cutoff) == ("paused", 512, None)
+    assert (route.reason, route.terms) == ("paused", TermsOfService())
+
+
+FORMER = """{"format": 1, "at": 1760000000.5, "routes": {"triage": {
+    "task": "triage", "target": "student", "reason": "certified", "step": "canary", "share": 0.25,
+    "forced": false, "student_id": "01890000-0000-7000-8000-000000000000",
+    "base_url": "http://127.0.0.1:4242", "fingerprints": ["0123456789abcdef"], "templates": [],
+    "confidence": {"intercept": 1.5, "weights": {"lowest": 0.25}}, "cutoff": 0.71,
+    "output": "label", "forms": {"labels": ["billing", "shipping"], "keys": [], "calls": [],
+    "placeholders": ["<EMAIL>"]}, "scorer": "exact", "agree_at": 1.0, "max_input_chars": 812,
+    "max_tokens": 43, "timeout_s": 7.5, "certificate_id": null, "at": 1760000000.0}}}"""
+
+
+def test_a_file_of_format_1_has_its_terms_of_service_in_one_place(path: Path) -> None:
+    path.write_text(FORMER)
+    route = read_routes(path)["triage"]
+    assert route.terms == TermsOfService(
+        output="label",
+        forms=Forms(labels=["billing", "shipping"], placeholders=["<EMAIL>"]),
+        max_tokens=43,
+        timeout_s=7.5,
+        cutoff=0.71,
+        confidence=ConfidenceModel(intercept=1.5, weights={"lowest": 0.25}),
+    )
+    assert (route.step, route.share, route.max_input_chars) == ("canary", 0.25, 812)
+    assert ROUTE.validate_json(json.dumps(json.loads(FORMER)["routes"]["triage"])) == route
+
+
+def test_a_version_that_knows_no_terms_of_service_refuses_the_file(path: Path) -> None:
+    """It would serve without a cutoff; so the format's number went up."""
+    publish_routes(path, {"triage": a_route()}, at=1)
+    assert json.loads(path.read_bytes())["format"] == 2
 
 
 def test_a_folder_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
