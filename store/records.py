@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Self, TypeVar, dataclass_transform
 
+from store.jsontext import JsonObject
+
 SCHEMA_VERSION = 1
 
 Split = Literal["train", "calibration", "heldout"]
@@ -22,6 +24,7 @@ Api = Literal["chat_completions", "responses", "messages", "completions", "embed
 Content = Literal["full", "redacted", "none"]
 SliceKind = Literal["fingerprint", "label", "call"]
 Step = Literal["shadow", "canary", "live"]
+ExchangeKind = Literal["answer", "audit", "correction"]
 ComparisonKind = Literal["shadow", "audit", "feedback"]
 Command = Literal["pause", "resume", "promote", "demote", "retrain"]
 
@@ -134,6 +137,40 @@ class Trace:
         trace = cls.__new__(cls)
         object.__setattr__(trace, "__dict__", fields)
         return trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRequest:
+    """A logged chat request, its JSON decoded."""
+
+    messages: list[JsonObject]  # none when they are not a list of objects
+    params: JsonObject  # the body without messages and tools
+    tools: list[JsonObject] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedExchange:
+    """A logged chat request with its answer, as it is learned from: a trace read back.
+
+    `answer`: what the trace holds counts. `audit`: a student answered, and `replacement` is what
+    the teacher answered later. `correction`: `replacement` is what a client says it should be.
+    """
+
+    trace_id: str
+    kind: ExchangeKind
+    asked_at: float
+    answered_at: float  # when the answer that counts was given
+    request: LoggedRequest
+    fingerprint: str
+    input_hash: str
+    model: str  # the teacher, as the client named it; empty: not known
+    choices: list[JsonObject]  # the messages of the logged answer
+    served_by: str | None
+    status_code: int
+    outcome: str  # an Outcome
+    finish_reasons: list[str]
+    confidence: float | None  # of a student's answer
+    replacement: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

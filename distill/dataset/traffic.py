@@ -7,16 +7,15 @@ soon, however many traces the old one left, and a prompt that a student serves c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import orjson
-
+from distill.dataset.exchange import shape_body
 from distill.dataset.templates import SeenShape, recognise
 from store.chat.prompt_templates import template_of, values
-from store.chat.shape import Messages, rest_of_shape, system_text
-from store.records import PromptTemplate
+from store.chat.shape import rest_of_shape, system_text
+from store.database.traces import FingerprintTraffic
+from store.records import LoggedRequest, PromptTemplate
 
 MIN_SHARE = 0.1  # of the newest requests, for a shape that counts; the commonest always does
 NEWEST = 1_000  # requests that decide what counts
@@ -47,21 +46,15 @@ class Traffic:
         for one in self._seen:
             self.recent[self._shapes[one.fingerprint].name] += one.recent
 
-    def shape_of(self, fingerprint: str, request: Callable[[], dict[str, Any]]) -> Shape:
-        """The shape of a request with this fingerprint.
-
-        `request`: gives the request, as far as it fixes the shape, where the fingerprint is none
-        of the recent ones.
-        """
-        known = self._shapes.get(fingerprint)
-        if known is None:
-            known = Shape(name=fingerprint)
-            if self.templates:
-                body = request()
-                found = template_of(self.templates, body)
-                known = _shape(fingerprint, system_text(body["messages"]), found)
-            self._shapes[fingerprint] = known
-        return known
+    def shape_of(self, fingerprint: str, request: LoggedRequest) -> Shape:
+        """The shape of a request with this fingerprint."""
+        shape = self._shapes.get(fingerprint)
+        if shape is None:
+            body = shape_body(request)
+            template = template_of(self.templates, body)
+            shape = _shape(fingerprint, system_text(body["messages"]), template)
+            self._shapes[fingerprint] = shape
+        return shape
 
     def counting(self, learnable: Mapping[str, int]) -> set[str]:
         """Which shapes count, of those with traces to learn from (how many, by name).
@@ -81,43 +74,18 @@ class Traffic:
         return {fingerprint: name for fingerprint, name in found.items() if name in names}
 
 
-def seen_shape(row: Mapping[str, Any]) -> SeenShape:
-    """A row of the query `traffic_by_fingerprint` as a record."""
-    body = request_of(row)
+def seen_shape(traffic: FingerprintTraffic) -> SeenShape:
+    """The recent requests of a fingerprint as templates are recognised from them."""
+    body = shape_body(traffic.request)
     return SeenShape(
-        fingerprint=row["fingerprint"],
+        fingerprint=traffic.fingerprint,
         text=system_text(body["messages"]),
         rest=rest_of_shape(body),
-        requests=row["requests"],
-        recent=row["recent"],
-        first_at=row["first_at"],
-        last_at=row["last_at"],
+        requests=traffic.requests,
+        recent=traffic.recent,
+        first_at=traffic.first_at,
+        last_at=traffic.last_at,
     )
-
-
-def request_of(trace: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a trace's request fixes its shape, as it stood in the request."""
-    params = from_json(trace["request_params"]) or {}
-    return {
-        "messages": messages_of(trace),
-        "tools": None if params.get("functions") else from_json(trace.get("tool_definitions")),
-        "tool_choice": params.get("tool_choice"),
-        "parallel_tool_calls": params.get("parallel_tool_calls"),
-        "functions": params.get("functions"),
-        "response_format": params.get("response_format"),
-        "model": params.get("model"),
-    }
-
-
-def messages_of(trace: Mapping[str, Any]) -> Messages:
-    """The messages of a trace's request, as far as they are some."""
-    found = from_json(trace["input_messages"])
-    return [m for m in found if isinstance(m, dict)] if isinstance(found, list) else []
-
-
-def from_json(value: Any) -> Any:
-    """A column's value: some come as JSON text, some already as Python values."""
-    return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
 def _large(counts: Mapping[str, int], total: int) -> set[str]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from distill.monitor.comparisons import Pair, row_of, served_text
+from distill.dataset.exchange import lesson_of
+from distill.monitor.comparisons import Pair, row_of
 from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from distill.teacher.client import TeacherClient
 from store.errors import StoreError, TeacherError, TeacherMalformed, TeacherRefused
+from store.records import LoggedExchange
 
 MAX_PENDING_S = 3600.0
 CONCURRENCY = 4
@@ -34,7 +35,7 @@ class Audits(BackgroundWorkers):
         task: str,
         *,
         teacher: Callable[[str], TeacherClient],
-        trace: Callable[[str], Awaitable[dict[str, Any] | None]],
+        trace: Callable[[str], Awaitable[LoggedExchange | None]],
         record: Callable[[Pair], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
@@ -94,11 +95,12 @@ class Audits(BackgroundWorkers):
         trace = await self._trace(trace_id)
         if trace is None:
             return "the trace is gone"
-        student = served_text(trace)
+        lesson = lesson_of(trace)
+        student = lesson.target
         if not student:
             return "no answer in the trace"
         if trace_id not in self._unrecorded:
-            row = row_of(trace, target="")
+            row = row_of(trace, lesson, target="")
             try:
                 answer = await self._teacher(row.model).answer(row.messages, row.params, "audits")
             except TeacherRefused:
@@ -110,12 +112,12 @@ class Audits(BackgroundWorkers):
             self._unrecorded[trace_id] = answer.text or ""
         await self._record(
             Pair(
-                row=row_of(trace, target=self._unrecorded[trace_id]),
-                begun=trace["start_time"],
+                row=row_of(trace, lesson, target=self._unrecorded[trace_id]),
+                begun=trace.asked_at,
                 kind="audit",
                 student=student,
                 fault=None,
-                confidence=trace["confidence"],
+                confidence=trace.confidence,
             )
         )
         del self._unrecorded[trace_id]

@@ -7,17 +7,15 @@ as tool calls, as distill.dataset takes them for rows.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
-
+from distill.dataset.exchange import Lesson
 from distill.dataset.rows import Row
-from distill.dataset.targets import answer_in, model_of, params_of
 from store.records import (
     Comparison,
     ComparisonKind,
+    LoggedExchange,
     Reason,
     Route,
 )
@@ -40,28 +38,21 @@ class Pair:
 PairScoring = Callable[[Route, Pair], Awaitable[float]]
 
 
-def row_of(trace: Mapping[str, Any], target: str | None = None) -> Row:
-    """A logged request as a row. A trace has the columns of the traces table.
+def row_of(exchange: LoggedExchange, lesson: Lesson, target: str | None = None) -> Row:
+    """A logged request as a row.
 
-    `target`: the teacher's answer; None: the one in the trace is the teacher's.
+    `lesson`: of the exchange. `target`: the teacher's answer; None: it answered the request itself.
     """
     return Row(
-        trace_id=str(trace["trace_id"]),
-        input_hash=trace["input_hash"],
+        trace_id=exchange.trace_id,
+        input_hash=exchange.input_hash,
         split="heldout",  # nothing is learned from a row that is made here
-        fingerprint=trace["fingerprint"],
-        model=model_of(trace),
-        messages=orjson.loads(trace["input_messages"] or "[]"),
-        params=params_of(trace),
-        target=served_text(trace) if target is None else target,
+        fingerprint=exchange.fingerprint,
+        model=exchange.model,
+        messages=exchange.request.messages,
+        params=lesson.params,
+        target=lesson.target if target is None else target,
     )
-
-
-def served_text(trace: Mapping[str, Any]) -> str:
-    """The answer that the client got, as a student gives it; empty when the trace holds none."""
-    choices = orjson.loads(trace["output_messages"] or "[]")
-    first = choices[0] if choices and isinstance(choices[0], dict) else {}
-    return answer_in(first, params_of(trace))
 
 
 async def compared(pair: Pair, route: Route, scoring: PairScoring) -> Comparison:

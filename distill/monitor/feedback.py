@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from distill.dataset.targets import answer_in, corrected
+from distill.dataset.exchange import target_in_correction, target_in_message
 from store.chat.normal_form import normal_answer
 from store.chat.tools import read_said
 from store.database.comparisons import write_comparisons
@@ -66,7 +66,7 @@ def complains(score: float | None, correction: str | None, answer: str | None) -
         return correction is not None
     # in words, or as calls: an answer to a request with tools says which it was
     with_tools = {"tools": read_said(answer) is not None}
-    return normal_answer(corrected(correction, with_tools)) != normal_answer(answer)
+    return normal_answer(target_in_correction(correction, with_tools)) != normal_answer(answer)
 
 
 def _counts(row: Mapping[str, Any]) -> bool:
@@ -103,4 +103,4 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     first = messages[0] if isinstance(messages, list) and messages else None
     if not isinstance(first, dict):
         return None
-    return answer_in(first, {"tools": bool(first.get("tool_calls"))})
+    return target_in_message(first, {"tools": bool(first.get("tool_calls"))})

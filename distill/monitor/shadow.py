@@ -8,14 +8,13 @@ the shadow pauses, longer with each slow answer in a row.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from distill.dataset.rows import why_not
+from distill.dataset.exchange import lesson_of
 from distill.evaluate.evaluate import ask_row, student_session
 from distill.monitor.comparisons import Pair, row_of
 from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from store.errors import TeacherError
-from store.records import Route
+from store.records import LoggedExchange, Route
 
 MAX_WAIT_S = 30.0
 SLOW_SHARE = 0.5  # of the time limit: a longer answer counts as slow
@@ -32,7 +31,7 @@ class Shadow(BackgroundWorkers):
         *,
         route: Callable[[], Route],
         base_url: Callable[[], str | None],
-        trace: Callable[[str], Awaitable[dict[str, Any] | None]],
+        trace: Callable[[str], Awaitable[LoggedExchange | None]],
         record: Callable[[Pair], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
@@ -77,13 +76,14 @@ class Shadow(BackgroundWorkers):
 
     async def _process(self, item: QueuedTrace) -> None:
         trace = await self._trace(item.trace_id)
-        if trace is None or why_not(trace):  # the certificate does not cover it
+        lesson = lesson_of(trace) if trace is not None else None
+        if trace is None or lesson is None or lesson.reason:  # the certificate does not cover it
             return
         url = self._base_url()
         if url is None:
             self.shed += 1
             return
-        route, row = self._route(), row_of(trace)
+        route, row = self._route(), row_of(trace, lesson)
         async with student_session(url) as session:
             reply = await ask_row(session, route.terms, row)
         self._adapt_pace(reply.ms / 1000, route)
@@ -91,7 +91,7 @@ class Shadow(BackgroundWorkers):
             return
         pair = Pair(
             row=row,
-            begun=trace["start_time"],
+            begun=trace.asked_at,
             kind="shadow",
             student=reply.answer.text if reply.answer is not None else None,
             fault=reply.fault,

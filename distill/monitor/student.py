@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from distill.evaluate.judge import Judge
 from distill.evaluate.scorers import score
@@ -32,6 +31,7 @@ from store.database.traces import RequestOutcome, unaudited_traces
 from store.ids import new_id
 from store.records import (
     Comparison,
+    LoggedExchange,
     Promotion,
     Reason,
     Route,
@@ -207,8 +207,8 @@ class Case:
             return None
         return student.base_url
 
-    async def _trace(self, trace_id: str) -> dict[str, Any] | None:
-        return await self._parts.store.trace_by_id(trace_id)
+    async def _trace(self, trace_id: str) -> LoggedExchange | None:
+        return await self._parts.store.exchange_by_id(trace_id)
 
     def _teacher(self, model: str) -> TeacherClient:
         if model not in self._clients:

@@ -28,14 +28,15 @@ from distill.run.run import Parts, Run
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.traces import (
-    audited_traces,
-    corrected_traces,
-    traces_of_fingerprints,
-    traces_of_task,
+    audited_exchanges,
+    corrected_exchanges,
+    teacher_answers,
+    teacher_answers_to,
     traffic_by_fingerprint,
 )
 from store.files.atomic import write_atomically
 from store.records import (
+    LoggedExchange,
     Promotion,
     PromptTemplate,
 )
@@ -112,44 +113,46 @@ def recent_traffic(db: Database, task: str) -> Traffic:
 
 def _choose(db: Database, run: Run) -> StageResult[Selection]:
     traffic = recent_traffic(db, run.task)
-    traces = newest_traces(db, run.task, traffic)
+    answers = newest_answers(db, run.task, traffic)
     since = suspect_since(promotions_of_task(db, run.task, MAX_PROMOTIONS))
     selection = choose_rows(
-        traces,
+        [
+            *answers,
+            *audited_exchanges(db, run.task, MAX_TRACES),
+            *corrected_exchanges(db, run.task, MAX_TRACES),
+        ],
         run.settings.split,
         traffic=traffic,
-        audits=audited_traces(db, run.task, MAX_TRACES),
-        corrections=corrected_traces(db, run.task, MAX_TRACES),
         suspect_since=since,
     )
     detail = {
-        "traces": len(traces),
+        "traces": len(answers),
         "rows": selection.sizes,
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
         "templates": [described(template) for template in selection.templates],
         "suspect_since": since,
-        "used_until": max((float(t["start_time"]) for t in traces), default=run.started_at),
+        "used_until": max((a.asked_at for a in answers), default=run.started_at),
     }
     return StageResult(selection, detail)
 
 
-def newest_traces(
+def newest_answers(
     db: Database, task: str, traffic: Traffic, most: int = MAX_TRACES
-) -> list[dict[str, Any]]:
-    """The newest teacher traces; and those of the shapes that count, where others push them out.
+) -> list[LoggedExchange]:
+    """The teacher's newest answers, and those to the shapes that count where others push them out.
 
-    `most` of either, with all columns of the traces table.
+    At most `most` of either.
     """
-    traces = traces_of_task(db, task, most)
-    if len(traces) < most:
-        return traces
+    answers = teacher_answers(db, task, most)
+    if len(answers) < most:
+        return answers
     counting = traffic.fingerprints()
-    found = Counter(counting.get(trace["fingerprint"]) for trace in traces)
-    few = sorted(f for f, name in counting.items() if found[name] < MIN_SHARE * most)
-    more = traces_of_fingerprints(db, task, few, most) if few else []
-    there = {trace["trace_id"] for trace in traces}
-    return [*traces, *(trace for trace in more if trace["trace_id"] not in there)]
+    counts = Counter(counting.get(answer.fingerprint) for answer in answers)
+    few = sorted(f for f, name in counting.items() if counts[name] < MIN_SHARE * most)
+    more = teacher_answers_to(db, task, few, most) if few else []
+    known = {answer.trace_id for answer in answers}
+    return [*answers, *(answer for answer in more if answer.trace_id not in known)]
 
 
 def _read(folder: Path) -> StageResult[Selection] | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import orjson
 from pydantic import BaseModel
 
-from distill.dataset.targets import answer_in
+from distill.dataset.exchange import target_in_message
 from store.chat.shape import Messages, text_of
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.ids import new_id
@@ -68,7 +68,7 @@ class Answer:
 
     text: (
         str | None
-    )  # as a student should give it (distill.dataset.targets); None: it refused, or called
+    )  # as a student should give it (distill.dataset.exchange); None: it refused, or called
     finish_reason: str
     tokens: Tokens
 
@@ -150,7 +150,7 @@ class TeacherClient:
             raise TeacherMalformed("the teacher's answer has no choices")
         choice = completion.choices[0]
         refused = bool(choice.message.refusal)
-        text = None if refused else answer_in(choice.message.model_dump(), params) or None
+        text = None if refused else target_in_message(choice.message.model_dump(), params) or None
         return Answer(
             # half of a surrogate pair is valid JSON, and cannot be written to any file
             text=None if text is None else text.encode("utf-8", "replace").decode(),

@@ -52,7 +52,7 @@ class Store:
     rewrite = _in_thread(Database.rewrite)
 
     task_counts = _in_thread(traces.task_counts)
-    trace_by_id = _in_thread(traces.trace_by_id)
+    exchange_by_id = _in_thread(traces.exchange_by_id)
 
     append_run_event = _in_thread(runs.append_run_event)
     events_of_run = _in_thread(runs.events_of_run)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from store.database.database import Database
 from store.database.rows import record
+from store.jsontext import JsonMapping, JsonObject
+from store.records import ExchangeKind, LoggedExchange, LoggedRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,53 +31,120 @@ class RequestOutcome:
     has_texts: bool = True  # False: no chat, or the client opted out; nothing can be compared on it
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FingerprintTraffic:
+    """The recent requests of one fingerprint, whoever answered."""
+
+    fingerprint: str
+    requests: int
+    recent: int  # of those, how many are among the newest of the task
+    first_at: float
+    last_at: float
+    request: LoggedRequest  # the last one
+
+
 def task_counts(db: Database) -> dict[str, int]:
     """Every task tag that was seen, in alphabetical order, with its number of requests."""
     return {row["task"]: row["traces"] for row in db.query("task_counts")}
 
 
-def trace_by_id(db: Database, trace_id: str) -> dict[str, Any] | None:
-    """A logged request, with the columns of the traces table; None when it was deleted."""
+def exchange_by_id(db: Database, trace_id: str) -> LoggedExchange | None:
+    """A logged request with its answer; None when it was deleted."""
     rows = db.query("trace_by_id", trace_id=trace_id)
-    return rows[0] if rows else None
+    return logged_exchange(rows[0]) if rows else None
 
 
-def traces_of_task(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
-    """The newest whole answers of the teacher for a task, newest first, as rows of `traces`."""
-    return db.query("traces_of_task", task=task, limit=limit)
+def teacher_answers(db: Database, task: str, limit: int) -> list[LoggedExchange]:
+    """The newest whole answers of the teacher for a task, newest first."""
+    rows = db.query("traces_of_task", task=task, limit=limit)
+    return [logged_exchange(row) for row in rows]
 
 
-def traces_of_fingerprints(
+def teacher_answers_to(
     db: Database, task: str, fingerprints: Sequence[str], limit: int
-) -> list[dict[str, Any]]:
+) -> list[LoggedExchange]:
     """The same, of these fingerprints only."""
-    return db.query(
+    rows = db.query(
         "traces_of_fingerprints", task=task, fingerprints=list(fingerprints), limit=limit
     )
+    return [logged_exchange(row) for row in rows]
+
+
+def audited_exchanges(db: Database, task: str, limit: int) -> list[LoggedExchange]:
+    """The newest exchanges that a student answered and an audit asked the teacher again."""
+    rows = db.query("audited_traces", task=task, limit=limit)
+    return [logged_exchange(row, "audit", row["teacher_output"]) for row in rows]
+
+
+def corrected_exchanges(db: Database, task: str, limit: int) -> list[LoggedExchange]:
+    """The newest exchanges that clients corrected, each with its newest correction."""
+    rows = db.query("corrected_traces", task=task, limit=limit)
+    return [logged_exchange(row, "correction", row["correction"]) for row in rows]
 
 
 def traffic_by_fingerprint(
     db: Database, task: str, *, requests: int, newest: int, shapes: int
-) -> list[dict[str, Any]]:
-    """The newest `requests` of a task by fingerprint, whoever answered: at most `shapes` rows.
+) -> list[FingerprintTraffic]:
+    """The newest `requests` of a task by fingerprint, whoever answered: at most `shapes` of them.
 
-    `recent` of each: how many are among the `newest`. Each row carries its last request's texts.
+    `newest`: how many of the requests count as recent.
     """
-    return db.query(
+    rows = db.query(
         "traffic_by_fingerprint", task=task, requests=requests, newest=newest, shapes=shapes
+    )
+    return [record(FingerprintTraffic, {**row, "request": _request(row)}) for row in rows]
+
+
+def logged_exchange(
+    row: JsonMapping, kind: ExchangeKind = "answer", replacement: str | None = None
+) -> LoggedExchange:
+    """A row of `traces` as a record. Columns that hold no valid JSON count as empty."""
+    request = _request(row)
+    return LoggedExchange(
+        trace_id=row["trace_id"],
+        kind=kind,
+        asked_at=row["start_time"],
+        answered_at=row.get("answered_at", row["start_time"]),
+        request=request,
+        fingerprint=row["fingerprint"],
+        input_hash=row["input_hash"],
+        model=str(row["request_model"] or request.params.get("model") or ""),
+        choices=_objects(_decoded(row["output_messages"])),
+        served_by=row["served_by"],
+        status_code=row["status_code"],
+        outcome=row["outcome"],
+        finish_reasons=row["finish_reasons"],
+        confidence=row["confidence"],
+        replacement=replacement or "",
     )
 
 
-def audited_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
-    """The newest traces that a student answered and an audit asked the teacher again, with the
-    teacher's answer as `teacher_output`, given at `answered_at`."""
-    return db.query("audited_traces", task=task, limit=limit)
+def _request(row: JsonMapping) -> LoggedRequest:
+    params = _decoded(row["request_params"])
+    return LoggedRequest(
+        messages=_objects(_decoded(row["input_messages"])),
+        params=params if isinstance(params, dict) else {},
+        tools=_tools(row["tool_definitions"]),
+    )
 
 
-def corrected_traces(db: Database, task: str, limit: int) -> list[dict[str, Any]]:
-    """The newest traces that clients corrected, each with its newest `correction`, from
-    `answered_at`."""
-    return db.query("corrected_traces", task=task, limit=limit)
+@lru_cache(maxsize=64)
+def _tools(definitions: str | None) -> list[JsonObject] | None:
+    """Decoded once: thousands of traces share the same tools, with some kilobytes each."""
+    return _decoded(definitions)  # type: ignore[no-any-return]  # tools.beyond_students looks at it
+
+
+def _objects(value: object) -> list[JsonObject]:
+    """A list of JSON objects; an empty one for anything else."""
+    return value if isinstance(value, list) and all(isinstance(v, dict) for v in value) else []
+
+
+def _decoded(text: str | None) -> Any:
+    """The value of a JSON column; None when it has none."""
+    try:
+        return orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def new_teacher_traces(db: Database, task: str, since: float, *, asked_since: float = 0.0) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from distill.collect import Collected, collect
 from store.database.database import Database
-from store.database.traces import task_counts, traces_of_task
+from store.database.traces import task_counts, teacher_answers
 from store.files.journal import JournalWriter
 from store.ids import new_id
 from store.records import Trace
@@ -59,8 +59,8 @@ def read(db: Database, trace_id: str) -> dict[str, Any]:
 
 
 def ids(db: Database) -> list[str]:
-    rows = [r for task in task_counts(db) for r in traces_of_task(db, task, 10**9)]
-    return [row["trace_id"] for row in rows]
+    rows = [r for task in task_counts(db) for r in teacher_answers(db, task, 10**9)]
+    return [row.trace_id for row in rows]
 
 
 # ---- a trace reads back as it was written ------------------------------------------------------

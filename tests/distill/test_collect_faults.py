@@ -17,7 +17,7 @@ from distill.collect import collect
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.statistics import task_statistics
-from store.database.traces import task_counts, traces_of_task
+from store.database.traces import task_counts, teacher_answers
 from store.errors import StoreError
 from store.files.journal import JournalWriter
 from store.settings.config import JournalSettings, StoreSettings
@@ -40,8 +40,8 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def ids(db: Database) -> list[str]:
     """The ids of all traces, of every task that was seen."""
-    rows = [r for task in task_counts(db) for r in traces_of_task(db, task, 10**9)]
-    return [row["trace_id"] for row in rows]
+    rows = [r for task in task_counts(db) for r in teacher_answers(db, task, 10**9)]
+    return [row.trace_id for row in rows]
 
 
 COLLECTOR = """

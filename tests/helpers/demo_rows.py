@@ -14,8 +14,9 @@ from distill.amplify.policy import LengthRange, TaskPolicy
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
 from store.chat.shape import fingerprint, input_hash
+from store.database.traces import logged_exchange
 from store.ids import new_id
-from store.records import TeacherCall
+from store.records import LoggedExchange, TeacherCall
 
 RUN = "018f0000-0000-7000-8000-000000000001"
 LABELS = "review-sentiment"
@@ -77,15 +78,15 @@ def a_client(
     )
 
 
-def trace_columns(
+def an_exchange(
     text: str = "where is my parcel",
     answer: str = "delivery",
     *,
     at: float = 1000.0,
     system: str = "Sort it.",
     **changes: Any,
-) -> dict[str, Any]:
-    """A row of the traces table, as the database gives it."""
+) -> LoggedExchange:
+    """A logged exchange as the database returns it. `changes`: other values of its columns."""
     messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
     values: dict[str, Any] = {
         "trace_id": new_id(),
@@ -99,10 +100,11 @@ def trace_columns(
         "input_messages": orjson.dumps(messages).decode(),
         "output_messages": orjson.dumps([{"role": "assistant", "content": answer}]).decode(),
         "finish_reasons": ["stop"],
+        "confidence": None,
         "input_hash": input_hash(messages),
         "fingerprint": fingerprint({"messages": messages, "model": "gpt-big"}),
     }
-    return {**values, **changes}
+    return logged_exchange({**values, **changes})
 
 
 def hashes(rows: Iterable[Row]) -> set[str]:

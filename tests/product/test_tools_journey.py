@@ -25,7 +25,7 @@ from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said
 from store.database.database import Database
 from store.database.runs import examples_of_run
-from store.database.traces import traces_of_task
+from store.database.traces import teacher_answers
 from store.records import RunState
 from tests.helpers.tool_task import ASKING_BACK, TASK, TOOLS, CallingTeacher, call_of
 
@@ -168,5 +168,5 @@ async def test_from_calls_to_a_student_that_calls(tmp_path: Path) -> None:
         said = [read_said(e.target) for e in kept]
         assert {e.origin for e in kept} == {"trace", "synthetic"}
         assert all(one is not None for one in said)
-        traces = traces_of_task(db, TASK.name, 1000)
-        assert all(t["tool_definitions"] for t in traces if "tools" in t["request_params"])
+        traces = teacher_answers(db, TASK.name, 1000)
+        assert all(t.request.tools for t in traces if "tools" in t.request.params)

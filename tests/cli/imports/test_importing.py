@@ -25,10 +25,10 @@ from store.chat.shape import fingerprint
 from store.database.database import Database
 from store.database.statistics import task_statistics
 from store.database.traces import (
+    exchange_by_id,
     new_teacher_traces,
     task_counts,
-    trace_by_id,
-    traces_of_task,
+    teacher_answers,
     uncovered_teacher_traces,
 )
 from store.errors import ProductError
@@ -77,7 +77,7 @@ def taken(db: Database, data: Path, prices: dict[str, Price] | None = None) -> C
 
 
 def rows_of(db: Database, task: str = "triage") -> list[dict[str, Any]]:
-    return traces_of_task(db, task, 10**6)
+    return db.query("traces_of_task", task=task, limit=10**6)
 
 
 def test_a_file_becomes_traces_that_a_run_learns_from(
@@ -99,8 +99,9 @@ def test_a_file_becomes_traces_that_a_run_learns_from(
     assert {row["fingerprint"] for row in found} == {
         fingerprint({"messages": logs.MESSAGES, "model": "gpt-4.1"})
     }
-    assert trace_by_id(db, found[0]["trace_id"]) == found[0]
-    selection = choose_rows(found, Config.model_fields["task_defaults"].default_factory().split)  # type: ignore[union-attr,call-arg,misc]
+    answers = teacher_answers(db, "triage", 10**6)
+    assert exchange_by_id(db, answers[0].trace_id) == answers[0]
+    selection = choose_rows(answers, Config.model_fields["task_defaults"].default_factory().split)  # type: ignore[union-attr,call-arg,misc]
     assert (len(selection.rows), selection.left_out) == (40, {})
 
 

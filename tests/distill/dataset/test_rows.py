@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
 from store.chat.normal_form import normal_answer
+from store.records import LoggedExchange
 from store.settings.tasks import SplitSettings
-from tests.helpers.demo_rows import trace_columns
+from tests.helpers.demo_rows import an_exchange
 
 SHARES = SplitSettings()
 
 
-def chosen(*traces: dict[str, Any]) -> Selection:
+def chosen(*traces: LoggedExchange) -> Selection:
     return choose_rows(traces, SHARES)
 
 
@@ -56,7 +57,7 @@ WORDS = {"role": "assistant", "content": "delivery"}
         ("not_text", {"input_messages": as_json([WORDS])}),  # nothing that the user says last
         ("several_choices", {"output_messages": as_json([WORDS, WORDS])}),
         ("not_finished", {"finish_reasons": ["length"]}),
-        ("not_finished", {"finish_reasons": '["content_filter"]'}),
+        ("not_finished", {"finish_reasons": ["content_filter"]}),
         ("not_finished", {"finish_reasons": []}),
         ("no_answer", {"output_messages": None}),
         ("no_answer", {"output_messages": as_json([{"role": "assistant", "content": None}])}),
@@ -66,7 +67,7 @@ WORDS = {"role": "assistant", "content": "delivery"}
 def test_a_trace_that_cannot_be_learnt_from_is_left_out(
     reason: str, changes: dict[str, Any]
 ) -> None:
-    found = chosen(trace_columns(**changes))
+    found = chosen(an_exchange(**changes))
     assert found.rows == []
     assert found.left_out == {reason: 1}
 
@@ -85,7 +86,7 @@ def test_a_row_has_what_is_needed_to_ask_again() -> None:
         "logprobs": True,
         "top_p": None,
     }
-    trace = trace_columns("Where is it?", "delivery", request_params=as_json(params))
+    trace = an_exchange("Where is it?", "delivery", request_params=as_json(params))
     [row] = chosen(trace).rows
     assert row.messages[-1] == {"role": "user", "content": "Where is it?"}
     assert orjson.loads(row.messages_json) == row.messages
@@ -94,8 +95,8 @@ def test_a_row_has_what_is_needed_to_ask_again() -> None:
         "max_tokens": 50,
         "response_format": {"type": "json_object"},
     }
-    assert (row.trace_id, row.model, row.target) == (trace["trace_id"], "gpt-big", "delivery")
-    assert (row.input_hash, row.fingerprint) == (trace["input_hash"], trace["fingerprint"])
+    assert (row.trace_id, row.model, row.target) == (trace.trace_id, "gpt-big", "delivery")
+    assert (row.input_hash, row.fingerprint) == (trace.input_hash, trace.fingerprint)
 
 
 def test_text_parts_and_earlier_turns_are_text() -> None:
@@ -105,15 +106,15 @@ def test_text_parts_and_earlier_turns_are_text() -> None:
         {"role": "assistant", "content": "hello"},
         {"role": "user", "content": [{"type": "text", "text": "where is my parcel"}]},
     ]
-    [row] = chosen(trace_columns(input_messages=as_json(messages))).rows
+    [row] = chosen(an_exchange(input_messages=as_json(messages))).rows
     assert row.messages == messages
 
 
 def test_the_majority_of_contradicting_answers_counts() -> None:
     found = chosen(
-        trace_columns(answer="billing", at=9),
-        trace_columns(answer="delivery", at=1),
-        trace_columns(answer="delivery", at=2),
+        an_exchange(answer="billing", at=9),
+        an_exchange(answer="delivery", at=1),
+        an_exchange(answer="delivery", at=2),
     )
     assert [row.target for row in found.rows] == ["delivery"]
     assert found.left_out == {"contradicted": 1, "duplicate": 1}
@@ -122,24 +123,24 @@ def test_the_majority_of_contradicting_answers_counts() -> None:
 def test_of_two_equally_common_answers_the_newer_counts() -> None:
     for newest in ("billing", "delivery"):
         oldest = {"billing": "delivery", "delivery": "billing"}[newest]
-        found = chosen(trace_columns(answer=newest, at=2), trace_columns(answer=oldest, at=1))
+        found = chosen(an_exchange(answer=newest, at=2), an_exchange(answer=oldest, at=1))
         assert [row.target for row in found.rows] == [newest]
         assert found.left_out == {"contradicted": 1}
 
 
 def test_json_laid_out_otherwise_is_the_same_answer() -> None:
     found = chosen(
-        trace_columns(answer='{"a": 1, "b": 2}', at=1),
-        trace_columns(answer='{"b":2,"a":1}', at=2),
-        trace_columns(answer='{"a": 2, "b": 1}', at=3),
+        an_exchange(answer='{"a": 1, "b": 2}', at=1),
+        an_exchange(answer='{"b":2,"a":1}', at=2),
+        an_exchange(answer='{"a": 2, "b": 1}', at=3),
     )
     assert normal_answer(found.rows[0].target) == '{"a":1,"b":2}'
     assert found.left_out == {"contradicted": 1, "duplicate": 1}
 
 
 def test_the_fingerprints_of_a_tenth_or_more_are_taken() -> None:
-    def some(count: int, system: str) -> list[dict[str, Any]]:
-        return [trace_columns(f"{system} {i}", system=system) for i in range(count)]
+    def some(count: int, system: str) -> list[LoggedExchange]:
+        return [an_exchange(f"{system} {i}", system=system) for i in range(count)]
 
     found = chosen(*some(16, "old"), *some(3, "new"), *some(1, "tried once"))
     assert Counter(row.messages[0]["content"] for row in found.rows) == {"old": 16, "new": 3}
@@ -147,21 +148,21 @@ def test_the_fingerprints_of_a_tenth_or_more_are_taken() -> None:
 
 
 def test_the_commonest_fingerprint_is_taken_however_rare_it_is() -> None:
-    traces = [trace_columns(f"{i}", system=f"prompt {i % 15}") for i in range(16)]
+    traces = [an_exchange(f"{i}", system=f"prompt {i % 15}") for i in range(16)]
     found = chosen(*traces)
     assert {row.messages[0]["content"] for row in found.rows} == {"prompt 0"}
     assert found.left_out == {"rare_fingerprint": 14}
 
 
 def test_rows_are_in_the_order_of_their_traces() -> None:
-    traces = [trace_columns(f"text {i}", at=float(i)) for i in range(30)]
+    traces = [an_exchange(f"text {i}", at=float(i)) for i in range(30)]
     shuffled = random.Random(1).sample(traces, len(traces))
-    assert [row.trace_id for row in chosen(*shuffled).rows] == [t["trace_id"] for t in traces]
+    assert [row.trace_id for row in chosen(*shuffled).rows] == [t.trace_id for t in traces]
 
 
 def test_rows_survive_their_file(tmp_path: Path) -> None:
     rows = chosen(
-        *(trace_columns(f"text {i} 📦", request_params='{"temperature": 0.5}') for i in range(5))
+        *(an_exchange(f"text {i} 📦", request_params='{"temperature": 0.5}') for i in range(5))
     ).rows
     write_rows(tmp_path / "rows.jsonl", rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
@@ -170,7 +171,7 @@ def test_rows_survive_their_file(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.builds(
-            trace_columns,
+            an_exchange,
             st.sampled_from(["a", "b", "B ", "c"]),
             st.sampled_from(["x", "y"]),
             at=st.floats(0, 100),
@@ -181,11 +182,11 @@ def test_rows_survive_their_file(tmp_path: Path) -> None:
     )
 )
 def test_every_trace_is_a_row_or_counted_and_no_input_comes_twice(
-    traces: list[dict[str, Any]],
+    traces: list[LoggedExchange],
 ) -> None:
     found = chosen(*traces)
     assert len(found.rows) + sum(found.left_out.values()) == len(traces)
     assert len({row.input_hash for row in found.rows}) == len(found.rows)
-    by_id = {t["trace_id"]: t for t in traces}
-    assert all(by_id[row.trace_id]["served_by"] == "teacher" for row in found.rows)
+    by_id = {t.trace_id: t for t in traces}
+    assert all(by_id[row.trace_id].served_by == "teacher" for row in found.rows)
     assert all(count > 0 for count in found.left_out.values())

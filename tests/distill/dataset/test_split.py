@@ -14,7 +14,7 @@ from distill.dataset.split import split_of, uniform
 from store.chat.shape import input_hash
 from store.records import Split
 from store.settings.tasks import SplitSettings
-from tests.helpers.demo_rows import trace_columns
+from tests.helpers.demo_rows import an_exchange
 
 SHARES = SplitSettings()
 texts = st.text(ascii_letters + digits + " .,!?", max_size=30)
@@ -52,8 +52,8 @@ def test_the_shares_are_met(train: float, rest: float) -> None:
 def test_no_input_is_in_two_splits_and_none_moves(first: list[str], later: list[str]) -> None:
     """Spellings of one input count as one; more traces change no input's split."""
     spelt = [*first, *(t.upper() for t in first), *(f"  {t}  " for t in first)]
-    before = choose_rows([trace_columns(t) for t in spelt], SHARES).rows
-    after = choose_rows([trace_columns(t) for t in (*later, *spelt)], SHARES).rows
+    before = choose_rows([an_exchange(t) for t in spelt], SHARES).rows
+    after = choose_rows([an_exchange(t) for t in (*later, *spelt)], SHARES).rows
 
     where: dict[str, set[str]] = {}
     for row in (*before, *after):

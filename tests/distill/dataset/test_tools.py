@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from distill.dataset.answers import answers_of, describe
+from distill.dataset.exchange import target_in_correction
 from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
-from distill.dataset.targets import corrected
 from distill.evaluate.scorers import Scorer, choose_scorer, score
 from distill.gate.slices import slices_of
 from distill.monitor.feedback import complains
 from store.chat.normal_form import normal_answer
 from store.chat.shape import fingerprint
 from store.chat.tools import read_said
-from store.records import Forms
+from store.records import Forms, LoggedExchange
 from store.settings.tasks import EvaluateSettings, SplitSettings
-from tests.helpers.demo_rows import a_row, trace_columns
+from tests.helpers.demo_rows import a_row, an_exchange
 from tests.helpers.gate_samples import GATE
 from tests.helpers.gate_samples import rows as evaluated
 from tests.helpers.tool_answers import LEARNED, OTHER, WORDS, as_json, call, calling, said
@@ -28,7 +28,7 @@ from tests.helpers.tool_task import CANCEL, TASK, TOOLS
 AUTO = EvaluateSettings()
 
 
-def a_trace(text: str = "cancel it", **changes: Any) -> dict[str, Any]:
+def a_trace(text: str = "cancel it", **changes: Any) -> LoggedExchange:
     """A logged request with tools, in answer to which the teacher cancels order A-1."""
     params = {"model": "gpt-big", **changes.pop("params", {})}
     values = {
@@ -38,13 +38,13 @@ def a_trace(text: str = "cancel it", **changes: Any) -> dict[str, Any]:
         "finish_reasons": ["tool_calls"],
         **changes,
     }
-    trace = trace_columns(text, **values)
-    body = {**params, "tools": TOOLS, "messages": orjson.loads(trace["input_messages"])}
-    return {**trace, "fingerprint": changes.get("fingerprint", fingerprint(body))}
+    trace = an_exchange(text, **values)
+    body = {**params, "tools": TOOLS, "messages": trace.request.messages}
+    return replace(trace, fingerprint=changes.get("fingerprint", fingerprint(body)))
 
 
-def chosen(*traces: dict[str, Any], **more: Any) -> Selection:
-    return choose_rows(traces, SplitSettings(), **more)
+def chosen(*traces: LoggedExchange) -> Selection:
+    return choose_rows(traces, SplitSettings())
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -154,10 +154,10 @@ def test_calls_in_another_order_say_the_same() -> None:
     ],
 )
 def test_corrections(correction: str, target: str) -> None:
-    assert corrected(correction, {"tools": TOOLS}) == target
-    assert corrected(correction, {}) == correction
-    trace = {**a_trace(), "correction": correction, "answered_at": 2.0}
-    [row] = chosen(corrections=[trace]).rows
+    assert target_in_correction(correction, {"tools": TOOLS}) == target
+    assert target_in_correction(correction, {}) == correction
+    exchange = replace(a_trace(), kind="correction", replacement=correction, answered_at=2.0)
+    [row] = chosen(exchange).rows
     assert (row.target, row.origin) == (target, "correction")
 
 

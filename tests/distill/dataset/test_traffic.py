@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,32 +17,36 @@ from distill.dataset.split import split_of
 from distill.dataset.templates import SeenShape
 from distill.dataset.traffic import NEWEST, Shape, Traffic, seen_shape
 from store.chat.shape import input_hash
+from store.database.traces import FingerprintTraffic
+from store.records import LoggedExchange
 from store.settings.tasks import SplitSettings
-from tests.helpers.demo_rows import trace_columns
+from tests.helpers.demo_rows import an_exchange
 
 SHARES = SplitSettings()
-Trace = dict[str, Any]
 
 
-def traffic_of(traces: Sequence[Trace]) -> Traffic:
+def traffic_of(traces: Sequence[LoggedExchange]) -> Traffic:
     """The recent traffic that these requests make up, newest last: as the database tells it."""
     newest = list(traces)[::-1]
     shapes: dict[str, SeenShape] = {}
-    for fingerprint in dict.fromkeys(t["fingerprint"] for t in newest):
-        places = [n for n, t in enumerate(newest) if t["fingerprint"] == fingerprint]
-        counts = {
-            "requests": len(places),
-            "recent": sum(place < NEWEST for place in places),
-            "first_at": newest[places[-1]]["start_time"],
-            "last_at": newest[places[0]]["start_time"],
-        }
-        shapes[fingerprint] = seen_shape({**newest[places[0]], **counts})
+    for fingerprint in dict.fromkeys(t.fingerprint for t in newest):
+        places = [n for n, t in enumerate(newest) if t.fingerprint == fingerprint]
+        shapes[fingerprint] = seen_shape(
+            FingerprintTraffic(
+                fingerprint=fingerprint,
+                requests=len(places),
+                recent=sum(place < NEWEST for place in places),
+                first_at=newest[places[-1]].asked_at,
+                last_at=newest[places[0]].asked_at,
+                request=newest[places[0]].request,
+            )
+        )
     return Traffic(shapes.values())
 
 
-def some(count: int, system: str, *, at: float = 0.0, **changes: Any) -> list[Trace]:
+def some(count: int, system: str, *, at: float = 0.0, **changes: Any) -> list[LoggedExchange]:
     return [
-        trace_columns(f"{system} says {n}", system=system, at=at + n / 1000, **changes)
+        an_exchange(f"{system} says {n}", system=system, at=at + n / 1000, **changes)
         for n in range(count)
     ]
 
@@ -82,7 +87,7 @@ def test_without_recent_traffic_the_traces_decide() -> None:
     for traffic in (None, Traffic(), elsewhere):
         found = choose_rows(traces, SHARES, traffic=traffic)
         assert prompts(found.rows) == {"one": 50, "two": 40}
-        assert found.fingerprints == sorted({t["fingerprint"] for t in traces[:90]})
+        assert found.fingerprints == sorted({t.fingerprint for t in traces[:90]})
         assert found.templates == []
 
 
@@ -91,9 +96,9 @@ def test_without_recent_traffic_the_traces_decide() -> None:
 RULES = "You route requests of an assistant. Answer with the name of the intent."
 
 
-def dated(day: int, text: str, **changes: Any) -> Trace:
+def dated(day: int, text: str, **changes: Any) -> LoggedExchange:
     system = f"Today is 2026-{1 + day // 28:02d}-{1 + day % 28:02d}. {RULES}"
-    return trace_columns(text, system=system, at=float(day), **changes)
+    return an_exchange(text, system=system, at=float(day), **changes)
 
 
 def test_rows_of_a_prompt_that_varies_hold_for_its_template() -> None:
@@ -128,51 +133,44 @@ def test_versions_keep_their_fingerprints() -> None:
     traces = [t for n in (1, 2, 3) for t in some(50, f"{RULES} Version {n}.", at=10.0 * n)]
     found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
     assert found.templates == []
-    assert found.fingerprints == sorted({t["fingerprint"] for t in traces})
+    assert found.fingerprints == sorted({t.fingerprint for t in traces})
 
 
-def test_a_shape_is_looked_for_once() -> None:
+def test_a_request_of_no_known_template_is_a_shape_of_its_own() -> None:
     traces = [dated(day, "hi") for day in range(20)]
     traffic = traffic_of(traces)
-    asked = []
-
-    def request() -> dict[str, Any]:
-        asked.append(1)
-        return {"messages": [{"role": "system", "content": "another"}], "model": "gpt-big"}
-
-    assert traffic.shape_of("f" * 16, request) == Shape(name="f" * 16)
-    assert traffic.shape_of("f" * 16, request) == Shape(name="f" * 16)
-    assert traffic.shape_of(traces[0]["fingerprint"], request).values == ["2026-01-01"]
-    assert len(asked) == 1
+    other = an_exchange("hi", system="another").request
+    assert traffic.shape_of("f" * 16, other) == Shape(name="f" * 16)
+    assert traffic.shape_of(traces[0].fingerprint, other).values == ["2026-01-01"]
 
 
 # ---- audits and corrections --------------------------------------------------------------------
 
 
-def audit(text: str, answer: str, at: float, **changes: Any) -> Trace:
-    """A trace that a student answered wrongly, with what the teacher says."""
-    return trace_columns(
-        text,
-        "the student's answer",
-        at=at,
-        **{"served_by": "student", "teacher_output": answer, "answered_at": at + 1, **changes},
-    )
+def audit(text: str, answer: str, at: float, **changes: Any) -> LoggedExchange:
+    """An exchange that a student answered wrongly, with the teacher's answer to the audit."""
+    columns = {"served_by": "student", **changes}
+    served = an_exchange(text, "the student's answer", at=at, **columns)
+    return replace(served, kind="audit", replacement=answer, answered_at=at + 1)
 
 
-def correction(trace: Trace, answer: str | None, at: float) -> Trace:
-    return {**trace, "correction": answer, "answered_at": at}
+def correction(trace: LoggedExchange, answer: str, at: float) -> LoggedExchange:
+    return replace(trace, kind="correction", replacement=answer, answered_at=at)
 
 
 def test_audits_are_rows_like_any_other() -> None:
-    found = choose_rows([trace_columns("a")], SHARES, audits=[audit("b", "refund", 2000.0)])
+    found = choose_rows([an_exchange("a"), audit("b", "refund", 2000.0)], SHARES)
     assert [(row.target, row.origin) for row in found.rows] == [
         ("delivery", "trace"),
         ("refund", "trace"),
     ]
     votes = choose_rows(
-        [trace_columns("a", "delivery", at=1)],
+        [
+            an_exchange("a", "delivery", at=1),
+            audit("a", "refund", 2.0),
+            audit("A ", "refund", 3.0),
+        ],
         SHARES,
-        audits=[audit("a", "refund", 2.0), audit("A ", "refund", 3.0)],
     )
     assert [row.target for row in votes.rows] == ["refund"]
     assert votes.left_out == {"contradicted": 1, "duplicate": 1}
@@ -181,38 +179,37 @@ def test_audits_are_rows_like_any_other() -> None:
 def test_what_cannot_be_learnt_stays_so() -> None:
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
     found = choose_rows(
-        [],
-        SHARES,
-        audits=[
+        [
             audit("a", " ", 1.0),
             audit("b", "x", 1.0, tool_definitions='[{"type": "function"}]'),
             audit("c", "x", 1.0, input_messages=orjson.dumps(image).decode()),
+            correction(an_exchange("d"), "", 2.0),
         ],
-        corrections=[correction(trace_columns("d"), None, 2.0)],
+        SHARES,
     )
     assert found == Selection([], {"no_answer": 2, "not_text": 1, "tools": 1})
 
 
 def test_the_newest_correction_beats_any_vote() -> None:
-    answered = [trace_columns("a", "delivery", at=float(n)) for n in range(5)]
-    student = trace_columns("a", "nonsense", at=6.0, served_by="student")
+    answered = [an_exchange("a", "delivery", at=float(n)) for n in range(5)]
+    student = an_exchange("a", "nonsense", at=6.0, served_by="student")
     found = choose_rows(
-        answered,
-        SHARES,
-        audits=[audit("a", "delivery", 7.0)],
-        corrections=[
+        [
+            *answered,
+            audit("a", "delivery", 7.0),
             correction(answered[0], "billing", 8.0),
             correction(student, "refund", 9.0),
         ],
+        SHARES,
     )
     [row] = found.rows
-    assert (row.target, row.origin, row.trace_id) == ("refund", "correction", student["trace_id"])
+    assert (row.target, row.origin, row.trace_id) == ("refund", "correction", student.trace_id)
     assert found.left_out == {"contradicted": 6}
 
 
 def test_a_corrected_trace_counts_once() -> None:
-    trace = trace_columns("a", "delivery")
-    found = choose_rows([trace], SHARES, corrections=[correction(trace, "delivery", 2000.0)])
+    trace = an_exchange("a", "delivery")
+    found = choose_rows([trace, correction(trace, "delivery", 2000.0)], SHARES)
     assert [row.origin for row in found.rows] == ["correction"]
     assert found.left_out == {}
 
@@ -221,22 +218,22 @@ def test_a_corrected_trace_counts_once() -> None:
 
 
 def test_where_an_input_was_answered_before_and_after_only_after_counts() -> None:
-    before = [trace_columns("a", "delivery", at=float(n)) for n in range(5)]
-    after = trace_columns("a", "refund", at=20.0)
+    before = [an_exchange("a", "delivery", at=float(n)) for n in range(5)]
+    after = an_exchange("a", "refund", at=20.0)
     old_word = correction(before[0], "billing", 9.0)
-    found = choose_rows([*before, after], SHARES, corrections=[old_word], suspect_since=10.0)
+    found = choose_rows([*before, after, old_word], SHARES, suspect_since=10.0)
     assert [row.target for row in found.rows] == ["refund"]
     assert found.left_out == {"outdated": 5}
     new_word = correction(before[0], "billing", 21.0)
-    found = choose_rows([*before, after], SHARES, corrections=[new_word], suspect_since=10.0)
+    found = choose_rows([*before, after, new_word], SHARES, suspect_since=10.0)
     assert [(row.target, row.origin) for row in found.rows] == [("billing", "correction")]
     assert found.left_out == {"contradicted": 1, "outdated": 4}
 
 
 def test_what_judges_was_asked_after_the_demotion_and_what_trains_at_any_time() -> None:
-    traces = [trace_columns(f"text {n}", at=float(n)) for n in range(400)]
+    traces = [an_exchange(f"text {n}", at=float(n)) for n in range(400)]
     found = choose_rows(traces, SHARES, suspect_since=200.0)
-    at = {t["trace_id"]: t["start_time"] for t in traces}
+    at = {t.trace_id: t.asked_at for t in traces}
     early = Counter(row.split for row in found.rows if at[row.trace_id] < 200)
     late = Counter(row.split for row in found.rows if at[row.trace_id] >= 200)
     assert set(early) == {"train"} and early["train"] > 60
@@ -249,7 +246,7 @@ texts = st.sampled_from(["a", "b", "B ", "c", "d"])
 answers = st.sampled_from(["x", "y", " "])
 traces_of_any_kind = st.lists(
     st.builds(
-        trace_columns,
+        an_exchange,
         texts,
         answers,
         at=st.floats(0, 100),
@@ -268,16 +265,16 @@ traces_of_any_kind = st.lists(
     st.none() | st.floats(0, 100),
 )
 def test_every_trace_is_a_row_or_counted(
-    traces: list[Trace],
-    audits: list[Trace],
+    traces: list[LoggedExchange],
+    audits: list[LoggedExchange],
     said: list[tuple[int, str, float]],
     since: float | None,
 ) -> None:
     corrections = [correction(traces[n], word, at) for n, word, at in said if n < len(traces)]
-    found = choose_rows(traces, SHARES, audits=audits, corrections=corrections, suspect_since=since)
-    asked_at = {t["trace_id"]: t["start_time"] for t in [*traces, *audits]}
+    found = choose_rows([*traces, *audits, *corrections], SHARES, suspect_since=since)
+    asked_at = {t.trace_id: t.asked_at for t in [*traces, *audits]}
     assert len(found.rows) + sum(found.left_out.values()) == len(asked_at)
     assert len({row.input_hash for row in found.rows}) == len(found.rows)
-    corrected = {t["trace_id"] for t in corrections}
+    corrected = {t.trace_id for t in corrections}
     for row in found.rows:
         assert (row.origin == "correction") == (row.trace_id in corrected)

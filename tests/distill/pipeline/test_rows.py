@@ -17,7 +17,7 @@ from distill.pipeline.rows import (
     MANIFEST,
     collect_rows,
     keep_selection,
-    newest_traces,
+    newest_answers,
     recent_traffic,
     shortage,
     suspect_since,
@@ -118,13 +118,13 @@ def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path:
     ]
     other = [a_request(f"other {n}", at=500.0 + n, system="Other.") for n in range(200)]
     take(db, tmp_path, *taught, *served, *other)
-    found = newest_traces(db, TASK, recent_traffic(db, TASK), most=100)
-    assert Counter(t["fingerprint"] for t in found) == {
+    found = newest_answers(db, TASK, recent_traffic(db, TASK), most=100)
+    assert Counter(t.fingerprint for t in found) == {
         taught[0].fingerprint: 60,
         other[0].fingerprint: 100,
     }
-    assert len({t["trace_id"] for t in found}) == 160
-    assert len(newest_traces(db, TASK, recent_traffic(db, TASK), most=1000)) == 260
+    assert len({t.trace_id for t in found}) == 160
+    assert len(newest_answers(db, TASK, recent_traffic(db, TASK), most=1000)) == 260
     systems = Counter(row.messages[0]["content"] for row in chosen(db, tmp_path / "r").value.rows)
     assert systems == {"Served.": 60, "Other.": 200}
 

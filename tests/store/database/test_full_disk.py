@@ -11,7 +11,7 @@ import pytest
 
 from distill.collect import collect
 from store.database.database import Database
-from store.database.traces import traces_of_task
+from store.database.traces import teacher_answers
 from store.settings.config import StoreSettings
 from tests.helpers.api_teacher import in_few_words
 from tests.helpers.measured import GOOD, PATH, Measured, running
@@ -36,7 +36,7 @@ def stored(measured: Measured, tmp_path: Path) -> Counter[str]:
     measured.proxy.process.wait(60)
     with Database(tmp_path / "understudy.duckdb", StoreSettings()) as db:
         assert collect(db, measured.proxy.config.journal_dir, {}).damaged == 0
-        return Counter(r["trace_id"] for r in traces_of_task(db, "triage", 10**6))
+        return Counter(r.trace_id for r in teacher_answers(db, "triage", 10**6))
 
 
 @pytest.fixture

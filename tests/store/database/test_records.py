@@ -29,12 +29,12 @@ from store.database.runs import (
     unfinished_runs,
 )
 from store.database.traces import (
-    audited_traces,
-    corrected_traces,
+    audited_exchanges,
+    corrected_exchanges,
     new_teacher_traces,
     requests_of_student,
     task_counts,
-    traces_of_task,
+    teacher_answers,
     traffic_by_fingerprint,
     unaudited_traces,
     uncovered_teacher_traces,
@@ -211,9 +211,9 @@ def test_only_whole_answers_of_the_teacher_are_learned_from(
         a_trace(task="orders"),
         a_trace(task=None),
     )
-    found = traces_of_task(db, "triage", 10)
-    assert [row["trace_id"] for row in found] == [usable[i].trace_id for i in (1, 2, 0)]
-    assert len(traces_of_task(db, "triage", 2)) == 2
+    found = teacher_answers(db, "triage", 10)
+    assert [answer.trace_id for answer in found] == [usable[i].trace_id for i in (1, 2, 0)]
+    assert len(teacher_answers(db, "triage", 2)) == 2
     assert new_teacher_traces(db, "triage", 0.0) == 3
     assert new_teacher_traces(db, "triage", 3.0) == 2
     assert new_teacher_traces(db, "nobody", 0.0) == 0
@@ -236,12 +236,12 @@ def test_what_has_no_texts_is_in_nothing_that_is_made_of_texts(
         take(a_feedback(trace_id=trace.trace_id, correction="refund"))
 
     found = traffic_by_fingerprint(db, "triage", requests=9, newest=9, shapes=9)
-    assert [row["requests"] for row in found] == [1]
+    assert [shape.requests for shape in found] == [1]
     for rows in (
-        audited_traces(db, "triage", 9),
-        corrected_traces(db, "triage", 9),
+        audited_exchanges(db, "triage", 9),
+        corrected_exchanges(db, "triage", 9),
     ):
-        assert [row["trace_id"] for row in rows] == [kept.trace_id]
+        assert [exchange.trace_id for exchange in rows] == [kept.trace_id]
     assert uncovered_teacher_traces(db, "triage", 0.0) == 0
     requests = requests_of_student(db, student["student_id"], 0.0, 9)
     assert {r.trace_id: r.has_texts for r in requests} == {

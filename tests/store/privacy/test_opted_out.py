@@ -15,7 +15,7 @@ import pytest
 from distill.collect import collect
 from store.chat.shape import fingerprint
 from store.database.database import Database
-from store.database.traces import new_teacher_traces, task_counts, traces_of_task
+from store.database.traces import new_teacher_traces, task_counts, teacher_answers
 from store.settings.config import StoreSettings
 from tests.conftest import StartProxy
 from tests.helpers.serving import CLIENT_KEY, ProxyThread, student_route, wait_until
@@ -209,7 +209,7 @@ def test_nothing_is_learned_from_it(proxy: ProxyThread) -> None:
     with Database(proxy.config.database_file, StoreSettings()) as db:
         assert collect(db, proxy.config.journal_dir, {}).traces == 3
         assert task_counts(db) == {"mood": 3}
-        assert len(traces_of_task(db, "mood", 10)) == 1
+        assert len(teacher_answers(db, "mood", 10)) == 1
         assert new_teacher_traces(db, "mood", 0.0) == 1
 
 
