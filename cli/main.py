@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import by_hand
 from cli.commands.forget import forget
 from cli.options import (
     DEFAULT_CONFIG,
     ConfigOption,
     JsonOption,
     KeyOption,
-    ReasonOption,
     ServerOption,
-    TaskArgument,
     faults,
 )
 
 if TYPE_CHECKING:
-    from store.records import Command
+    pass
 
 app = typer.Typer(
     name="understudy",
@@ -94,80 +93,7 @@ def status(
             time.sleep(1)
 
 
-@app.command()
-def pause(
-    task: TaskArgument,
-    *,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    server: ServerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Stop a task's runs and have the teacher answer it, until resumed."""
-    _by_hand("pause", task, reason, config, server, key, as_json=as_json)
-
-
-@app.command()
-def resume(
-    task: TaskArgument,
-    *,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    server: ServerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take back a pause."""
-    _by_hand("resume", task, reason, config, server, key, as_json=as_json)
-
-
-@app.command()
-def promote(
-    task: TaskArgument,
-    *,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Also a demoted student, or one that the gate turned down."),
-    ] = False,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    server: ServerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take a task's student to its full share at once, without waiting for evidence."""
-    _by_hand("promote", task, reason, config, server, key, as_json=as_json, force=force)
-
-
-@app.command()
-def demote(
-    task: TaskArgument,
-    *,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    server: ServerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take a task from its student and give it back to the teacher."""
-    _by_hand("demote", task, reason, config, server, key, as_json=as_json)
-
-
-@app.command()
-def retrain(
-    task: TaskArgument,
-    *,
-    reason: ReasonOption = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    server: ServerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Start a run of a task now, whatever it would wait for."""
-    _by_hand("retrain", task, reason, config, server, key, as_json=as_json)
-
-
+by_hand.register(app)
 app.command()(forget)
 
 
@@ -306,31 +232,3 @@ def version() -> None:
     from store.distribution import installed_version
 
     typer.echo(f"understudy {installed_version()}")
-
-
-def _by_hand(  # noqa: PLR0917  (the options of a command, in their order)
-    command: Command,
-    task: str,
-    reason: str,
-    config: Path,
-    server: str | None,
-    key: str | None,
-    *,
-    as_json: bool,
-    force: bool = False,
-) -> None:
-    """Gives a running server a command and prints what it did."""
-    import json
-
-    with faults():
-        from cli.commands.by_hand import give_command
-        from cli.status.client import server_of
-
-        if server is None:
-            server, key = server_of(config, key)
-        found = give_command(server, task, command, key=key, reason=reason, force=force)
-        typer.echo(
-            json.dumps(found, indent=2, ensure_ascii=False)
-            if as_json
-            else f"{task}: {found.get('done')}"
-        )

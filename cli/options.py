@@ -1,13 +1,14 @@
-"""Options that several commands share, and how our own errors end a command."""
+"""Options that several commands share, how they print a result, and how our errors end them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +26,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 TaskArgument = Annotated[str, typer.Argument(help="The task's tag.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; kept with the time and the key's name.")]
 DEFAULT_CONFIG = Path("config.yaml")
+
+
+def print_result(result: Any, *, as_json: bool, before: str = "") -> None:
+    """Prints what a server has done: its sentence `done`, or all of it as JSON."""
+    text = json.dumps(result, indent=2, ensure_ascii=False) if as_json else None
+    typer.echo(text or f"{before}{result.get('done')}")
 
 
 @contextlib.contextmanager

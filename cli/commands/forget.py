@@ -1,13 +1,18 @@
-"""`understudy forget`: asks back, then has a running server forget, or does it itself."""
+"""`understudy forget`: asks for confirmation, then has a running server forget, or does it here.
+
+Imports what it needs when it runs, as cli.main does.
+"""
+# ruff: noqa: PLC0415  (see above)
 
 from __future__ import annotations
 
-import json
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +24,14 @@ from cli.options import (
     ReasonOption,
     ServerOption,
     faults,
+    print_result,
 )
+
+if TYPE_CHECKING:
+    from store.jsontext import JsonObject
+    from store.settings.config import Config
+
+SERVER_TIMEOUT_S = 240.0  # it waits for journals and, for a minute, for the database file
 
 
 def forget(
@@ -48,17 +60,14 @@ def forget(
     """Forget traces for good, with everything that was made from them, and mark who learned it."""
     with faults():
         order = order_of(trace or [], user, task, before, reason=reason, demote=demote)
-        ask = _asker(config, server, key)
+        carry_out = _forgetter(config, server, key)
         if not dry_run and not yes:
             if not sys.stdin.isatty():
                 raise typer.BadParameter("there is no terminal to ask back on: say --yes")
-            would = ask({**order, "dry_run": True})
-            typer.echo(str(would.get("done")), err=True)
+            preview = carry_out({**order, "dry_run": True})
+            typer.echo(str(preview.get("done")), err=True)
             typer.confirm("This cannot be taken back. Forget it?", abort=True, err=True)
-        found = ask({**order, "dry_run": dry_run})
-        typer.echo(
-            json.dumps(found, indent=2, ensure_ascii=False) if as_json else str(found.get("done"))
-        )
+        print_result(carry_out({**order, "dry_run": dry_run}), as_json=as_json)
 
 
 def order_of(
@@ -69,13 +78,13 @@ def order_of(
     *,
     reason: str,
     demote: bool,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The options as `POST /distill/forget` takes them. Raises BadParameter."""
     if not traces and user is None and task is None:
         raise typer.BadParameter("say what to forget: --trace, --user or --task")
     if before is not None and user is None and task is None:
         raise typer.BadParameter("--before goes with --user or --task")
-    order: dict[str, Any] = {"traces": traces, "reason": reason, "demote": demote}
+    order: JsonObject = {"traces": traces, "reason": reason, "demote": demote}
     for one in traces:
         try:
             uuid.UUID(one)
@@ -95,17 +104,89 @@ def order_of(
     return order
 
 
-def _asker(config: Path, server: str | None, key: str | None) -> Any:
-    """Who carries an order out: a running server, else this process."""
-    from cli.commands.forgetting import forget_by_server, forget_here, serves_here  # noqa: PLC0415
-    from cli.status.client import server_of  # noqa: PLC0415
-    from store.settings.config import load_config  # noqa: PLC0415
+def _forgetter(config: Path, server: str | None, key: str | None) -> Callable[[JsonObject], Any]:
+    """What carries an order out: a running server, else this process."""
+    from cli.serve.data_folder import is_held
+    from cli.status.client import server_of
+    from store.settings.config import load_config
 
     if server is None:
         if config != DEFAULT_CONFIG or config.exists():
-            found = load_config(config)
-            if not serves_here(found):
-                return lambda order: forget_here(found, order)
+            settings = load_config(config)
+            if not is_held(settings.data_dir):
+                return lambda order: forget_here(settings, order)
         server, key = server_of(config, key)
     url = server
     return lambda order: forget_by_server(url, order, key=key)
+
+
+def forget_by_server(server: str, order: JsonObject, *, key: str | None) -> Any:
+    """What the server has done, as parsed JSON. Raises ProductError."""
+    from cli.status.client import Refusal, ask
+    from store.errors import ProductError
+
+    try:
+        return ask(server, "/distill/forget", key=key, body=order, timeout_s=SERVER_TIMEOUT_S)
+    except Refusal as refusal:
+        raise ProductError(f"{server} did not forget: {refusal}") from None
+
+
+def forget_here(config: Config, order: JsonObject) -> Any:
+    """The same without a server: it holds the data folder meanwhile, as a server would.
+
+    Raises ProductError, ConfigError and StoreError.
+    """
+    import asyncio
+
+    from pydantic import ValidationError
+
+    from cli.serve.data_folder import hold_data_dir
+    from distill.forget.api import ForgetOrder
+    from store.errors import ConfigError, ProductError
+
+    try:
+        wanted = ForgetOrder.model_validate(order)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        raise ProductError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    if not config.data_dir.exists():
+        raise ConfigError(f"data_dir {config.data_dir} is not there: nothing was ever kept")
+    with hold_data_dir(config.data_dir):
+        return asyncio.run(_forget(config, wanted))
+
+
+async def _forget(config: Config, order: Any) -> Any:
+    from distill.collect import collect
+    from distill.commands import Commands
+    from distill.forget.api import forget_by
+    from distill.forget.forgetting import Forgetter
+    from distill.publish import Publisher, routes_now
+    from store.database.database import Database
+    from store.database.store import Store
+    from store.settings.teachers import prices
+
+    known = prices(config)
+    with Database(config.database_file, config.store) as db:
+        store = Store(db)
+
+        async def take() -> None:
+            await store.run(collect, config.journal_dir, known)
+
+        async def publish() -> None:
+            routes = routes_now(
+                await store.latest_promotions(), {}, config, await store.paused_tasks()
+            )
+            Publisher(config.routes_file, time.time).publish(routes)
+
+        forgetter = Forgetter(
+            store,
+            config,
+            clock=time.time,
+            collect=take,
+            follow=publish,
+            demote=Commands(store, config, clock=time.time, follow=publish).demote_forgetful,
+        )
+        if not order.dry_run:
+            await forgetter.resume()
+        found = await forget_by(forgetter, order, actor="local", clock=time.time)
+        return found.model_dump()

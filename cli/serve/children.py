@@ -1,4 +1,4 @@
-"""One child process: how it is started, what is known of it, how it ends."""
+"""One child process: how it is started, its state, how it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.backoff import backoff_s
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
-LOG_LIMIT_BYTES = 8 << 20
+MAX_LOG_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ChildSpec:
 
 
 class Child:
-    """One child's present state."""
+    """One child and its state."""
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
@@ -41,7 +41,7 @@ class Child:
         self.started_at = 0.0
         self.ends_in_a_row = 0
         self.due_at: float | None = None  # when to start it again; None: it runs, or never ran
-        self.kill_at: float | None = None  # when it is killed; None: it was not told to end
+        self.kill_at: float | None = None  # when it is killed; None: it got no signal to end yet
 
     @property
     def running(self) -> bool:
@@ -54,8 +54,8 @@ class Child:
         self.process = None
         self.process = _spawn(self.spec)
 
-    def tell(self, number: signal.Signals, grace_s: float) -> None:
-        """Tells it to end, and when it will be killed if it does not."""
+    def terminate(self, number: signal.Signals, grace_s: float) -> None:
+        """Sends it a signal to end; `kill_at` says when it has to have ended."""
         self.kill_at = time.monotonic() + grace_s
         if self.running and self.process is not None:
             self.process.send_signal(number)
@@ -67,12 +67,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def keep_log_short(self) -> None:
-        """Empties the log when it has grown too long."""
+    def truncate_log(self) -> None:
+        """Empties the log if it is above MAX_LOG_BYTES."""
         if self.spec.log is None:
             return
         with contextlib.suppress(OSError):
-            if self.spec.log.stat().st_size > LOG_LIMIT_BYTES:
+            if self.spec.log.stat().st_size > MAX_LOG_BYTES:
                 os.truncate(self.spec.log, 0)
 
 
@@ -81,7 +81,7 @@ def restart_delay(ends_in_a_row: int) -> float:
     return backoff_s(ends_in_a_row, first_s=FIRST_DELAY_S, max_s=MAX_DELAY_S)
 
 
-def how_it_ended(returncode: int) -> str:
+def describe_exit(returncode: int) -> str:
     """An exit status in words."""
     if returncode >= 0:
         return f"exit status {returncode}"

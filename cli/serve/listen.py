@@ -68,11 +68,11 @@ def listens(port: int) -> bool:
         return asked.connect_ex(("127.0.0.1", port)) == 0 and asked.getsockname()[1] != port
 
 
-def wait_until_it_answers(listener: socket.socket, at_most_s: float) -> bool:
+def wait_for_answer(listener: socket.socket, timeout_s: float) -> bool:
     """Asks for /health until there is any answer; False when there was none in time."""
-    deadline = time.monotonic() + at_most_s
+    deadline = time.monotonic() + timeout_s
     there = _reachable(listener)
-    with contextlib.suppress(OSError), socket.create_connection(there, at_most_s) as asked:
+    with contextlib.suppress(OSError), socket.create_connection(there, timeout_s) as asked:
         asked.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         readable, _, _ = select.select([asked], [], [], max(0.0, deadline - time.monotonic()))
         return bool(readable) and bool(asked.recv(1))

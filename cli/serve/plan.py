@@ -26,8 +26,8 @@ PROXY_STAGE, CONTROL_STAGE = range(2)  # LiteLLM is the third
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What stays the same as long as `serve` runs."""
+class ServeContext:
+    """What stays the same for one run of `serve`, through all reloads."""
 
     config_path: Path  # as the user named it, absolute
     listener: socket.socket = field(repr=False)
@@ -35,8 +35,8 @@ class Ground:
     control_token: str = field(repr=False)
 
     @classmethod
-    def of(cls, config_path: Path, listener: socket.socket, control_port: int) -> Ground:
-        """With a token of its own for each run."""
+    def create(cls, config_path: Path, listener: socket.socket, control_port: int) -> ServeContext:
+        """With a new token."""
         return cls(config_path.absolute(), listener, control_port, secrets.token_urlsafe(32))
 
 
@@ -74,7 +74,7 @@ class Plan:
 
 
 def litellm_for(
-    ground: Ground,
+    context: ServeContext,
     config: Config,
     ports: contextlib.ExitStack,
     file_name: str = "litellm.yaml",
@@ -87,25 +87,25 @@ def litellm_for(
         return None
     return litellm_child(
         config,
-        config_folder=ground.config_path.parent,
+        config_folder=context.config_path.parent,
         port=ports.enter_context(reserved_port()),
         file_name=file_name,
     )
 
 
 def plan_children(
-    ground: Ground, config: Config, accepted: Path, litellm: LitellmChild | None
+    context: ServeContext, config: Config, accepted: Path, litellm: LitellmChild | None
 ) -> Plan:
     """A spec for each child. They read the config from `accepted`, a copy that nobody edits."""
     workers = config.server.workers
     roster = Roster.create(workers)
-    fd = ground.listener.fileno()
+    fd = context.listener.fileno()
 
     def env(worker: int = 0, roster_fd: int | None = None) -> dict[str, str]:
         runtime = Runtime(
             config_path=str(accepted.absolute()),
-            control_port=ground.control_port,
-            control_token=ground.control_token,
+            control_port=context.control_port,
+            control_token=context.control_token,
             litellm_url=litellm.url if litellm else None,
             litellm_key=litellm.key if litellm else None,
             worker=worker,
@@ -135,8 +135,8 @@ def plan_children(
     )
     return Plan(
         config=config,
-        config_path=ground.config_path,
-        url=url_of(ground.listener),
+        config_path=context.config_path,
+        url=url_of(context.listener),
         proxies=proxies,
         control_plane=control_plane,
         litellm=litellm,

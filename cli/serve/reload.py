@@ -29,8 +29,8 @@ from cli.serve.plan import (
     CONTROL_PLANE,
     CUT_GRACE_S,
     LITELLM,
-    Ground,
     Plan,
+    ServeContext,
     litellm_for,
     plan_children,
 )
@@ -66,7 +66,7 @@ class Reload:
 
     def __init__(
         self,
-        ground: Ground,
+        context: ServeContext,
         plan: Plan,
         accepted: Path,
         *,
@@ -76,7 +76,7 @@ class Reload:
         note: Callable[[dict[str, Any]], None],
         say: Callable[[str], None],
     ) -> None:
-        self._ground = ground
+        self._context = context
         self._plan = plan
         self._proxies_config = self._control_config = accepted
         self._supervisor = supervisor
@@ -109,7 +109,7 @@ class Reload:
             {
                 "pid": os.getpid(),
                 "url": self._plan.url,
-                "config": str(self._ground.config_path),
+                "config": str(self._context.config_path),
                 "reloads": self._begun,
                 "reloaded": ended,
                 "said": said[:SAID_LIMIT],
@@ -119,8 +119,8 @@ class Reload:
 
     def _reload(self) -> str:
         """What was changed. Raises UnderstudyError or OSError when nothing was."""
-        content = read_config(self._ground.config_path)
-        config = config_from_yaml(content, where=str(self._ground.config_path))
+        content = read_config(self._context.config_path)
+        config = config_from_yaml(content, where=str(self._context.config_path))
         teacher_pool(config)  # a key that is not set
         for warning in config.warnings:
             if warning not in self._plan.config.warnings:
@@ -150,10 +150,10 @@ class Reload:
         litellm, its_child = self._plan.litellm, []
         if found.litellm:
             name = f"{FOLDER}/litellm-{self._begun}.yaml"
-            litellm = litellm_for(self._ground, config, ports, name)
+            litellm = litellm_for(self._context, config, ports, name)
             its_child = self._start_litellm(litellm, config) if litellm else []
-            undo.callback(self._supervisor.dismiss, its_child)
-        plan = plan_children(self._ground, config, accepted, litellm)
+            undo.callback(self._supervisor.stop_candidates, its_child)
+        plan = plan_children(self._context, config, accepted, litellm)
         if found.proxies:
             undo.callback(plan.roster.close)
             proxies = self._start_proxies(plan)
@@ -165,7 +165,7 @@ class Reload:
 
     def _start_litellm(self, litellm: LitellmChild, config: Config) -> list[Child]:
         self._say("reload: LiteLLM is started with its new config, which takes some 15 s")
-        started = self._supervisor.introduce(
+        started = self._supervisor.start_beside(
             [litellm.spec], lambda: listens(litellm.port), config.teacher.litellm_start_timeout_s
         )
         if started is None:
@@ -176,7 +176,7 @@ class Reload:
 
     def _start_proxies(self, plan: Plan) -> list[Child]:
         workers = range(plan.roster.workers)
-        started = self._supervisor.introduce(
+        started = self._supervisor.start_beside(
             plan.proxies, lambda: all(map(plan.roster.alive, workers)), PROXIES_START_S
         )
         if started is None:
@@ -187,10 +187,10 @@ class Reload:
         """Puts what is ready in the place of the old; names who was replaced."""
         before, gone, done = self._plan, [], []
         if found.proxies:
-            gone = self._supervisor.take_over(
+            gone = self._supervisor.replace(
                 ready.proxies,
                 [spec.name for spec in before.proxies],
-                by=RETIRE,
+                number=RETIRE,
                 grace_s=RETIRE_S + CUT_GRACE_S,
             )
             old = before.roster
@@ -200,12 +200,12 @@ class Reload:
             count = len(ready.proxies)
             done.append("a new proxy" if count == 1 else f"{count} new proxies")
         if found.control_plane:
-            self._supervisor.exchange(CONTROL_PLANE, ready.plan.control_plane)
+            self._supervisor.restart_with(CONTROL_PLANE, ready.plan.control_plane)
             self._control_config = ready.accepted
             done.append("a new control plane")
         if found.litellm:
             its_old = [LITELLM] if before.litellm else []
-            self._supervisor.take_over(ready.litellm, its_old, after=gone)
+            self._supervisor.replace(ready.litellm, its_old, after=gone)
             self._litellm_ports.close()
             self._litellm_ports = ready.ports
             done.append("a new LiteLLM" if ready.litellm else "no LiteLLM")

@@ -22,8 +22,8 @@ from types import FrameType
 
 from cli.serve.accepted import Accepted
 from cli.serve.data_folder import hold_data_dir, leave_note
-from cli.serve.listen import listen, reserved_port, wait_until_it_answers
-from cli.serve.plan import Ground, litellm_for, plan_children
+from cli.serve.listen import listen, reserved_port, wait_for_answer
+from cli.serve.plan import ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
 from cli.serve.terminal import Terminal
 from store.settings.config import config_from_yaml, read_config
@@ -49,12 +49,12 @@ def serve(config_path: Path) -> None:
         listener = stack.enter_context(listen(config.server))
         control_port = stack.enter_context(reserved_port())
         litellm_ports = stack.enter_context(contextlib.ExitStack())
-        ground = Ground.of(config_path, listener, control_port)
+        context = ServeContext.create(config_path, listener, control_port)
         copies = Accepted(config.data_dir)
         accepted = copies.write(content)
         copies.keep_only([accepted])
-        litellm = litellm_for(ground, config, litellm_ports)
-        plan = plan_children(ground, config, accepted, litellm)
+        litellm = litellm_for(context, config, litellm_ports)
+        plan = plan_children(context, config, accepted, litellm)
         supervisor = Supervisor(plan.specs, say=_say)
         terminal = Terminal()
         with stop_on_signals(supervisor, terminal):
@@ -63,11 +63,11 @@ def serve(config_path: Path) -> None:
             from cli.serve.banner import show  # noqa: PLC0415  (rich loads while the proxy does)
 
             show(plan)
-            wait_until_it_answers(listener, HEAD_START_S)
+            wait_for_answer(listener, HEAD_START_S)
             from cli.serve.reload import Reload  # noqa: PLC0415  (the proxy comes first)
 
             reload = Reload(
-                ground,
+                context,
                 plan,
                 accepted,
                 supervisor=supervisor,

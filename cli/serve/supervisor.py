@@ -2,10 +2,11 @@
 
 A child that ends is started again, after a delay that grows while it keeps ending. Each child has
 a session of its own, so that Ctrl-C in a terminal reaches only the supervisor, which then stops
-them stage by stage: told first, killed when they take too long. Nothing else is ever signalled.
+them stage by stage: with a signal first, killed when they take too long. Nothing else is ever
+signalled.
 
-    introduced ──ready──▶ kept running ──replaced──▶ leaving ──▶ gone
-        └──────not ready, or ended──────▶ gone
+    started beside ──ready──▶ kept running ──replaced──▶ stopping ──▶ ended
+          └────not ready, or ended────▶ ended
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cli.serve.children import Child, ChildSpec, how_it_ended, restart_delay
+from cli.serve.children import Child, ChildSpec, describe_exit, restart_delay
 
-HEALTHY_AFTER_S = 60.0  # a child that ran this long is forgiven its earlier ends
+HEALTHY_AFTER_S = 60.0  # a child that ran this long starts with a short delay again
 _TICK_S = 0.2
 _SOON_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaving:
-    """A child that others have replaced, or are about to."""
+class _Stopping:
+    """A child that has to end while the others run on."""
 
     child: Child
-    by: signal.Signals  # how it is told
-    grace_s: float  # how long it may take then
-    after: Sequence[Child]  # it is told when these are gone, since they use it
+    number: signal.Signals
+    grace_s: float  # from the signal until it is killed
+    after: Sequence[Child]  # they use it: it gets the signal once they have ended
 
 
 class Supervisor:
     """Runs `specs`.
 
-    `say` gets one line for each thing that an operator should know. `stop` and `request` may be
+    `say` gets a line for each thing that an operator should know. `stop` and `request` may be
     called from a signal handler or from another thread, all else belongs to one thread.
     """
 
@@ -51,9 +52,9 @@ class Supervisor:
         delay: Callable[[int], float] = restart_delay,
         healthy_after_s: float = HEALTHY_AFTER_S,
     ) -> None:
-        self._kept = {spec.name: Child(spec) for spec in specs}
-        self._introduced: list[Child] = []
-        self._leaving: list[_Leaving] = []
+        self._children = {spec.name: Child(spec) for spec in specs}
+        self._candidates: list[Child] = []
+        self._stopping: list[_Stopping] = []
         self._say = say
         self._delay = delay
         self._healthy_after_s = healthy_after_s
@@ -63,23 +64,9 @@ class Supervisor:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
 
-    @property
-    def pids(self) -> dict[str, int]:
-        """The process id of each child that is kept running, while it runs."""
-        return {
-            name: child.process.pid
-            for name, child in self._kept.items()
-            if child.process is not None and child.running
-        }
-
-    @property
-    def stopping(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._stops > 0
-
     def start(self, name: str) -> None:
         """Starts one child now; `run` starts those that were not started yet."""
-        child = self._kept[name]
+        child = self._children[name]
         try:
             child.start()
         except OSError as error:
@@ -94,14 +81,14 @@ class Supervisor:
         """Keeps the children running until `stop`, then stops them and returns.
 
         Calls `on_request` after each `request`, `on_tick` some times a second, and `on_stop` before
-        the children are told.
+        the children get their signal.
         """
-        for name, child in list(self._kept.items()):
+        for name, child in list(self._children.items()):
             if child.process is None and child.due_at is None and not self._stops:
                 self.start(name)
         while not self._stops:
             self._wait(_TICK_S)
-            self._look_after()
+            self._supervise()
             on_tick()
             if self._requested and not self._stops:
                 self._requested = False
@@ -112,7 +99,7 @@ class Supervisor:
         self._wake_write.close()
 
     def stop(self) -> None:
-        """Asks for an orderly stop; asked a second time, for one without any grace."""
+        """Asks for an orderly stop; a second call asks for one without grace."""
         self._stops += 1
         self._wake()
 
@@ -121,121 +108,123 @@ class Supervisor:
         self._requested = True
         self._wake()
 
-    # ---- one in another's place
+    # ---- replacing children
 
-    def introduce(
-        self, specs: Sequence[ChildSpec], ready: Callable[[], bool], at_most_s: float
+    def start_beside(
+        self, specs: Sequence[ChildSpec], ready: Callable[[], bool], timeout_s: float
     ) -> list[Child] | None:
-        """Starts children beside those that run, and gives them once they are ready.
+        """Starts children beside those that run, and returns them once they are ready.
 
-        None, with them stopped, when one of them ends, when they are not ready in time, or when a
-        stop was asked for.
+        None, after stopping them, if one of them ends, if they are not ready in time, or if a stop
+        was asked for.
         """
-        newcomers = [Child(spec) for spec in specs]
-        self._introduced += newcomers
+        started = [Child(spec) for spec in specs]
+        self._candidates += started
         try:
-            for child in newcomers:
+            for child in started:
                 child.start()
         except OSError as error:
             self._say(f"{child.spec.name} could not be started ({error.strerror})")
-            self.dismiss(newcomers)
+            self.stop_candidates(started)
             return None
-        self.wait_until(lambda: ready() or not all(c.running for c in newcomers), at_most_s)
-        for child in newcomers:
+        self.wait_until(lambda: ready() or not all(c.running for c in started), timeout_s)
+        for child in started:
             if not child.running and child.process is not None:
-                self._say(f"{child.spec.name} ended ({how_it_ended(child.process.returncode)})")
-        if ready() and all(child.running for child in newcomers) and not self._stops:
-            return newcomers
-        self.dismiss(newcomers)
+                self._say(f"{child.spec.name} ended ({describe_exit(child.process.returncode)})")
+        if ready() and all(child.running for child in started) and not self._stops:
+            return started
+        self.stop_candidates(started)
         return None
 
-    def dismiss(self, newcomers: Sequence[Child]) -> None:
-        """Stops children that were introduced."""
-        for child in newcomers:
-            self._introduced.remove(child)
-            self._leave(child, signal.SIGTERM, child.spec.grace_s)
+    def stop_candidates(self, started: Sequence[Child]) -> None:
+        """Stops children that `start_beside` started."""
+        for child in started:
+            self._candidates.remove(child)
+            self._stop_child(child, signal.SIGTERM, child.spec.grace_s)
 
-    def take_over(
+    def replace(
         self,
-        newcomers: Sequence[Child],
-        replaced: Sequence[str],
+        started: Sequence[Child],
+        names: Sequence[str],
         *,
-        by: signal.Signals = signal.SIGTERM,
+        number: signal.Signals = signal.SIGTERM,
         grace_s: float | None = None,
         after: Sequence[Child] = (),
     ) -> list[Child]:
-        """Keeps the newcomers running, and tells those that they replace to end; gives these.
+        """Keeps the started children running in place of the named ones; returns those.
 
-        They are told `by` a signal, once all of `after` are gone, and killed `grace_s` later.
+        The replaced get a signal once all of `after` have ended, and are killed `grace_s` later.
         """
-        leaving = []
-        for name in replaced:
-            child = self._kept.pop(name)
-            self._leave(child, by, child.spec.grace_s if grace_s is None else grace_s, after)
-            leaving.append(child)
-        for child in newcomers:
-            self._introduced.remove(child)
-            self._kept[child.spec.name] = child
-        return leaving
+        replaced = []
+        for name in names:
+            child = self._children.pop(name)
+            self._stop_child(
+                child, number, child.spec.grace_s if grace_s is None else grace_s, after
+            )
+            replaced.append(child)
+        for child in started:
+            self._candidates.remove(child)
+            self._children[child.spec.name] = child
+        return replaced
 
-    def exchange(self, name: str, spec: ChildSpec) -> None:
-        """Stops a child and then starts another in its place: there can be but one of them."""
-        child = self._kept.pop(name)
-        self._leave(child, signal.SIGTERM, child.spec.grace_s)
+    def restart_with(self, name: str, spec: ChildSpec) -> None:
+        """Stops a child, then starts another in its place: for what must never run twice."""
+        child = self._children.pop(name)
+        self._stop_child(child, signal.SIGTERM, child.spec.grace_s)
         self.wait_until(lambda: not child.running, child.spec.grace_s + 5)
-        self._kept[spec.name] = Child(spec)
+        self._children[spec.name] = Child(spec)
         if not self._stops:
             self.start(spec.name)
 
-    def wait_until(self, true: Callable[[], bool], at_most_s: float) -> bool:
-        """Looks after the children until it is true; False when it is not in time, or on a stop."""
-        deadline = time.monotonic() + at_most_s
-        while not true():
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Supervises the children until the condition holds; False on a timeout or a stop."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
             if self._stops or time.monotonic() >= deadline:
                 return False
             self._wait(_SOON_S)
-            self._look_after()
+            self._supervise()
         return True
 
-    def _leave(
-        self, child: Child, by: signal.Signals, grace_s: float, after: Sequence[Child] = ()
+    def _stop_child(
+        self, child: Child, number: signal.Signals, grace_s: float, after: Sequence[Child] = ()
     ) -> None:
-        self._leaving.append(_Leaving(child, by, grace_s, tuple(after)))
-        self._see_off()
+        self._stopping.append(_Stopping(child, number, grace_s, tuple(after)))
+        self._advance_stops()
 
-    # ---- looking after them
+    # ---- keeping them running
 
-    def _look_after(self) -> None:
-        self._see_off()
+    def _supervise(self) -> None:
+        self._advance_stops()
         now = time.monotonic()
-        for name, child in self._kept.items():
+        for name, child in self._children.items():
             if self._stops:
                 return
             if child.process is not None and not child.running:
                 if now - child.started_at >= self._healthy_after_s:
                     child.ends_in_a_row = 0
-                ended = how_it_ended(child.process.returncode)
+                ended = describe_exit(child.process.returncode)
                 child.process = None
                 self._plan_restart(child, f"ended ({ended})")
             elif child.due_at is not None and now >= child.due_at:
                 self.start(name)
                 if child.running and child.process is not None:
                     self._say(f"{name} is started again (pid {child.process.pid})")
-            child.keep_log_short()
+            child.truncate_log()
 
-    def _see_off(self) -> None:
-        """Tells those that leave when it is time, kills the late, and forgets the gone."""
-        for one in list(self._leaving):
+    def _advance_stops(self) -> None:
+        """Signals the stopping children when it is time, kills the late, drops the ended."""
+        for one in list(self._stopping):
             child = one.child
             if not child.running:
-                self._leaving.remove(one)
+                self._stopping.remove(one)
             elif child.kill_at is None:
                 if not any(other.running for other in one.after):
-                    child.tell(one.by, one.grace_s)
+                    child.terminate(one.number, one.grace_s)
             elif time.monotonic() >= child.kill_at:
                 self._say(f"{child.spec.name} did not end within {one.grace_s:g} s and is killed")
                 child.kill()
-                child.kill_at = math.inf  # it takes a moment to be gone, and once is enough
+                child.kill_at = math.inf  # it takes a moment to end, and one kill is enough
 
     def _plan_restart(self, child: Child, what: str) -> None:
         child.ends_in_a_row += 1
@@ -245,15 +234,19 @@ class Supervisor:
         self._say(f"{child.spec.name} {what}, next start in {delay:g} s{log}")
 
     def _stop_all(self) -> None:
-        there = [*(one.child for one in self._leaving), *self._introduced, *self._kept.values()]
-        for stage in sorted({child.spec.stage for child in there}):
-            of_stage = [child for child in there if child.spec.stage == stage]
+        children = [
+            *(one.child for one in self._stopping),
+            *self._candidates,
+            *self._children.values(),
+        ]
+        for stage in sorted({child.spec.stage for child in children}):
+            of_stage = [child for child in children if child.spec.stage == stage]
             for child in of_stage:
-                child.tell(signal.SIGTERM, child.spec.grace_s)
+                child.terminate(signal.SIGTERM, child.spec.grace_s)
             for child in of_stage:
-                self._see_to_the_end(child)
+                self._wait_for_end(child)
 
-    def _see_to_the_end(self, child: Child) -> None:
+    def _wait_for_end(self, child: Child) -> None:
         assert child.kill_at is not None
         while child.running and self._stops < 2 and time.monotonic() < child.kill_at:
             self._wait(_SOON_S)

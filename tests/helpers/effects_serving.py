@@ -18,7 +18,7 @@ import yaml
 from cli.serve.banner import summary
 from cli.serve.listen import listen
 from cli.serve.litellm_child import KEY_VARIABLE
-from cli.serve.plan import Ground, litellm_for, plan_children
+from cli.serve.plan import ServeContext, litellm_for, plan_children
 from store.errors import ProductError
 from store.settings.config import LITELLM_BLOCKS, ServerSettings, parse_config
 from store.settings.teachers import Price, deployments, prices
@@ -167,8 +167,8 @@ def handed_to_litellm(block: str) -> Callable[[Raw], Any]:
     def seen(raw: Raw) -> Any:
         config = parse_config(raw)
         with listen(ServerSettings(port=0)) as listening, contextlib.ExitStack() as ports:
-            ground = Ground.of(config.data_dir / "config.yaml", listening, 5001)
-            if litellm_for(ground, config, ports) is None:
+            context = ServeContext.create(config.data_dir / "config.yaml", listening, 5001)
+            if litellm_for(context, config, ports) is None:
                 return None
         return yaml.safe_load((config.data_dir / "litellm.yaml").read_text())[block]
 
@@ -179,8 +179,8 @@ def planned_workers(raw: Raw) -> list[str]:
     """The names of the proxy's processes."""
     config = parse_config(raw)
     with listen(ServerSettings(port=0)) as listening:
-        ground = Ground.of(config.data_dir / "config.yaml", listening, 5001)
-        plan = plan_children(ground, config, config.data_dir / "accepted.yaml", None)
+        context = ServeContext.create(config.data_dir / "config.yaml", listening, 5001)
+        plan = plan_children(context, config, config.data_dir / "accepted.yaml", None)
         plan.roster.close()
     return [spec.name for spec in plan.proxies]
 

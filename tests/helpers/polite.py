@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from cli.serve.children import ChildSpec
 from cli.serve.supervisor import Supervisor
 
@@ -52,6 +54,17 @@ def until(true: Callable[[], object], timeout_s: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.02)
+
+
+def child_pid(*arguments: str) -> int:
+    """The process id of this process's child whose command line ends with these arguments."""
+    (found,) = (
+        child.pid
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and tuple(child.cmdline()[-len(arguments) :]) == arguments
+    )
+    return found
 
 
 def alive(pid: int) -> bool:

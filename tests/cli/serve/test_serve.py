@@ -18,8 +18,8 @@ from rich.console import Console
 
 from cli.serve.banner import client_hint, show
 from cli.serve.data_folder import hold_data_dir, is_held, leave_note, running_server
-from cli.serve.listen import listen, listens, reserved_port, wait_until_it_answers
-from cli.serve.plan import Ground, Plan, litellm_for, plan_children
+from cli.serve.listen import listen, listens, reserved_port, wait_for_answer
+from cli.serve.plan import Plan, ServeContext, litellm_for, plan_children
 from store.errors import ConfigError, ProductError
 from store.settings.config import Config, ServerSettings, parse_config
 
@@ -35,9 +35,9 @@ def config(folder: Path, params: dict[str, str], **more: Any) -> Config:
 def planned(folder: Path, params: dict[str, str], **more: Any) -> Plan:
     settings = config(folder, params, **more)
     with listen(ServerSettings(port=0)) as listener, contextlib.ExitStack() as ports:
-        ground = Ground.of(folder / "config.yaml", listener, 5001)
-        litellm = litellm_for(ground, settings, ports)
-        plan = plan_children(ground, settings, folder / "accepted.yaml", litellm)
+        context = ServeContext.create(folder / "config.yaml", listener, 5001)
+        litellm = litellm_for(context, settings, ports)
+        plan = plan_children(context, settings, folder / "accepted.yaml", litellm)
         plan.roster.close()
         return plan
 
@@ -115,7 +115,7 @@ def test_the_socket_queues_connections_and_is_handed_on(tmp_path: Path) -> None:
 
 def test_waiting_ends_with_the_first_answer_of_any_kind() -> None:
     with listen(ServerSettings(port=0)) as listener:
-        assert not wait_until_it_answers(listener, 0.05)
+        assert not wait_for_answer(listener, 0.05)
         accepted, _ = listener.accept()
         accepted.close()
 
@@ -126,7 +126,7 @@ def test_waiting_ends_with_the_first_answer_of_any_kind() -> None:
             connection.recv(1000)
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             os._exit(0)
-        assert wait_until_it_answers(answering, 30)
+        assert wait_for_answer(answering, 30)
         os.waitpid(pid, 0)
         answering.close()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.serve.children import LOG_LIMIT_BYTES, ChildSpec, how_it_ended, restart_delay
+from cli.serve.children import MAX_LOG_BYTES, ChildSpec, describe_exit, restart_delay
 from cli.serve.supervisor import Supervisor
-from tests.helpers.polite import DEAF, POLITE, alive, running, spec, until
+from tests.helpers.polite import DEAF, POLITE, alive, child_pid, running, spec, until
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_delay_doubles_up_to_half_a_minute(ends: int, seconds: float) -> Non
     [(0, "exit status 0"), (3, "exit status 3"), (-9, "killed by SIGKILL"), (-250, "signal 250")],
 )
 def test_an_exit_status_is_put_in_words(code: int, words: str) -> None:
-    assert words in how_it_ended(code)
+    assert words in describe_exit(code)
 
 
 def test_a_spec_does_not_show_its_environment() -> None:
@@ -75,13 +75,12 @@ def test_a_killed_child_comes_back_and_the_others_stay(tmp_path: Path) -> None:
     supervisor = Supervisor(specs, say=lambda _: None, delay=lambda _: 0.01)
     with running(supervisor):
         until(lambda: file.exists() and len(file.read_text().split("\n")) == 3)
-        before = supervisor.pids
-        os.kill(before["a"], signal.SIGKILL)
+        other = child_pid(str(file), "b")
+        os.kill(child_pid(str(file), "a"), signal.SIGKILL)
         until(lambda: file.read_text().count("a start") == 2)
-        after = supervisor.pids
+        assert child_pid(str(file), "b") == other
 
-    assert after["a"] != before["a"]
-    assert after["b"] == before["b"]
+    assert file.read_text().count("b start") == 1
 
 
 def test_children_are_stopped_stage_by_stage(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_a_child_that_does_not_stop_is_killed_with_its_own_children(tmp_path: Pa
     supervisor = Supervisor([spec("deaf", DEAF, file, grace_s=0.2)], say=said.append)
     with running(supervisor) as thread:
         until(lambda: file.exists() and file.read_text().endswith("\n"))
-        pids = [supervisor.pids["deaf"], int(file.read_text())]
+        pids = [child_pid(str(file)), int(file.read_text())]
         supervisor.stop()
         thread.join(30)
         assert not thread.is_alive()
@@ -178,7 +177,7 @@ def test_a_child_has_the_socket_its_folder_and_its_log(tmp_path: Path) -> None:
 
 def test_a_log_that_grows_is_emptied_while_the_child_writes_on(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
-    log.write_bytes(b"x" * (LOG_LIMIT_BYTES + 1))
+    log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
     script = "import time\nwhile True:\n    print('line', flush=True)\n    time.sleep(0.05)"
     with running(Supervisor([spec("child", script, log=log)], say=lambda _: None)):
         until(lambda: 0 < log.stat().st_size < 1000)

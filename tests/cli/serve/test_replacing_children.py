@@ -1,4 +1,4 @@
-"""The supervisor puts one child in another's place, with real processes."""
+"""The supervisor replaces one child by another, with real processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.serve.supervisor import Supervisor
-from tests.helpers.polite import DEAF, POLITE, alive, running, spec, until
+from tests.helpers.polite import DEAF, POLITE, alive, child_pid, running, spec, until
 
 
 def test_a_successor_takes_over_once_it_is_ready(tmp_path: Path) -> None:
@@ -22,12 +22,9 @@ def test_a_successor_takes_over_once_it_is_ready(tmp_path: Path) -> None:
             seen["both"] = file.read_text().count("start") == 2 and "term" not in file.read_text()
             return bool(seen["both"])
 
-        before = supervisor.pids["a"]
-        newcomers = supervisor.introduce([spec("a", POLITE, file, "new")], is_ready, 30)
-        assert newcomers is not None
-        seen["while"] = supervisor.pids["a"] == before
-        supervisor.take_over(newcomers, ["a"])
-        seen["after"] = supervisor.pids["a"] not in (before, None)
+        started = supervisor.start_beside([spec("a", POLITE, file, "new")], is_ready, 30)
+        assert started is not None
+        supervisor.replace(started, ["a"])
         ready.touch()
 
     with running(supervisor, on_request=replace):
@@ -36,10 +33,10 @@ def test_a_successor_takes_over_once_it_is_ready(tmp_path: Path) -> None:
         until(lambda: ready.exists() and "old end" in file.read_text())
         assert "new term" not in file.read_text()
         # the successor is kept running, and the predecessor is not
-        os.kill(supervisor.pids["a"], signal.SIGKILL)
+        os.kill(child_pid(str(file), "new"), signal.SIGKILL)
         until(lambda: file.read_text().count("new start") == 2)
 
-    assert seen == {"both": True, "while": True, "after": True}
+    assert seen == {"both": True}
     assert file.read_text().count("old start") == 1
     assert file.read_text().endswith("new term\nnew end\n")
 
@@ -58,16 +55,16 @@ def test_a_successor_that_fails_changes_nothing(tmp_path: Path, script: str, sai
 
     def replace() -> None:
         specs = [spec("b", script), spec("c", POLITE, file, "c")]
-        assert supervisor.introduce(specs, lambda: False, 1.5) is None
+        assert supervisor.start_beside(specs, lambda: False, 1.5) is None
         done.touch()
 
     with running(supervisor, on_request=replace):
         until(lambda: file.exists() and "a start" in file.read_text())
-        before = supervisor.pids
+        before = child_pid(str(file), "a")
         supervisor.request()
         until(done.exists)
         until(lambda: "c start" not in file.read_text() or "c end" in file.read_text())
-        assert supervisor.pids == before
+        assert child_pid(str(file), "a") == before
         assert "a term" not in file.read_text()
 
     assert "".join(lines) == said
@@ -79,8 +76,8 @@ def test_one_that_others_use_leaves_after_them(tmp_path: Path) -> None:
     supervisor = Supervisor([spec(n, POLITE, file, n) for n in names], say=lambda _: None)
 
     def leave() -> None:
-        gone = supervisor.take_over([], ["user"])
-        supervisor.take_over([], ["used"], after=gone)
+        gone = supervisor.replace([], ["user"])
+        supervisor.replace([], ["used"], after=gone)
 
     with running(supervisor, on_request=leave):
         until(lambda: file.exists() and file.read_text().count("start") == 2)
@@ -96,7 +93,7 @@ def test_one_in_the_place_of_the_other(tmp_path: Path) -> None:
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
 
     def exchange() -> None:
-        supervisor.exchange("a", spec("a", POLITE, file, "new"))
+        supervisor.restart_with("a", spec("a", POLITE, file, "new"))
 
     with running(supervisor, on_request=exchange):
         until(lambda: file.exists() and "old start" in file.read_text())
@@ -113,7 +110,7 @@ def test_a_leaving_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     supervisor = Supervisor([spec("deaf", DEAF, file, grace_s=3600)], say=said.append)
 
     def leave() -> None:
-        supervisor.take_over([], ["deaf"], grace_s=0.2)
+        supervisor.replace([], ["deaf"], grace_s=0.2)
 
     with running(supervisor, on_request=leave):
         until(lambda: file.exists() and file.read_text().endswith("\n"))
@@ -129,7 +126,7 @@ def test_a_stop_in_the_middle_of_a_replacement_stops_everybody(tmp_path: Path) -
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
 
     def replace() -> None:
-        assert supervisor.introduce([spec("a", POLITE, file, "new")], lambda: False, 600) is None
+        assert supervisor.start_beside([spec("a", POLITE, file, "new")], lambda: False, 600) is None
 
     with running(supervisor, on_request=replace) as thread:
         until(lambda: file.exists() and "old start" in file.read_text())
