@@ -33,7 +33,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from scipy import stats
 
-from distill.monitor.detector import Bet, calibrate, soonest
+from distill.monitor.detector import Bet, calibrate, worst_case_delay
 from store.settings.tasks import TaskSettings
 
 SEED = 20240611
@@ -223,7 +223,7 @@ def _run_length(tolerated: float, run_length: float, count: int) -> dict[str, An
         "streams": count,
         "mean": round(float(found.mean())),
         "standard_error": round(float(found.std() / math.sqrt(count))),
-        "all_bad": soonest(tolerated, run_length),
+        "all_bad": worst_case_delay(tolerated, run_length),
     }
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from distill.commands import Commands
 from distill.forget.api import forget_by
 from distill.forget.forgetting import Forgetter
 from distill.forget.retention import Retention
-from distill.monitor.monitor import Live
-from distill.monitor.sampling import Draw, load_key
-from distill.monitor.student import LiveParts
+from distill.monitor.monitor import LiveMonitor
+from distill.monitor.sampling import Sampler, load_key
+from distill.monitor.student import MonitorParts
 from distill.pipeline.runner import Runner
 from distill.publish import Publisher, routes_now
 from distill.run.progress import Board
@@ -104,11 +105,11 @@ class ControlPlane:
             clock=time.time,
             sweep=self.forgetter.sweep,
         )
-        self.live = Live(
-            LiveParts(
+        self.monitor = LiveMonitor(
+            MonitorParts(
                 store=self.store,
                 clock=time.time,
-                draw=Draw(load_key(config.data_dir / KEY_FILE)),
+                sampler=Sampler(load_key(config.data_dir / KEY_FILE)),
                 settings=config.task,
                 ready=self.students.ready,
                 teacher=teachers.for_audits,
@@ -129,10 +130,10 @@ class ControlPlane:
     async def _beat(self) -> None:
         got = await self.collect()
         if got is None:
-            self.live.miss()
+            self.monitor.reload()
             return
         try:
-            await self.live.beat(got.routed)
+            await self.monitor.tick(got.routed)
             if not self._published:
                 await self.publish()
         except UnderstudyError as error:
@@ -153,7 +154,7 @@ class ControlPlane:
         except (UnderstudyError, OSError) as error:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
-            self.health = self.health.model_copy(update={"ok": False, "error": str(error)})
+            self.health = replace(self.health, ok=False, error=str(error))
             return None
         if not self.health.ok:
             log.info("the store takes traces again")
@@ -239,12 +240,12 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         plane = ControlPlane(config, runtime, db)
         reporter = Reporter(
             plane.store,
-            runner=plane.runner,
+            due=plane.runner.verdicts.get,
             board=plane.board,
-            publisher=plane.publisher,
+            route=plane.publisher.route,
             prices=plane.distilling_prices(),
             settings=config.task,
-            live=plane.live.standing,
+            live=plane.monitor.state,
         )
         asyncio.get_running_loop().set_default_executor(plane.threads)
         api = build_api(
@@ -267,7 +268,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await _serve_until_stopped(server)
         finally:
             scheduler.shutdown(wait=False)
-            await plane.live.stop()
+            await plane.monitor.stop()
             await plane.runner.stop()
             await plane.students.stop()
             await plane.collect()

@@ -69,6 +69,10 @@ class Publisher:
         """What was published last."""
         return self._published or {}
 
+    def route(self, task: str) -> Route | None:
+        """The route of a task as it was published last."""
+        return self.routes.get(task)
+
     def publish(self, routes: dict[str, Route]) -> bool:
         """Publishes the routes when they differ from the last ones. Returns whether it wrote."""
         if routes == self._published:

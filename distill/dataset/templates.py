@@ -37,7 +37,8 @@ MAX_PROFILE_CHARS = 240  # the same, where almost each request brings a prompt o
 PROMPTS_COMPARED = 300  # the newest under one shape; the others only count
 MAX_WORDS = 10_000  # of a prompt: comparing takes memory of their square, in bits
 GROUPS = 12  # of prompts that are alike, under one shape
-SHOWN_LITERAL = 60  # characters of a literal that a status shows
+MAX_SHOWN_LITERAL = 120  # characters of a literal in a run's history
+HOLE = "\N{HORIZONTAL ELLIPSIS}"  # stands for what varies in a prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +78,18 @@ def recognise(seen: Sequence[SeenShape]) -> list[PromptTemplate]:
     return sorted(found.values(), key=lambda t: (-requests[t.template_id], t.template_id))
 
 
-def skeleton(template: PromptTemplate) -> str:
-    """The template for people to read: 'Today is {…}. You route requests.' Long literals cut."""
-    parts = [literal.replace(BETWEEN, "\n") for literal in template.literals]
-    return "{…}".join(
-        text
-        if len(text) <= 2 * SHOWN_LITERAL
-        else f"{text[:SHOWN_LITERAL]}…{text[-SHOWN_LITERAL:]}"
-        for text in parts
-    )
+def skeleton(template: PromptTemplate, *, max_literal: int | None = None) -> str:
+    """The template for people to read: 'Today is …. You route requests.'
+
+    `max_literal`: characters of a literal, whose middle is left out where it is longer.
+    """
+    literals = [literal.replace(BETWEEN, "\n") for literal in template.literals]
+    if max_literal is not None:
+        half = max_literal // 2
+        literals = [
+            t if len(t) <= max_literal else f"{t[:half]} [cut] {t[-half:]}" for t in literals
+        ]
+    return HOLE.join(literals)
 
 
 def described(template: PromptTemplate) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def described(template: PromptTemplate) -> dict[str, Any]:
     return {
         "template_id": template.template_id,
         "prompts": template.distinct,
-        "skeleton": skeleton(template),
+        "skeleton": skeleton(template, max_literal=MAX_SHOWN_LITERAL),
         "holes": template.holes,
     }
 

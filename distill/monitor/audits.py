@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from distill.dataset.exchange import lesson_of
-from distill.monitor.comparisons import Pair, row_of
+from distill.monitor.comparisons import AnswerPair, row_of
 from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from distill.teacher.client import TeacherClient
 from store.errors import StoreError, TeacherError, TeacherMalformed, TeacherRefused
@@ -36,7 +36,7 @@ class Audits(BackgroundWorkers):
         *,
         teacher: Callable[[str], TeacherClient],
         trace: Callable[[str], Awaitable[LoggedExchange | None]],
-        record: Callable[[Pair], Awaitable[None]],
+        record: Callable[[AnswerPair], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         """`teacher`: a client by the model name of the request; may raise TeacherError.
@@ -111,7 +111,7 @@ class Audits(BackgroundWorkers):
                 return "no whole answer of the teacher"
             self._unrecorded[trace_id] = answer.text or ""
         await self._record(
-            Pair(
+            AnswerPair(
                 row=row_of(trace, lesson, target=self._unrecorded[trace_id]),
                 begun=trace.asked_at,
                 kind="audit",

@@ -1,8 +1,7 @@
-"""Two answers to one live request, the teacher's and the student's, and how they become a
-comparison.
+"""Compares two answers to one live request, the teacher's and the student's.
 
-Compared is what a certificate speaks of: whole answers of the teacher to text requests, in words or
-as tool calls, as distill.dataset takes them for rows.
+Only requests that a certificate covers are compared: complete answers of the teacher to text
+requests, in words or as tool calls, by the same rules as rows of distill.dataset.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from store.records import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class AnswerPair:
     """One live request with both answers."""
 
     row: Row  # the request; its target is the teacher's answer
     begun: float  # when the request was made
     kind: ComparisonKind
-    student: str | None  # None: no answer that could be read
+    student: str | None  # the student's answer; None: none that could be read
     fault: Reason | None  # why the proxy would not serve it; None: it would
     confidence: float | None
 
 
-# A pair whose answers are both there → score from 0 to 1. Raises TeacherError when it takes a judge
-# that cannot be asked.
-PairScoring = Callable[[Route, Pair], Awaitable[float]]
+# A pair with both answers → score from 0 to 1. Raises TeacherError when it needs a judge and none
+# can be asked.
+PairScoring = Callable[[Route, AnswerPair], Awaitable[float]]
 
 
 def row_of(exchange: LoggedExchange, lesson: Lesson, target: str | None = None) -> Row:
@@ -55,10 +54,10 @@ def row_of(exchange: LoggedExchange, lesson: Lesson, target: str | None = None) 
     )
 
 
-async def compared(pair: Pair, route: Route, scoring: PairScoring) -> Comparison:
-    """Scores a pair. `at` is left at 0, for whoever writes it.
+async def compare(pair: AnswerPair, route: Route, scoring: PairScoring) -> Comparison:
+    """Scores a pair. The caller sets `at`, which is 0 here.
 
-    What the proxy would not serve is not scored, and does not agree: the teacher answers it.
+    An answer that the proxy would not serve is not scored and does not agree: the teacher answers.
     """
     points = 0.0
     if pair.fault is None and pair.student is not None:

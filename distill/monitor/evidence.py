@@ -1,9 +1,9 @@
-"""What is known about one student since it was promoted: comparisons, faults, and two detectors.
+"""The evidence about one student since it was promoted: comparison counts and three detectors.
 
-It is read from the store when a student is promoted or the control plane starts, and from then on
-learns of each new thing as it is found out. Both ways lead to the same, as everything is taken in
-the order of its time. The detectors are shown only the newest MAX_REPLAYED comparisons and
-requests again: what lies longer back says little of now. The counts are of all.
+It is read from the store when a student is promoted or the control plane starts, and then updated
+with each new comparison and request. Both ways give the same result, since everything is added in
+the order of its time. Only the newest MAX_TIMES comparisons and requests are replayed into the
+detectors: what is older says little about now. The counts are of all.
 """
 
 from __future__ import annotations
@@ -11,27 +11,23 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from distill.gate.gate import confirmed_bound, extended_bound
+from distill.monitor.detector import MAX_TIMES, ChangeDetector
 from distill.monitor.rollout import Evidence, audit_rate
-from distill.monitor.standing import Tally
-from distill.monitor.watched import MAX_REPLAYED, Watched, tolerated_faults, tolerated_unsure
+from distill.monitor.state import NO_COMPARISONS, ComparisonCounts
 from store.database.comparisons import ComparisonOutcome, outcomes_of_student, tallies_of_student
 from store.database.database import Database
 from store.database.traces import RequestOutcome, requests_of_student
-from store.records import (
-    Certificate,
-    ComparisonKind,
-    Promotion,
-    Reason,
-)
+from store.records import Certificate, ComparisonKind, Promotion, Reason
 from store.settings.tasks import TaskSettings
 
-MAX_RATES = 20_000  # remembered changes of the audit rate: audits are owed for an hour at most
-MAX_INPUTS = 1_000
+MAX_RATES = 20_000  # remembered changes of the audit rate: audits are pending for an hour at most
+MAX_RECENT_INPUTS = 1_000
 OUTAGE_S = 10.0
+FAULT_CONFIDENCE = 0.8  # of the bound on the rate of faults on held-out rows
 KINDS: tuple[ComparisonKind, ...] = get_args(ComparisonKind)
 FAULTS = frozenset(
     {
@@ -42,11 +38,19 @@ FAULTS = frozenset(
         Reason.STUDENT_MALFORMED,
     }
 )
-HELD_BACK = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED})  # on purpose: no faults
+DEFERRED = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED})  # by design: no faults
 
 
-class Dossier:
-    """One student's evidence since `promoted_at`, which began its unbroken row of steps."""
+@dataclass(frozen=True, slots=True)
+class _RateChange:
+    """From when on a share of the served requests is audited."""
+
+    at: float
+    rate: float
+
+
+class EvidenceTracker:
+    """One student's evidence since `promoted_at`, when its unbroken sequence of steps began."""
 
     def __init__(
         self, promotion: Promotion, promoted_at: float, threshold: float, settings: TaskSettings
@@ -59,70 +63,73 @@ class Dossier:
         self._settings = settings
         self.step_at = promotion.at
         self.last_at = promotion.at  # of the newest comparison
-        self.tallies: dict[ComparisonKind, Tally] = dict.fromkeys(KINDS, Tally())
-        self.of_step: dict[ComparisonKind, Tally] = dict.fromkeys(KINDS, Tally())
+        self.counts: dict[ComparisonKind, ComparisonCounts] = dict.fromkeys(KINDS, NO_COMPARISONS)
+        self.step_counts: dict[ComparisonKind, ComparisonCounts] = dict(self.counts)
         run_length = settings.audit.run_length
-        self.disagreement = Watched(1 - threshold, run_length)
-        # An audit stands for many requests, so a run of so many audits is a longer one of requests.
-        self.faults = Watched(
-            tolerated_faults(promotion.certificate, settings),
-            run_length / settings.audit.first_share,
+        self.disagreement = ChangeDetector(1 - threshold, run_length)
+        # One audit stands for many requests: a run length in audits is a longer one in requests.
+        request_run_length = run_length / settings.audit.first_share
+        self.faults = ChangeDetector(
+            tolerated_faults(promotion.certificate, settings), request_run_length
         )
-        self.unsure = Watched(
-            tolerated_unsure(promotion.certificate, settings),
-            run_length / settings.audit.first_share,
+        self.unsure = ChangeDetector(
+            tolerated_unsure(promotion.certificate, settings), request_run_length
         )
-        self._lately: dict[str, None] = {}  # hashes of inputs, in the order of their coming
-        self._complained: set[str] = set()  # traces that count as bad already
-        self._outage_since: float | None = None  # the last request found the student down
-        self._rates: list[tuple[float, float]] = [(promoted_at, self._rate())]
+        self._recent_inputs: dict[str, None] = {}  # hashes, oldest first
+        self._bad_traces: set[str] = set()  # that count as a disagreement already
+        self._outage_since: float | None = None  # None: the student answered the last request
+        self._rates = [_RateChange(promoted_at, self._current_rate())]
 
-    def start_from(self, older: Sequence[Mapping[str, Any]]) -> None:
-        """Takes over counts of comparisons that are not shown again: see `tallies_of_student`."""
-        for row in older:
-            names = ("n", "servable", "agreed")
-            self.tallies[row["kind"]] = Tally(*(row[name] for name in names))
-            self.of_step[row["kind"]] = Tally(*(row[f"step_{name}"] for name in names))
-        self._rates = [(self.promoted_at, self._rate())]
+    def add_counts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Takes over counts of comparisons that are not replayed: see `tallies_of_student`."""
+        names = ("n", "servable", "agreed")
+        for row in rows:
+            self.counts[row["kind"]] = ComparisonCounts(*(row[name] for name in names))
+            self.step_counts[row["kind"]] = ComparisonCounts(
+                *(row[f"step_{name}"] for name in names)
+            )
+        self._rates = [_RateChange(self.promoted_at, self._current_rate())]
 
-    def learn(self, found: ComparisonOutcome) -> None:
-        """Takes a comparison in, newer than all before. A step's are those of its own requests."""
-        self.last_at = max(self.last_at, found.at)
+    def add_comparison(self, outcome: ComparisonOutcome) -> None:
+        """Adds a comparison, newer than all before. It counts for the step of its request."""
+        self.last_at = max(self.last_at, outcome.at)
         self._bounds = None
-        self.tallies[found.kind] = _counted(self.tallies[found.kind], found)
-        if found.begun > self.step_at:
-            self.of_step[found.kind] = _counted(self.of_step[found.kind], found)
-        if found.kind == "shadow":
-            if found.fault not in HELD_BACK:
-                self.ask(found.fault, found.at, begun=found.begun)
-            if found.fault not in FAULTS:
-                self._doubt(found.fault is not None, found.input_hash, found.begun)
-        if found.servable:
-            self._compare(found)
-        self._note_rate(found.at)
+        self.counts[outcome.kind] = _counted(self.counts[outcome.kind], outcome)
+        if outcome.begun > self.step_at:
+            self.step_counts[outcome.kind] = _counted(self.step_counts[outcome.kind], outcome)
+        if outcome.kind == "shadow":
+            if outcome.fault not in DEFERRED:
+                self.record_call(outcome.fault, outcome.at, begun=outcome.begun)
+            if outcome.fault not in FAULTS:
+                unsure = outcome.fault is not None
+                self._record_confidence(unsure, outcome.input_hash, outcome.begun)
+        if outcome.servable:
+            self._record_agreement(outcome)
+        self._update_rate(outcome.at)
 
-    def see(self, routed: RequestOutcome) -> None:
-        """Takes in how a request went that the student was asked for."""
-        if routed.served_by == "student" or routed.reason in HELD_BACK:
-            self.ask(None, routed.end_time, begun=routed.start_time)
-            self._doubt(routed.served_by != "student", routed.input_hash, routed.start_time)
-        elif routed.reason in FAULTS:
-            self.ask(routed.reason, routed.end_time, begun=routed.start_time)
+    def add_request(self, request: RequestOutcome) -> None:
+        """Adds a client's request that the student was asked."""
+        if request.served_by == "student" or request.reason in DEFERRED:
+            self.record_call(None, request.end_time, begun=request.start_time)
+            unsure = request.served_by != "student"
+            self._record_confidence(unsure, request.input_hash, request.start_time)
+        elif request.reason in FAULTS:
+            self.record_call(request.reason, request.end_time, begun=request.start_time)
 
     def begin_step(self, promotion: Promotion) -> None:
-        """The same student goes on to another step, or is forced by hand."""
+        """The same student moves to another step, or is forced by hand."""
         self.step_at = promotion.at
-        self.of_step = dict.fromkeys(KINDS, Tally())
+        self.step_counts = dict.fromkeys(KINDS, NO_COMPARISONS)
         self._forced = promotion.forced
-        self._note_rate(promotion.at)
+        self._update_rate(promotion.at)
 
     def evidence(self) -> Evidence:
-        """What a verdict rests on."""
-        n, agreed = _fair(self.tallies)
-        step_n, step_agreed = _fair(self.of_step)
+        """What a decision is based on."""
+        n, agreed = _fair_sample(self.counts)
+        step_n, step_agreed = self.step_agreement()
         if self._bounds is None:
             self._bounds = _bounds(self._certificate, n, agreed)
-        feedback = self.tallies["feedback"]
+        feedback = self.counts["feedback"]
         return Evidence(
             since=self.promoted_at,
             n=n,
@@ -131,37 +138,27 @@ class Dossier:
             step_agreed=step_agreed,
             bound=self._bounds[0],
             live_bound=self._bounds[1],
-            disagreement=self.disagreement.suspicion(),
-            faults=self.faults.suspicion(),
-            unsure=self.unsure.suspicion(),
-            failed_feedback=feedback.n - feedback.agreed,
+            disagreement=self.disagreement.state(),
+            faults=self.faults.state(),
+            unsure=self.unsure.state(),
+            complaints=feedback.n - feedback.agreed,
         )
+
+    def step_agreement(self) -> tuple[int, int]:
+        """Servable comparisons since the step began, and how many of them agree."""
+        return _fair_sample(self.step_counts)
 
     def audit_rate_at(self, moment: float) -> float:
         """The share of requests to audit that held at a moment."""
-        place = bisect_right(self._rates, moment, key=lambda entry: entry[0])
-        return self._rates[max(place - 1, 0)][1]
+        place = bisect_right(self._rates, moment, key=lambda change: change.at)
+        return self._rates[max(place - 1, 0)].rate
 
-    def _compare(self, found: ComparisonOutcome) -> None:
-        """Shows the detector of disagreement what a client was served, or would have been.
+    def record_call(self, fault: str | None, at: float, *, begun: float | None = None) -> None:
+        """Counts a call of the student, with its fault if it had one.
 
-        Feedback does not come from a fair sample, so it counts only where it complains, and a trace
-        that failed its audit too counts once.
-        """
-        if found.kind == "feedback" and found.agrees:
-            return
-        if not found.agrees:
-            if found.trace_id in self._complained:
-                return
-            self._complained.add(found.trace_id)
-        self.disagreement.show(not found.agrees, found.begun)
-
-    def ask(self, fault: str | None, at: float, *, begun: float | None = None) -> None:
-        """Shows the detector of faults that the student was asked, and what was wrong.
-
-        Requests in a row that find it down within OUTAGE_S are one fault: a process that died, and
-        is restarted, fails everything that comes meanwhile. `at`: when it was asked. `begun`: when
-        the request was made, if that was long before.
+        Calls in a row that find it down within OUTAGE_S count as one fault: until a crashed process
+        is restarted, every call fails. `at`: when it was called. `begun`: when the request was
+        made, if that was long before.
         """
         if fault != Reason.STUDENT_DOWN:
             self._outage_since = None
@@ -169,89 +166,125 @@ class Dossier:
             return
         else:
             self._outage_since = at
-        self.faults.show(fault is not None, at if begun is None else begun)
+        self.faults.update(fault is not None, at if begun is None else begun)
 
-    def _doubt(self, unsure: bool, input_hash: str, begun: float) -> None:
-        """Shows the detector of unsureness an answer to an input that did not come lately.
+    def _record_agreement(self, outcome: ComparisonOutcome) -> None:
+        """Counts an answer that a client got, or would have got.
 
-        One odd input that comes again and again says nothing of the others.
+        Feedback is no fair sample, so only complaints count. A trace with a complaint and a failed
+        audit counts once.
         """
-        if input_hash and input_hash in self._lately:
+        if outcome.kind == "feedback" and outcome.agrees:
             return
-        self._lately[input_hash] = None
-        if len(self._lately) > MAX_INPUTS:
-            del self._lately[next(iter(self._lately))]
-        self.unsure.show(unsure, begun)
+        if not outcome.agrees:
+            if outcome.trace_id in self._bad_traces:
+                return
+            self._bad_traces.add(outcome.trace_id)
+        self.disagreement.update(not outcome.agrees, outcome.begun)
 
-    def _note_rate(self, at: float) -> None:
-        rate = self._rate()
-        if rate != self._rates[-1][1]:
-            self._rates.append((at, rate))
+    def _record_confidence(self, unsure: bool, input_hash: str, begun: float) -> None:
+        """Counts whether an answer was below the cutoff, once for each recent input.
+
+        One odd input that comes again and again says nothing about the others.
+        """
+        if input_hash and input_hash in self._recent_inputs:
+            return
+        self._recent_inputs[input_hash] = None
+        if len(self._recent_inputs) > MAX_RECENT_INPUTS:
+            del self._recent_inputs[next(iter(self._recent_inputs))]
+        self.unsure.update(unsure, begun)
+
+    def _update_rate(self, at: float) -> None:
+        rate = self._current_rate()
+        if rate != self._rates[-1].rate:
+            self._rates.append(_RateChange(at, rate))
         if len(self._rates) > 2 * MAX_RATES:
             del self._rates[:-MAX_RATES]
 
-    def _rate(self) -> float:
+    def _current_rate(self) -> float:
         return audit_rate(
-            audits=self.tallies["audit"].n,
+            audits=self.counts["audit"].n,
             level=self.disagreement.level,
             settings=self._settings.audit,
             forced=self._forced,
         )
 
 
-def read_dossier(
-    db: Database,
-    promotion: Promotion,
-    *,
-    promoted_at: float,
-    settings: TaskSettings,
-) -> Dossier:
+def load_evidence(
+    db: Database, promotion: Promotion, *, promoted_at: float, settings: TaskSettings
+) -> EvidenceTracker:
     """All that the store knows about the student of a promotion since `promoted_at`."""
     certificate = promotion.certificate
     threshold = certificate.threshold if certificate else settings.gate.threshold
-    dossier = Dossier(promotion, promoted_at, threshold, settings)
-    student_id = dossier.student_id
-    findings = outcomes_of_student(db, student_id, promoted_at, MAX_REPLAYED)
-    if len(findings) == MAX_REPLAYED:
+    tracker = EvidenceTracker(promotion, promoted_at, threshold, settings)
+    student_id = tracker.student_id
+    comparisons = outcomes_of_student(db, student_id, promoted_at, MAX_TIMES)
+    if len(comparisons) == MAX_TIMES:
         older = tallies_of_student(
-            db,
-            student_id,
-            since=promoted_at,
-            until=findings[0].at,
-            step_at=promotion.at,
+            db, student_id, since=promoted_at, until=comparisons[0].at, step_at=promotion.at
         )
-        dossier.start_from(older)
-    requests = requests_of_student(db, student_id, promoted_at, MAX_REPLAYED)
-    things: list[list[ComparisonOutcome | RequestOutcome]] = [[*findings], [*requests]]
-    for thing in heapq.merge(*things, key=_moment):
-        if isinstance(thing, ComparisonOutcome):
-            dossier.learn(thing)
+        tracker.add_counts(older)
+    requests = requests_of_student(db, student_id, promoted_at, MAX_TIMES)
+    streams: list[list[ComparisonOutcome | RequestOutcome]] = [[*comparisons], [*requests]]
+    for outcome in heapq.merge(*streams, key=_time_of):
+        if isinstance(outcome, ComparisonOutcome):
+            tracker.add_comparison(outcome)
         else:
-            dossier.see(thing)
-    return dossier
+            tracker.add_request(outcome)
+    return tracker
+
+
+def tolerated_faults(certificate: Certificate | None, settings: TaskSettings) -> float:
+    """The rate of faults that does not demote a student.
+
+    The setting, or more where the held-out rows showed faults and the gate let the student pass
+    nevertheless: an upper bound of their rate (Clopper and Pearson 1934, one-sided). Held-out rows
+    without a fault are no reason to tolerate more than the setting, however few they are.
+    """
+    tolerated = settings.audit.fault_rate
+    if certificate is None or not certificate.faults:
+        return tolerated
+    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import
+
+    bad, good = certificate.faults, certificate.heldout - certificate.faults
+    bound = float(betaincinv(bad + 1, good, FAULT_CONFIDENCE)) if good > 0 else 1.0
+    return min(max(tolerated, bound), 0.9)
+
+
+def tolerated_unsure(certificate: Certificate | None, settings: TaskSettings) -> float:
+    """The rate of answers below the cutoff that does not demote a student.
+
+    Its confidence has to reach the cutoff on `gate.min_coverage` of the live requests too: one that
+    defers more costs time and saves little. One that was promoted by hand with less may keep what
+    it had.
+    """
+    coverage = settings.gate.min_coverage
+    if certificate is not None:
+        coverage = min(coverage, certificate.coverage)
+    return min(max(1 - coverage, 0.01), 0.9)
 
 
 def _bounds(certificate: Certificate | None, n: int, agreed: int) -> tuple[float, float]:
-    """Of held-out and live rows together, and of the live rows by themselves."""
+    """Lower bounds of the agreement: held-out and live rows together, and live rows alone."""
     if certificate is None:
         return 0.0, 0.0
     return extended_bound(certificate, n, agreed), confirmed_bound(certificate, n, agreed)
 
 
-def _fair(tallies: Mapping[ComparisonKind, Tally]) -> tuple[int, int]:
+def _fair_sample(counts: Mapping[ComparisonKind, ComparisonCounts]) -> tuple[int, int]:
     """Servable comparisons from fair samples, and how many of them agree: all but feedback."""
-    shadow, audit = tallies["shadow"], tallies["audit"]
+    shadow, audit = counts["shadow"], counts["audit"]
     return shadow.servable + audit.servable, shadow.agreed + audit.agreed
 
 
-def _moment(thing: ComparisonOutcome | RequestOutcome) -> float:
-    return thing.at if isinstance(thing, ComparisonOutcome) else thing.end_time
+def _time_of(outcome: ComparisonOutcome | RequestOutcome) -> float:
+    return outcome.at if isinstance(outcome, ComparisonOutcome) else outcome.end_time
 
 
-def _counted(tally: Tally, found: ComparisonOutcome) -> Tally:
+def _counted(counts: ComparisonCounts, outcome: ComparisonOutcome) -> ComparisonCounts:
     return replace(
-        tally,
-        n=tally.n + 1,
-        servable=tally.servable + found.servable,
-        agreed=tally.agreed + (found.servable and found.agrees),
+        counts,
+        n=counts.n + 1,
+        servable=counts.servable + outcome.servable,
+        agreed=counts.agreed + (outcome.servable and outcome.agrees),
     )

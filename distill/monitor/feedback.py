@@ -1,12 +1,12 @@
-"""What clients say of a student's answers, as evidence: a complaint is a failed audit.
+"""Feedback of clients on a student's answers, as evidence: a complaint is a failed audit.
 
-The newest feedback on an answer holds; what was said of it before does not count any more. It is a
-complaint with a score below 0.5, or with a correction alone that says something else than the
-answer did. A complaint becomes a comparison that disagrees. When its answer is found good later,
-the comparison is replaced by one that agrees.
+The newest feedback on an answer replaces all before. It is a complaint if its score is below 0.5,
+or if it has no score and a correction that differs from the answer. A complaint becomes a
+comparison that disagrees; if newer feedback takes it back, the comparison is replaced by one that
+agrees.
 
-Praise on its own becomes nothing: nobody praises a fair sample of the answers. Nor do complaints
-come from one, but they can only count against a student, which is the safe side.
+Praise alone becomes no comparison: clients do not praise a fair sample of the answers. Complaints
+are no fair sample either, but they can only count against a student, which is the safe side.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.records import Comparison
 
-GOOD_FROM = 0.5  # of scores from 0 to 1
+MIN_GOOD_SCORE = 0.5  # of scores from 0 to 1
 
 
 def feedback_comparisons(db: Database) -> list[Comparison]:
-    """Writes the comparisons that follow from what clients said since the last call; returns them.
+    """Writes and returns the comparisons that follow from feedback since the last call.
 
-    In whatever order feedback and traces are collected, and whatever is killed when: the collector
-    notes in its transaction of which traces it has news, and here the notes go in the transaction
-    that writes what follows from them. Without news it is one look at an empty table. `at` of a
-    comparison is when its feedback came. Raises StoreError.
+    Idempotent, whatever the order in which feedback and traces are collected, and whatever is
+    killed when: the collector records in its transaction which traces have news, and here the
+    records are deleted in the transaction that writes the comparisons. Without news it is one query
+    on an empty table. `at` of a comparison is when its feedback came. Raises StoreError.
     """
     if not db.query("has_feedback_news"):
         return []
     with db.transaction():
-        rows = db.query("feedback_to_compare", good_from=GOOD_FROM)
-        found = [_comparison(row) for row in rows if _counts(row)]
-        write_comparisons(db, found)
+        rows = db.query("feedback_to_compare", good_from=MIN_GOOD_SCORE)
+        comparisons = [_comparison(row) for row in rows if _counts(row)]
+        write_comparisons(db, comparisons)
         db.execute("delete_feedback_news")
-    return found
+    return comparisons
 
 
 def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
-    """What (the judge, people) said of the same answers of a task's students; True: good.
+    """Labels of (the judge, people) for the same answers of a task's students; True: good.
 
-    Audits only: in shadow the client got the teacher's answer, and spoke of that one. The audits
-    are a fair sample of what was served, but people do not speak of a fair sample of them. While
-    they complain sooner than they praise, people seem stricter than they are, and so a bound that
-    is corrected by these pairs is too low rather than too high.
+    Audits only: in shadow the client got the teacher's answer, and its feedback is about that one.
+    Audits are a fair sample of what was served, but people do not give feedback on a fair sample of
+    them. As long as they complain more readily than they praise, people seem stricter than they
+    are, and a bound that is corrected by these pairs is too low rather than too high.
     """
     return [
         (bool(row["agrees"]), not complains(row["score"], row["correction"], row["student_output"]))
@@ -59,18 +59,18 @@ def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
 
 
 def complains(score: float | None, correction: str | None, answer: str | None) -> bool:
-    """Whether feedback finds fault with an answer. Without a score, its correction decides."""
+    """Whether feedback is a complaint. Without a score, its correction decides."""
     if score is not None:
-        return score < GOOD_FROM
+        return score < MIN_GOOD_SCORE
     if correction is None or answer is None:
         return correction is not None
-    # in words, or as calls: an answer to a request with tools says which it was
+    # in words or as calls: an answer to a request with tools shows which it was
     with_tools = {"tools": read_said(answer) is not None}
     return normal_answer(target_in_correction(correction, with_tools)) != normal_answer(answer)
 
 
 def _counts(row: Mapping[str, Any]) -> bool:
-    """Praise counts only where it takes a complaint back."""
+    """Whether a comparison follows: praise counts only if it takes a complaint back."""
     return bool(row["complained"]) or complains(row["score"], row["correction"], _answer(row))
 
 
@@ -98,7 +98,7 @@ def _answer(row: Mapping[str, Any]) -> str | None:
     """The answer that the student served; None when the trace does not hold it."""
     try:
         messages = orjson.loads(row["output_messages"] or "[]")
-    except orjson.JSONDecodeError:  # no trace of ours: it must not hold up the others
+    except orjson.JSONDecodeError:  # not written by us: it must not block the others
         return None
     first = messages[0] if isinstance(messages, list) and messages else None
     if not isinstance(first, dict):

@@ -1,12 +1,12 @@
-"""Live evidence: every promoted student is watched, on each beat of the control plane.
+"""Live evidence: monitors every promoted student, on each tick of the control plane.
 
     collected requests ─┬─▶ shadow ──▶ ┐
-                        ├─▶ audits ──▶ ├─▶ comparison ─▶ store ─▶ dossier ─▶ verdict ─▶ promotion
-                        ├─▶ faults ────┼─────────────────────────────┘                     │
-    feedback ───────────┴──────────────┘                                           routes ◀─┘
+                        ├─▶ audits ──▶ ├─▶ comparison ─▶ store ─▶ evidence ─▶ decision ─▶ promotion
+                        ├─▶ faults ────┼─────────────────────────────┘                        │
+    feedback ───────────┴──────────────┘                                             routes ◀─┘
 
-`Live.beat` is the orchestrator; distill.monitor.student is one student. The proxies have no part in
-it: the evidence is in the store, and a restart goes on where it ended.
+`LiveMonitor.tick` is the orchestrator; distill.monitor.student monitors one student. The proxies
+take no part in it: the evidence is in the store, and a restart continues where it ended.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from distill.monitor.feedback import feedback_comparisons
-from distill.monitor.standing import LiveStanding
-from distill.monitor.student import Case, LiveParts, began_at, open_case
+from distill.monitor.state import LiveStudent
+from distill.monitor.student import MonitorParts, StudentMonitor, first_step_at, open_monitor
 from store.database.actions import paused_tasks
 from store.database.database import Database
 from store.database.promotions import latest_promotions
@@ -27,147 +27,162 @@ from store.database.traces import RequestOutcome
 from store.errors import UnderstudyError
 from store.records import Promotion
 
-log = logging.getLogger("understudy.live")
+log = logging.getLogger("understudy.monitor")
 
 
-class Live:
-    """The watch over all promoted students. Used by one event loop; `standing` by any thread."""
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What the store says at the beginning of a tick."""
 
-    def __init__(self, parts: LiveParts) -> None:
+    promotions: Mapping[str, Promotion]  # the latest of each task
+    paused: frozenset[str]  # tasks that are paused by hand
+    complaints: frozenset[str]  # tasks with new complaints of clients
+
+
+class LiveMonitor:
+    """Monitors all promoted students. Used by one event loop; `state` by any thread."""
+
+    def __init__(self, parts: MonitorParts) -> None:
         self._parts = parts
-        self._cases: dict[str, Case] = {}  # by task
-        self._leaving: list[Case] = []  # closed, with something still under way
-        self._missed = False
+        self._monitors: dict[str, StudentMonitor] = {}  # by task
+        self._closing: list[StudentMonitor] = []  # closed, with work in progress
+        self._reload = False
         self._stopped = False
-        self._said: dict[str, str] = {}  # what went wrong with a task, so that it is said once
+        self._last_error: dict[str, str] = {}  # by task, so that an error is logged once
 
-    def miss(self) -> None:
-        """Says that requests may be in the store that no beat was told of: reads all anew."""
-        self._missed = True
+    def reload(self) -> None:
+        """Has the next tick read all evidence anew: requests may have been collected unseen."""
+        self._reload = True
 
-    def standing(self, task: str) -> LiveStanding | None:
-        """Where a task's promoted student stands; None when it has none."""
-        case = self._cases.get(task)
-        return None if case is None or case.closed else case.standing()
+    def state(self, task: str) -> LiveStudent | None:
+        """The state of a task's promoted student; None when it has none."""
+        monitor = self._monitors.get(task)
+        return None if monitor is None or monitor.closed else monitor.state()
 
     @property
     def busy(self) -> bool:
         """Whether a student or a teacher is being asked."""
-        return any(case.busy for case in (*self._cases.values(), *self._leaving))
+        return any(monitor.busy for monitor in (*self._monitors.values(), *self._closing))
 
-    async def beat(self, routed: Iterable[RequestOutcome] = ()) -> None:
-        """Takes in what was collected since the last beat, judges, and goes on with the asking.
+    async def tick(self, requests: Iterable[RequestOutcome] = ()) -> None:
+        """Adds what was collected since the last tick, decides, and starts pending work.
 
-        Returns without waiting for any student or teacher. Raises StoreError when the store cannot
-        be read; what was to be taken in is then read from it by a later beat.
+        Does not wait for any student or teacher. Raises StoreError when the store cannot be read;
+        a later tick then reads from it what was to be added.
         """
         try:
-            promotions, paused, complained = await self._parts.store.run(_news)
-            if self._missed:
+            changes = await self._parts.store.run(_changes)
+            if self._reload:
                 await self._stop_all()
-            opened = await self._follow(promotions)
+            opened = await self._follow(changes.promotions)
         except BaseException:
-            self.miss()
+            self.reload()
             raise
-        self._missed = False
+        self._reload = False
         if self._stopped:
             await self._stop_all()
         by_task: defaultdict[str, list[RequestOutcome]] = defaultdict(list)
-        for request in routed:
-            # a case that is new has read a moment ago what its student was asked for
+        for request in requests:
+            # a new monitor has just read from the store what its student was asked
             if request.task not in opened or request.student_id is None:
                 by_task[request.task].append(request)
-        for task, case in list(self._cases.items()):
-            await self._guard(
-                case,
+        for task, monitor in list(self._monitors.items()):
+            await self._tick_student(
+                monitor,
                 by_task[task],
-                read_again=task in complained,
-                paused=task in paused or self._parts.settings(task).paused,
+                reload_evidence=task in changes.complaints,
+                paused=task in changes.paused or self._parts.settings(task).paused,
             )
-        for gone in [case for case in self._leaving if not case.busy]:
-            await gone.stop()
-            self._leaving.remove(gone)
+        for closed in [monitor for monitor in self._closing if not monitor.busy]:
+            await closed.stop()
+            self._closing.remove(closed)
 
     async def stop(self) -> None:
-        """Cancels everything that is under way; later beats begin nothing."""
+        """Cancels all work in progress; later ticks begin none."""
         self._stopped = True
         await self._stop_all()
 
     async def _stop_all(self) -> None:
-        cases = [*self._cases.values(), *self._leaving]
-        self._cases, self._leaving = {}, []
-        for stopped in await asyncio.gather(*(c.stop() for c in cases), return_exceptions=True):
-            if isinstance(stopped, BaseException):
-                log.error("not everything that was paid is written: %s", _told(stopped))
+        monitors = [*self._monitors.values(), *self._closing]
+        self._monitors, self._closing = {}, []
+        results = await asyncio.gather(*(m.stop() for m in monitors), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                log.error("paid teacher calls are not stored: %s", _safe_message(result))
 
     async def _follow(self, promotions: Mapping[str, Promotion]) -> set[str]:
-        """Has a case for each promoted student. Returns the tasks whose case is new."""
+        """Makes one monitor for each promoted student. Returns the tasks whose monitor is new."""
         opened = set()
         for task, promotion in promotions.items():
-            case = self._cases.get(task)
+            monitor = self._monitors.get(task)
             serves = promotion.target == "student" and promotion.route and promotion.run_id
-            if case is not None:
-                if _order(promotion) < _order(case.promotion):
-                    continue  # read before the case itself brought about another
-                if promotion.promotion_id == case.promotion.promotion_id and not case.closed:
+            if monitor is not None:
+                if _order(promotion) < _order(monitor.promotion):
+                    continue  # read before the monitor itself appended a newer one
+                if promotion.promotion_id == monitor.promotion.promotion_id and not monitor.closed:
                     continue
-                if serves and await self._goes_on(case, promotion):
-                    await case.change_step(promotion)
+                if serves and await self._is_next_step(monitor, promotion):
+                    await monitor.follow_step(promotion)
                     continue
-                self._leave(task)
+                self._close(task)
             if serves:
-                self._cases[task] = await open_case(promotion, self._parts)
+                self._monitors[task] = await open_monitor(promotion, self._parts)
                 opened.add(task)
         return opened
 
-    async def _goes_on(self, case: Case, promotion: Promotion) -> bool:
-        """Whether a promotion is of the case's student and no demotion lies between."""
-        if case.closed or promotion.run_id != case.dossier.student_id:
+    async def _is_next_step(self, monitor: StudentMonitor, promotion: Promotion) -> bool:
+        """Whether a promotion is of the same student, without a demotion between."""
+        if monitor.closed or promotion.run_id != monitor.evidence.student_id:
             return False
-        began = await self._parts.store.run(began_at, promotion)
-        return began == case.dossier.promoted_at
+        first = await self._parts.store.run(first_step_at, promotion)
+        return first == monitor.evidence.promoted_at
 
-    def _leave(self, task: str) -> None:
-        """Closes a case. What it has under way still becomes comparisons."""
-        case = self._cases.pop(task)
-        case.close()
-        self._leaving.append(case)
+    def _close(self, task: str) -> None:
+        """Closes a monitor. Work in progress still leads to comparisons."""
+        monitor = self._monitors.pop(task)
+        monitor.close()
+        self._closing.append(monitor)
 
-    async def _guard(
-        self, case: Case, routed: Sequence[RequestOutcome], *, read_again: bool, paused: bool
+    async def _tick_student(
+        self,
+        monitor: StudentMonitor,
+        requests: Sequence[RequestOutcome],
+        *,
+        reload_evidence: bool,
+        paused: bool,
     ) -> None:
-        """One task's beat. What goes wrong in it is said, and holds up no other."""
-        task = case.promotion.task
+        """One student's tick. An error in it is logged, and does not affect the others."""
+        task = monitor.promotion.task
         try:
-            for request in routed:
-                case.see(request)
-            if read_again:  # the store has these requests already
-                await case.read_again()
+            for request in requests:
+                monitor.add_request(request)
+            if reload_evidence:  # the store has these requests already
+                await monitor.reload_evidence()
             if not paused:
-                await case.tick()
+                await monitor.tick()
         except Exception as error:
-            if self._said.get(task) != _told(error):
-                log.error("task %s: its student is not watched: %s", task, _told(error))
-            self._said[task] = _told(error)
+            message = _safe_message(error)
+            if self._last_error.get(task) != message:
+                log.error("task %s: its student is not monitored: %s", task, message)
+            self._last_error[task] = message
         else:
-            self._said.pop(task, None)
+            self._last_error.pop(task, None)
 
 
-def _news(db: Database) -> tuple[dict[str, Promotion], AbstractSet[str], AbstractSet[str]]:
-    """The last promotion of each task, the tasks paused by hand, those with new complaints."""
+def _changes(db: Database) -> _Changes:
     promotions, paused = latest_promotions(db), paused_tasks(db)
-    complained: set[str] = set()
-    try:  # last: whoever hears of a complaint here has to act on it
-        complained = {comparison.task for comparison in feedback_comparisons(db)}
-    except Exception as error:  # what clients say is no reason to stop watching
-        log.error("feedback is not taken in: %s", _told(error))
-    return promotions, paused, complained
+    complaints: set[str] = set()
+    try:  # last: complaints that are read here have to be acted upon
+        complaints = {comparison.task for comparison in feedback_comparisons(db)}
+    except Exception as error:  # feedback that cannot be read must not stop the monitoring
+        log.error("feedback is not added: %s", _safe_message(error))
+    return _Changes(promotions, frozenset(paused), frozenset(complaints))
 
 
 def _order(promotion: Promotion) -> tuple[float, str]:
     return promotion.at, promotion.promotion_id
 
 
-def _told(error: BaseException) -> str:
-    """What may be said of an error: our own messages whole, of others the type alone."""
+def _safe_message(error: BaseException) -> str:
+    """An error without content of requests: our own messages whole, else the type alone."""
     return str(error) if isinstance(error, UnderstudyError) else type(error).__name__

@@ -1,8 +1,8 @@
-"""Which traces are looked at closer: a draw that is uniform, repeatable, and not to be foreseen.
+"""Deterministic sampling of traces with a secret key: uniform, repeatable, unpredictable.
 
-A trace is drawn with a share when the keyed hash of its id, as a number from 0 to 1, is below the
-share. So a restart draws the same traces again, a larger share draws those of a smaller one too,
-and a client, who knows its trace's id from the answer, cannot tell whether it was drawn.
+A trace is in the sample when the keyed hash of its id, as a number from 0 to 1, is below the share.
+So a restart samples the same traces again, a larger share contains the sample of a smaller one, and
+a client, who knows its trace's id from the answer, cannot tell whether it was sampled.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from store.records import ComparisonKind
 KEY_BYTES = 32
 
 
-class Draw:
-    """Draws traces with one installation's key."""
+class Sampler:
+    """Samples traces with the key of one installation."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def number(self, trace_id: str, kind: ComparisonKind) -> float:
-        """Of a trace: from 0 to below 1, uniform over traces, another one for each kind."""
+    def position(self, trace_id: str, kind: ComparisonKind) -> float:
+        """A number in [0, 1), uniform over traces and independent between kinds."""
         digest = blake2b(
             trace_id.encode(), digest_size=8, key=self._key, person=kind.encode()
         ).digest()
-        return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # what a double holds exactly
+        return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # 53 bits: what a double holds
 
-    def takes(self, trace_id: str, kind: ComparisonKind, share: float) -> bool:
-        """Whether a trace is drawn when this share of them is to be."""
-        return self.number(trace_id, kind) < share
+    def selects(self, trace_id: str, kind: ComparisonKind, share: float) -> bool:
+        """Whether a trace is in the sample of this share."""
+        return self.position(trace_id, kind) < share
 
 
 def load_key(file: Path) -> bytes:
-    """The key in this file, made at the first call: 32 random bytes, readable by us alone.
+    """The key in this file, created at the first call: 32 random bytes, mode 0600.
 
-    Raises StoreError when it cannot be read or made. A key that is cut short is made anew: all
-    that is lost with it is which of the last hour's traces were drawn.
+    Raises StoreError when it cannot be read or written. A truncated key is replaced: then only the
+    sample of the last hour's traces is lost.
     """
     try:
         with suppress(FileNotFoundError):
@@ -53,5 +53,5 @@ def load_key(file: Path) -> bytes:
         key = secrets.token_bytes(KEY_BYTES)
         write_atomically(file, key, mode=0o600)
     except OSError as error:
-        raise StoreError(f"{file}: the key of the draws: {error.strerror}") from None
+        raise StoreError(f"{file}: the key of the sampling: {error.strerror}") from None
     return key

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from distill.dataset.exchange import lesson_of
 from distill.evaluate.evaluate import ask_row, student_session
-from distill.monitor.comparisons import Pair, row_of
+from distill.monitor.comparisons import AnswerPair, row_of
 from distill.monitor.workers import BackgroundWorkers, QueuedTrace
 from store.errors import TeacherError
 from store.records import LoggedExchange, Route
@@ -32,7 +32,7 @@ class Shadow(BackgroundWorkers):
         route: Callable[[], Route],
         base_url: Callable[[], str | None],
         trace: Callable[[str], Awaitable[LoggedExchange | None]],
-        record: Callable[[Pair], Awaitable[None]],
+        record: Callable[[AnswerPair], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
         """`base_url`: of the student, while it is up. `trace`: a logged request by its id.
@@ -89,7 +89,7 @@ class Shadow(BackgroundWorkers):
         self._adapt_pace(reply.ms / 1000, route)
         if self.closed or self._base_url() != url:  # it was stopped: no fault of its own
             return
-        pair = Pair(
+        pair = AnswerPair(
             row=row,
             begun=trace.asked_at,
             kind="shadow",

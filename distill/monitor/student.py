@@ -1,7 +1,7 @@
-"""One promoted student under watch: what it is compared on, what is known of it, what follows.
+"""The monitor of one promoted student: shadow and audits, its evidence, and what follows from it.
 
-Each comparison is written to the store, shown to the dossier and judged before the next one, so
-that the evidence is the same in the store and in memory, and in the same order. A verdict that
+Each comparison is written to the store, added to the evidence and decided on before the next one,
+so that the evidence is the same in the store and in memory, and in the same order. A decision that
 moves the student is appended to the task's history only if nobody else has moved it meanwhile.
 """
 
@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from distill.evaluate.judge import Judge
 from distill.evaluate.scorers import score
 from distill.monitor.audits import MAX_PENDING_S, Audits
-from distill.monitor.comparisons import Pair, compared
-from distill.monitor.evidence import Dossier, read_dossier
-from distill.monitor.rollout import Verdict, judge
-from distill.monitor.sampling import Draw
+from distill.monitor.comparisons import AnswerPair, compare
+from distill.monitor.evidence import EvidenceTracker, load_evidence
+from distill.monitor.rollout import RolloutDecision, decide, larger_shares
+from distill.monitor.sampling import Sampler
 from distill.monitor.shadow import Shadow
-from distill.monitor.standing import LiveStanding
+from distill.monitor.state import AuditState, LiveStudent
 from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
 from store.database.comparisons import ComparisonOutcome
@@ -29,47 +29,42 @@ from store.database.promotions import promotions_of_task
 from store.database.store import Store
 from store.database.traces import RequestOutcome, unaudited_traces
 from store.ids import new_id
-from store.records import (
-    Comparison,
-    LoggedExchange,
-    Promotion,
-    Reason,
-    Route,
-    TeacherCall,
-)
+from store.records import Comparison, LoggedExchange, Promotion, Reason, Route, TeacherCall
 from store.settings.tasks import TaskSettings
 
-log = logging.getLogger("understudy.live")
+log = logging.getLogger("understudy.monitor")
 
-TICK_S = 1e-6  # two comparisons of a student are never of the same time
-# Proxies read the routes some times a second: until then they route by the ones before.
-ROUTES_ARE_READ_S = 1.0
+TICK_S = 1e-6  # two comparisons of a student never have the same time
+# Proxies read the routes several times a second; until then they use the former ones.
+ROUTES_READ_WITHIN_S = 1.0
 MAX_PROMOTIONS = 1000
-FOR_SHADOW = (Reason.SHADOW, Reason.NOT_IN_SHARE)
+SHADOW_REASONS = (Reason.SHADOW, Reason.NOT_IN_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveParts:
-    """What watching students needs from outside."""
+class MonitorParts:
+    """What the monitors of all students need from outside."""
 
     store: Store
     clock: Callable[[], float]
-    draw: Draw
+    sampler: Sampler
     settings: Callable[[str], TaskSettings]  # by task
     ready: Callable[[], Mapping[str, ReadyStudent]]  # the students that answer now, by task
-    # (teacher as clients name it, student's run, task, what to do with each paid call) → a client;
-    # raises TeacherError when there is no such teacher
+    # (teacher's model name, student's run, task, callback for each paid call) → a client; raises
+    # TeacherError when there is no such teacher
     teacher: Callable[[str, str, str, Callable[[TeacherCall], None]], TeacherClient]
-    follow: Callable[[], Awaitable[None]]  # makes students and routes what the store says
+    follow: Callable[[], Awaitable[None]]  # starts students and publishes routes as stored
 
 
-class Case:
-    """The watch over one promoted student."""
+class StudentMonitor:
+    """Monitors one promoted student."""
 
-    def __init__(self, promotion: Promotion, dossier: Dossier, parts: LiveParts) -> None:
+    def __init__(
+        self, promotion: Promotion, evidence: EvidenceTracker, parts: MonitorParts
+    ) -> None:
         self.promotion = promotion
-        self.dossier = dossier
-        self.closed = False  # the student was demoted, or another one took its place
+        self.evidence = evidence
+        self.closed = False  # the student was demoted or replaced
         self._parts = parts
         self._task = promotion.task
         self._reason = promotion.reason
@@ -100,110 +95,121 @@ class Case:
 
     @property
     def settings(self) -> TaskSettings:
+        """The task's settings now."""
         return self._parts.settings(self._task)
 
-    def see(self, routed: RequestOutcome) -> None:
-        """Takes in a request that was collected."""
-        if routed.start_time <= self.dossier.promoted_at:
+    def add_request(self, request: RequestOutcome) -> None:
+        """Adds a collected request of the task to the evidence, or to the queues of work."""
+        if request.start_time <= self.evidence.promoted_at:
             return
-        if routed.student_id == self.dossier.student_id:
-            self.dossier.see(routed)
-            if routed.served_by == "student" and routed.has_texts:
-                self.consider_audit(routed.trace_id, routed.end_time)
+        if request.student_id == self.evidence.student_id:
+            self.evidence.add_request(request)
+            if request.served_by == "student" and request.has_texts:
+                self.sample_for_audit(request.trace_id, request.end_time)
         elif (
-            routed.student_id is None
-            and routed.whole
-            and routed.has_texts
-            and routed.served_by == "teacher"
-            and routed.reason in FOR_SHADOW
-            and routed.start_time > self.dossier.promoted_at + ROUTES_ARE_READ_S
-            and self._parts.draw.takes(
-                routed.trace_id, "shadow", self.settings.rollout.shadow_share
+            request.student_id is None
+            and request.whole
+            and request.has_texts
+            and request.served_by == "teacher"
+            and request.reason in SHADOW_REASONS
+            and request.start_time > self.evidence.promoted_at + ROUTES_READ_WITHIN_S
+            and self._parts.sampler.selects(
+                request.trace_id, "shadow", self.settings.rollout.shadow_share
             )
         ):
-            self._shadow.enqueue(routed.trace_id, routed.end_time)
+            self._shadow.enqueue(request.trace_id, request.end_time)
 
-    def consider_audit(self, trace_id: str, served_at: float) -> None:
-        """Owes the audit of a served request if it is drawn, by the rate that held at its time."""
-        rate = self.dossier.audit_rate_at(served_at)
-        if self._parts.draw.takes(trace_id, "audit", rate):
+    def sample_for_audit(self, trace_id: str, served_at: float) -> None:
+        """Enqueues the audit of a served request, if the rate of that time selects it."""
+        rate = self.evidence.audit_rate_at(served_at)
+        if self._parts.sampler.selects(trace_id, "audit", rate):
             self._audits.enqueue(trace_id, served_at)
 
     async def tick(self) -> None:
-        """Judges what is known now, and goes on with what is to be asked. Called at every beat."""
+        """Decides on what is known now, and starts pending work. Called periodically."""
         async with self._lock:
-            await self._judge()
+            await self._decide()
         if not self.closed:
             self._shadow.start()
             self._audits.start()
         if self._calls:
             await self._write_calls()
 
-    async def change_step(self, promotion: Promotion) -> None:
+    async def follow_step(self, promotion: Promotion) -> None:
         """The student was moved to another step by somebody else."""
         async with self._lock:
             self.promotion, self._reason = promotion, promotion.reason
-            self.dossier.begin_step(promotion)
+            self.evidence.begin_step(promotion)
 
-    async def read_again(self) -> None:
-        """Reads the dossier anew: something became known that belongs between older things."""
+    async def reload_evidence(self) -> None:
+        """Reads the evidence anew: something new belongs between older comparisons."""
         async with self._lock:
-            self.dossier = await self._parts.store.run(
-                read_dossier,
+            self.evidence = await self._parts.store.run(
+                load_evidence,
                 self.promotion,
-                promoted_at=self.dossier.promoted_at,
+                promoted_at=self.evidence.promoted_at,
                 settings=self.settings,
             )
 
     def close(self) -> None:
-        """Begins nothing more. What is under way comes to its end."""
+        """Begins no further work. What is in progress is completed."""
         self.closed = self._shadow.closed = self._audits.closed = True
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way."""
+        """Whether a student or a teacher is being asked."""
         return self._shadow.busy or self._audits.busy
 
     async def stop(self) -> None:
-        """Cancels what is under way. What is owed stays so, and is found again in the store."""
+        """Cancels what is in progress. Pending audits are found in the store again."""
         self.close()
         await asyncio.gather(self._shadow.stop(), self._audits.stop())
         for client in self._clients.values():
             await client.close()
         await self._write_calls()
 
-    def standing(self) -> LiveStanding:
-        """Where the student stands. May be called from any thread."""
-        dossier, route = self.dossier, self.route
-        waits = {"shadow": self._shadow.wait_reason if route.share < 1 else ""}
-        waits["audits"] = self._audits.wait_reason
-        return LiveStanding(
-            task=self._task,
-            student_id=dossier.student_id,
+    def state(self) -> LiveStudent:
+        """The student's state, for the status. May be called from any thread."""
+        evidence, route, rollout = self.evidence, self.route, self.settings.rollout
+        rows, rows_agreed = evidence.step_agreement()
+        larger = larger_shares(route, rollout)
+        waits = {
+            "shadow": self._shadow.wait_reason if route.share < 1 else "",
+            "audits": self._audits.wait_reason,
+        }
+        return LiveStudent(
+            student_id=evidence.student_id,
             step=route.step,
             share=route.share,
-            forced=self.promotion.forced,
-            promoted_at=dossier.promoted_at,
-            step_at=dossier.step_at,
-            comparisons=dict(dossier.tallies),
-            of_step=dict(dossier.of_step),
-            audit_rate=dossier.audit_rate_at(self._parts.clock()),
-            audits_owed=self._audits.pending,
-            audits_dropped=self._audits.dropped.total(),
-            shed=self._shadow.shed,
-            disagreement=dossier.disagreement.standing(),
-            faults=dossier.faults.standing(),
-            unsure=dossier.unsure.standing(),
+            shares=list(rollout.shares),
+            next_share=larger[0] if larger and route.step != "live" else None,
+            promoted_at=evidence.promoted_at,
+            step_at=evidence.step_at,
+            rows=rows,
+            rows_agreed=rows_agreed,
+            rows_needed=rollout.min_comparisons,
             reason=self._reason,
             waits_for="; ".join(f"{name}: {why}" for name, why in waits.items() if why),
-            dropped=dict(self._audits.dropped),
+            comparisons=dict(evidence.counts.items()),
+            shed=self._shadow.shed,
+            audits=AuditState(
+                rate=evidence.audit_rate_at(self._parts.clock()),
+                owed=self._audits.pending,
+                dropped=self._audits.dropped.total(),
+                dropped_for=dict(self._audits.dropped),
+            ),
+            suspicion={
+                "disagreement": evidence.disagreement.state(),
+                "faults": evidence.faults.state(),
+                "unsure": evidence.unsure.state(),
+            },
         )
 
     # ---- comparing ------------------------------------------------------------------------------
 
     def _base_url(self) -> str | None:
         student = self._parts.ready().get(self._task)
-        if student is None or student.student_id != self.dossier.student_id:
+        if student is None or student.student_id != self.evidence.student_id:
             return None
         return student.base_url
 
@@ -213,25 +219,25 @@ class Case:
     def _teacher(self, model: str) -> TeacherClient:
         if model not in self._clients:
             self._clients[model] = self._parts.teacher(
-                model, self.dossier.student_id, self._task, self._calls.append
+                model, self.evidence.student_id, self._task, self._calls.append
             )
         return self._clients[model]
 
-    async def _score(self, route: Route, pair: Pair) -> float:
+    async def _score(self, route: Route, pair: AnswerPair) -> float:
         teacher, student = pair.row.target, pair.student or ""
         if route.scorer != "judge":
             return score(route.scorer, teacher, student, tools=route.terms.output == "tools")
-        found = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
-        return await found(teacher, student, pair.row.messages)
+        judge = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
+        return await judge(teacher, student, pair.row.messages)
 
-    async def _record(self, pair: Pair) -> None:
-        """Scores a pair, writes the comparison, and judges."""
-        comparison = await compared(pair, self.route, self._score)
+    async def _record(self, pair: AnswerPair) -> None:
+        """Scores a pair of answers, writes the comparison, and decides on the new evidence."""
+        comparison = await compare(pair, self.route, self._score)
         async with self._lock:
-            at = max(self._parts.clock(), self.dossier.last_at + TICK_S)
+            at = max(self._parts.clock(), self.evidence.last_at + TICK_S)
             comparison = replace(comparison, at=at)
             await self._write([comparison])
-            self.dossier.learn(
+            self.evidence.add_comparison(
                 ComparisonOutcome(
                     trace_id=comparison.trace_id,
                     kind=comparison.kind,
@@ -243,93 +249,95 @@ class Case:
                     input_hash=pair.row.input_hash,
                 )
             )
-            await self._judge()
+            await self._decide()
 
     async def _write(self, comparisons: Sequence[Comparison]) -> None:
-        """Puts comparisons into the store together with the calls that were paid so far."""
+        """Writes comparisons together with the calls that were paid so far."""
         calls = list(self._calls)
         await self._parts.store.write_paid_comparisons(comparisons, calls)
         del self._calls[: len(calls)]
 
     async def _write_calls(self) -> None:
-        """The same for calls that no comparison came of."""
+        """Writes paid calls that led to no comparison."""
         async with self._lock:
             if self._calls:
                 await self._write([])
 
-    async def _judge(self) -> None:
+    async def _decide(self) -> None:
         if self.closed:
             return
-        verdict = judge(self.promotion, self.dossier.evidence(), self.settings, self._parts.clock())
-        self._reason = verdict.reason
-        if verdict.action == "stay":
+        decision = decide(
+            self.promotion, self.evidence.evidence(), self.settings, self._parts.clock()
+        )
+        self._reason = decision.reason
+        if decision.action == "stay":
             return
-        now = max(self._parts.clock(), self.dossier.last_at, self.promotion.at + TICK_S)
-        promotion = promotion_after(self.promotion, verdict, now)
+        now = max(self._parts.clock(), self.evidence.last_at, self.promotion.at + TICK_S)
+        promotion = next_promotion(self.promotion, decision, now)
         if not await self._parts.store.append_promotion_after(
             promotion, self.promotion.promotion_id
         ):
-            return  # somebody else has moved it: the next beat sees to it
+            return  # somebody else has moved it: the next tick follows
         log.info("task %s: %s (%s)", self._task, promotion.state, promotion.reason)
         self.promotion = promotion
         if promotion.target == "teacher":
             self.close()
         else:
-            self.dossier.begin_step(promotion)
+            self.evidence.begin_step(promotion)
         await self._parts.follow()
 
 
-async def open_case(promotion: Promotion, parts: LiveParts) -> Case:
-    """Takes up the watch over a promoted student, with all that the store knows of it."""
+async def open_monitor(promotion: Promotion, parts: MonitorParts) -> StudentMonitor:
+    """The monitor of a promoted student, with all that the store knows of it."""
 
-    def read(db: Database) -> tuple[Dossier, list[tuple[str, float]]]:
+    def read(db: Database) -> tuple[EvidenceTracker, list[tuple[str, float]]]:
         settings = parts.settings(promotion.task)
-        promoted_at = began_at(db, promotion)
-        dossier = read_dossier(db, promotion, promoted_at=promoted_at, settings=settings)
+        promoted_at = first_step_at(db, promotion)
+        evidence = load_evidence(db, promotion, promoted_at=promoted_at, settings=settings)
         since = max(promoted_at, parts.clock() - MAX_PENDING_S)
-        return dossier, unaudited_traces(db, dossier.student_id, since)
+        return evidence, unaudited_traces(db, evidence.student_id, since)
 
-    dossier, unaudited = await parts.store.run(read)
-    case = Case(promotion, dossier, parts)
+    evidence, unaudited = await parts.store.run(read)
+    monitor = StudentMonitor(promotion, evidence, parts)
     for trace_id, served_at in unaudited:
-        case.consider_audit(trace_id, served_at)
-    return case
+        monitor.sample_for_audit(trace_id, served_at)
+    return monitor
 
 
-def began_at(db: Database, promotion: Promotion) -> float:
-    """When the unbroken row of steps began that led a student to this promotion."""
-    began = promotion.at
+def first_step_at(db: Database, promotion: Promotion) -> float:
+    """When the unbroken sequence of steps began that led a student to this promotion."""
+    first = promotion.at
     for earlier in promotions_of_task(db, promotion.task, MAX_PROMOTIONS):
         if (earlier.at, earlier.promotion_id) > (promotion.at, promotion.promotion_id):
             continue
         if earlier.target != "student" or earlier.run_id != promotion.run_id:
             break
-        began = earlier.at
-    return began
+        first = earlier.at
+    return first
 
 
-def promotion_after(promotion: Promotion, verdict: Verdict, now: float) -> Promotion:
-    """The next line in a task's history: the student's next step, or its end."""
-    if verdict.action == "demote":
+def next_promotion(promotion: Promotion, decision: RolloutDecision, now: float) -> Promotion:
+    """The next line in a task's history: the student's next step, or its demotion."""
+    if decision.action == "demote":
         return Promotion(
             promotion_id=new_id(),
             task=promotion.task,
             target="teacher",
             state="demoted",
-            reason=verdict.reason,
+            reason=decision.reason,
             actor="audit",
             at=now,
             run_id=promotion.run_id,
             certificate=promotion.certificate,
-            suspect_since=verdict.suspect_since,
+            suspect_since=decision.suspect_since,
         )
     assert promotion.route is not None, "a student is promoted with a route"
     return replace(
         promotion,
         promotion_id=new_id(),
-        state=verdict.step,
-        reason=verdict.reason,
+        state=decision.step,
+        reason=decision.reason,
         actor="rollout",
         at=now,
-        route=replace(promotion.route, step=verdict.step, share=verdict.share, at=now),
+        route=replace(promotion.route, step=decision.step, share=decision.share, at=now),
     )

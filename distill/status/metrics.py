@@ -1,4 +1,4 @@
-"""The status as Prometheus reads it: what is learned, proven, served and saved, by task."""
+"""The status as metrics for Prometheus: traces, runs, students, money, by task."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TASK = ("task",)
 
 
 def page(status: Status, accept: str) -> tuple[str, bytes]:
-    """The content type and the text that Prometheus asks for in its Accept header."""
+    """Content type and text, in the format that the Accept header asks for."""
     encode, kind = choose_encoder(accept)
     return kind, encode(_Collector(status))
 
 
 class _Collector:
-    """What prometheus_client asks for metrics."""
+    """The interface that prometheus_client collects metrics through."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -31,8 +31,8 @@ class _Collector:
 
 
 def families(status: Status) -> list[Metric]:
-    """The metrics of a status. What is not known has no sample."""
-    found: list[Metric] = [
+    """The metrics of a status. A number that is not known has no sample."""
+    metrics: list[Metric] = [
         _gauge("store_ok", "1 while the store takes what is journalled.", status.store.ok),
         CounterMetricFamily(
             "understudy_collected_traces",
@@ -77,9 +77,9 @@ def families(status: Status) -> list[Metric]:
             number = value(task)
             if number is not None:
                 family.add_metric((task.task,), float(number))
-        found.append(family)
-    found.append(_suspicion(status.tasks))
-    return found
+        metrics.append(family)
+    metrics.append(_suspicion(status.tasks))
+    return metrics
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

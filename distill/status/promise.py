@@ -1,74 +1,86 @@
-"""What the status says of a certificate: the promise as a sentence, and what it rests on.
+"""What a certificate promises, in a sentence, and what the promise is based on.
 
-Pure functions of a certificate as it stands in the history of its run, also of older versions.
+Pure functions of a certificate as the history of its run has it, also of older versions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from store.records import Promotion
 
 
-class Attempts(BaseModel):
-    """How often the task has tried for a certificate, and what that leaves of the error budget."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempts:
+    """The attempts of the task at a certificate, and the error budget that they have spent."""
 
-    attempt: int = Field(description="1, 2, 3… under the fingerprints of this certificate")
-    alpha: float = Field(description="chance of a wrong certificate that this attempt may take")
-    alpha_spent: float = Field(description="by this attempt and those before it")
-    alpha_total: float = Field(description="of all attempts that will ever be: 1 - confidence")
+    attempt: Annotated[
+        int, Field(description="1, 2, 3… under the fingerprints of this certificate")
+    ]
+    alpha: Annotated[
+        float, Field(description="chance of a wrong certificate that this attempt may take")
+    ]
+    alpha_spent: Annotated[float, Field(description="by this attempt and those before it")]
+    alpha_total: Annotated[
+        float, Field(description="of all attempts that will ever be: 1 - confidence")
+    ]
 
 
-class TeacherCeiling(BaseModel):
-    """How much the teacher agrees with itself, asked the same thing twice."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherCeiling:
+    """How much the teacher agrees with itself (self-consistency), asked the same thing twice."""
 
     n: int
     agreed: int
     share: float
-    low: float = Field(description="exact interval of the share, its lower end")
+    low: Annotated[float, Field(description="exact interval of the share, its lower end")]
     high: float
-    hint: str = Field(description="what it means for the threshold; empty when nothing")
+    hint: Annotated[str, Field(description="what it means for the threshold; empty when nothing")]
 
 
-class JudgeState(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeState:
     """Whether the judge that scored the answers was itself compared with people."""
 
     corrected: bool
     reason: str
-    n: int = Field(default=0, description="rows that people have judged too")
+    n: Annotated[int, Field(description="rows that people have judged too")] = 0
     agreement: float | None = None
-    sensitivity: float | None = Field(default=None, description="of the good ones, called good")
-    specificity: float | None = Field(default=None, description="of the bad ones, called bad")
-    bias: float | None = Field(default=None, description="mean of people - judge")
+    sensitivity: Annotated[float | None, Field(description="of the good ones, called good")] = None
+    specificity: Annotated[float | None, Field(description="of the bad ones, called bad")] = None
+    bias: Annotated[float | None, Field(description="mean of people - judge")] = None
 
 
 def promise(latest: Promotion | None, certificate: Mapping[str, Any] | None) -> str:
-    """What is proven of the student that serves, else of the last one; empty when nothing is.
+    """What is proven of the serving student, else of the last one; empty when nothing is.
 
-    `certificate`: the last one. A student that serves is spoken of by its own, also when a run
-    after it was rejected.
+    `certificate`: the last one. For a serving student its own is used, also when a later run was
+    rejected.
     """
     serves = latest is not None and latest.target == "student"
     own = latest.certificate if latest is not None and serves else None
-    found: Mapping[str, Any] | None = asdict(own) if own is not None else certificate
-    if not found or found.get("lower_bound") is None:
+    proven: Mapping[str, Any] | None = asdict(own) if own is not None else certificate
+    if not proven or proven.get("lower_bound") is None:
         return ""
-    bound, sure = percent(found["lower_bound"]), f"{found.get('confidence_level', 0) * 100:g} %"
-    if not found.get("passed"):
+    bound = percent(proven["lower_bound"])
+    confidence = f"{proven.get('confidence_level', 0) * 100:g} %"
+    if not proven.get("passed"):
         which = "The student is not proven" if serves else "The last student was not good enough"
-        wanted = f"{found.get('threshold', 1) * 100:g} %"
-        return f"{which}: only {bound} agreement with the teacher is certain, {wanted} is wanted."
-    if latest is not None and not serves and latest.at >= found.get("at", 0):
+        threshold = f"{proven.get('threshold', 1) * 100:g} %"
+        return (
+            f"{which}: only {bound} agreement with the teacher is certain, {threshold} is wanted."
+        )
+    if latest is not None and not serves and latest.at >= proven.get("at", 0):
         return f"The student was certified for at least {bound} agreement, and demoted since."
-    would = "" if serves and latest is not None and latest.state != "shadow" else "would "
+    answers = latest is not None and serves and latest.state != "shadow"
     return (
-        f"The student agrees with the teacher on at least {bound} of what it {would}serve"
-        f"{'' if would else 's'}, {sure} sure; that is about "
-        f"{percent(found.get('coverage', 1))} of the requests."
+        f"The student agrees with the teacher on at least {bound} of what it "
+        f"{'serves' if answers else 'would serve'}, {confidence} sure; that is about "
+        f"{percent(proven.get('coverage', 1))} of the requests."
     )
 
 
@@ -90,36 +102,37 @@ def attempts(certificate: Mapping[str, Any] | None) -> Attempts | None:
 
 def ceiling(certificate: Mapping[str, Any] | None) -> TeacherCeiling | None:
     """The teacher's agreement with itself, and whether the threshold lies above it."""
-    found = (certificate or {}).get("ceiling")
-    if not certificate or not found:
+    measured = (certificate or {}).get("ceiling")
+    if not certificate or not measured:
         return None
     threshold = certificate["threshold"]
     hint = ""
-    if threshold > found["high"]:
+    if threshold > measured["high"]:
         hint = (
             f"the threshold of {threshold * 100:g} % lies above it: the teacher does not agree "
             "with itself so often, and no student can; lower gate.threshold, or have the prompt "
             "leave less open"
         )
-    elif threshold > found["share"]:
+    elif threshold > measured["share"]:
         hint = f"the threshold of {threshold * 100:g} % may lie above it"
-    return TeacherCeiling(**found, hint=hint)
+    names = ("n", "agreed", "share", "low", "high")
+    return TeacherCeiling(**{name: measured[name] for name in names}, hint=hint)
 
 
 def judge(certificate: Mapping[str, Any] | None) -> JudgeState | None:
     """Whether the judge was corrected by people's labels; None when no judge scored."""
     if not certificate or certificate.get("scorer") != "judge":
         return None
-    found = certificate.get("judge")
-    if not found:
+    check = certificate.get("judge")
+    if not check:
         return JudgeState(
             corrected=False, reason="uncorrected: nobody has judged answers of this task yet"
         )
     names = ("n", "agreement", "sensitivity", "specificity", "bias")
     return JudgeState(
         corrected=True,
-        reason=f"corrected by {found['n']} answers that people have judged too",
-        **{name: found[name] for name in names},
+        reason=f"corrected by {check['n']} answers that people have judged too",
+        **{name: check[name] for name in names},
     )
 
 

@@ -1,14 +1,13 @@
-"""Reads the store and what runs now, and tells the status."""
+"""Puts the status together: from the store, and from what runs now."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from distill.monitor.standing import LiveStanding
-from distill.pipeline.due import used_until
-from distill.pipeline.runner import Runner
-from distill.publish import Publisher
+from distill.monitor.state import LiveStudent
+from distill.pipeline.due import Due, used_until
 from distill.run.progress import Board
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
 from store.database.actions import actions_of_task
@@ -19,49 +18,52 @@ from store.database.runs import ended_runs, events_of_last_run
 from store.database.statistics import task_statistics
 from store.database.store import Store
 from store.distribution import installed_version
+from store.records import Route
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
 
 RECENT_S = 3600.0
-MAX_ACTIONS = 1000  # of a task, looked through for the last pause
+MAX_ACTIONS = 1000  # of a task, searched for the last pause
 
 
 class Reporter:
-    """Puts the status together when it is asked for."""
+    """Makes the status at each request for it."""
 
     def __init__(
         self,
         store: Store,
         *,
-        runner: Runner,
+        due: Callable[[str], Due | None],
         board: Board,
-        publisher: Publisher,
+        route: Callable[[str], Route | None],
         prices: Mapping[str, Price],
         settings: Callable[[str], TaskSettings],
-        live: Callable[[str], LiveStanding | None],
+        live: Callable[[str], LiveStudent | None],
     ) -> None:
-        """`settings` and `live` are asked by task, `live` from another thread than the loop's."""
+        """`due`, `route`, `settings` and `live` are called with a task, from any thread: its last
+        decision on a run, its published route, its settings, and its promoted student's state.
+        """
         self._store = store
-        self._runner = runner
         self._board = board
-        self._publisher = publisher
+        self._due, self._route = due, route
         self._prices = prices
         self._settings, self._live = settings, live
 
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
         tasks = await self._store.task_counts()
-        open_ones = len(await self._store.unfinished_forgettings())
+        unfinished = len(await self._store.unfinished_forgettings())
+        statuses = [await self.task(task) for task in tasks]
         return Status(
             version=installed_version(),
             at=time.time(),
-            store=health.model_copy(update={"forgetting": open_ones}),
+            store=replace(health, forgetting=unfinished),
             students=dict(students),
-            tasks=[found for task in tasks if (found := await self.task(task)) is not None],
+            tasks=[status for status in statuses if status is not None],
         )
 
     async def task(self, task: str) -> TaskStatus | None:
-        """One task; None when no request was tagged so yet."""
+        """One task; None when no request had this tag yet."""
         return await self._store.run(self._task, task)
 
     def _task(self, db: Database, task: str) -> TaskStatus | None:
@@ -86,8 +88,8 @@ class Reporter:
             promotions=promotions,
             actions=actions_of_task(db, task, MAX_ACTIONS),
             live=self._live(task),
-            route=self._publisher.routes.get(task),
-            due=self._runner.verdicts.get(task),
+            route=self._route(task),
+            due=self._due(task),
             settings=self._settings(task),
             now=time.time(),
             mark=marked_runs(db).get(str(student)),

@@ -1,26 +1,26 @@
-"""What the status page says of each task: the answer's shape, and how it is put together.
+"""The status of a task: its models, and how it is put together from what is known.
 
-The student's way is in distill.status.live, its certificate in distill.status.promise.
+What a certificate promises is in distill.status.promise, the task's past in distill.status.history;
+the state of a promoted student comes from its monitor (distill.monitor.state).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from distill.monitor.standing import LiveStanding
+from distill.dataset.templates import skeleton
+from distill.monitor.state import LiveStudent
 from distill.pipeline.due import Due
 from distill.run.progress import Standing
-from distill.status import live as status_live
-from distill.status import promise as status_promise
-from distill.status.forgotten import Unlearned, unlearned
-from distill.status.live import Demotion, Forced, Live, Paused, Turn, VaryingPrompt
+from distill.status import history, promise
+from distill.status.history import Demotion, Forced, ForgottenSources, HistoryEntry, Paused
 from distill.status.promise import Attempts, JudgeState, TeacherCeiling
 from store.database.forgetting import Mark
-from store.database.statistics import TaskStatistics
+from store.database.statistics import ErrorCount, ExampleCounts, Served, TaskStatistics, TokenCount
 from store.records import (
     Action,
     Promotion,
@@ -32,27 +32,21 @@ from store.records import (
 from store.settings.tasks import TaskSettings
 
 
-class Stage(BaseModel):
-    """Where the run under way is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """How far the current run is."""
 
     run_id: str
     stage: str
     done: float
     total: float
     note: str
-    seconds: float = Field(description="since this stage began")
-    run_seconds: float = Field(description="since the run began")
+    seconds: Annotated[float, Field(description="since this stage began")]
+    run_seconds: Annotated[float, Field(description="since the run began")]
 
 
-class Examples(BaseModel):
-    """The last run's training items of one origin."""
-
-    kept: int = 0
-    rejected: int = 0
-    reasons: dict[str, int] = Field(default_factory=dict, description="of the rejected ones")
-
-
-class RunSummary(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
     """A run with its history."""
 
     run_id: str
@@ -60,107 +54,111 @@ class RunSummary(BaseModel):
     reason: str
     started_at: float
     ended_at: float | None
-    stages: dict[str, float] = Field(description="seconds by finished stage")
-    detail: dict[str, Any] = Field(description="the numbers that each stage left, by stage")
+    stages: Annotated[dict[str, float], Field(description="seconds by finished stage")]
+    detail: Annotated[
+        dict[str, Any], Field(description="the numbers that each stage left, by stage")
+    ]
 
 
-class Served(BaseModel):
-    """Requests that went one way: teacher, student or fallback."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaryingPrompt:
+    """A system prompt that varies from request to request; what varies is treated as input."""
 
-    requests: int
-    errors: int
-    p50_ms: float | None = Field(description="until the whole answer")
-    p95_ms: float | None
-    recent_requests: int = Field(description="of the last hour alone, as the next two")
-    recent_p50_ms: float | None
-    recent_p95_ms: float | None
-    reasons: dict[str, int]
+    template_id: str
+    skeleton: Annotated[str, Field(description="what stays, with … for what varies")]
+    distinct: Annotated[int, Field(description="different prompts that it was recognised from")]
 
 
-class Tokens(BaseModel):
-    """Tokens that were read and written in a number of calls."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUse:
+    """Who read and wrote how many tokens."""
 
-    calls: int
-    input: int
-    output: int
-
-
-class TokenUse(BaseModel):
-    """Who read and wrote how much."""
-
-    traffic: Tokens = Field(description="the teacher, for clients; fallbacks included")
-    student: Tokens = Field(description="the student, for clients")
-    distilling: dict[str, Tokens] = Field(description="the teacher, for runs, by purpose")
+    traffic: Annotated[
+        TokenCount, Field(description="the teacher, for clients; fallbacks included")
+    ]
+    student: Annotated[TokenCount, Field(description="the student, for clients")]
+    distilling: Annotated[
+        dict[str, TokenCount], Field(description="the teacher, for runs, by purpose")
+    ]
 
 
-class ErrorCount(BaseModel):
-    """One kind of error that clients met."""
-
-    status_code: int
-    type: str
-    requests: int
-
-
-class Money(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Money:
     """US dollars. None where no price is known for the teacher."""
 
-    traffic: float | None = Field(description="what the teacher's answers to clients cost")
-    distilling: float | None = Field(description="what its answers to us cost, audits included")
-    purposes: dict[str, float | None] = Field(description="of distilling, by purpose")
-    saved: float | None = Field(
-        description="student's answers x the mean cost of a teacher's answer to this task"
-    )
+    traffic: Annotated[
+        float | None, Field(description="what the teacher's answers to clients cost")
+    ]
+    distilling: Annotated[
+        float | None, Field(description="what its answers to us cost, audits included")
+    ]
+    purposes: Annotated[dict[str, float | None], Field(description="of distilling, by purpose")]
+    saved: Annotated[
+        float | None,
+        Field(description="student's answers x the mean cost of a teacher's answer to this task"),
+    ]
 
 
-class TaskStatus(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
     """Everything about one task."""
 
     task: str
     traces: int
-    new_traces: int = Field(description="teacher traces that no judged run has seen yet")
-    due: str = Field(description="why there is a run, or none")
+    new_traces: Annotated[int, Field(description="teacher traces that no judged run has seen yet")]
+    due: Annotated[str, Field(description="why there is a run, or none")]
     stage: Stage | None
-    examples: dict[str, Examples] = Field(description="of the last run, by origin")
+    examples: Annotated[dict[str, ExampleCounts], Field(description="of the last run, by origin")]
     last_run: RunSummary | None
-    certificate: dict[str, Any] | None = Field(description="the last one, passed or not")
-    promise: str = Field(description="what is proven, as a sentence; empty when nothing is")
+    certificate: Annotated[dict[str, Any] | None, Field(description="the last one, passed or not")]
+    promise: Annotated[
+        str, Field(description="what is proven, as a sentence; empty when nothing is")
+    ]
     attempts: Attempts | None
     ceiling: TeacherCeiling | None
-    judge: JudgeState | None = Field(description="None when no judge scores the answers")
-    live: Live | None = Field(description="the promoted student: step, evidence, suspicion")
-    demotion: Demotion | None = Field(description="why the last student serves no more")
-    unlearned: Unlearned | None = Field(
-        description="what the last student learned from and was forgotten"
-    )
-    forced: Forced | None = Field(description="who promoted the student past the gate")
+    judge: Annotated[JudgeState | None, Field(description="None when no judge scores the answers")]
+    live: Annotated[
+        LiveStudent | None, Field(description="the promoted student: step, evidence, suspicion")
+    ]
+    demotion: Annotated[Demotion | None, Field(description="why the last student serves no more")]
+    unlearned: Annotated[
+        ForgottenSources | None,
+        Field(description="what the last student was trained on and was forgotten since"),
+    ]
+    forced: Annotated[Forced | None, Field(description="who promoted the student past the gate")]
     paused: Paused | None
     varying_prompts: list[VaryingPrompt]
-    history: list[Turn] = Field(description="of the route, and what was done by hand; newest first")
-    route: dict[str, Any] = Field(description="what the proxy does now, and why")
-    served: dict[str, Served] = Field(description="by route: teacher, student, fallback")
+    history: Annotated[
+        list[HistoryEntry],
+        Field(description="of the route, and what was done by hand; newest first"),
+    ]
+    route: Annotated[dict[str, Any], Field(description="what the proxy does now, and why")]
+    served: Annotated[dict[str, Served], Field(description="by route: teacher, student, fallback")]
     errors: list[ErrorCount]
     tokens: TokenUse
     cost_usd: Money
 
 
-class StoreHealth(BaseModel):
-    """How collecting and storing are doing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreHealth:
+    """Whether traces are collected and stored."""
 
     ok: bool
     error: str | None
-    collected: int = Field(description="traces collected since the control plane started")
-    damaged: int = Field(description="journal lines that could not be read")
-    forgotten: int = Field(default=0, description="lines that were dropped: of what was forgotten")
-    forgetting: int = Field(default=0, description="forgettings that have not come to their end")
+    collected: Annotated[int, Field(description="traces collected since the control plane started")]
+    damaged: Annotated[int, Field(description="journal lines that could not be read")]
+    forgotten: Annotated[int, Field(description="lines dropped because they were forgotten")] = 0
+    forgetting: Annotated[int, Field(description="deletions that are not complete yet")] = 0
 
 
-class Status(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
     """Every task, and the control plane itself."""
 
     version: str
     at: float
     store: StoreHealth
-    students: dict[str, str] = Field(description="each wanted student's state")
+    students: Annotated[dict[str, str], Field(description="each wanted student's state")]
     tasks: list[TaskStatus]
 
 
@@ -172,7 +170,7 @@ def task_status(
     events: Sequence[RunEvent],
     promotions: Sequence[Promotion],
     actions: Sequence[Action],
-    live: LiveStanding | None,
+    live: LiveStudent | None,
     route: Route | None,
     due: Due | None,
     settings: TaskSettings,
@@ -182,8 +180,8 @@ def task_status(
     """Puts one task's status together.
 
     `events`: the history of its last run, oldest first. `promotions`, `actions`: the history of its
-    route and of what was done by hand, newest first. `route`: what is published, if anything.
-    `mark`: of the student that was promoted last.
+    route and of commands by hand, newest first. `route`: what is published, if anything. `mark`:
+    what the student that was promoted last was trained on and was forgotten since.
     """
     latest = promotions[0] if promotions else None
     certificate = _certificate(latest, events)
@@ -196,27 +194,27 @@ def task_status(
         new_traces=statistics.new_traces,
         due=due.reason if due else "not checked yet",
         stage=_stage(standing, now),
-        examples={name: Examples(**asdict(e)) for name, e in statistics.examples.items()},
+        examples=statistics.examples,
         last_run=_run_summary(events),
         certificate=certificate,
-        promise=status_promise.promise(latest, certificate),
-        attempts=status_promise.attempts(certificate),
-        ceiling=status_promise.ceiling(certificate),
-        judge=status_promise.judge(certificate),
-        live=status_live.live(live, settings),
-        demotion=status_live.demotion(latest),
-        unlearned=unlearned(latest, mark),
-        forced=status_live.forced(latest),
-        paused=status_live.paused(actions, settings),
-        varying_prompts=status_live.varying_prompts(route or (latest.route if latest else None)),
-        history=status_live.history(promotions, actions),
+        promise=promise.promise(latest, certificate),
+        attempts=promise.attempts(certificate),
+        ceiling=promise.ceiling(certificate),
+        judge=promise.judge(certificate),
+        live=live,
+        demotion=history.demotion(latest),
+        unlearned=history.forgotten_sources(latest, mark),
+        forced=history.forced(latest),
+        paused=history.paused(actions, settings),
+        varying_prompts=_varying_prompts(route or (latest.route if latest else None)),
+        history=history.history(promotions, actions),
         route=_route(task, route, latest),
-        served={name: Served(**asdict(s)) for name, s in statistics.served.items()},
-        errors=[ErrorCount(**asdict(e)) for e in statistics.errors],
+        served=statistics.served,
+        errors=statistics.errors,
         tokens=TokenUse(
-            traffic=Tokens(**asdict(statistics.traffic)),
-            student=Tokens(**asdict(statistics.student)),
-            distilling={n: Tokens(**asdict(t)) for n, t in statistics.distilling.items()},
+            traffic=statistics.traffic,
+            student=statistics.student,
+            distilling=statistics.distilling,
         ),
         cost_usd=Money(
             traffic=statistics.traffic_cost,
@@ -225,6 +223,18 @@ def task_status(
             saved=None if mean is None else mean * answered,
         ),
     )
+
+
+def _varying_prompts(route: Route | None) -> list[VaryingPrompt]:
+    """The prompts of this route that were recognised as varying."""
+    return [
+        VaryingPrompt(
+            template_id=template.template_id,
+            skeleton=skeleton(template),
+            distinct=template.distinct,
+        )
+        for template in (route.templates if route is not None else [])
+    ]
 
 
 def _stage(standing: Standing | None, now: float) -> Stage | None:
@@ -259,11 +269,11 @@ def _run_summary(events: Sequence[RunEvent]) -> RunSummary | None:
 
 
 def _certificate(promotion: Promotion | None, events: Sequence[RunEvent]) -> dict[str, Any] | None:
-    """The one that the last run earned or failed to earn, else the one that is served under."""
+    """The certificate of the last run, passed or not, else that of the serving student."""
     last = events[-1] if events else None
     if last and last.state in (RunState.PROMOTED, RunState.REJECTED):
-        found: dict[str, Any] | None = last.detail.get("certificate")
-        return found
+        certificate: dict[str, Any] | None = last.detail.get("certificate")
+        return certificate
     if promotion is not None and promotion.certificate is not None:
         return asdict(promotion.certificate)
     return None
@@ -274,4 +284,6 @@ def _route(task: str, route: Route | None, latest: Promotion | None) -> dict[str
         demoted = latest is not None and latest.target == "teacher"
         reason = Reason.DEMOTED if demoted else Reason.NO_STUDENT
         return {"task": task, "target": "teacher", "reason": reason.value}
-    return asdict(route)
+    fields = asdict(route)
+    terms: dict[str, Any] = fields.pop("terms")  # shown among the other fields
+    return {**fields, **terms}

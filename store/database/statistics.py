@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from store.database.database import Database
 from store.settings.teachers import Price, price_of
@@ -12,25 +15,25 @@ from store.settings.teachers import Price, price_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """Requests that went one way. Milliseconds are until the end of whole answers, else None."""
+    """Requests that went one way: teacher, student or fallback."""
 
     requests: int
     errors: int
-    p50_ms: float | None
+    p50_ms: Annotated[float | None, Field(description="until the whole answer")]
     p95_ms: float | None
-    recent_requests: int  # of the recent ones alone, as the next two
+    recent_requests: Annotated[int, Field(description="of the last hour alone, as the next two")]
     recent_p50_ms: float | None
     recent_p95_ms: float | None
     reasons: dict[str, int]  # the most common first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class TokenCount:
     """Tokens that were read and written in a number of calls."""
 
-    calls: int = 0
-    input: int = 0
-    output: int = 0
+    calls: int
+    input: int
+    output: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +47,13 @@ class ErrorCount:
 
 @dataclass(slots=True, kw_only=True)
 class ExampleCounts:
-    """Examples of one origin."""
+    """The last run's training items of one origin."""
 
     kept: int = 0
     rejected: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)  # of the rejected ones
+    reasons: Annotated[dict[str, int], Field(description="of the rejected ones")] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +65,11 @@ class TaskStatistics:
     new_traces: int  # that can be learned from, since `used_until`
     served: dict[str, Served]  # by route: teacher, student, fallback
     errors: list[ErrorCount]
-    traffic: Tokens  # answered by the teacher, fallbacks included
-    student: Tokens  # answered by students
+    traffic: TokenCount  # answered by the teacher, fallbacks included
+    student: TokenCount  # answered by students
     traffic_cost: float | None
     mean_teacher_cost: float | None  # of one answer with a known price
-    distilling: dict[str, Tokens]  # by purpose
+    distilling: dict[str, TokenCount]  # by purpose
     distilling_cost: float | None
     distilling_costs: dict[str, float | None]  # by purpose
     examples: dict[str, ExampleCounts]  # of the last run that has some, by origin
@@ -118,12 +123,12 @@ def _served(db: Database, task: str | None, since: float) -> dict[str, Served]:
 
 def _distilling(
     db: Database, task: str | None, prices: Mapping[str, Price]
-) -> tuple[dict[str, Tokens], dict[str, float | None]]:
+) -> tuple[dict[str, TokenCount], dict[str, float | None]]:
     """Tokens by purpose, and what they cost: None when one model's price is not known."""
-    found: dict[str, Tokens] = {}
+    found: dict[str, TokenCount] = {}
     costs: dict[str, float | None] = {}
     for row in db.query("distilling", task=task):
-        sofar = found.get(row["purpose"], Tokens())
+        sofar = found.get(row["purpose"], TokenCount(calls=0, input=0, output=0))
         found[row["purpose"]] = replace(
             sofar,
             calls=sofar.calls + row["calls"],
@@ -158,5 +163,7 @@ def _examples(db: Database, task: str | None) -> dict[str, ExampleCounts]:
     return dict(found)
 
 
-def _tokens(row: Mapping[str, int]) -> Tokens:
-    return Tokens(calls=row.get("calls", 0), input=row.get("input", 0), output=row.get("output", 0))
+def _tokens(row: Mapping[str, int]) -> TokenCount:
+    return TokenCount(
+        calls=row.get("calls", 0), input=row.get("input", 0), output=row.get("output", 0)
+    )

@@ -151,7 +151,7 @@ def test_the_description_names_every_path(scene) -> None:
         "/distill/forget",
     }
     fields = described["components"]["schemas"]
-    for name in ("TaskStatus", "Live", "Suspicion", "TeacherCeiling", "Order", "Done"):
+    for name in ("TaskStatus", "LiveStudent", "DetectorState", "TeacherCeiling", "Order", "Done"):
         assert fields[name]["properties"], name
 
 

@@ -53,7 +53,7 @@ async def planned(config: Config, db: Database) -> AsyncIterator[ControlPlane]:
     try:
         yield plane
     finally:
-        await plane.live.stop()
+        await plane.monitor.stop()
         await plane.students.stop()
 
 
@@ -98,10 +98,10 @@ async def test_a_wrong_student_leaves_the_routes(
 
         write_segment(config.journal_dir, *(served(n, student) for n in range(40)))
         await plane.beat()
-        assert plane.live.standing("triage") is not None
-        await until(lambda: not plane.live.busy)
+        assert plane.monitor.state("triage") is not None
+        await until(lambda: not plane.monitor.busy)
         assert (route(config).target, route(config).reason) == ("teacher", Reason.DEMOTED)
-        assert plane.live.standing("triage") is None
+        assert plane.monitor.state("triage") is None
     audits = comparisons_of_student(db, str(student.run_id))
     calls = teacher_calls_of_run(db, str(student.run_id))
     assert {c.purpose for c in calls} == {"audits"}
@@ -121,14 +121,14 @@ async def test_a_stop_amid_audits_is_clean(
         await plane.beat()
         await until(lambda: len(teacher.requests) == 3)
         async with asyncio.timeout(5):
-            await plane.live.stop()
+            await plane.monitor.stop()
         assert [t for t in asyncio.all_tasks() if t.get_name().startswith("audits")] == []
     assert not comparisons_of_student(db, str(student.run_id))
 
     teacher.answer = answering(right)  # and the next process goes on
     async with planned(config, db) as plane:
         await plane.beat()
-        await until(lambda: not plane.live.busy)
+        await until(lambda: not plane.monitor.busy)
     assert len(comparisons_of_student(db, str(student.run_id))) == 3
 
 
@@ -153,11 +153,11 @@ async def test_while_the_teacher_is_overloaded_audits_stay_owed(
     async with planned(config, db) as plane:
         write_segment(config.journal_dir, served(1, student))
         await plane.beat()
-        await until(lambda: not plane.live.busy)
-        standing = plane.live.standing("triage")
-        assert standing is not None
-        assert standing.audits_owed == 1
-        assert "503" in standing.waits_for
+        await until(lambda: not plane.monitor.busy)
+        state = plane.monitor.state("triage")
+        assert state is not None
+        assert state.audits.owed == 1
+        assert "503" in state.waits_for
 
 
 async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:

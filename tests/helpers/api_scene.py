@@ -16,7 +16,8 @@ from distill.collect import collect
 from distill.commands import Commands
 from distill.forget.api import forget_by
 from distill.forget.forgetting import Forgetter
-from distill.monitor.standing import DetectorStanding, LiveStanding, Tally
+from distill.monitor.detector import DetectorState
+from distill.monitor.state import NO_COMPARISONS, AuditState, ComparisonCounts, LiveStudent
 from distill.pipeline.due import Due
 from distill.publish import Publisher
 from distill.run.progress import Board
@@ -32,43 +33,32 @@ TOKEN = {"x-understudy-token": "of this run"}
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 CONFIG = {"model_list": [ENTRY]}
 PRICES = {"gpt-4o": Price(1e-6, 1e-6)}
-DETECTOR = DetectorStanding(n=52, bad=3, tolerated=0.05, level=0.25, run_length=5000)
+DETECTOR = DetectorState(n=52, bad=3, tolerated=0.05, level=0.25, run_length=5000)
 LIVE = {
-    "triage": LiveStanding(
-        task="triage",
+    "triage": LiveStudent(
         student_id="run-1",
         step="canary",
         share=0.05,
-        forced=False,
+        shares=[0.05, 0.25, 1.0],
+        next_share=0.25,
         promoted_at=1.0,
         step_at=2.0,
-        comparisons={
-            "shadow": Tally(50, 40, 39),
-            "audit": Tally(12, 12, 11),
-            "feedback": Tally(0, 0, 0),
-        },
-        of_step={
-            "shadow": Tally(0, 0, 0),
-            "audit": Tally(12, 12, 11),
-            "feedback": Tally(0, 0, 0),
-        },
-        audit_rate=0.05,
-        audits_owed=1,
-        audits_dropped=0,
-        shed=2,
-        disagreement=DETECTOR,
-        faults=DETECTOR,
-        unsure=DETECTOR,
+        rows=12,
+        rows_agreed=11,
+        rows_needed=30,
         reason="12 of 30 comparisons",
+        waits_for="",
+        comparisons={
+            "shadow": ComparisonCounts(50, 40, 39),
+            "audit": ComparisonCounts(12, 12, 11),
+            "feedback": NO_COMPARISONS,
+        },
+        shed=2,
+        audits=AuditState(rate=0.05, owed=1, dropped=0, dropped_for={}),
+        suspicion={"disagreement": DETECTOR, "faults": DETECTOR, "unsure": DETECTOR},
     )
 }
-
-
-class NoRunner:
-    """What the reporter asks of the runner."""
-
-    def __init__(self) -> None:
-        self.verdicts = {"triage": Due(False, "collecting: 3 of 200 new teacher traces")}
+DUE = {"triage": Due(False, "collecting: 3 of 200 new teacher traces")}
 
 
 async def nothing_to_follow() -> None:
@@ -91,9 +81,9 @@ def api_scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Pub
         publisher = Publisher(tmp_path / "routes.json", lambda: 1.0)
         reporter = Reporter(
             Store(db),
-            runner=NoRunner(),  # type: ignore[arg-type]
+            due=DUE.get,
             board=board,
-            publisher=publisher,
+            route=publisher.route,
             prices=PRICES,
             settings=config.task,
             live=LIVE.get,

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from distill.monitor.evidence import Dossier
-from distill.monitor.rollout import judge
+from distill.monitor.evidence import EvidenceTracker
+from distill.monitor.rollout import decide
 from store.database.comparisons import ComparisonOutcome
 from store.records import (
     Promotion,
@@ -32,12 +32,12 @@ def promoted(step: Step, share: float, *, forced: bool = False) -> Promotion:
     )
 
 
-def watched(raw: Raw, promotion: Promotion) -> Dossier:
+def tracker_of(raw: Raw, promotion: Promotion) -> EvidenceTracker:
     settings = of_task(raw)
-    return Dossier(promotion, AT, settings.gate.threshold, settings)
+    return EvidenceTracker(promotion, AT, settings.gate.threshold, settings)
 
 
-def found(number: int, *, agrees: bool = True, fault: Reason | None = None) -> ComparisonOutcome:
+def an_audit(number: int, *, agrees: bool = True, fault: Reason | None = None) -> ComparisonOutcome:
     """The outcome of one audit."""
     return ComparisonOutcome(
         trace_id=str(number),
@@ -57,26 +57,26 @@ def steps_of_a_good_student(raw: Raw) -> list[tuple[str, float]]:
     """What a student comes to whose comparisons all agree."""
     promotion, seen = promoted("shadow", 0.0), []
     while True:
-        dossier = watched(raw, promotion)
+        tracker = tracker_of(raw, promotion)
         for number in range(40):
-            dossier.learn(found(number))
-        verdict = judge(promotion, dossier.evidence(), of_task(raw), AT)
-        if verdict.action != "advance":
+            tracker.add_comparison(an_audit(number))
+        decision = decide(promotion, tracker.evidence(), of_task(raw), AT)
+        if decision.action != "advance":
             return seen
-        seen.append((verdict.step, verdict.share))
+        seen.append((decision.step, decision.share))
         assert promotion.route is not None
-        route = replace(promotion.route, step=verdict.step, share=verdict.share)
-        promotion = replace(promotion, state=verdict.step, route=route)
+        route = replace(promotion.route, step=decision.step, share=decision.share)
+        promotion = replace(promotion, state=decision.step, route=route)
 
 
 def comparisons_of_a_step(raw: Raw) -> int:
     """How many a student in shadow takes until it goes on."""
     promotion = promoted("shadow", 0.0)
-    dossier = watched(raw, promotion)
+    tracker = tracker_of(raw, promotion)
     for number in range(100):
-        if judge(promotion, dossier.evidence(), of_task(raw), AT).action == "advance":
+        if decide(promotion, tracker.evidence(), of_task(raw), AT).action == "advance":
             return number
-        dossier.learn(found(number))
+        tracker.add_comparison(an_audit(number))
     raise AssertionError("it never goes on")
 
 
@@ -87,10 +87,10 @@ def audited(audits: int, *, forced: bool = False) -> Callable[[Raw], float]:
     """The share of the answers that is audited, after so many audits that agree."""
 
     def seen(raw: Raw) -> float:
-        dossier = watched(raw, promoted("live", 1.0, forced=forced))
+        tracker = tracker_of(raw, promoted("live", 1.0, forced=forced))
         for number in range(audits):
-            dossier.learn(found(number))
-        return dossier.audit_rate_at(AT + 10_000)
+            tracker.add_comparison(an_audit(number))
+        return tracker.audit_rate_at(AT + 10_000)
 
     return seen
 
@@ -101,11 +101,11 @@ def audited(audits: int, *, forced: bool = False) -> Callable[[Raw], float]:
 def audits_until_demoted(raw: Raw) -> int:
     """Of a student that is wrong from now on."""
     promotion = promoted("live", 1.0)
-    dossier = watched(raw, promotion)
+    tracker = tracker_of(raw, promotion)
     for number in range(100):
-        dossier.learn(found(number, agrees=False))
-        verdict = judge(promotion, dossier.evidence(), of_task(raw), AT)
-        if verdict.action == "demote" and "disagree" in verdict.reason:
+        tracker.add_comparison(an_audit(number, agrees=False))
+        decision = decide(promotion, tracker.evidence(), of_task(raw), AT)
+        if decision.action == "demote" and "disagree" in decision.reason:
             return number + 1
     raise AssertionError("it is never demoted")
 
@@ -113,10 +113,10 @@ def audits_until_demoted(raw: Raw) -> int:
 def demoted_at_five_percent_faults(raw: Raw) -> bool:
     """Every 20th of 4,000 requests found the student too slow."""
     promotion = promoted("live", 1.0)
-    dossier = watched(raw, promotion)
+    tracker = tracker_of(raw, promotion)
     for number in range(4000):
-        dossier.ask(Reason.STUDENT_SLOW if number % 20 == 19 else None, AT + number)
-    return judge(promotion, dossier.evidence(), of_task(raw), AT).action == "demote"
+        tracker.record_call(Reason.STUDENT_SLOW if number % 20 == 19 else None, AT + number)
+    return decide(promotion, tracker.evidence(), of_task(raw), AT).action == "demote"
 
 
 # ---- the table ---------------------------------------------------------------------------------

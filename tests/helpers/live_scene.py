@@ -1,7 +1,7 @@
-"""A watch over promoted students, in front of a real store, a teacher and students on loopback.
+"""A monitor of promoted students with a real store, and a teacher and students on loopback.
 
-The clock is turned by hand. Requests come into the store through the journal, as a proxy that had
-routed them would have written them.
+The test sets the clock. Requests come into the store through the journal, as a proxy would have
+written them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from distill.collect import collect
-from distill.monitor.monitor import Live
-from distill.monitor.sampling import Draw
-from distill.monitor.standing import LiveStanding
-from distill.monitor.student import LiveParts
+from distill.monitor.monitor import LiveMonitor
+from distill.monitor.sampling import Sampler
+from distill.monitor.state import LiveStudent
+from distill.monitor.student import MonitorParts
 from distill.publish import Publisher, routes_now
 from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
@@ -63,15 +63,15 @@ def answering(answer: Answer) -> Callable[[Received], Reply]:
     return reply
 
 
-async def until(true: Callable[[], bool], *, within_s: float = 20) -> None:
-    """Waits until it is so; fails when it is not in time."""
+async def until(condition: Callable[[], bool], *, within_s: float = 20) -> None:
+    """Waits until the condition holds; fails when it does not in time."""
     async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110 - what is waited for has no event
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.002)
 
 
 class Scene:
-    """The watch, and what it watches. `tasks`: settings by task."""
+    """A monitor and what it monitors. `defaults`: settings of every task."""
 
     def __init__(self, folder: Path, **defaults: Any) -> None:
         entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/m", "api_key": "k"}}
@@ -84,15 +84,15 @@ class Scene:
         self.ready: dict[str, ReadyStudent] = {}
         self.publisher = Publisher(self.config.routes_file, lambda: self.now)
         self.db = Database(self.config.database_file, self.config.store)
-        self.live = self.watch()
+        self.monitor = self.new_monitor()
 
-    def watch(self) -> Live:
-        """Another watch over the same store, as after a restart."""
-        return Live(
-            LiveParts(
+    def new_monitor(self) -> LiveMonitor:
+        """Another monitor over the same store, as after a restart."""
+        return LiveMonitor(
+            MonitorParts(
                 store=Store(self.db),
                 clock=lambda: self.now,
-                draw=Draw(b"k" * 32),
+                sampler=Sampler(b"k" * 32),
                 settings=self.config.task,
                 ready=lambda: self.ready,
                 teacher=self._client,
@@ -106,7 +106,7 @@ class Scene:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.live.stop()
+        await self.monitor.stop()
         self.teacher.close()
         self.student.close()
         self.db.close()
@@ -129,10 +129,10 @@ class Scene:
         paused = paused_tasks(self.db)
         self.publisher.publish(routes_now(promotions, self.ready, self.config, paused))
 
-    # ---- what happens ---------------------------------------------------------------------------
+    # ---- events ---------------------------------------------------------------------------------
 
     def promote(self, task: str = "triage", **changes: Any) -> Promotion:
-        """A student is promoted, and up."""
+        """Promotes a student whose server is up."""
         step = changes.pop("step", "live")
         share = changes.pop("share", {"shadow": 0.0, "live": 1.0}.get(step, 0.05))
         certificate = changes.pop("certificate", {})
@@ -162,7 +162,7 @@ class Scene:
         return promotion
 
     def request(self, text: str, task: str = "triage", **changes: Any) -> Trace:
-        """A request that was answered just now, by the teacher unless told otherwise."""
+        """A request that was answered just now, by default by the teacher."""
         messages = [{"role": "user", "content": text}]
         self.now += 0.01
         answer = changes.pop("answer", right(text))
@@ -194,7 +194,7 @@ class Scene:
         )
 
     def fell_back(self, text: str, promotion: Promotion, reason: Reason) -> Trace:
-        """A request for which the student was no good."""
+        """A request on which the student fell back to the teacher."""
         return self.request(
             text,
             promotion.task,
@@ -203,10 +203,10 @@ class Scene:
             student_id=promotion.run_id,
         )
 
-    async def beat(self, *traces: Trace) -> None:
-        """These requests are collected, and the watch takes them in."""
+    async def tick(self, *traces: Trace) -> None:
+        """Collects these requests, and runs a tick of the monitor."""
         got = await asyncio.to_thread(self._collect, traces)
-        await self.live.beat(got)
+        await self.monitor.tick(got)
 
     def _collect(self, traces: tuple[Trace, ...]) -> Any:
         if traces:
@@ -214,16 +214,16 @@ class Scene:
         return collect(self.db, self.config.journal_dir, {}).routed
 
     async def settle(self, *traces: Trace) -> None:
-        """The same, and what follows from it is done."""
-        await self.beat(*traces)
-        await until(lambda: not self.live.busy)
+        """The same, and waits until the shadow and the audits are idle."""
+        await self.tick(*traces)
+        await until(lambda: not self.monitor.busy)
 
-    # ---- what is seen ---------------------------------------------------------------------------
+    # ---- results --------------------------------------------------------------------------------
 
-    def standing(self, task: str = "triage") -> LiveStanding:
-        found = self.live.standing(task)
-        assert found is not None, f"task {task} has no promoted student"
-        return found
+    def state(self, task: str = "triage") -> LiveStudent:
+        state = self.monitor.state(task)
+        assert state is not None, f"task {task} has no promoted student"
+        return state
 
     def promotion(self, task: str = "triage") -> Promotion:
         return latest_promotions(self.db)[task]

@@ -1,15 +1,18 @@
-"""A status with one task for each state that a task can be in, made by the code that makes it."""
+"""A status with one task in each state, made by the product's own code."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from typing import Any
 
-from distill.monitor.standing import DetectorStanding, LiveStanding, Tally
+from pydantic import TypeAdapter
+
+from distill.monitor.detector import DetectorState
+from distill.monitor.state import NO_COMPARISONS, AuditState, ComparisonCounts, LiveStudent
 from distill.pipeline.due import Due
 from distill.run.progress import Standing
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
-from store.database.statistics import ExampleCounts, Served, TaskStatistics, Tokens
+from store.database.statistics import ExampleCounts, Served, TaskStatistics, TokenCount
 from store.ids import new_id
 from store.records import (
     Ceiling,
@@ -25,34 +28,50 @@ STUDENT = new_id()
 REASON = "40 of 40 agree; the bound over held-out and live rows is 0.957 ≥ 0.95"
 
 
-def detector(**changes: Any) -> DetectorStanding:
+def detector(**changes: Any) -> DetectorState:
     values = {"n": 412, "bad": 9, "tolerated": 0.05, "level": 0.12, "run_length": 5000.0}
-    return DetectorStanding(**{**values, **changes})
+    return DetectorState(**{**values, **changes})
 
 
-def a_standing(task: str, **changes: Any) -> LiveStanding:
-    """A student in canary that is doing well."""
-    none = Tally(0, 0, 0)
-    values: dict[str, Any] = {
-        "task": task,
-        "student_id": STUDENT,
-        "step": "canary",
-        "share": 0.05,
-        "forced": False,
-        "promoted_at": NOW - 7200,
-        "step_at": NOW - 1800,
-        "comparisons": {"shadow": Tally(60, 52, 51), "audit": Tally(18, 18, 18), "feedback": none},
-        "of_step": {"shadow": none, "audit": Tally(18, 18, 18), "feedback": none},
-        "audit_rate": 0.05,
-        "audits_owed": 2,
-        "audits_dropped": 0,
-        "shed": 4,
+def audits(**changes: Any) -> AuditState:
+    values = {"rate": 0.05, "owed": 2, "dropped": 0, "dropped_for": {}}
+    return AuditState(**{**values, **changes})
+
+
+def suspicion(**changes: DetectorState) -> dict[str, DetectorState]:
+    return {
         "disagreement": detector(),
         "faults": detector(bad=2, tolerated=0.02, level=0.05),
         "unsure": detector(bad=40, tolerated=0.5, level=0.0),
-        "reason": "18 of the 30 comparisons that this step waits for",
+        **changes,
     }
-    return LiveStanding(**{**values, **changes})
+
+
+def a_live_student(**changes: Any) -> LiveStudent:
+    """A student in canary that is doing well."""
+    values: dict[str, Any] = {
+        "student_id": STUDENT,
+        "step": "canary",
+        "share": 0.05,
+        "shares": [0.05, 0.25, 1.0],
+        "next_share": 0.25,
+        "promoted_at": NOW - 7200,
+        "step_at": NOW - 1800,
+        "rows": 18,
+        "rows_agreed": 18,
+        "rows_needed": 30,
+        "reason": "18 of the 30 comparisons that this step waits for",
+        "waits_for": "",
+        "comparisons": {
+            "shadow": ComparisonCounts(60, 52, 51),
+            "audit": ComparisonCounts(18, 18, 18),
+            "feedback": NO_COMPARISONS,
+        },
+        "shed": 4,
+        "audits": audits(),
+        "suspicion": suspicion(),
+    }
+    return LiveStudent(**{**values, **changes})
 
 
 def some_numbers(task: str, **changes: Any) -> TaskStatistics:
@@ -78,14 +97,14 @@ def some_numbers(task: str, **changes: Any) -> TaskStatistics:
             "fallback": served(22, 980.0, 2300.0, student_unsure=22),
         },
         "errors": [],
-        "traffic": Tokens(calls=3422, input=1_204_000, output=88_000),
-        "student": Tokens(calls=790, input=280_000, output=21_000),
+        "traffic": TokenCount(calls=3422, input=1_204_000, output=88_000),
+        "student": TokenCount(calls=790, input=280_000, output=21_000),
         "traffic_cost": 3.112,
         "mean_teacher_cost": 0.00091,
         "distilling": {
-            "policy": Tokens(calls=1, input=5_000, output=600),
-            "answers": Tokens(calls=300, input=40_000, output=4_400),
-            "audits": Tokens(calls=18, input=6_300, output=460),
+            "policy": TokenCount(calls=1, input=5_000, output=600),
+            "answers": TokenCount(calls=300, input=40_000, output=4_400),
+            "audits": TokenCount(calls=18, input=6_300, output=460),
         },
         "distilling_cost": 0.1542,
         "distilling_costs": {"policy": 0.0148, "answers": 0.1232, "audits": 0.0162},
@@ -98,7 +117,7 @@ def some_numbers(task: str, **changes: Any) -> TaskStatistics:
 
 
 def one_task(task: str, *promotions: Promotion, **changes: Any) -> TaskStatus:
-    """A task whose route went through these turns, newest first."""
+    """A task whose route has this history, newest first."""
     passed = {"passed": True, "lower_bound": 0.9528, "attempt": 1, "alpha": 0.025}
     ceiling = Ceiling(n=40, agreed=39, share=0.975, low=0.868, high=0.999)
     certificate = a_certificate(
@@ -142,7 +161,7 @@ def one_task(task: str, *promotions: Promotion, **changes: Any) -> TaskStatus:
     return task_status(task=task, **{**values, **changes})
 
 
-def a_turn(state: str, at: float, **changes: Any) -> Promotion:
+def a_promotion_to(state: str, at: float, **changes: Any) -> Promotion:
     share = {"shadow": 0.0, "canary": 0.05, "live": 1.0}.get(state, 0.0)
     values: dict[str, Any] = {"state": state, "at": at, "actor": "rollout", "reason": REASON}
     if state == "demoted":
@@ -156,8 +175,8 @@ def a_turn(state: str, at: float, **changes: Any) -> Promotion:
 
 def every_state() -> Status:
     """One task in each state."""
-    gate = a_turn("shadow", NOW - 7200, actor="gate", reason="lower bound 0.953 ≥ 0.95")
-    canary = a_turn("canary", NOW - 1800)
+    gate = a_promotion_to("shadow", NOW - 7200, actor="gate", reason="lower bound 0.953 ≥ 0.95")
+    canary = a_promotion_to("canary", NOW - 1800)
     template = PromptTemplate(
         template_id="9f" * 8,
         shape="3c" * 8,
@@ -176,37 +195,40 @@ def every_state() -> Status:
         tasks=[
             one_task(
                 "tickets",
-                a_turn("shadow", NOW - 7200, actor="gate", route=varied, reason=gate.reason),
-                live=a_standing(
-                    "tickets",
+                a_promotion_to(
+                    "shadow", NOW - 7200, actor="gate", route=varied, reason=gate.reason
+                ),
+                live=a_live_student(
                     step="shadow",
                     share=0.0,
-                    of_step={"shadow": Tally(14, 12, 12)},
-                    comparisons={"shadow": Tally(14, 12, 12)},
-                    audit_rate=0.0,
-                    audits_owed=0,
+                    next_share=0.05,
+                    rows=12,
+                    rows_agreed=12,
+                    comparisons={"shadow": ComparisonCounts(14, 12, 12)},
+                    audits=audits(rate=0.0, owed=0),
                     reason="12 of the 30 comparisons that this step waits for",
                 ),
             ),
-            one_task("orders", canary, gate, live=a_standing("orders")),
+            one_task("orders", canary, gate, live=a_live_student()),
             one_task(
                 "reviews",
-                a_turn("live", NOW - 600),
+                a_promotion_to("live", NOW - 600),
                 canary,
                 gate,
-                live=a_standing(
-                    "reviews",
+                live=a_live_student(
                     step="live",
                     share=1.0,
-                    of_step={"audit": Tally(240, 240, 229)},
-                    audit_rate=0.013,
-                    disagreement=detector(n=318, bad=21, level=0.72),
+                    next_share=None,
+                    rows=240,
+                    rows_agreed=229,
+                    audits=audits(rate=0.013),
+                    suspicion=suspicion(disagreement=detector(n=318, bad=21, level=0.72)),
                     reason="the last step",
                 ),
             ),
             one_task(
                 "refunds",
-                a_turn(
+                a_promotion_to(
                     "live",
                     NOW - 300,
                     forced=True,
@@ -214,17 +236,19 @@ def every_state() -> Status:
                     reason="the held-out rows are from before the new policy",
                 ),
                 judged=fail | {"attempt": 2, "alpha": 0.05 / 6},
-                live=a_standing("refunds", step="live", share=1.0, forced=True, audit_rate=0.2),
+                live=a_live_student(
+                    step="live", share=1.0, next_share=None, audits=audits(rate=0.2)
+                ),
             ),
             one_task(
                 "returns",
-                a_turn(
+                a_promotion_to(
                     "demoted",
                     NOW - 120,
                     reason="17 of the last 41 audits disagree: more than the tolerated 5 %",
                     suspect_since=NOW - 900,
                 ),
-                a_turn("live", NOW - 4000),
+                a_promotion_to("live", NOW - 4000),
                 due=Due(False, "cooling down for another 480 s after a demotion"),
             ),
             one_task(
@@ -254,3 +278,9 @@ def every_state() -> Status:
             ),
         ],
     )
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """A status as the API sends it."""
+    sent: dict[str, Any] = TypeAdapter(Status).dump_python(status, mode="json")
+    return sent

@@ -21,7 +21,7 @@ from distill.evaluate import ceiling
 from distill.gate import bounds, cutoffs
 from distill.gate.gate import attempt_alpha, rows_needed
 from distill.monitor import detector, rollout
-from distill.monitor.detector import soonest
+from distill.monitor.detector import worst_case_delay
 from distill.pipeline import verdict
 from store.distribution import DISTRIBUTION
 from store.records import Reason
@@ -306,7 +306,9 @@ def test_the_table_of_observations_until_an_alarm_is_computed() -> None:
         for head in ("tolerated", "observations")
     )
     run_length = TaskSettings().audit.run_length
-    assert [int(n) for n in observations] == [soonest(float(p), run_length) for p in tolerated]
+    assert [int(n) for n in observations] == [
+        worst_case_delay(float(p), run_length) for p in tolerated
+    ]
 
 
 # ---- containers --------------------------------------------------------------------------------

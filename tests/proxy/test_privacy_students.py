@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from distill.dataset.answers import answers_of
-from distill.monitor.evidence import Dossier
+from distill.monitor.evidence import EvidenceTracker
 from store.chat.student_wire import StudentAnswer, fault_of
 from store.database.traces import RequestOutcome
 from store.privacy.settings import PrivacySettings
@@ -69,11 +69,11 @@ def test_what_stands_for_what_is_redacted() -> None:
 
 def test_a_placeholder_is_no_fault_of_the_student() -> None:
     """It lowers the coverage, as doubt does, and takes nobody off a task as broken."""
-    dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
+    tracker = EvidenceTracker(promoted(), BEGAN, 0.95, SETTINGS)
     for number in range(60):
         held_back = {**_fields(unsure(number, same_input=False)), "reason": "student_redacted"}
-        dossier.see(RequestOutcome(**held_back))  # type: ignore[arg-type]
-    known = dossier.evidence()
+        tracker.add_request(RequestOutcome(**held_back))  # type: ignore[arg-type]
+    known = tracker.evidence()
     assert known.unsure.alarm
     assert not known.faults.alarm
 

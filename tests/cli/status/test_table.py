@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from cli.status.table import render_status, render_task
-from tests.helpers.status_samples import every_state
+from tests.helpers.status_samples import every_state, status_json
 
-STATUS: dict[str, Any] = every_state().model_dump(mode="json")
+STATUS: dict[str, Any] = status_json(every_state())
 TASKS: dict[str, dict[str, Any]] = {task["task"]: task for task in STATUS["tasks"]}
 
 

@@ -63,22 +63,22 @@ MOMENTS = [datetime(2026, 1, 5, 8) + timedelta(minutes=7 * n) for n in range(60)
     [
         (
             seen([f"Today is {d}.{TAIL}" for d in DAYS], 40),
-            f"Today is {{…}}.{TAIL}",
+            f"Today is ….{TAIL}",
             ["2025-12-20"],
         ),
         (
             seen([f"Today is {d:%A, %d %B %Y}.{TAIL}" for d in DAYS], 40),
-            f"Today is {{…}}.{TAIL}",
+            f"Today is ….{TAIL}",
             ["Saturday, 20 December 2025"],
         ),
         (
             seen([f"Date: {d:%B} {d.day}, {d:%Y}{TAIL}" for d in DAYS], 40),
-            f"Date: {{…}}{TAIL}",
+            f"Date: …{TAIL}",
             ["December 20, 2025"],
         ),
         (
             seen([f"It is {m:%Y-%m-%dT%H:%M:%S}Z now.{TAIL}" for m in MOMENTS], 3),
-            f"It is {{…}} now.{TAIL}",
+            f"It is … now.{TAIL}",
             ["2026-01-05T08:00:00Z"],
         ),
         (
@@ -89,19 +89,19 @@ MOMENTS = [datetime(2026, 1, 5, 8) + timedelta(minutes=7 * n) for n in range(60)
                 ],
                 9,
             ),
-            "今日は{…}です。ラベルだけを短く正確に答えてください。",
+            "今日は…です。ラベルだけを短く正確に答えてください。",
             ["2025年12月20日"],
         ),
-        (users([f"You help {n}.{TAIL}" for n in NAMES]), f"You help {{…}}.{TAIL}", ["Anna Berg"]),
-        (seen([f"You help {n}.{TAIL}" for n in NAMES]), f"You help {{…}}.{TAIL}", ["Anna Berg"]),
+        (users([f"You help {n}.{TAIL}" for n in NAMES]), f"You help ….{TAIL}", ["Anna Berg"]),
+        (seen([f"You help {n}.{TAIL}" for n in NAMES]), f"You help ….{TAIL}", ["Anna Berg"]),
         (
             seen([f'{TAIL} User: {{"id":"u-{n * 37}","mail":"{n}@x.org"}}' for n in range(20)]),
-            f'{TAIL} User: {{"id":"u-{{…}}","mail":"{{…}}@x.org"}}',
+            f'{TAIL} User: {{"id":"u-…","mail":"…@x.org"}}',
             ["0", "0"],
         ),
         (
             seen([f"Hello {n}.{BETWEEN}Session {i * 7919}.{TAIL}" for i, n in enumerate(NAMES)]),
-            f"Hello {{…}}.\nSession {{…}}.{TAIL}",
+            f"Hello ….\nSession ….{TAIL}",
             ["Anna Berg", "0"],
         ),
     ],
@@ -246,7 +246,7 @@ def test_what_a_status_says() -> None:
     [found] = recognise(seen([f"Today is {d}.{TAIL * 5}" for d in DAYS], 40))
     told = described(found)
     assert told["prompts"] == 30 and told["holes"] == [14]
-    assert told["skeleton"].startswith("Today is {…}. You route requests")
+    assert told["skeleton"].startswith("Today is …. You route requests")
     assert len(told["skeleton"]) < 150
 
 

@@ -1,4 +1,4 @@
-"""Audits: what a student served is asked of the teacher, each drawn trace once, come what may."""
+"""Audits: what a student served is asked of the teacher, each sampled trace once, come what may."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.monitor.audits import FIRST_BACKOFF_S, MAX_PENDING_S
-from distill.monitor.sampling import Draw
+from distill.monitor.sampling import Sampler
 from store.database.runs import teacher_calls_of_run
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
 from tests.helpers.teacher_server import completion, error
@@ -35,7 +35,7 @@ async def test_an_audit_is_compared_and_paid_for(scene: Scene) -> None:
     }
     calls = teacher_calls_of_run(scene.db, str(student.run_id))
     assert [(c.purpose, c.task, c.input_tokens) for c in calls] == [("audits", "triage", 7)] * 2
-    assert scene.standing().comparisons["audit"].n == 2
+    assert scene.state().comparisons["audit"].n == 2
 
 
 async def test_the_teacher_gets_the_request_as_it_was(scene: Scene) -> None:
@@ -55,11 +55,11 @@ async def test_what_a_client_opted_out_of_is_not_audited(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, content="none"))
     assert [c.student_output for c in scene.comparisons(student)] == [right("one")]
-    await scene.live.stop()
-    scene.live = scene.watch()
+    await scene.monitor.stop()
+    scene.monitor = scene.new_monitor()
     await scene.settle()
     assert len(scene.teacher.requests) == 1
-    assert scene.standing().faults.n == 2  # that it was served well counts all the same
+    assert scene.state().suspicion["faults"].n == 2  # that it was served well counts all the same
 
 
 async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
@@ -68,15 +68,16 @@ async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
     assert len(scene.teacher.requests) == len(scene.comparisons(student)) == 7
 
 
-async def test_only_what_is_drawn_is_audited(tmp_path: Path) -> None:
+async def test_only_what_is_sampled_is_audited(tmp_path: Path) -> None:
     rate = 0.3
     async with Scene(tmp_path, audit={"first_share": rate, "last_share": rate}) as scene:
         student = scene.promote()
         traces = [scene.served(f"text {n}", student) for n in range(300)]
         await scene.settle(*traces)
-        drawn = {t.trace_id for t in traces if Draw(b"k" * 32).takes(t.trace_id, "audit", rate)}
-        assert {c.trace_id for c in scene.comparisons(student)} == drawn
-        assert 50 < len(drawn) < 130
+        sampler = Sampler(b"k" * 32)
+        sampled = {t.trace_id for t in traces if sampler.selects(t.trace_id, "audit", rate)}
+        assert {c.trace_id for c in scene.comparisons(student)} == sampled
+        assert 50 < len(sampled) < 130
 
 
 async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
@@ -84,8 +85,8 @@ async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
     scene.teacher.answer = lambda _: error(401, "no", type="auth", code="invalid_api_key")
     await scene.settle(*(scene.served(f"text {n}", student) for n in range(6)))
     assert not scene.comparisons(student)
-    assert scene.standing().audits_owed == 6
-    assert "status 401" in scene.standing().waits_for
+    assert scene.state().audits.owed == 6
+    assert "status 401" in scene.state().waits_for
 
     asked = len(scene.teacher.requests)
     await scene.settle()  # not at once again
@@ -94,8 +95,8 @@ async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
     scene.teacher.answer = answering(right)
     scene.now += FIRST_BACKOFF_S
     await scene.settle()
-    assert scene.standing().comparisons["audit"].agreed == 6
-    assert (scene.standing().audits_owed, scene.standing().waits_for) == (0, "")
+    assert scene.state().comparisons["audit"].agreed == 6
+    assert (scene.state().audits.owed, scene.state().waits_for) == (0, "")
 
 
 async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
@@ -104,8 +105,8 @@ async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
     await scene.settle(scene.served("one", student))
     scene.now += MAX_PENDING_S + 1
     await scene.settle()
-    assert scene.standing().dropped == {"too old": 1}
-    assert scene.standing().audits_owed == 0
+    assert scene.state().audits.dropped_for == {"too old": 1}
+    assert scene.state().audits.owed == 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ async def test_what_the_teacher_does_not_answer_is_not_asked_again(
     scene.now += 100
     await scene.settle()
     assert len(scene.teacher.requests) == 1
-    assert scene.standing().dropped == {why: 1}
+    assert scene.state().audits.dropped_for == {why: 1}
     assert not scene.comparisons(student)
     calls = teacher_calls_of_run(scene.db, str(student.run_id))
     assert len(calls) == paid
@@ -137,18 +138,18 @@ async def test_a_restart_loses_no_audit_and_counts_none_twice(scene: Scene) -> N
     await scene.settle(*done)
     scene.teacher.answer = lambda r: answering(right)(r).slow(5)
     owed = [scene.served(f"owed {n}", student) for n in range(9)]
-    await scene.beat(*owed)
+    await scene.tick(*owed)
     await asyncio.sleep(0.2)  # some are under way
-    await scene.live.stop()
+    await scene.monitor.stop()
     assert len(scene.comparisons(student)) == 5
 
     scene.teacher.answer = answering(right)
-    scene.live = scene.watch()
+    scene.monitor = scene.new_monitor()
     await scene.settle()
     found = [c.trace_id for c in scene.comparisons(student)]
     assert sorted(found) == sorted(t.trace_id for t in (*done, *owed))
-    assert scene.standing().comparisons["audit"].n == 14
-    assert scene.standing().disagreement.n == 14
+    assert scene.state().comparisons["audit"].n == 14
+    assert scene.state().suspicion["disagreement"].n == 14
 
 
 async def test_a_slow_teacher_holds_up_nobody_else(tmp_path: Path) -> None:
@@ -161,8 +162,8 @@ async def test_a_slow_teacher_holds_up_nobody_else(tmp_path: Path) -> None:
 
         scene.teacher.answer = answer
         async with asyncio.timeout(10):
-            await scene.beat(*(scene.served(f"slow {n}", one) for n in range(6)))
+            await scene.tick(*(scene.served(f"slow {n}", one) for n in range(6)))
             for number in range(5):
-                await scene.beat(scene.served(f"quick {number}", other))
-            await until(lambda: scene.standing("other").comparisons["audit"].n == 5)
-            assert scene.standing("one").audits_owed == 6
+                await scene.tick(scene.served(f"quick {number}", other))
+            await until(lambda: scene.state("other").comparisons["audit"].n == 5)
+            assert scene.state("one").audits.owed == 6

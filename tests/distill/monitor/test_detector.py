@@ -1,4 +1,4 @@
-"""The change detector: what it promises, and how soon it finds out."""
+"""The change detector: its guarantee, and its delay until an alarm."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from hypothesis import strategies as st
 
 from bench.simulate_detector import NEVER, Shipped, alarms, cusum_threshold, delays
 from distill.monitor import detector
-from distill.monitor.detector import ChangeDetector, calibrate, soonest
+from distill.monitor.detector import ChangeDetector, calibrate, worst_case_delay
 
 RATES = st.sampled_from([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45])
 STREAM = st.lists(st.booleans(), max_size=200)
 
 
-def shown(stream: list[bool], tolerated: float = 0.05, run_length: float = 5000) -> ChangeDetector:
+def detector_after(
+    stream: list[bool], tolerated: float = 0.05, run_length: float = 5000
+) -> ChangeDetector:
     found = ChangeDetector(tolerated, run_length)
     for bad in stream:
         found.update(bad)
     return found
 
 
-# ---- what is promised --------------------------------------------------------------------------
+# ---- the guarantee -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("run_length", [100, 5000, 100_000])
 @pytest.mark.parametrize("tolerated", [0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 0.45, 0.8])
-def test_the_proven_hazards_add_up_to_no_more_than_allowed(
+def test_the_proven_hazards_add_up_to_at_most_one_in_a_run_length(
     tolerated: float, run_length: float
 ) -> None:
     bets = calibrate(tolerated, run_length)
@@ -48,8 +50,10 @@ def shiryaev_roberts_alarm(p: float, q: float, threshold: float, stream: np.ndar
 
 
 @pytest.mark.parametrize(("tolerated", "run_length"), [(0.05, 100), (0.2, 300), (0.02, 1000)])
-def test_a_proven_hazard_is_one(tolerated: float, run_length: float) -> None:
-    """Each bet by itself: no more alarms within a run length than its hazard allows."""
+def test_each_bet_keeps_its_proven_hazard_in_simulation(
+    tolerated: float, run_length: float
+) -> None:
+    """Each bet alone: no more alarms within a run length than its hazard allows."""
     rng, rounds, length = np.random.default_rng(1), 2000, int(run_length)
     for bet in calibrate(tolerated, run_length):
         streams = Shipped(rounds, tolerated, [bet])
@@ -61,7 +65,9 @@ def test_a_proven_hazard_is_one(tolerated: float, run_length: float) -> None:
 @pytest.mark.parametrize(
     ("tolerated", "run_length"), [(0.05, 100), (0.05, 500), (0.3, 500), (0.005, 1000), (0.9, 200)]
 )
-def test_the_mean_run_length_is_kept(tolerated: float, run_length: float) -> None:
+def test_the_mean_time_to_a_false_alarm_is_at_least_the_run_length(
+    tolerated: float, run_length: float
+) -> None:
     rounds = 1500
     streams = Shipped(rounds, tolerated, calibrate(tolerated, run_length))
     found = alarms(streams, rounds, tolerated, np.random.default_rng(2), 40 * int(run_length))
@@ -69,7 +75,7 @@ def test_the_mean_run_length_is_kept(tolerated: float, run_length: float) -> Non
     assert found.mean() + 2.5 * found.std() / rounds**0.5 >= run_length
 
 
-def test_good_students_stay() -> None:
+def test_a_student_within_tolerance_is_hardly_ever_demoted() -> None:
     """At a true agreement of 0.97, at most 1 % are demoted within 3,000 audits."""
     rounds = 4000
     streams = Shipped(rounds, 0.05, calibrate(0.05, 5000))
@@ -91,11 +97,13 @@ def test_good_students_stay() -> None:
         (100_000, 0.02, 5),
     ],
 )
-def test_everything_bad_from_now_on(run_length: float, tolerated: float, observations: int) -> None:
-    """The numbers that the module's docstring states, also after any time of good ones."""
-    assert soonest(tolerated, run_length) == observations
+def test_the_alarm_comes_in_time_when_everything_is_bad(
+    run_length: float, tolerated: float, observations: int
+) -> None:
+    """The numbers in the module's docstring, also after any number of good observations."""
+    assert worst_case_delay(tolerated, run_length) == observations
     for good in (1, 10, 10_000):
-        seen = shown([False] * good, tolerated, run_length)
+        seen = detector_after([False] * good, tolerated, run_length)
         assert next(n for n in range(1, 100) if seen.update(True)) <= observations
     if run_length == 5000:
         docstring = detector.__doc__ or ""
@@ -107,18 +115,18 @@ def test_everything_bad_from_now_on(run_length: float, tolerated: float, observa
 
 
 @pytest.mark.parametrize(("new", "median"), [(0.2, 40), (0.1, 173)])
-def test_a_change_is_found_out(new: float, median: float) -> None:
+def test_the_median_delay_after_a_change(new: float, median: float) -> None:
     """Tolerated 0.05; the median of audits after a change from 0.02."""
     streams = Shipped(3000, 0.05, calibrate(0.05, 5000))
     assert np.median(delays(streams, 3000, 0.02, new, seed=4)) <= median
 
 
-# ---- its properties ----------------------------------------------------------------------------
+# ---- properties --------------------------------------------------------------------------------
 
 
 @given(stream=STREAM, tolerated=RATES)
-def test_it_is_a_function_of_the_past(stream: list[bool], tolerated: float) -> None:
-    one, other = shown(stream, tolerated), shown(stream, tolerated)
+def test_the_state_is_a_function_of_past_observations(stream: list[bool], tolerated: float) -> None:
+    one, other = detector_after(stream, tolerated), detector_after(stream, tolerated)
     assert (one.level, one.alarmed, one.suspects) == (other.level, other.alarmed, other.suspects)
     assert (one.n, one.bad) == (len(stream), sum(stream))
     assert 0 <= one.level <= 1
@@ -127,14 +135,14 @@ def test_it_is_a_function_of_the_past(stream: list[bool], tolerated: float) -> N
 
 
 @given(stream=STREAM, tolerated=RATES, data=st.data())
-def test_one_more_bad_one_never_lowers_the_suspicion(
+def test_one_more_bad_observation_never_lowers_the_level(
     stream: list[bool], tolerated: float, data: st.DataObject
 ) -> None:
     if not stream:
         return
     place = data.draw(st.integers(0, len(stream) - 1))
     worse = [*stream[:place], True, *stream[place + 1 :]]
-    assert shown(worse, tolerated).level >= shown(stream, tolerated).level
+    assert detector_after(worse, tolerated).level >= detector_after(stream, tolerated).level
 
 
 @settings(deadline=None, max_examples=30)
@@ -151,21 +159,21 @@ def test_the_benchmark_runs_the_same_detector(tolerated: float, seed: int, rate:
             break
 
 
-def test_an_alarm_stays() -> None:
-    seen = shown([True] * 5)
+def test_an_alarm_is_never_taken_back() -> None:
+    seen = detector_after([True] * 5)
     assert seen.alarmed
     assert seen.update(False)
     assert seen.level == 1
 
 
-def test_good_observations_alone_are_no_suspicion() -> None:
+def test_good_observations_alone_leave_the_level_at_zero() -> None:
     for tolerated in (0.001, 0.05, 0.45):
-        seen = shown([False] * 20_000, tolerated)
+        seen = detector_after([False] * 20_000, tolerated)
         assert seen.level == 0
         assert seen.suspects == 0
 
 
-def test_the_suspects_begin_about_where_the_change_was() -> None:
+def test_the_suspects_begin_near_the_change() -> None:
     rng = random.Random(7)
     found = []
     for _ in range(200):
@@ -182,19 +190,19 @@ def test_the_suspects_begin_about_where_the_change_was() -> None:
     assert np.quantile(np.abs(found), 0.9) <= 40
 
 
-def test_what_is_refused() -> None:
+def test_impossible_settings_raise() -> None:
     for tolerated in (0.0, 1.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match="tolerated"):
+        with pytest.raises(ValueError, match="cannot be tolerated"):
             ChangeDetector(tolerated, 5000)
     with pytest.raises(ValueError, match="too short"):
         ChangeDetector(0.05, 99)
 
 
-def test_extremes_come_to_an_end() -> None:
-    """Nothing can be proven of a bet where nearly everything is tolerated: it never cries."""
+def test_calibration_ends_for_extreme_tolerances() -> None:
+    """Where nearly everything is tolerated, nothing can be proven and no alarm is raised."""
     for tolerated in (1e-6, 0.9999):
         assert sum(bet.hazard for bet in calibrate(tolerated, 1000)) <= 1 / 1000
-        seen = shown([True] * 100, tolerated, 1000)
+        seen = detector_after([True] * 100, tolerated, 1000)
         assert 0 <= seen.level <= 1
 
 
@@ -205,7 +213,7 @@ def test_calibration_takes_well_below_a_second() -> None:
     assert time.process_time() - before < 1
 
 
-def test_the_benchmarks_best_detector_has_the_run_length() -> None:
+def test_the_benchmarks_reference_detector_has_the_same_run_length() -> None:
     from bench.simulate_detector import Cusum  # noqa: PLC0415
 
     threshold = cusum_threshold(0.05, 0.2, 500)

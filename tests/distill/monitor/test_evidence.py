@@ -1,4 +1,4 @@
-"""What is known of a student: the same whether it was learned bit by bit or read from the store."""
+"""Live evidence: the same, whether updated step by step or read from the store."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from distill.collect import collect
-from distill.monitor.evidence import Dossier, read_dossier
-from distill.monitor.rollout import judge
-from distill.monitor.watched import MAX_REPLAYED, tolerated_faults, tolerated_unsure
+from distill.monitor.detector import MAX_TIMES
+from distill.monitor.evidence import (
+    EvidenceTracker,
+    load_evidence,
+    tolerated_faults,
+    tolerated_unsure,
+)
+from distill.monitor.rollout import decide
 from store.database.comparisons import ComparisonOutcome, write_comparisons
 from store.database.database import Database
 from store.database.traces import RequestOutcome
@@ -41,8 +46,8 @@ def promoted(**changes: Any) -> Promotion:
     return a_promotion(at=BEGAN, **changes)
 
 
-def read(db: Database, promotion: Promotion) -> Dossier:
-    return read_dossier(db, promotion, promoted_at=BEGAN, settings=SETTINGS)
+def read(db: Database, promotion: Promotion) -> EvidenceTracker:
+    return load_evidence(db, promotion, promoted_at=BEGAN, settings=SETTINGS)
 
 
 def finding(comparison: Comparison) -> ComparisonOutcome:
@@ -78,9 +83,11 @@ def some_comparisons(promotion: Promotion, count: int, seed: int) -> list[Compar
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_read_is_the_same_as_learned(db: Database, tmp_path: Path, seed: int) -> None:
+def test_evidence_read_from_the_store_equals_evidence_updated_step_by_step(
+    db: Database, tmp_path: Path, seed: int
+) -> None:
     promotion = promoted()
-    learned = read(db, promotion)
+    updated = read(db, promotion)
     comparisons = some_comparisons(promotion, 150, seed)
     draw = random.Random(seed)
     requests = [
@@ -94,41 +101,41 @@ def test_read_is_the_same_as_learned(db: Database, tmp_path: Path, seed: int) ->
         for c in comparisons
     ]
     write_segment(tmp_path, *requests)
-    for comparison, routed in zip(comparisons, collect(db, tmp_path, {}).routed, strict=True):
-        learned.learn(finding(comparison))
-        learned.see(routed)
+    for comparison, request in zip(comparisons, collect(db, tmp_path, {}).routed, strict=True):
+        updated.add_comparison(finding(comparison))
+        updated.add_request(request)
     write_comparisons(db, comparisons)
 
     again = read(db, promotion)
-    assert again.evidence() == learned.evidence()
-    assert (again.tallies, again.of_step) == (learned.tallies, learned.of_step)
-    assert again.faults.standing() == learned.faults.standing()
+    assert again.evidence() == updated.evidence()
+    assert (again.counts, again.step_counts) == (updated.counts, updated.step_counts)
+    assert again.faults.state() == updated.faults.state()
     moments = [BEGAN + n / 2 for n in range(320)]
-    assert [again.audit_rate_at(m) for m in moments] == [learned.audit_rate_at(m) for m in moments]
+    assert [again.audit_rate_at(m) for m in moments] == [updated.audit_rate_at(m) for m in moments]
 
 
-def test_the_counts_are_of_all_also_of_what_is_not_shown_again(db: Database) -> None:
+def test_counts_include_comparisons_that_are_not_replayed(db: Database) -> None:
     promotion = promoted()
     one = some_comparisons(promotion, 2, 0)
     many = [
         replace(
             one[n % 2], trace_id=new_id(), kind="audit", servable=True, fault=None, at=BEGAN + n
         )
-        for n in range(1, MAX_REPLAYED + 400)
+        for n in range(1, MAX_TIMES + 400)
     ]
     write_comparisons(db, many)
-    found = read_dossier(
+    found = load_evidence(
         db, replace(promotion, at=BEGAN + 100), promoted_at=BEGAN, settings=SETTINGS
     )
-    assert found.tallies["audit"].n == len(many)
-    assert found.tallies["audit"].agreed == sum(c.agrees for c in many)
-    assert found.of_step["audit"].n == len(many) - 100
-    assert found.disagreement.standing().n == MAX_REPLAYED
+    assert found.counts["audit"].n == len(many)
+    assert found.counts["audit"].agreed == sum(c.agrees for c in many)
+    assert found.step_counts["audit"].n == len(many) - 100
+    assert found.disagreement.state().n == MAX_TIMES
     assert found.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
 
 
-def test_a_step_has_the_comparisons_of_its_own_requests(db: Database, tmp_path: Path) -> None:
-    """Not those that were still owed when it began."""
+def test_a_step_counts_only_comparisons_of_its_own_requests(db: Database, tmp_path: Path) -> None:
+    """Not those that were pending when it began."""
     promotion = promoted()
     times = (BEGAN + 1, BEGAN + 200)
     traces = [a_trace(start_time=t, end_time=t, student_id=promotion.run_id) for t in times]
@@ -137,18 +144,18 @@ def test_a_step_has_the_comparisons_of_its_own_requests(db: Database, tmp_path: 
     comparison = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 300)
     write_comparisons(db, [replace(comparison, trace_id=t.trace_id) for t in traces])
     step = replace(promotion, at=BEGAN + 100)
-    found = read_dossier(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
+    found = load_evidence(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
     assert (found.n, found.step_n) == (2, 1)
 
 
-def test_what_came_before_the_promotion_does_not_count(db: Database) -> None:
+def test_comparisons_before_the_promotion_do_not_count(db: Database) -> None:
     promotion = promoted()
     old = replace(some_comparisons(promotion, 1, 0)[0], at=BEGAN - 1)
     write_comparisons(db, [old])
     assert read(db, promotion).evidence().n == 0
 
 
-def test_a_complaint_and_a_failed_audit_of_one_trace_are_one(db: Database) -> None:
+def test_a_complaint_and_a_failed_audit_of_one_trace_count_once(db: Database) -> None:
     promotion = promoted()
     audit = a_comparison(student_id=promotion.run_id, kind="audit", agrees=False, at=BEGAN + 1)
     complaint = replace(audit, kind="feedback", at=BEGAN + 2)
@@ -156,17 +163,17 @@ def test_a_complaint_and_a_failed_audit_of_one_trace_are_one(db: Database) -> No
     other = replace(complaint, trace_id=new_id(), at=BEGAN + 4)
     write_comparisons(db, [audit, complaint, praise, other])
     found = read(db, promotion)
-    assert (found.disagreement.standing().n, found.disagreement.standing().bad) == (2, 2)
+    assert (found.disagreement.state().n, found.disagreement.state().bad) == (2, 2)
     assert found.evidence().n == 1  # feedback is no fair sample
-    assert found.evidence().failed_feedback == 2
+    assert found.evidence().complaints == 2
 
 
-def test_the_audit_rate_of_a_moment(db: Database) -> None:
+def test_the_audit_rate_is_remembered_by_time(db: Database) -> None:
     promotion = promoted()
     found = read(db, promotion)
     assert found.audit_rate_at(BEGAN) == found.audit_rate_at(BEGAN + 1e6) == 0.5
     for number in range(400):
-        found.learn(
+        found.add_comparison(
             finding(a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 1 + number))
         )
     assert found.audit_rate_at(BEGAN + 50) == 0.5
@@ -174,28 +181,28 @@ def test_the_audit_rate_of_a_moment(db: Database) -> None:
     assert found.audit_rate_at(BEGAN + 1e6) == pytest.approx(0.125)
 
 
-def test_a_forced_student_has_its_own_rate(db: Database) -> None:
+def test_a_forced_student_has_the_forced_audit_rate(db: Database) -> None:
     assert read(db, promoted(forced=True)).audit_rate_at(BEGAN) == SETTINGS.audit.forced_share
 
 
 @pytest.mark.parametrize(
-    ("faults", "heldout", "least", "most"),
+    ("faults", "heldout", "low", "high"),
     [
-        (0, 60, 0.02, 0.02),  # none were seen: what is set holds, however few the rows
+        (0, 60, 0.02, 0.02),  # none on held-out rows: the setting, however few the rows
         (1, 1000, 0.02, 0.02),
         (3, 100, 0.03, 0.07),
         (20, 200, 0.10, 0.14),
         (9, 9, 0.9, 0.9),
     ],
 )
-def test_the_faults_that_are_tolerated(
-    faults: int, heldout: int, least: float, most: float
+def test_tolerated_faults_follow_the_setting_or_the_heldout_rows(
+    faults: int, heldout: int, low: float, high: float
 ) -> None:
     certificate = a_certificate(faults=faults, heldout=heldout)
-    assert least <= tolerated_faults(certificate, SETTINGS) <= most
+    assert low <= tolerated_faults(certificate, SETTINGS) <= high
 
 
-def test_without_a_certificate_what_is_set_is_tolerated() -> None:
+def test_without_a_certificate_the_setting_is_tolerated() -> None:
     assert tolerated_faults(None, SETTINGS) == SETTINGS.audit.fault_rate
 
 
@@ -215,24 +222,24 @@ def unsure(number: int, same_input: bool) -> RequestOutcome:
 
 
 @pytest.mark.parametrize(("same_input", "alarm"), [(False, True), (True, False)])
-def test_a_student_that_is_unsure_of_nearly_everything_is_of_no_use(
-    same_input: bool, alarm: bool
-) -> None:
-    """One odd input that comes again and again is not nearly everything."""
-    dossier = Dossier(promoted(), BEGAN, 0.95, SETTINGS)
+def test_a_student_that_defers_nearly_every_input_is_demoted(same_input: bool, alarm: bool) -> None:
+    """But not for one odd input that comes again and again."""
+    tracker = EvidenceTracker(promoted(), BEGAN, 0.95, SETTINGS)
     for number in range(60):
-        dossier.see(unsure(number, same_input))
-    known = dossier.evidence()
+        tracker.add_request(unsure(number, same_input))
+    known = tracker.evidence()
     assert known.unsure.alarm == alarm
     assert not known.faults.alarm
-    assert judge(promoted(), known, SETTINGS, BEGAN + 100).action == ("demote" if alarm else "stay")
+    assert decide(promoted(), known, SETTINGS, BEGAN + 100).action == (
+        "demote" if alarm else "stay"
+    )
 
 
 @pytest.mark.parametrize(
     ("min_coverage", "certified", "tolerated"),
     [(0.5, 0.8, 0.5), (0.9, 0.95, 0.1), (0.5, 0.3, 0.7), (1.0, 1.0, 0.01)],
 )
-def test_as_much_unsureness_as_coverage_allows(
+def test_tolerated_deferrals_follow_from_the_coverage(
     min_coverage: float, certified: float, tolerated: float
 ) -> None:
     settings = TaskSettings(gate=GateSettings(min_coverage=min_coverage))
@@ -240,8 +247,8 @@ def test_as_much_unsureness_as_coverage_allows(
     assert found == pytest.approx(tolerated)
 
 
-async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: Path) -> None:
-    """Also while the rate falls, and although it is not written down what was drawn."""
+async def test_restarts_do_not_change_which_traces_are_audited(tmp_path: Path) -> None:
+    """Also while the rate falls, although the sample is not stored."""
     traces = [new_id() for _ in range(90)]
     audited = []
     for restarts in (False, True):
@@ -259,8 +266,8 @@ async def test_the_same_traces_are_audited_with_and_without_restarts(tmp_path: P
                     )
                 )
                 if restarts:
-                    await scene.live.stop()
-                    scene.live = scene.watch()
+                    await scene.monitor.stop()
+                    scene.monitor = scene.new_monitor()
                     await scene.settle()
             audited.append({c.trace_id for c in scene.comparisons(student)} & {*traces})
     assert audited[0] == audited[1]

@@ -40,9 +40,9 @@ async def test_a_faulty_student_is_demoted(
             for _ in range(min(100, at_most))
         ]
         seen += len(batch)
-        await scene.beat(*batch)
+        await scene.tick(*batch)
     assert scene.promotion().state == "demoted"
-    assert "found it broken" in scene.promotion().reason
+    assert "requests to the student failed" in scene.promotion().reason
     assert scene.route().reason == Reason.DEMOTED
 
 
@@ -52,9 +52,12 @@ async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
     for _ in range(30):
         unsure = [scene.fell_back("c", student, Reason.STUDENT_UNSURE) for _ in range(39)]
         served = [scene.served("b", student) for _ in range(60)]
-        await scene.beat(scene.fell_back("a", student, Reason.STUDENT_ERROR), *served, *unsure)
+        await scene.tick(scene.fell_back("a", student, Reason.STUDENT_ERROR), *served, *unsure)
     assert scene.promotion().target == "student"
-    assert (scene.standing().faults.n, scene.standing().faults.bad) == (3000, 30)
+    assert (scene.state().suspicion["faults"].n, scene.state().suspicion["faults"].bad) == (
+        3000,
+        30,
+    )
 
 
 async def test_a_student_that_crashed_once_serves_on(scene: Scene) -> None:
@@ -66,12 +69,12 @@ async def test_a_student_that_crashed_once_serves_on(scene: Scene) -> None:
     await scene.settle(*down[20:])
     await scene.settle(*(scene.served(f"c {n}", student) for n in range(5)))
     assert scene.promotion().target == "student"
-    assert scene.standing().faults.bad == 1
+    assert scene.state().suspicion["faults"].bad == 1
 
-    await scene.live.stop()  # nor after a restart
-    scene.live = scene.watch()
+    await scene.monitor.stop()  # nor after a restart
+    scene.monitor = scene.new_monitor()
     await scene.settle()
-    assert scene.standing().faults.bad == 1
+    assert scene.state().suspicion["faults"].bad == 1
 
 
 async def test_a_student_that_dies_again_and_again_is_demoted(scene: Scene) -> None:

@@ -68,7 +68,7 @@ async def test_a_wrong_student_is_demoted(scene: Scene, repeated: bool) -> None:
 
     route = scene.route()
     assert (route.target, route.reason, route.base_url) == ("teacher", Reason.DEMOTED, None)
-    assert scene.live.standing("triage") is None
+    assert scene.monitor.state("triage") is None
     asked_before = len(scene.teacher.requests)
     await scene.settle(scene.served("late", student, "late"))  # a proxy that had not read it yet
     assert len(scene.teacher.requests) == asked_before
@@ -82,11 +82,11 @@ async def test_it_is_demoted_across_restarts(scene: Scene) -> None:
         # each wrong answer meets another watch, and half of them one that was killed meanwhile
         if asked % 2:
             scene.teacher.answer = lambda r: answering(right)(r).slow(2)
-            await scene.beat(scene.served(f"bad {asked}", student, "nonsense"))
+            await scene.tick(scene.served(f"bad {asked}", student, "nonsense"))
             await asyncio.sleep(0.02)
-            await scene.live.stop()
+            await scene.monitor.stop()
             scene.teacher.answer = answering(right)
-            scene.live = scene.watch()
+            scene.monitor = scene.new_monitor()
             await scene.settle()
         else:
             await scene.settle(scene.served(f"bad {asked}", student, "nonsense"))
@@ -109,7 +109,7 @@ async def test_a_good_student_serves_on(scene: Scene) -> None:
             )
         )
     assert scene.promotion().target == "student"
-    assert scene.standing().comparisons["audit"].n == 150
+    assert scene.state().comparisons["audit"].n == 150
 
 
 async def test_two_tasks_share_nothing(scene: Scene) -> None:
@@ -120,7 +120,11 @@ async def test_two_tasks_share_nothing(scene: Scene) -> None:
         )
     assert scene.promotion("one").state == "demoted"
     assert scene.promotion("other").target == "student"
-    assert scene.standing("other").disagreement.bad == scene.standing("other").faults.bad == 0
+    assert (
+        scene.state("other").suspicion["disagreement"].bad
+        == scene.state("other").suspicion["faults"].bad
+        == 0
+    )
     assert {c.task for c in scene.comparisons(one)} == {"one"}
     assert scene.route("other").target == "student"
 
@@ -137,9 +141,9 @@ async def test_from_shadow_to_live(tmp_path: Path) -> None:
         student = scene.promote(step="shadow", certificate=certified)
         seen = []
         for number in range(60):
-            standing = scene.live.standing("triage")
-            if standing is not None:
-                seen.append((standing.step, standing.share))
+            state = scene.monitor.state("triage")
+            if state is not None:
+                seen.append((state.step, state.share))
             text = f"text {number}"
             step = scene.promotion().state
             if step == "live":
@@ -156,24 +160,24 @@ async def test_from_shadow_to_live(tmp_path: Path) -> None:
         assert [(p.state, p.route and p.route.share) for p in reversed(history)] == steps
         route = scene.route()
         assert (route.target, route.step, route.share) == ("student", "live", 1.0)
-        assert scene.standing().of_step["shadow"].n == 0
-        assert scene.standing().comparisons["shadow"].n == 15
-        await scene.live.stop()
+        assert scene.state().rows == 0
+        assert scene.state().comparisons["shadow"].n == 15
+        await scene.monitor.stop()
 
-        scene.live = scene.watch()  # a restart knows all of it
+        scene.monitor = scene.new_monitor()  # a restart knows all of it
         await scene.settle()
-        assert scene.standing().comparisons["shadow"].n == 15
-        assert scene.standing().promoted_at == student.at
+        assert scene.state().comparisons["shadow"].n == 15
+        assert scene.state().promoted_at == student.at
 
 
 async def test_a_step_by_hand_is_followed(scene: Scene) -> None:
     student = scene.promote(step="shadow")
     await scene.settle()
-    assert scene.standing().step == "shadow"
+    assert scene.state().step == "shadow"
     by_hand = scene.promote(run_id=student.run_id, step="live")
     await scene.settle()
-    assert (scene.standing().step, scene.standing().promoted_at) == ("live", student.at)
-    assert scene.standing().step_at == by_hand.at
+    assert (scene.state().step, scene.state().promoted_at) == ("live", student.at)
+    assert scene.state().step_at == by_hand.at
 
 
 async def test_a_student_that_comes_back_starts_anew(scene: Scene) -> None:
@@ -183,9 +187,9 @@ async def test_a_student_that_comes_back_starts_anew(scene: Scene) -> None:
     scene.now += 1
     again = scene.promote(run_id=student.run_id, forced=True)
     await scene.settle()
-    assert scene.standing().promoted_at == again.at
-    assert scene.standing().disagreement.n == scene.standing().audits_owed == 0
-    assert scene.standing().forced
+    assert scene.state().promoted_at == again.at
+    assert scene.state().suspicion["disagreement"].n == scene.state().audits.owed == 0
+    assert "past the gate" in scene.state().reason
 
 
 async def test_another_student_is_another_case(scene: Scene) -> None:
@@ -193,9 +197,9 @@ async def test_another_student_is_another_case(scene: Scene) -> None:
     await scene.settle(*(scene.served(f"a {n}", first) for n in range(3)))
     second = scene.promote()
     await scene.settle(scene.served("late", first, "nonsense"), scene.served("new", second))
-    assert scene.standing().student_id == second.run_id
-    assert scene.standing().comparisons["audit"].n == 1
-    assert scene.standing().disagreement.bad == 0
+    assert scene.state().student_id == second.run_id
+    assert scene.state().comparisons["audit"].n == 1
+    assert scene.state().suspicion["disagreement"].bad == 0
 
 
 async def test_a_paused_task_is_left_alone(scene: Scene) -> None:
@@ -213,7 +217,7 @@ async def test_complaints_are_failed_audits(scene: Scene) -> None:
     student = scene.promote()
     good = [scene.served(f"good {n}", student) for n in range(3)]
     await scene.settle(*good, scene.served("bad", student, "nonsense"))
-    assert scene.standing().disagreement.bad == 1
+    assert scene.state().suspicion["disagreement"].bad == 1
     bad = next(c for c in scene.comparisons(student) if not c.agrees)
     complaints = [
         a_comparison(
@@ -227,11 +231,14 @@ async def test_complaints_are_failed_audits(scene: Scene) -> None:
         for trace_id in (good[0].trace_id, bad.trace_id)
     ]
     write_comparisons(scene.db, complaints)
-    await scene.live.stop()
-    scene.live = scene.watch()
+    await scene.monitor.stop()
+    scene.monitor = scene.new_monitor()
     await scene.settle()
-    assert scene.standing().comparisons["feedback"].n == 2
-    assert (scene.standing().disagreement.n, scene.standing().disagreement.bad) == (5, 2)
+    assert scene.state().comparisons["feedback"].n == 2
+    assert (
+        scene.state().suspicion["disagreement"].n,
+        scene.state().suspicion["disagreement"].bad,
+    ) == (5, 2)
 
 
 async def test_what_a_beat_was_not_told_of_is_read(scene: Scene) -> None:
@@ -240,11 +247,11 @@ async def test_what_a_beat_was_not_told_of_is_read(scene: Scene) -> None:
     await scene.settle(scene.served("one", student))
     await asyncio.to_thread(scene._collect, (scene.served("two", student),))
     await scene.settle()
-    assert scene.standing().comparisons["audit"].n == 1
-    scene.live.miss()
+    assert scene.state().comparisons["audit"].n == 1
+    scene.monitor.reload()
     await scene.settle()
-    assert scene.standing().comparisons["audit"].n == 2
-    assert scene.standing().faults.n == 2
+    assert scene.state().comparisons["audit"].n == 2
+    assert scene.state().suspicion["faults"].n == 2
 
 
 async def test_a_verdict_on_what_is_no_more_changes_nothing(scene: Scene) -> None:
@@ -253,7 +260,7 @@ async def test_a_verdict_on_what_is_no_more_changes_nothing(scene: Scene) -> Non
     soonest = audits_until_alarm([True] * 100)
     await scene.settle(*(scene.served(f"a {n}", student, "x") for n in range(soonest - 1)))
     scene.teacher.answer = lambda r: answering(right)(r).slow(0.3)
-    await scene.beat(scene.served("last", student, "x"))
+    await scene.tick(scene.served("last", student, "x"))
     by_hand = Promotion(
         promotion_id=new_id(),
         task="triage",
@@ -265,5 +272,5 @@ async def test_a_verdict_on_what_is_no_more_changes_nothing(scene: Scene) -> Non
         run_id=student.run_id,
     )
     append_promotion(scene.db, by_hand)
-    await until(lambda: not scene.live.busy)
+    await until(lambda: not scene.monitor.busy)
     assert scene.promotion() == by_hand

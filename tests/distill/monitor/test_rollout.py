@@ -1,4 +1,4 @@
-"""What follows from the evidence: the decision as a table, and what holds of it whatever comes."""
+"""Decisions on a promoted student: as a table, and as properties of any evidence."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill.monitor.detector import DetectorState
 from distill.monitor.rollout import (
-    ALARMING,
-    AUDITS_AT_FIRST,
+    FULL_RATE_AUDITS,
+    SUSPICIOUS_LEVEL,
     Evidence,
-    Suspicion,
-    Verdict,
+    RolloutDecision,
     audit_rate,
-    judge,
+    decide,
 )
 from store.records import (
     Promotion,
@@ -34,8 +34,17 @@ def on(step: Step, share: float, **changes: Any) -> Promotion:
     return a_promotion(state=step, route=a_route(step=step, share=share), at=500.0, **changes)
 
 
+def detector(**changes: Any) -> DetectorState:
+    values = {"n": 0, "bad": 0, "tolerated": 0.05, "level": 0.0, "run_length": 5000.0}
+    return DetectorState(**{**values, **changes})
+
+
+QUIET = {name: detector() for name in ("disagreement", "faults", "unsure")}
+
+
 def known(**changes: Any) -> Evidence:
-    return Evidence(**{"since": 100.0, "bound": 0.96, "live_bound": 0.96, **changes})
+    bounds = {"since": 100.0, "bound": 0.96, "live_bound": 0.96}
+    return Evidence(**{**bounds, **QUIET, **changes})
 
 
 def rows(n: int, agreed: int, **changes: Any) -> Evidence:
@@ -43,9 +52,9 @@ def rows(n: int, agreed: int, **changes: Any) -> Evidence:
     return known(n=n, agreed=agreed, step_n=n, step_agreed=agreed, **changes)
 
 
-def alarm(**changes: Any) -> Suspicion:
-    values = {"alarm": True, "level": 1.0, "tolerated": 0.05, "n": 90, "since": 700.0}
-    return Suspicion(**{**values, "suspects": 12, "suspects_bad": 7, **changes})
+def alarm(**changes: Any) -> DetectorState:
+    values = {"alarm": True, "level": 1.0, "n": 90, "since": 700.0}
+    return detector(**{**values, "suspects": 12, "suspects_bad": 7, **changes})
 
 
 SHADOW, CANARY, LIVE = on("shadow", 0.0), on("canary", 0.25), on("live", 1.0)
@@ -96,7 +105,7 @@ FORCED = on("live", 1.0, forced=True)
         ),
         (
             LIVE,
-            rows(200, 196, disagreement=Suspicion(level=ALARMING)),
+            rows(200, 196, disagreement=detector(level=SUSPICIOUS_LEVEL)),
             "stay",
             "live",
             1.0,
@@ -125,13 +134,13 @@ FORCED = on("live", 1.0, forced=True)
         ),
     ],
 )
-def test_who_stays_and_who_goes_on(
+def test_when_a_student_stays_or_advances(
     promotion: Promotion, evidence: Evidence, action: str, step: str, share: float, reason: str
 ) -> None:
-    verdict = judge(promotion, evidence, SETTINGS, NOW)
-    assert (verdict.action, verdict.step, verdict.share) == (action, step, share)
-    assert verdict.reason.startswith(reason)
-    assert verdict.suspect_since is None
+    decision = decide(promotion, evidence, SETTINGS, NOW)
+    assert (decision.action, decision.step, decision.share) == (action, step, share)
+    assert decision.reason.startswith(reason)
+    assert decision.suspect_since is None
 
 
 @pytest.mark.parametrize("promotion", [SHADOW, CANARY, LIVE, FORCED])
@@ -144,15 +153,15 @@ def test_who_stays_and_who_goes_on(
             "7 of the last 12 comparisons disagree: more than the 5 % that are tolerated",
         ),
         (
-            rows(90, 80, disagreement=alarm(since=None), failed_feedback=3),
+            rows(90, 80, disagreement=alarm(since=None), complaints=3),
             100.0,
             "7 of the last 12 comparisons disagree: more than the 5 % that are tolerated; "
-            "3 answers were complained of",
+            "clients complained about 3 answers",
         ),
         (
             rows(90, 90, faults=alarm(tolerated=0.02, suspects=40)),
             None,
-            "7 of the last 40 requests found it broken: more than the 2 % that are tolerated",
+            "7 of the last 40 requests to the student failed: more than the 2 % that are tolerated",
         ),
         (
             rows(90, 90, unsure=alarm(tolerated=0.5)),
@@ -163,67 +172,68 @@ def test_who_stays_and_who_goes_on(
         (rows(80, 60), 100.0, "hopeless: 80 comparisons, 60 agree; the agreement is at most 0."),
     ],
 )
-def test_who_goes_back(
+def test_when_a_student_is_demoted(
     promotion: Promotion, evidence: Evidence, since: float | None, reason: str
 ) -> None:
-    verdict = judge(promotion, evidence, SETTINGS, NOW)
-    assert (verdict.action, verdict.share) == ("demote", 0.0)
-    assert verdict.reason.startswith(reason)
-    assert verdict.suspect_since == since
+    decision = decide(promotion, evidence, SETTINGS, NOW)
+    assert (decision.action, decision.share) == ("demote", 0.0)
+    assert decision.reason.startswith(reason)
+    assert decision.suspect_since == since
 
 
-def test_to_the_last_step_the_live_rows_prove_it_by_themselves() -> None:
+def test_the_last_step_needs_proof_by_the_live_rows_alone() -> None:
     weak = rows(90, 90, live_bound=0.949)
-    verdict = judge(CANARY, weak, SETTINGS, NOW)
-    assert (verdict.action, verdict.share) == ("stay", 0.25)
-    assert verdict.reason == (
-        "canary at 25 %: 90 comparisons, all agree live; by themselves they prove 0.9490, "
-        "0.95 is needed"
+    decision = decide(CANARY, weak, SETTINGS, NOW)
+    assert (decision.action, decision.share) == ("stay", 0.25)
+    assert decision.reason == (
+        "canary at 25 %: 90 comparisons, all agree live; these alone prove 0.9490, 0.95 is needed"
     )
-    assert judge(SHADOW, weak, SETTINGS, NOW).action == "advance"  # not to the last one yet
+    assert decide(SHADOW, weak, SETTINGS, NOW).action == "advance"  # not to the last one yet
     trusting = TaskSettings(rollout=RolloutSettings(confirm=False))
-    assert judge(CANARY, weak, trusting, NOW).action == "advance"
+    assert decide(CANARY, weak, trusting, NOW).action == "advance"
 
 
-def test_without_rows_to_wait_for_a_step_is_passed_at_once() -> None:
+def test_a_step_with_min_comparisons_zero_is_passed_at_once() -> None:
     at_once = TaskSettings(rollout=RolloutSettings(shares=[0.1, 1.0], min_comparisons=0))
-    verdict = judge(SHADOW, known(), at_once, NOW)
-    assert (verdict.action, verdict.step, verdict.share) == ("advance", "canary", 0.1)
-    assert verdict.reason.startswith("on to 10 %: 0 comparisons in shadow; ")
-    assert judge(SHADOW, known(bound=0.9), at_once, NOW).action == "stay"
+    decision = decide(SHADOW, known(), at_once, NOW)
+    assert (decision.action, decision.step, decision.share) == ("advance", "canary", 0.1)
+    assert decision.reason.startswith("on to 10 %: 0 comparisons in shadow; ")
+    assert decide(SHADOW, known(bound=0.9), at_once, NOW).action == "stay"
 
 
-def test_the_certificate_says_what_is_needed() -> None:
-    """Not the settings, which may have changed since."""
+def test_the_threshold_is_that_of_the_certificate() -> None:
+    """Not that of the settings, which may have changed since."""
     strict = replace(SHADOW, certificate=a_certificate(threshold=0.99))
-    assert judge(strict, rows(30, 30, bound=0.98), SETTINGS, NOW).action == "stay"
+    assert decide(strict, rows(30, 30, bound=0.98), SETTINGS, NOW).action == "stay"
     bare = replace(SHADOW, certificate=None)
-    assert judge(bare, rows(30, 30, bound=0.98), SETTINGS, NOW).action == "advance"
+    assert decide(bare, rows(30, 30, bound=0.98), SETTINGS, NOW).action == "advance"
 
 
-def test_nobody_to_judge() -> None:
+def test_a_promotion_of_the_teacher_cannot_be_decided_on() -> None:
     down = a_promotion(target="teacher", state="demoted", route=None)
     with pytest.raises(ValueError, match="no student to judge"):
-        judge(down, known(), SETTINGS, NOW)
+        decide(down, known(), SETTINGS, NOW)
 
 
-def test_a_student_climbs_all_steps() -> None:
+def test_a_good_student_climbs_all_steps() -> None:
     promotion, seen = SHADOW, []
     for _ in range(10):
-        verdict = judge(promotion, rows(40, 40), SETTINGS, NOW)
-        if verdict.action == "stay":
+        decision = decide(promotion, rows(40, 40), SETTINGS, NOW)
+        if decision.action == "stay":
             break
-        seen.append((verdict.step, verdict.share))
-        promotion = on(verdict.step, verdict.share)
+        seen.append((decision.step, decision.share))
+        promotion = on(decision.step, decision.share)
     assert seen == [("canary", 0.05), ("canary", 0.25), ("live", 1.0)]
 
 
-# ---- whatever comes ----------------------------------------------------------------------------
+# ---- properties --------------------------------------------------------------------------------
 
 UNIT = st.floats(0, 1)
 SHARES = st.lists(st.floats(0.01, 1), min_size=1, max_size=4, unique=True).map(sorted)
-SUSPICIONS = st.builds(
-    Suspicion,
+DETECTORS = st.builds(
+    DetectorState,
+    bad=st.integers(0, 500),
+    run_length=st.just(5000.0),
     alarm=st.booleans(),
     level=UNIT,
     tolerated=UNIT,
@@ -247,10 +257,10 @@ def evidences(draw: st.DrawFn) -> Evidence:
         step_agreed=draw(st.integers(0, step_n)),
         bound=draw(UNIT),
         live_bound=draw(UNIT),
-        disagreement=draw(SUSPICIONS),
-        faults=draw(SUSPICIONS),
-        unsure=draw(SUSPICIONS),
-        failed_feedback=draw(st.integers(0, 3)),
+        disagreement=draw(DETECTORS),
+        faults=draw(DETECTORS),
+        unsure=draw(DETECTORS),
+        complaints=draw(st.integers(0, 3)),
     )
 
 
@@ -262,48 +272,48 @@ def promotions(draw: st.DrawFn) -> Promotion:
 
 
 @st.composite
-def verdicts(draw: st.DrawFn) -> tuple[Promotion, Evidence, TaskSettings, Verdict]:
+def decisions(draw: st.DrawFn) -> tuple[Promotion, Evidence, TaskSettings, RolloutDecision]:
     promotion, evidence = draw(promotions()), draw(evidences())
     rollout = RolloutSettings(shares=draw(SHARES), min_comparisons=draw(st.integers(0, 200)))
     settings = TaskSettings(rollout=rollout)
-    return promotion, evidence, settings, judge(promotion, evidence, settings, NOW)
+    return promotion, evidence, settings, decide(promotion, evidence, settings, NOW)
 
 
-@given(verdicts())
-def test_what_holds_of_every_verdict(
-    judged: tuple[Promotion, Evidence, TaskSettings, Verdict],
+@given(decisions())
+def test_properties_of_every_decision(
+    judged: tuple[Promotion, Evidence, TaskSettings, RolloutDecision],
 ) -> None:
-    promotion, evidence, settings, verdict = judged
+    promotion, evidence, settings, decision = judged
     route = promotion.route
     assert route is not None
-    assert judge(promotion, evidence, settings, NOW) == verdict
-    assert verdict.reason
+    assert decide(promotion, evidence, settings, NOW) == decision
+    assert decision.reason
     alarmed = evidence.disagreement.alarm or evidence.faults.alarm or evidence.unsure.alarm
     if alarmed:
-        assert verdict.action == "demote"
-    if verdict.action == "demote":
-        assert verdict.suspect_since is None or verdict.suspect_since <= NOW
+        assert decision.action == "demote"
+    if decision.action == "demote":
+        assert decision.suspect_since is None or decision.suspect_since <= NOW
         if evidence.disagreement.alarm:
-            assert verdict.suspect_since is not None
-        assert (verdict.step, verdict.share) == (route.step, 0.0)
+            assert decision.suspect_since is not None
+        assert (decision.step, decision.share) == (route.step, 0.0)
     else:
-        assert verdict.suspect_since is None
-    if verdict.action == "stay":
-        assert (verdict.step, verdict.share) == (route.step, route.share)
-    if verdict.action == "advance":
+        assert decision.suspect_since is None
+    if decision.action == "stay":
+        assert (decision.step, decision.share) == (route.step, route.share)
+    if decision.action == "advance":
         assert not promotion.forced
-        assert verdict.share >= route.share
-        assert verdict.step != "shadow"
-        if verdict.share > route.share:
+        assert decision.share >= route.share
+        assert decision.step != "shadow"
+        if decision.share > route.share:
             larger = [share for share in settings.rollout.shares if share > route.share]
-            assert verdict.share == larger[0]
-            assert (verdict.step == "live") == (len(larger) == 1)
+            assert decision.share == larger[0]
+            assert (decision.step == "live") == (len(larger) == 1)
             assert evidence.step_n >= settings.rollout.min_comparisons
             assert evidence.bound >= 0.95
             assert len(larger) > 1 or evidence.live_bound >= 0.95
 
 
-# ---- how much is audited -----------------------------------------------------------------------
+# ---- the audit rate ---------------------------------------------------------------------------
 
 AUDITS = st.builds(AuditSettings, first_share=st.floats(0.01, 1), last_share=st.floats(0.001, 1))
 
@@ -315,18 +325,20 @@ def rate(audits: int, level: float = 0.0, **changes: Any) -> float:
     return audit_rate(audits=audits, level=level, settings=settings, forced=False)
 
 
-def test_the_audit_rate() -> None:
-    assert rate(0) == rate(AUDITS_AT_FIRST) == 0.05
-    assert rate(2 * AUDITS_AT_FIRST) == pytest.approx(0.025)
-    assert rate(5 * AUDITS_AT_FIRST) == pytest.approx(0.01)
+def test_the_audit_rate_falls_with_audits_and_rises_with_suspicion() -> None:
+    assert rate(0) == rate(FULL_RATE_AUDITS) == 0.05
+    assert rate(2 * FULL_RATE_AUDITS) == pytest.approx(0.025)
+    assert rate(5 * FULL_RATE_AUDITS) == pytest.approx(0.01)
     assert rate(10**6) == 0.01
-    assert rate(10**6, ALARMING / 2) == pytest.approx(0.03)
-    assert rate(10**6, ALARMING) == rate(10**6, 1.0) == pytest.approx(0.05)
+    assert rate(10**6, SUSPICIOUS_LEVEL / 2) == pytest.approx(0.03)
+    assert rate(10**6, SUSPICIOUS_LEVEL) == rate(10**6, 1.0) == pytest.approx(0.05)
     assert rate(0, first_share=0.01, last_share=0.05) == 0.05
 
 
 @given(audits=st.integers(0, 10**6), level=UNIT, settings=AUDITS)
-def test_by_hand_there_is_one_rate(audits: int, level: float, settings: AuditSettings) -> None:
+def test_a_forced_student_has_one_audit_rate(
+    audits: int, level: float, settings: AuditSettings
+) -> None:
     found = audit_rate(audits=audits, level=level, settings=settings, forced=True)
     assert found == settings.forced_share
 

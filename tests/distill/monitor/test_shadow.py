@@ -58,8 +58,8 @@ async def test_what_the_proxy_would_not_serve_is_not_servable(
     await scene.settle(in_shadow(scene, "one"))
     [found] = scene.comparisons(student)
     assert (found.fault, found.servable, found.agrees) == (fault, fault is None, fault is None)
-    assert scene.standing().faults.bad == bad
-    assert scene.standing().disagreement.n == (fault is None)
+    assert scene.state().suspicion["faults"].bad == bad
+    assert scene.state().suspicion["disagreement"].n == (fault is None)
 
 
 async def test_the_requests_own_limits_hold(scene: Scene) -> None:
@@ -72,7 +72,7 @@ async def test_the_requests_own_limits_hold(scene: Scene) -> None:
     [asked] = scene.student.requests
     assert (asked.json["max_tokens"], asked.json["stop"]) == (9, ["END"])
     assert asked.json["temperature"] == 0
-    assert scene.standing().comparisons["shadow"].servable == 0  # no JSON
+    assert scene.state().comparisons["shadow"].servable == 0  # no JSON
 
 
 async def test_only_what_the_student_is_certified_for_is_asked(scene: Scene) -> None:
@@ -96,13 +96,13 @@ async def test_what_waits_too_long_is_shed_and_the_newest_goes_first(scene: Scen
     scene.promote(step="shadow")
     scene.student.answer = lambda r: answering(right)(r).slow(0.3)
     old = [in_shadow(scene, f"old {n}") for n in range(20)]
-    await scene.beat(*old)
+    await scene.tick(*old)
     await asyncio.sleep(0.1)
     scene.now += MAX_WAIT_S
     await scene.settle(in_shadow(scene, "new 1"), in_shadow(scene, "new 2"))
     asked = [r.json["messages"][-1]["content"] for r in scene.student.requests]
     assert asked == ["old 19", "new 2", "new 1"]
-    assert scene.standing().shed == 19
+    assert scene.state().shed == 19
 
 
 async def test_a_slow_student_is_left_alone(scene: Scene) -> None:
@@ -110,14 +110,14 @@ async def test_a_slow_student_is_left_alone(scene: Scene) -> None:
     scene.student.answer = lambda r: answering(right)(r).slow(0.9)
     await scene.settle(*(in_shadow(scene, f"text {n}") for n in range(3)))
     assert len(scene.student.requests) == 1
-    assert "slow" in scene.standing().waits_for
+    assert "slow" in scene.state().waits_for
     await scene.settle()
     assert len(scene.student.requests) == 1
 
     scene.now += 3
     scene.student.answer = answering(right)
     await scene.settle()
-    assert scene.standing().waits_for == ""
+    assert scene.state().waits_for == ""
     assert len(scene.comparisons(student)) == 3
 
 
@@ -126,8 +126,8 @@ async def test_a_student_that_is_not_up_is_not_asked(scene: Scene) -> None:
     scene.ready.clear()
     await scene.settle(in_shadow(scene, "one"))
     assert not scene.student.requests
-    assert scene.standing().faults.n == 0
-    assert "not up" in scene.standing().waits_for
+    assert scene.state().suspicion["faults"].n == 0
+    assert "not up" in scene.state().waits_for
 
 
 async def test_a_share_of_the_requests(tmp_path: Path) -> None:

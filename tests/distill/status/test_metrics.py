@@ -1,4 +1,4 @@
-"""The status as Prometheus reads it."""
+"""The status as metrics for Prometheus."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,7 +16,7 @@ def samples(status):
     }
 
 
-def test_each_task_is_told_as_the_status_has_it():
+def test_each_tasks_metrics_equal_its_status():
     status = every_state()
     found = samples(status)
     for task in status.tasks:
@@ -38,11 +38,11 @@ def test_each_task_is_told_as_the_status_has_it():
     assert found["understudy_collected_traces_total", ()] == status.store.collected
 
 
-def test_every_name_is_ours_and_explained():
+def test_every_metric_has_our_prefix_and_a_description():
     for family in families(every_state()):
         assert family.name.startswith("understudy_") and family.documentation.endswith(".")
 
 
-def test_openmetrics_is_there_for_who_asks():
+def test_openmetrics_is_served_when_accepted():
     kind, text = page(every_state(), "application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text") and text.endswith(b"# EOF\n")

@@ -7,7 +7,7 @@ import pytest
 from distill.collect import collect
 from store.database.database import Database
 from store.database.runs import replace_examples, replace_teacher_calls
-from store.database.statistics import ErrorCount, ExampleCounts, Tokens, task_statistics
+from store.database.statistics import ErrorCount, ExampleCounts, TokenCount, task_statistics
 from store.ids import new_id
 from store.settings.config import StoreSettings
 from store.settings.teachers import Price
@@ -83,8 +83,8 @@ def test_errors_by_kind_the_commonest_first(db: Database) -> None:
 
 def test_tokens_and_money_of_traffic(db: Database) -> None:
     found = task_statistics(db, "triage")
-    assert found.traffic == Tokens(calls=105, input=10_400, output=1_050)
-    assert found.student == Tokens(calls=20, input=2_000, output=200)
+    assert found.traffic == TokenCount(calls=105, input=10_400, output=1_050)
+    assert found.student == TokenCount(calls=20, input=2_000, output=200)
     each = 100 * 1e-5 + 10 * 1e-4
     assert found.traffic_cost == pytest.approx(103 * each)
     assert found.mean_teacher_cost == pytest.approx(each)
@@ -93,8 +93,8 @@ def test_tokens_and_money_of_traffic(db: Database) -> None:
 def test_what_distilling_cost(db: Database) -> None:
     found = task_statistics(db, "triage", prices=PRICES)
     assert found.distilling == {
-        "answers": Tokens(calls=2, input=400, output=40),
-        "policy": Tokens(calls=1, input=200, output=20),
+        "answers": TokenCount(calls=2, input=400, output=40),
+        "policy": TokenCount(calls=1, input=200, output=20),
     }
     assert found.distilling_cost == pytest.approx(600 * 1e-5 + 60 * 1e-4)
     assert task_statistics(db, "orders", prices=PRICES).distilling_cost is None  # no price known
@@ -118,4 +118,8 @@ def test_untagged_requests_and_tasks_that_nobody_asked_for(db: Database) -> None
     assert (untagged.traces, untagged.served["teacher"].reasons) == (1, {"untagged": 1})
     empty = task_statistics(db, "nobody")
     assert (empty.traces, empty.served, empty.errors, empty.examples) == (0, {}, [], {})
-    assert (empty.traffic, empty.traffic_cost, empty.mean_teacher_cost) == (Tokens(), None, None)
+    assert (empty.traffic, empty.traffic_cost, empty.mean_teacher_cost) == (
+        TokenCount(calls=0, input=0, output=0),
+        None,
+        None,
+    )

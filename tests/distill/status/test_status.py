@@ -1,4 +1,4 @@
-"""What the status says of a student, from what is known of it."""
+"""What the status says of a certificate and of a task's history."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill.monitor.standing import Tally
-from distill.status.live import history, live, paused
+from distill.status.history import history, paused
 from distill.status.promise import attempts, ceiling, judge, percent, promise
 from store.records import (
     Ceiling,
@@ -16,7 +15,7 @@ from store.records import (
 )
 from store.settings.tasks import TaskSettings
 from tests.helpers.samples import a_certificate, a_promotion, a_route, an_action
-from tests.helpers.status_samples import a_standing, a_turn
+from tests.helpers.status_samples import a_promotion_to
 
 PASSED = a_certificate(lower_bound=0.95279, at=100.0)
 FAILED = a_certificate(lower_bound=0.9, passed=False, at=200.0)
@@ -39,20 +38,24 @@ AGREES = "The student agrees with the teacher on at least 95.2 % of what it "
             "The student is not proven: only 90 % agreement with the teacher is certain, 95 %",
         ),
         (
-            a_turn("demoted", 300.0, certificate=PASSED),
+            a_promotion_to("demoted", 300.0, certificate=PASSED),
             PASSED,
             "The student was certified for at least 95.2 % agreement, and demoted since.",
         ),
-        (a_turn("demoted", 150.0, certificate=PASSED), FAILED, "The last student was not good"),
+        (
+            a_promotion_to("demoted", 150.0, certificate=PASSED),
+            FAILED,
+            "The last student was not good",
+        ),
     ],
 )
-def test_what_is_proven_in_a_sentence(latest: Any, certificate: Any, said: str) -> None:
+def test_the_promise_in_a_sentence(latest: Any, certificate: Any, said: str) -> None:
     found = promise(latest, asdict(certificate) if certificate else None)
     assert found.startswith(said)
     assert bool(found) == bool(said)
 
 
-def test_a_certificate_of_an_older_version_is_no_fault() -> None:
+def test_a_certificate_of_an_older_version_does_not_raise() -> None:
     old = {"score": 0.97, "passed": True}
     assert promise(None, old) == ""
     assert attempts(old) is ceiling(old) is judge(old) is None
@@ -62,7 +65,7 @@ def test_a_certificate_of_an_older_version_is_no_fault() -> None:
     ("share", "said"),
     [(0.95, "95 %"), (0.9529, "95.2 %"), (0.9999, "99.9 %"), (1.0, "100 %"), (0.0, "0 %")],
 )
-def test_no_promise_is_rounded_up(share: float, said: str) -> None:
+def test_a_promised_share_is_never_rounded_up(share: float, said: str) -> None:
     assert percent(share) == said
 
 
@@ -70,7 +73,9 @@ def test_no_promise_is_rounded_up(share: float, said: str) -> None:
     ("attempt", "alpha", "spent"),
     [(1, 0.025, 0.025), (2, 0.05 / 6, 0.1 / 3), (9, 0.05 / 90, 0.045)],
 )
-def test_the_error_budget_adds_up(attempt: int, alpha: float, spent: float) -> None:
+def test_the_spent_error_budget_is_the_sum_over_attempts(
+    attempt: int, alpha: float, spent: float
+) -> None:
     found = attempts(asdict(a_certificate(attempt=attempt, alpha=alpha)))
     assert found is not None
     assert found.alpha_spent == pytest.approx(spent)
@@ -84,7 +89,9 @@ def test_the_error_budget_adds_up(attempt: int, alpha: float, spent: float) -> N
     ("share", "high", "said"),
     [(0.97, 0.99, ""), (0.94, 0.98, "may lie above it"), (0.85, 0.93, "95 % lies above it")],
 )
-def test_a_threshold_above_the_teachers_own_agreement(share: float, high: float, said: str) -> None:
+def test_a_threshold_above_the_teachers_self_consistency_gives_a_hint(
+    share: float, high: float, said: str
+) -> None:
     again = Ceiling(n=40, agreed=30, share=share, low=0.5, high=high)
     found = ceiling(asdict(a_certificate(ceiling=again)))
     assert found is not None
@@ -92,7 +99,7 @@ def test_a_threshold_above_the_teachers_own_agreement(share: float, high: float,
     assert bool(found.hint) == bool(said)
 
 
-def test_a_judge_is_corrected_or_says_that_it_is_not() -> None:
+def test_a_judge_is_reported_as_corrected_or_uncorrected() -> None:
     check = JudgeCheck(
         n=40, agreement=0.9, sensitivity=0.95, specificity=None, bias=-0.02, bias_low=-0.1
     )
@@ -107,22 +114,7 @@ def test_a_judge_is_corrected_or_says_that_it_is_not() -> None:
     assert (found.n, found.agreement, found.specificity) == (40, 0.9, None)
 
 
-@pytest.mark.parametrize(
-    ("step", "share", "following"),
-    [("shadow", 0.0, 0.05), ("canary", 0.05, 0.25), ("canary", 0.25, 1.0), ("live", 1.0, None)],
-)
-def test_the_next_step_and_what_it_waits_for(step: str, share: float, following: Any) -> None:
-    none = Tally(0, 0, 0)
-    of_step = {"shadow": Tally(9, 8, 7), "audit": Tally(3, 3, 3), "feedback": Tally(2, 2, 0)}
-    standing = a_standing("t", step=step, share=share, of_step={**of_step, "other": none})
-    found = live(standing, TaskSettings())
-    assert found is not None
-    assert (found.next_share, found.rows_needed) == (following, 30)
-    assert (found.rows, found.rows_agreed) == (11, 10)  # complaints are no fair sample
-    assert live(None, TaskSettings()) is None
-
-
-def test_who_has_paused_a_task() -> None:
+def test_a_task_is_paused_by_the_last_command_or_by_the_config() -> None:
     pause, resume = an_action(command="pause"), an_action(command="resume")
     retrain = an_action(command="retrain")
     by_config = TaskSettings(paused=True)
@@ -135,9 +127,9 @@ def test_who_has_paused_a_task() -> None:
     assert told.by == "config"
 
 
-def test_the_history_is_of_the_route_and_of_what_was_done_besides() -> None:
+def test_the_history_has_route_changes_and_commands_newest_first() -> None:
     turns = history(
-        [a_turn("live", 40.0), a_turn("shadow", 10.0)],
+        [a_promotion_to("live", 40.0), a_promotion_to("shadow", 10.0)],
         [
             an_action(command="promote", at=40.0),
             an_action(command="resume", at=30.0),
