@@ -14,7 +14,11 @@ import numpy as np
 from scipy import stats
 
 from bench.simulate_gate import RETRAINS, clopper_pearson
-from distill.gate.bounds import betting_lower_bound, prediction_powered_lower_bound
+from distill.gate.bounds import (
+    betting_lower_bound,
+    bias_lower_bound,
+    prediction_powered_lower_bound,
+)
 from distill.gate.cutoffs import ESTIMATE, Cutoff, _at_most, _candidates, choose_cutoffs, serves
 from distill.gate.gate import attempt_alpha, certify
 from store.records import (
@@ -210,7 +214,7 @@ def bounds_right(rounds: int) -> list[dict[str, Any]]:
     found = [betting_lower_bound(list(each), 0.05) for each in scores]
     rightly = [
         # people call 0.9 good; the judge calls good 0.99 of these, and 0.3 of the others
-        prediction_powered_lower_bound(*_judged(rng, 300, 100), 0.05)
+        _powered(*_judged(rng, 300, 100), 0.05)
         for _ in range(rounds)
     ]
     return [
@@ -223,6 +227,11 @@ def bounds_right(rounds: int) -> list[dict[str, Any]]:
         }
         for name, bounds in (("mean of 300 scores", found), ("300 judged, 100 by people", rightly))
     ]
+
+
+def _powered(judged: list[bool], pairs: list[tuple[bool, bool]], alpha: float) -> float:
+    bias_low = bias_lower_bound(pairs, alpha / 2)
+    return prediction_powered_lower_bound(sum(judged), len(judged), bias_low, alpha)
 
 
 def _judged(

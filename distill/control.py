@@ -32,11 +32,11 @@ from distill.pipeline.runner import Runner
 from distill.publish import Publisher, routes_now
 from distill.run.progress import Board
 from distill.run.run import Parts
+from distill.run.teachers import Teachers
 from distill.scheduler import Beat, schedule
 from distill.status.reporter import Reporter
 from distill.status.status import StoreHealth
 from distill.students.students import Students, StudentSpec
-from distill.teacher.pool import Teachers
 from distill.threads import Threads
 from store.database.actions import paused_tasks
 from store.database.database import Database

@@ -28,7 +28,8 @@ from demo.teacher.wire import (
     text_tokens,
 )
 from distill.amplify.diversity import SyntheticInputs
-from distill.amplify.policy import LengthRange, TaskPolicy, shortened, system_text, user_text
+from distill.amplify.policy import LengthRange, TaskPolicy
+from distill.dataset.texts import shortened, system_prompt, user_text
 from store.chat.shape import Messages, text_of
 
 MODEL = "replay"
@@ -76,7 +77,7 @@ class ReplayTeacher:
         self._inputs: defaultdict[str, deque[str]] = defaultdict(deque)  # by production prompt
         for row in layout.pool:
             if _has_one_turn(row):
-                prompt = shortened(system_text(row.messages))
+                prompt = shortened(system_prompt(row.messages))
                 self._inputs[prompt].append(user_text(row.messages))
 
     def server(self, *, latency_s: float = 0) -> TeacherServer:

@@ -17,7 +17,8 @@ from typing import Any
 
 from demo.backtest.report import agreement
 from distill.evaluate.evaluations import Evaluations
-from distill.gate.gate import attempt_alpha, certify, choose_cutoffs, confirmed_bound
+from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.gate import attempt_alpha, certify, confirmed_bound
 from store.records import (
     Certificate,
     Evaluation,

@@ -28,7 +28,8 @@ from distill.dataset.rows import Row
 from distill.run.progress import Progress
 from distill.teacher.client import Answer, TeacherClient, Tokens
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
-from store.files.atomic import append_line, drop_torn_line, read_lines, write_atomically
+from store.files.atomic import write_atomically
+from store.files.line_log import LineLog
 from store.records import Example
 from store.settings.tasks import AmplifySettings
 
@@ -101,8 +102,8 @@ class _Amplification:
         settings: AmplifySettings,
         progress: Progress,
     ) -> None:
-        self._inputs_file = folder / "inputs.jsonl"
-        self._answers_file = folder / "answers.jsonl"
+        self._inputs = LineLog(folder / "inputs.jsonl")
+        self._answers = LineLog(folder / "answers.jsonl")
         self._manifest_file = folder / "manifest.json"
         self._candidates = candidates
         self._run_id = run_id
@@ -126,11 +127,9 @@ class _Amplification:
     # ---- what was bought before -----------------------------------------------------------------
 
     def _replay(self) -> None:
-        for file in (self._inputs_file, self._answers_file):
-            drop_torn_line(file)
-        for line in read_lines(self._inputs_file):
+        for line in self._inputs.load():
             self._candidates.admit(line)
-        answers = read_lines(self._answers_file)
+        answers = self._answers.load()
         for line in answers:
             self._candidates.settle(line)
         self._candidates.drop_open({line["example_id"] for line in answers})
@@ -245,7 +244,7 @@ class _Amplification:
             "context": [row.trace_id for row in plan.context],
             "shown": shown,  # ids of the synthetic inputs to keep away from
         }
-        append_line(self._inputs_file, line)
+        self._inputs.append(line)
         self._candidates.admit(line)
 
     async def _buy_answer(self, candidate: Candidate) -> None:
@@ -270,7 +269,7 @@ class _Amplification:
             "fault": fault,
             "tokens": asdict(answer.tokens),
         }
-        append_line(self._answers_file, line)
+        self._answers.append(line)
         self._candidates.settle(line)
 
     # ---- saying ---------------------------------------------------------------------------------

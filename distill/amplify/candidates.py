@@ -16,9 +16,10 @@ import orjson
 from distill.amplify.checks import Fault, answer_fault, input_fault
 from distill.amplify.diversity import Aims
 from distill.amplify.near_duplicates import NearDuplicates
-from distill.amplify.policy import TaskPolicy, user_text
+from distill.amplify.policy import TaskPolicy
 from distill.dataset.answers import Answers
 from distill.dataset.rows import Row
+from distill.dataset.texts import user_text
 from store.chat.shape import Messages, input_hash
 from store.records import Example
 

@@ -13,13 +13,13 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distill.dataset.rows import Row
+from distill.dataset.texts import shortened, system_prompt, user_text
 from distill.teacher.client import TeacherClient
 from store.chat.normal_form import normal_answer
-from store.chat.shape import Messages, text_of
+from store.chat.shape import Messages
 from store.jsontext import to_json
 
 MAX_ROWS = 24  # shown to the teacher
-MAX_CHARS = 1_500  # of one text that is shown
 MAX_TOOL_CHARS = 6_000  # of the definitions of all tools
 
 
@@ -114,7 +114,7 @@ def policy_prompt(rows: Sequence[Row]) -> Messages:
 
 def production_parts(row: Row) -> list[str]:
     """The system prompt and the tools of a row's request, as a prompt of ours shows them."""
-    prompt, tools = system_text(row.messages), row.params.get("tools")
+    prompt, tools = system_prompt(row.messages), row.params.get("tools")
     parts = [f"<production_prompt>\n{shortened(prompt)}\n</production_prompt>"] if prompt else []
     if tools:
         parts.append(f"<tools>\n{shortened(to_json(tools).decode(), MAX_TOOL_CHARS)}\n</tools>")
@@ -152,23 +152,3 @@ def _spread(rows: list[Row]) -> list[Row]:
             order.append(by_length[middle])
             ranges += [(low, middle), (middle + 1, high)]
     return order
-
-
-def user_text(messages: Messages) -> str:
-    """The last thing that the user says: the part of a request that synthetic inputs replace."""
-    return text_of(messages[-1].get("content"))
-
-
-def system_text(messages: Messages) -> str:
-    """The system prompt."""
-    return "\n".join(
-        text_of(m.get("content")) for m in messages if m["role"] in ("system", "developer")
-    )
-
-
-def shortened(text: str, most: int = MAX_CHARS) -> str:
-    """The text, with its middle left out when it is too long to be shown."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"

@@ -1,29 +1,21 @@
-"""Which split a real input belongs to: decided by its hash alone, before anything is made of it."""
+"""The split of a real input: decided by its hash alone, before anything is made from it."""
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
+from store.hashing import uniform
 from store.records import Split
 from store.settings.tasks import SplitSettings
 
 
 def split_of(input_hash: str, shares: SplitSettings) -> Split:
-    """The split of this input.
+    """The split of an input.
 
-    A pure function of the normalised input's hash: whatever rows come later, and however often an
-    input comes, it stays where it is. Over many inputs the splits have the shares of the settings.
+    A pure function of the normalised input's hash: however often the input comes, and whatever
+    comes later, it stays in its split. Over many inputs the splits have the shares of the settings.
     """
-    position = uniform(input_hash)
+    position = uniform(input_hash.encode(), purpose=b"split")
     if position < shares.train:
         return "train"
     if position < shares.train + shares.calibration:
         return "calibration"
     return "heldout"
-
-
-def uniform(input_hash: str) -> float:
-    """A number in [0, 1) that depends on the hash only, and is uniform over hashes."""
-    digest = blake2b(input_hash.encode(), digest_size=8, person=b"split").digest()
-    # 53 bits, what a float holds: all 64 could round up to 1
-    return (int.from_bytes(digest, "big") >> 11) / 2**53

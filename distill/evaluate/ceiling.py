@@ -22,7 +22,7 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run, some_rows
 from distill.teacher.client import TeacherClient
 from store.errors import TeacherError, TeacherMalformed, TeacherRefused
-from store.files.atomic import append_line, drop_torn_line, read_lines
+from store.files.line_log import LineLog
 from store.records import Ceiling
 
 STAGE = "noise"
@@ -94,17 +94,16 @@ async def _asked_again(
     run: Run, parts: Parts, rows: Sequence[Row], progress: Progress
 ) -> dict[str, str | None]:
     """The teacher's second answers by input hash, those of an earlier start of the run included."""
-    file = run.folder / "noise.jsonl"
-    await asyncio.to_thread(drop_torn_line, file)
+    log_of_answers = LineLog(run.folder / "noise.jsonl")
     wanted = {row.input_hash for row in rows}
-    before = await asyncio.to_thread(read_lines, file)
+    before = await asyncio.to_thread(log_of_answers.load)
     lines = {line["input_hash"]: line for line in before if line["input_hash"] in wanted}
     till = Till(run.settings.amplify.concurrency)
     progress(STAGE, len(lines), len(rows), "")
 
     async def ask(client: TeacherClient, row: Row) -> None:
         line = {"input_hash": row.input_hash, **await _second(client, row)}
-        append_line(file, line)
+        log_of_answers.append(line)
         lines[row.input_hash] = line
         progress(STAGE, len(lines), len(rows), "")
 

@@ -21,15 +21,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from distill.amplify.policy import shortened
 from distill.dataset.rows import Row
+from distill.dataset.texts import shortened
 from distill.evaluate.scorers import Scorer, Scoring, score, scoring
 from distill.run.budget import Till, paid_client, teacher_of
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, text_of
 from store.errors import TeacherMalformed, TeacherRefused
-from store.files.atomic import append_line, drop_torn_line, read_lines
+from store.files.line_log import LineLog
 from store.jsontext import to_json
 
 RUBRIC = "The same meaning, nothing important missing, wrong or added, fit for the same use."
@@ -59,12 +59,11 @@ class Judge:
     ) -> None:
         self._client = client
         self._rubric = rubric or RUBRIC
-        self._file = file
+        self._log = LineLog(file) if file is not None else None
         self._known: dict[str, bool] = {}
         self.faults: Counter[str] = Counter()  # pairs without a verdict, by what was wrong
-        if file is not None:
-            drop_torn_line(file)
-            self._known = {line["pair"]: line["equivalent"] for line in read_lines(file)}
+        if self._log is not None:
+            self._known = {line["pair"]: line["equivalent"] for line in self._log.load()}
 
     async def __call__(self, teacher: str, student: str, messages: Messages) -> float:
         """Identical texts are not asked about. A judge that refuses the pair, or gives no verdict
@@ -79,9 +78,9 @@ class Judge:
             equivalent, fault = await self._ask(teacher, student, messages)
             if fault:
                 self.faults[fault] += 1
-            if self._file is None:
+            if self._log is None:
                 return float(equivalent)
-            append_line(self._file, {"pair": pair, "equivalent": equivalent, "fault": fault})
+            self._log.append({"pair": pair, "equivalent": equivalent, "fault": fault})
             self._known[pair] = equivalent
         return float(self._known[pair])
 

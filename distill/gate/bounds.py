@@ -140,13 +140,14 @@ def bias_lower_bound(pairs: Sequence[tuple[bool, bool]], alpha: float) -> float:
 
 
 def prediction_powered_lower_bound(
-    judged: Sequence[bool], pairs: Sequence[tuple[bool, bool]], alpha: float, prior: Prior = ()
+    agreed: int, n: int, bias_low: float, alpha: float, prior: Prior = ()
 ) -> float:
     """The share of answers that people would call good is at least this.
 
-    The judge's share over many answers, corrected by how far people were from the judge on the few
-    that both have seen: each has a bound of its own at alpha / 2, and the two are added. It holds
-    however bad the judge is, if the pairs are drawn like the answers. The estimate of Rogan and
+    The judge's share over many answers (`agreed` of `n`), corrected by how far people were from the
+    judge on the few that both have seen: each has a bound of its own at alpha / 2, and the two are
+    added. `bias_low`: bias_lower_bound(pairs, alpha / 2). The sum holds however bad the judge is,
+    if the pairs are sampled like the answers. The estimate of Rogan and
     Gladen, (share + specificity - 1) / (sensitivity + specificity - 1), has the same aim, but it
     divides by what few pairs tell little of, and is no bound.
 
@@ -155,14 +156,7 @@ def prediction_powered_lower_bound(
     the results of a screening test", American Journal of Epidemiology 107 (1978),
     https://doi.org/10.1093/oxfordjournals.aje.a112510
     """
-    return corrected(
-        lower_bound(sum(judged), len(judged), alpha / 2, prior), bias_lower_bound(pairs, alpha / 2)
-    )
-
-
-def corrected(bound: float, bias_low: float) -> float:
-    """A bound of the judge's share, moved by the bound of its bias, within 0 and 1."""
-    return min(1.0, max(0.0, bound + bias_low))
+    return min(1.0, max(0.0, lower_bound(agreed, n, alpha / 2, prior) + bias_low))
 
 
 # ---- the spread of the bets --------------------------------------------------------------------

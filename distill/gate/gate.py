@@ -22,8 +22,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill.gate.bounds import Prior, bias_lower_bound, corrected, log_e_value, lower_bound
-from distill.gate.cutoffs import Cutoff, choose_cutoffs, serves
+from distill.gate.bounds import (
+    Prior,
+    bias_lower_bound,
+    log_e_value,
+    lower_bound,
+    prediction_powered_lower_bound,
+)
+from distill.gate.cutoffs import Cutoff, serves
 from distill.gate.slices import floor_of, slices_of
 from store.records import (
     Ceiling,
@@ -35,18 +41,6 @@ from store.records import (
     Slice,
 )
 from store.settings.tasks import GateSettings
-
-__all__ = [
-    "Cutoff",
-    "attempt_alpha",
-    "attempt_number",
-    "certify",
-    "choose_cutoffs",
-    "confirmed_bound",
-    "extended_bound",
-    "recomputed",
-    "rows_needed",
-]
 
 METHOD = "beta-mixture"
 CORRECTED = "prediction-powered"  # the judge's share, corrected by what people say
@@ -165,13 +159,11 @@ def certify(
     )
 
 
-def recomputed(certificate: Certificate) -> float:
-    """The lower bound, from nothing but what the certificate stores."""
-    return extended_bound(certificate, 0, 0)
-
-
 def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
-    """The certificate's bound, continued with rows of live traffic that the student would serve."""
+    """The certificate's bound, continued with rows of live traffic that the student would serve.
+
+    Without any it is the certificate's own, recomputed from nothing but what it stores.
+    """
     return _bound(
         certificate.agreed + live_agreed,
         certificate.n + live_n,
@@ -184,8 +176,8 @@ def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> f
 def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
     """The lower bound that the live rows have by themselves, at the certificate's chance of error.
 
-    The held-out rows only say what to bet on. So it also holds where live traffic has become
-    another than the one that they were taken from.
+    The held-out rows decide the bets alone, so it also holds after the live traffic has drifted
+    from them.
     """
     prior = (
         float(certificate.agreed),
@@ -198,7 +190,7 @@ def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> 
 def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
     if judge is None:
         return lower_bound(agreed, n, alpha, prior)
-    return corrected(lower_bound(agreed, n, alpha / 2, prior), judge.bias_low)
+    return prediction_powered_lower_bound(agreed, n, judge.bias_low, alpha, prior)
 
 
 # ---- one cutoff --------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 
 from store.errors import StoreError
 from store.files.atomic import write_atomically
+from store.hashing import uniform
 from store.records import ComparisonKind
 
 KEY_BYTES = 32
@@ -27,10 +27,7 @@ class Sampler:
 
     def position(self, trace_id: str, kind: ComparisonKind) -> float:
         """A number in [0, 1), uniform over traces and independent between kinds."""
-        digest = blake2b(
-            trace_id.encode(), digest_size=8, key=self._key, person=kind.encode()
-        ).digest()
-        return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # 53 bits: what a double holds
+        return uniform(trace_id.encode(), key=self._key, purpose=kind.encode())
 
     def selects(self, trace_id: str, kind: ComparisonKind, share: float) -> bool:
         """Whether a trace is in the sample of this share."""

@@ -26,7 +26,7 @@ from store.database.promotions import promotions_of_task
 from store.database.runs import ended_runs, events_of_run
 from store.database.traces import new_teacher_traces, uncovered_teacher_traces
 from store.errors import UnderstudyError
-from store.files.atomic import append_line, read_lines
+from store.files.line_log import LineLog
 from store.ids import new_id
 from store.records import (
     Promotion,
@@ -205,9 +205,10 @@ class Runner:
         return self._config.runs_dir / run_id
 
     def _count_start(self, folder: Path) -> None:
-        starts = folder / "starts.jsonl"
-        append_line(starts, {"at": self._parts.clock()})
-        if len(read_lines(starts)) > MAX_STARTS:
+        starts = LineLog(folder / "starts.jsonl")
+        earlier = starts.load()
+        starts.append({"at": self._parts.clock()})
+        if len(earlier) >= MAX_STARTS:
             raise UnderstudyError(
                 f"the process died {MAX_STARTS} times during this run; it is not tried again"
             )

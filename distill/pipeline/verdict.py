@@ -6,7 +6,8 @@ from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import Scorer
-from distill.gate.gate import attempt_alpha, attempt_number, certify, choose_cutoffs
+from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.gate import attempt_alpha, attempt_number, certify
 from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run

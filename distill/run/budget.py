@@ -13,15 +13,15 @@ from distill.dataset.rows import Row
 from distill.run.run import Parts, Run
 from distill.teacher.client import TeacherClient
 from store.errors import BudgetSpent, TeacherError
-from store.files.atomic import append_line, drop_torn_line, read_lines
+from store.files.line_log import LineLog
 from store.records import TeacherCall
 
 T = TypeVar("T")
 
 
 def paid_calls(folder: Path) -> list[TeacherCall]:
-    """What a run has paid for so far, oldest first. `folder` is the run's."""
-    return [TeacherCall(**line) for line in read_lines(folder / "calls.jsonl")]
+    """The calls that a run has paid for so far, oldest first. `folder` is the run's."""
+    return [TeacherCall(**line) for line in _call_log(folder).load()]
 
 
 def teacher_of(rows: Sequence[Row]) -> str:
@@ -37,13 +37,12 @@ async def paid_client(run: Run, parts: Parts, model: str) -> AsyncIterator[Teach
     Each call is in the run's folder as soon as it is paid. On leaving, in whatever way, all calls
     of the run are in the store. Only one such client of a run may be in use at a time.
     """
-    file = run.folder / "calls.jsonl"
-    await asyncio.to_thread(drop_torn_line, file)
+    log = _call_log(run.folder)
     calls = await asyncio.to_thread(paid_calls, run.folder)
 
     def record(call: TeacherCall) -> None:
         calls.append(call)
-        append_line(file, asdict(call))
+        log.append(asdict(call))
 
     client = parts.teacher(model, run, record)
     client.spent += sum(c.input_tokens + c.output_tokens for c in calls)
@@ -52,6 +51,10 @@ async def paid_client(run: Run, parts: Parts, model: str) -> AsyncIterator[Teach
     finally:
         await client.close()
         await parts.store.replace_teacher_calls(run.run_id, calls)
+
+
+def _call_log(folder: Path) -> LineLog:
+    return LineLog(folder / "calls.jsonl")
 
 
 class Till:

@@ -37,8 +37,6 @@ from store.process import leash
 from store.records import Example
 from store.settings.tasks import TrainSettings
 
-__all__ = ["TrainItem", "TrainReport", "train", "training_config"]
-
 LOG_TAIL = 3  # lines of the subprocess's log that an error quotes
 LINE_LIMIT = 300  # characters of each
 

@@ -2,7 +2,7 @@
 
     python -m store.process.leash distill.train.mlx_launch distill.train.trainer CONFIG.yaml
 
-CONFIG.yaml has `mlx_lm lora`'s own keys (see distill.train.train.training_config) and trains the
+CONFIG.yaml has `mlx_lm lora`'s own keys (see distill.train.config.training_config) and trains the
 same adapter with `python -m mlx_lm lora -c CONFIG.yaml`, but for what is different here: batches
 that lose no row, a head that works on answers only, and of all checkpoints the best by validation
 loss.

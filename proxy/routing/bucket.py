@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from store.chat.shape import SYSTEM_ROLES, text_of
+from store.hashing import uniform
 
 
 def position(student_id: str, body: dict[str, Any]) -> float:
@@ -26,6 +26,4 @@ def position(student_id: str, body: dict[str, Any]) -> float:
             if message["role"] == "user":
                 break
     content = orjson.dumps([opening, body.get("user")])
-    digest = blake2b(content, digest_size=8, key=student_id.encode()[:64]).digest()
-    # 53 bits, what a float holds: all 64 could round up to 1
-    return (int.from_bytes(digest, "big") >> 11) / 2**53
+    return uniform(content, key=student_id.encode()[:64])

@@ -12,9 +12,10 @@ import orjson
 from demo.teacher.teacher import MODEL
 from demo.teacher.wire import Answerer, TeacherServer
 from distill.amplify.amplify import Amplified, amplify
-from distill.amplify.policy import TaskPolicy, user_text
+from distill.amplify.policy import TaskPolicy
 from distill.dataset.answers import answers_of
 from distill.dataset.rows import Row
+from distill.dataset.texts import user_text
 from store.records import (
     Example,
     TeacherCall,

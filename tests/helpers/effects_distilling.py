@@ -13,11 +13,11 @@ import orjson
 from demo.teacher.teacher import DemoTeacher, start_teacher
 from demo.teacher.wire import Completion, Reply
 from distill.amplify.diversity import Aims, BatchPlan, plan_batch
-from distill.amplify.policy import user_text
 from distill.control import ControlPlane
 from distill.dataset.answers import answers_of
 from distill.dataset.rows import SPLITS
 from distill.dataset.split import split_of
+from distill.dataset.texts import user_text
 from distill.pipeline.due import due
 from store.database.database import Database
 from store.database.runs import ended_runs

@@ -20,7 +20,7 @@ from distill.pipeline.training import Trained, train_best
 from distill.run.run import Parts, Run
 from distill.students.server import StudentServer
 from distill.teacher.client import TeacherClient
-from distill.train.train import training_config
+from distill.train.config import training_config
 from store.database.database import Database
 from store.database.promotions import latest_promotions
 from store.database.store import Store

@@ -23,8 +23,8 @@ from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event, replace_evaluations, replace_examples, save_policy
 from store.database.store import Store
-from store.files.atomic import append_line
 from store.files.journal import DAMAGED_FOLDER
+from store.files.line_log import LineLog
 from store.files.responses import keep_response
 from store.ids import new_id
 from store.jsontext import to_json
@@ -214,10 +214,10 @@ def _files(folder: Path, rows: list[Row], answers: list[str], policy: bytes) -> 
     (folder / "policy.json").write_bytes(policy)
     for name in ("amplify/inputs.jsonl", "amplify/answers.jsonl", "noise.jsonl", "judged.jsonl"):
         for answer in answers:
-            append_line(folder / name, {"text": answer})
+            LineLog(folder / name).append({"text": answer})
     for name in ("train-real/data/train.jsonl", "train-real/data/valid.jsonl", "evaluations.jsonl"):
         for row in rows:
-            append_line(folder / name, {"target": row.target})
+            LineLog(folder / name).append({"target": row.target})
     (folder / "calls.jsonl").write_text("{}\n")
     (folder / "evaluate").mkdir()
     (folder / "evaluate" / "student.log").write_text("up")

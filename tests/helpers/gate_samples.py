@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from distill.gate.gate import Cutoff, attempt_alpha, certify, choose_cutoffs
+from distill.gate.cutoffs import Cutoff, choose_cutoffs
+from distill.gate.gate import attempt_alpha, certify
 from store.records import (
     Certificate,
     Evaluation,

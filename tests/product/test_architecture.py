@@ -80,6 +80,56 @@ def test_what_a_worker_loads():
     assert loaded & {*NOT_IN_THE_DATA_PLANE, "aiohttp"} == set()
 
 
+# Each package of distill/ imports those of earlier lines alone; files of distill/ itself come last.
+ORDER = (
+    {"dataset", "gate"},
+    {"teacher"},
+    {"run"},
+    {"amplify", "train"},
+    {"evaluate", "students"},
+    {"monitor"},
+    {"pipeline"},
+    {"forget", "status"},
+)
+
+
+def place_of(module):
+    """The place in ORDER of a module of distill/, with its package; None for other modules."""
+    top, _, rest = module.partition(".")
+    package = rest.partition(".")[0]
+    if top != "distill" or not package:
+        return None
+    places = (place for place, packages in enumerate(ORDER) if package in packages)
+    return next(places, len(ORDER)), package
+
+
+def imported_modules(path):
+    """The dotted names of everything that a file imports, names taken from a package included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_packages_of_distill_import_only_those_before_them():
+    folders = {
+        path.name for path in (ROOT / "distill").iterdir() if (path / "__init__.py").exists()
+    }
+    assert folders == set().union(*ORDER)
+    wrong = set()
+    for path in files("distill"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        place, package = place_of(module)
+        for name in imported_modules(path):
+            other = place_of(name)
+            if other is None or place == len(ORDER) or other[1] == package:
+                continue
+            if other[0] >= place:
+                wrong.add(f"{module} imports {name}")
+    assert wrong == set()
+
+
 def compared_attributes(path):
     """The names of all attributes that stand on either side of a comparison."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

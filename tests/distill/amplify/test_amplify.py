@@ -14,8 +14,9 @@ from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text, start_teach
 from demo.teacher.wire import Reply, TeacherServer
 from distill.amplify.amplify import Amplified
 from distill.amplify.near_duplicates import NearDuplicates
-from distill.amplify.policy import LengthRange, extract_policy, user_text
+from distill.amplify.policy import LengthRange, extract_policy
 from distill.dataset.rows import Row
+from distill.dataset.texts import user_text
 from store.records import TeacherCall
 from tests.helpers.amplifying import amplified, kept, reasons, server, text_of_example
 from tests.helpers.demo_rows import (

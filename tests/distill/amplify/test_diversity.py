@@ -15,9 +15,9 @@ from distill.amplify.diversity import (
     inputs_prompt,
     plan_batch,
 )
-from distill.amplify.policy import user_text
 from distill.dataset.answers import answers_of, describe
 from distill.dataset.rows import Row
+from distill.dataset.texts import user_text
 from store.settings.tasks import AmplifySettings
 from tests.helpers.demo_rows import EXTRACTION, JSON, LABELS, a_policy, a_row, rows_of
 

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import start_teacher
 from distill.amplify.policy import (
-    MAX_CHARS,
     MAX_ROWS,
     LengthRange,
     TaskPolicy,
@@ -17,9 +16,8 @@ from distill.amplify.policy import (
     extract_policy,
     made_to_cover,
     policy_prompt,
-    shortened,
-    user_text,
 )
+from distill.dataset.texts import MAX_SHOWN_CHARS, shortened, user_text
 from store.errors import BudgetSpent
 from store.records import TeacherCall
 from tests.helpers.demo_rows import EXTRACTION, JSON, LABELS, a_client, a_policy, a_row, rows_of
@@ -92,7 +90,7 @@ def test_the_prompt_shows_the_production_prompt_and_examples() -> None:
 def test_long_texts_are_shortened_in_the_prompt() -> None:
     rows = [a_row(LABELS, f"{i} {'very ' * 5000} long") for i in range(40)]
     [_, asked] = policy_prompt(rows)
-    assert len(asked["content"]) < MAX_ROWS * (MAX_CHARS + 200) + 1000
+    assert len(asked["content"]) < MAX_ROWS * (MAX_SHOWN_CHARS + 200) + 1000
     assert "characters left out" in asked["content"]
 
 

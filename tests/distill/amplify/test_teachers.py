@@ -11,7 +11,7 @@ import pytest
 from demo.teacher.teacher import DemoTeacher, last_user_text, start_teacher
 from demo.teacher.wire import Answerer, Refusal, Reply
 from distill.amplify.candidates import DRY_BATCHES
-from distill.amplify.policy import user_text
+from distill.dataset.texts import user_text
 from distill.teacher.client import VALIDATION_RETRIES
 from store.errors import TeacherError
 from store.files.atomic import read_lines

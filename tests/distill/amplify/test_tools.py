@@ -12,9 +12,10 @@ from demo.teacher.wire import Answerer
 from demo.teacher.wire import Reply as DemoReply
 from distill.amplify.checks import Fault, answer_fault
 from distill.amplify.diversity import Aims
-from distill.amplify.policy import policy_prompt, user_text
+from distill.amplify.policy import policy_prompt
 from distill.dataset.answers import answers_of, describe
 from distill.dataset.rows import Row
+from distill.dataset.texts import user_text
 from store.chat.normal_form import normal_answer
 from tests.helpers.amplifying import amplified, kept, reasons, server
 from tests.helpers.demo_rows import a_client, a_policy, a_row

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.dataset.rows import choose_rows
-from distill.dataset.split import split_of, uniform
+from distill.dataset.split import split_of
 from store.chat.shape import input_hash
 from store.records import Split
 from store.settings.tasks import SplitSettings
@@ -22,12 +22,6 @@ texts = st.text(ascii_letters + digits + " .,!?", max_size=30)
 
 def hash_of(text: str) -> str:
     return input_hash([{"role": "user", "content": text}])
-
-
-@given(st.text(max_size=40))
-def test_a_position_is_in_the_unit_interval_and_depends_on_the_hash_alone(text: str) -> None:
-    assert 0 <= uniform(text) < 1
-    assert uniform(text) == uniform(text)
 
 
 @given(

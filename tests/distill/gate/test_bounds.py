@@ -283,29 +283,32 @@ def test_the_bound_of_scores_fails_no_more_than_stated(mean: float) -> None:
     assert wrong <= 0.2
 
 
+def powered(judged: list[bool], pairs: list[tuple[bool, bool]], alpha: float) -> float:
+    bias_low = bias_lower_bound(pairs, alpha / 2)
+    return prediction_powered_lower_bound(sum(judged), len(judged), bias_low, alpha)
+
+
 def test_a_judge_that_is_right_costs_little_with_many_pairs() -> None:
     judged = [True] * 990 + [False] * 10
     plain = lower_bound(990, 1000, 0.025)
-    few, many = (
-        prediction_powered_lower_bound(judged, [(True, True)] * n, 0.05) for n in (50, 5000)
-    )
+    few, many = (powered(judged, [(True, True)] * n, 0.05) for n in (50, 5000))
     assert few < many < plain
     assert plain - many < 0.002
-    assert prediction_powered_lower_bound(judged, [], 0.05) == 0.0
+    assert powered(judged, [], 0.05) == 0.0
 
 
 def test_a_judge_that_is_too_kind_is_corrected() -> None:
     judged = [True] * 1000
     pairs = [(True, True)] * 800 + [(True, False)] * 200
-    assert prediction_powered_lower_bound(judged, pairs, 0.05) < 0.8
-    assert prediction_powered_lower_bound(judged, pairs, 0.05) > 0.7
+    assert powered(judged, pairs, 0.05) < 0.8
+    assert powered(judged, pairs, 0.05) > 0.7
 
 
 def test_a_judge_that_is_too_strict_is_corrected_too() -> None:
     judged = [True] * 900 + [False] * 100
     pairs = [(True, True)] * 900 + [(False, True)] * 100
     assert lower_bound(900, 1000, 0.05) < 0.9
-    assert prediction_powered_lower_bound(judged, pairs, 0.05) > 0.9
+    assert powered(judged, pairs, 0.05) > 0.9
 
 
 def test_the_corrected_bound_holds() -> None:
@@ -315,5 +318,5 @@ def test_the_corrected_bound_holds() -> None:
         people = rng.random(260) < 0.85
         judge = rng.random(260) < np.where(people, 0.98, 0.5)
         pairs = list(zip(judge[:60].tolist(), people[:60].tolist(), strict=True))
-        wrong += prediction_powered_lower_bound(judge[60:].tolist(), pairs, 0.1) > 0.85
+        wrong += powered(judge[60:].tolist(), pairs, 0.1) > 0.85
     assert wrong <= stats.binom.ppf(0.975, rounds, 0.1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distill.gate import cutoffs
-from distill.gate.gate import Cutoff
+from distill.gate.cutoffs import Cutoff
 from store.records import Evaluation, Reason
 from tests.helpers.gate_samples import ALL, GATE, chosen, judge, row, rows
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.gate.gate import attempt_alpha, choose_cutoffs
+from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.gate import attempt_alpha
 from store.records import Evaluation
 from tests.helpers.gate_samples import GATE, chosen, judge, row
 

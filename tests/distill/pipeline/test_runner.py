@@ -21,8 +21,8 @@ from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event, ended_runs
 from store.database.store import Store
-from store.files.atomic import append_line
 from store.files.journal import JournalWriter, sealed_segments
+from store.files.line_log import LineLog
 from store.ids import new_id
 from store.records import (
     Promotion,
@@ -176,7 +176,7 @@ async def test_an_unfinished_run_goes_first_and_is_given_up_after_some_deaths(
         database, RunEvent(run_id=run_id, seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
     for _ in range(MAX_STARTS):
-        append_line(settings.runs_dir / run_id / "starts.jsonl", {"at": 1.0})
+        LineLog(settings.runs_dir / run_id / "starts.jsonl").append({"at": 1.0})
     scene = Scene(settings, database)
     ended = await scene.run_one()
     assert ended is not None

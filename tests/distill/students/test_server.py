@@ -18,7 +18,8 @@ from distill.dataset.answers import answers_of
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scorers import choose_scorer
-from distill.gate.gate import attempt_alpha, certify, choose_cutoffs
+from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.gate import attempt_alpha, certify
 from distill.students.server import StudentServer, free_port
 from distill.students.students import Students, StudentSpec
 from store.chat.student_wire import read_student_answer, student_body

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distill.train.train import training_config
+from distill.train.config import training_config
 from store.settings.tasks import TrainSettings
 
 # another value for each setting, and where it shows in the config

@@ -1,0 +1,25 @@
+"""The texts of a request as prompts to the teacher show them."""
+
+from __future__ import annotations
+
+from store.chat.shape import Messages, system_texts, text_of
+
+MAX_SHOWN_CHARS = 1_500  # of one text
+
+
+def user_text(messages: Messages) -> str:
+    """The last thing that the user says: the part of a request that synthetic inputs replace."""
+    return text_of(messages[-1].get("content"))
+
+
+def system_prompt(messages: Messages) -> str:
+    """The system prompts, one after the other, for a reader."""
+    return "\n".join(system_texts(messages))
+
+
+def shortened(text: str, most: int = MAX_SHOWN_CHARS) -> str:
+    """The text, with its middle left out when it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
