@@ -110,7 +110,7 @@ def give_command(
 
     `server` is the proxy's URL without `/v1`. Raises ProductError that says why it did nothing.
     """
-    from cli.status.client import Refusal, ask, quoted
+    from cli.status.client import ServerRefused, ask, quoted
     from store.errors import ProductError
 
     body: JsonObject = {"reason": reason}
@@ -118,10 +118,10 @@ def give_command(
         body["force"] = True
     try:
         return ask(server, f"/distill/tasks/{quoted(task)}/{command}", key=key, body=body)
-    except Refusal as refusal:
-        if refusal.code == 404:
-            said = f": {refusal.said}" if refusal.said else ""
-            raise ProductError(f"{server} has no task {task}{said}") from None
-        if refusal.code == 409 and refusal.said:
-            raise ProductError(refusal.said) from None
-        raise ProductError(f"{server} did not {command} {task}: {refusal}") from None
+    except ServerRefused as refused:
+        if refused.code == 404:
+            detail = f": {refused.detail}" if refused.detail else ""
+            raise ProductError(f"{server} has no task {task}{detail}") from None
+        if refused.code == 409 and refused.detail:
+            raise ProductError(refused.detail) from None
+        raise ProductError(f"{server} did not {command} {task}: {refused}") from None

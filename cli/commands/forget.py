@@ -122,13 +122,13 @@ def _forgetter(config: Path, server: str | None, key: str | None) -> Callable[[J
 
 def forget_by_server(server: str, order: JsonObject, *, key: str | None) -> Any:
     """What the server has done, as parsed JSON. Raises ProductError."""
-    from cli.status.client import Refusal, ask
+    from cli.status.client import ServerRefused, ask
     from store.errors import ProductError
 
     try:
         return ask(server, "/distill/forget", key=key, body=order, timeout_s=SERVER_TIMEOUT_S)
-    except Refusal as refusal:
-        raise ProductError(f"{server} did not forget: {refusal}") from None
+    except ServerRefused as refused:
+        raise ProductError(f"{server} did not forget: {refused}") from None
 
 
 def forget_here(config: Config, order: JsonObject) -> Any:

@@ -1,4 +1,4 @@
-"""`understudy status`: asks a running server how its tasks stand."""
+"""The HTTP client of the command line: asks a running server, for example for its status."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ TIMEOUT_S = 10.0
 DEFAULT_SERVER = "http://127.0.0.1:4100"
 
 
-class Refusal(ProductError):
-    """A server's answer that is not a success."""
+class ServerRefused(ProductError):
+    """A server answered with an error status."""
 
-    def __init__(self, code: int, said: str) -> None:
-        super().__init__(f"HTTP {code}{f': {said}' if said else ''}")
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"HTTP {code}{f': {detail}' if detail else ''}")
         self.code = code
-        self.said = said  # what its error object says; empty when it has none
+        self.detail = detail  # the message of its error object; empty when it has none
 
 
 def fetch_status(server: str, *, key: str | None = None, task: str | None = None) -> Any:
     """The status as parsed JSON: of everything, or of one task.
 
-    `server` is the proxy's URL without `/v1`. Raises ProductError that says what is missing.
+    `server` is the proxy's URL without `/v1`. Raises ProductError.
     """
     path = f"/distill/status/{quoted(task)}" if task else "/distill/status"
     try:
         return ask(server, path, key=key)
-    except Refusal as refusal:
-        said = f": {refusal.said}" if refusal.said else ""
-        if refusal.code == 404 and task:
-            raise ProductError(f"{server} has no task {task}{said}") from None
-        raise ProductError(f"{server} has no status now (HTTP {refusal.code}){said}") from None
+    except ServerRefused as refused:
+        detail = f": {refused.detail}" if refused.detail else ""
+        if refused.code == 404 and task:
+            raise ProductError(f"{server} has no task {task}{detail}") from None
+        raise ProductError(f"{server} has no status now (HTTP {refused.code}){detail}") from None
 
 
 def ask(
@@ -49,7 +49,7 @@ def ask(
 ) -> Any:
     """The server's answer as parsed JSON: to GET, or to POST when there is a body.
 
-    Raises Refusal for an error status, ProductError when there is no answer or a key is missing.
+    Raises ServerRefused for an error status, ProductError for no answer or a missing key.
     """
     url = server.rstrip("/").removesuffix("/v1") + path
     if not url.startswith(("http://", "https://")):
@@ -60,17 +60,17 @@ def ask(
         content = json.dumps(body).encode()
         headers["Content-Type"] = "application/json"
     request = urllib.request.Request(url, data=content, headers=headers)  # noqa: S310
-    # a proxy of the environment is for the internet, not for our own server
+    # HTTP_PROXY and the like are for the internet, not for our own server
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout_s) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
-            said = _said(error)
+            detail = _detail(error)
         if error.code == 401:
             raise ProductError(f"{server} wants a key: give one with --key") from None
-        raise Refusal(error.code, said) from None
+        raise ServerRefused(error.code, detail) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         what = "status" if body is None else "answer"
@@ -80,12 +80,12 @@ def ask(
 
 
 def quoted(part: str) -> str:
-    """A piece of a path, whatever characters it has."""
+    """One segment of a path, percent-encoded."""
     return urllib.parse.quote(part, safe="")
 
 
-def _said(error: urllib.error.HTTPError) -> str:
-    """What the server's error object says: OpenAI's form, or FastAPI's detail."""
+def _detail(error: urllib.error.HTTPError) -> str:
+    """The message in the server's error object: OpenAI's form, or FastAPI's detail."""
     try:
         body = json.load(error)
     except (OSError, ValueError):
@@ -94,7 +94,7 @@ def _said(error: urllib.error.HTTPError) -> str:
         return ""
     inner = body.get("error")
     message = inner.get("message") if isinstance(inner, dict) else body.get("detail")
-    if isinstance(message, list):  # the faults of a body, one by one
+    if isinstance(message, list):  # the errors of a body, one by one
         faults = [fault for fault in message if isinstance(fault, dict)]
         message = "; ".join(f"{_last(f.get('loc'))}: {f.get('msg')}" for f in faults)
     return str(message) if message else ""
@@ -114,13 +114,13 @@ def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
 
     if config == Path("config.yaml") and not config.exists():
         return DEFAULT_SERVER, key
-    found = load_config(config)
-    if key is None and found.server.keys:
-        key = found.server.keys[0].key.get_secret_value()
-    running = running_server(found.data_dir) if found.server.port == 0 else None
+    settings = load_config(config)
+    if key is None and settings.server.keys:
+        key = settings.server.keys[0].key.get_secret_value()
+    running = running_server(settings.data_dir) if settings.server.port == 0 else None
     if running is not None:
         return str(running["url"]), key
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
-        found.server.host, found.server.host
+        settings.server.host, settings.server.host
     )
-    return f"http://{f'[{host}]' if ':' in host else host}:{found.server.port}", key
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.server.port}", key

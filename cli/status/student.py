@@ -1,119 +1,123 @@
-"""A task's student in the status: what is loud about it, its step, what speaks for it."""
+"""The lines of a status about one task's student: badges, notices, progress, detectors, history."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
 
 from cli.status.wording import mapping, number, percent, text, when
+from store.jsontext import JsonMapping
 
-SUSPICIOUS = 0.5  # level of a detector from which the overview names it; it demotes at 1
-
-Task = Mapping[str, Any]
+SUSPICIOUS_LEVEL = 0.5  # level of a detector from which the overview names it; 1 is the alarm
 
 
-def loud(task: Task) -> list[Text]:
-    """The same as `notices`, in a word each."""
-    words = {
+def badges(task: JsonMapping) -> list[Text]:
+    """The notices of a task, in a few words each."""
+    labels = {
         "forced": Text("FORCED", style="bold red"),
         "demotion": Text("demoted", style="red"),
         "unlearned": Text("learned from what was forgotten", style="yellow"),
         "paused": Text("paused", style="yellow"),
     }
-    return [word for name, word in words.items() if task.get(name)]
+    return [label for name, label in labels.items() if task.get(name)]
 
 
-def notices(task: Task) -> list[Text]:
-    """What nobody may overlook: a forced student, a pause, a demotion, a low ceiling."""
+def notices(task: JsonMapping) -> list[Text]:
+    """What needs attention: a forced student, a demotion, a pause, a low teacher ceiling."""
     lines = []
     forced, demoted = mapping(task.get("forced")), mapping(task.get("demotion"))
     if forced:
-        said = f"FORCED past the gate by {text(forced.get('actor'))}, {when(forced.get('at'))}"
-        lines.append(Text(_because(said, forced), style="bold red"))
+        event = f"FORCED past the gate by {text(forced.get('actor'))}, {when(forced.get('at'))}"
+        lines.append(Text(_with_reason(event, forced), style="bold red"))
     if demoted:
-        said = f"demoted by {text(demoted.get('actor'))}, {when(demoted.get('at'))}"
-        lines.append(Text(_because(said, demoted), style="red"))
-    unlearned = mapping(task.get("unlearned"))
-    if unlearned:
-        lines.append(Text(f"the student {text(unlearned.get('says'))}", style="yellow"))
+        event = f"demoted by {text(demoted.get('actor'))}, {when(demoted.get('at'))}"
+        lines.append(Text(_with_reason(event, demoted), style="red"))
+    forgotten = mapping(task.get("unlearned"))
+    if forgotten:
+        lines.append(Text(f"the student {text(forgotten.get('says'))}", style="yellow"))
     paused = mapping(task.get("paused"))
     if paused:
-        lines.append(Text(_because(f"paused by {text(paused.get('by'))}", paused), style="yellow"))
+        event = f"paused by {text(paused.get('by'))}"
+        lines.append(Text(_with_reason(event, paused), style="yellow"))
     hint = mapping(task.get("ceiling")).get("hint")
     if hint:
-        lines.append(Text(f"the teacher's own agreement: {hint}", style="yellow"))
+        lines.append(Text(f"the teacher's self-consistency: {hint}", style="yellow"))
     return lines
 
 
-def step(task: Task) -> list[str]:
-    """Where the student is on its way, in two or three short lines."""
+def step_lines(task: JsonMapping) -> list[str]:
+    """The student's step and its evidence, in two or three short lines."""
     live = mapping(task.get("live"))
     if not live:
         return []
     share = f" {percent(live.get('share'))}" if live.get("share") else ""
-    following = live.get("next_share")
+    next_share = live.get("next_share")
     lines = [
-        f"{text(live.get('step'))}{share}{f', then {percent(following)}' if following else ''}"
+        f"{text(live.get('step'))}{share}{f', then {percent(next_share)}' if next_share else ''}"
     ]
     needed = f"/{number(live.get('rows_needed'))}" if live.get("step") != "live" else ""
     agreed = number(live.get("rows_agreed"))
-    lines.append(f"{number(live.get('rows'))}{needed} rows, {agreed} agreed")
-    worst = max(mapping(live.get("suspicion")).values(), key=_level, default=None)
-    if _level(worst) >= SUSPICIOUS:
-        lines.append(f"suspicion {percent(_level(worst))}")
+    lines.append(f"{number(live.get('rows'))}{needed} comparisons, {agreed} agree")
+    level = max(map(_level, mapping(live.get("suspicion")).values()), default=0.0)
+    if level >= SUSPICIOUS_LEVEL:
+        lines.append(f"alarm level {percent(level)}")
     return lines
 
 
-def way(task: Task) -> list[str]:
-    """All that was found out live."""
+def progress_lines(task: JsonMapping) -> list[str]:
+    """The student's step with all of its live evidence."""
     live = mapping(task.get("live"))
     if not live:
         return []
-    lines = [*step(task)[:2], text(live.get("reason"))]
+    lines = [*step_lines(task)[:2], text(live.get("reason"))]
     if live.get("waits_for"):
-        lines.append(f"waits: {live['waits_for']}")
+        lines.append(f"waiting: {live['waits_for']}")
     lines.append(f"student {text(live.get('student_id'))}, since {when(live.get('promoted_at'))}")
-    for kind, found in mapping(live.get("comparisons")).items():
-        n, servable, agreed = (mapping(found).get(k) for k in ("n", "servable", "agreed"))
+    for kind, value in mapping(live.get("comparisons")).items():
+        n, servable, agreed = (mapping(value).get(k) for k in ("n", "servable", "agreed"))
         lines.append(
-            f"{kind}: {number(n)} compared, {number(servable)} servable, {number(agreed)} agreed"
+            f"{kind}: {number(n)} compared, {number(servable)} servable, {number(agreed)} agree"
         )
     if live.get("shed"):
-        lines.append(f"shadow: {number(live['shed'])} shed")
+        lines.append(f"shadow: {number(live['shed'])} not asked in time")
     return lines
 
 
-def audits(task: Task) -> list[str]:
-    """How much of what the student serves is checked."""
-    found = mapping(mapping(task.get("live")).get("audits"))
-    if not found:
+def audit_lines(task: JsonMapping) -> list[str]:
+    """The share of the served requests that is audited, and the audits not done."""
+    audits = mapping(mapping(task.get("live")).get("audits"))
+    if not audits:
         return []
-    lines = [f"{percent(found.get('rate'))} of what it serves, {number(found.get('owed'))} owed"]
-    if found.get("dropped"):
-        lines.append(f"{number(found['dropped'])} dropped: {text(found.get('dropped_for'))}")
+    rate, pending = percent(audits.get("rate")), number(audits.get("owed"))
+    lines = [f"{rate} of the served requests, {pending} pending"]
+    if audits.get("dropped"):
+        lines.append(f"{number(audits['dropped'])} dropped: {text(audits.get('dropped_for'))}")
     return lines
 
 
-def suspicion(task: Task) -> list[str]:
-    """Each detector: how far it is from demoting the student."""
-    return [
-        f"{name}: {number(mapping(found).get('bad'))} of {number(mapping(found).get('n'))}, "
-        f"{percent(mapping(found).get('tolerated'))} tolerated; "
-        f"level {percent(mapping(found).get('level'))}, demoted at 100%"
-        for name, found in mapping(mapping(task.get("live")).get("suspicion")).items()
-    ]
-
-
-def judged(task: Task) -> list[str]:
-    """The error budget, the teacher's ceiling and the judge: what a certificate rests on."""
+def detector_lines(task: JsonMapping) -> list[str]:
+    """Each detector, and how close it is to its alarm."""
     lines = []
-    tried = mapping(task.get("attempts"))
-    if tried:
+    for name, value in mapping(mapping(task.get("live")).get("suspicion")).items():
+        detector = mapping(value)
         lines.append(
-            f"attempt {number(tried.get('attempt'))}: may err at {percent(tried.get('alpha'))}; "
-            f"{percent(tried.get('alpha_spent'))} of {percent(tried.get('alpha_total'))} spent"
+            f"{name}: {number(detector.get('bad'))} of {number(detector.get('n'))}, "
+            f"{percent(detector.get('tolerated'))} tolerated; "
+            f"alarm level {percent(detector.get('level'))}, demotes at 100%"
+        )
+    return lines
+
+
+def certificate_basis_lines(task: JsonMapping) -> list[str]:
+    """What a certificate is based on: the error budget, the teacher's ceiling, the judge."""
+    lines = []
+    attempts = mapping(task.get("attempts"))
+    if attempts:
+        lines.append(
+            f"attempt {number(attempts.get('attempt'))}: error budget "
+            f"{percent(attempts.get('alpha'))}; {percent(attempts.get('alpha_spent'))} of "
+            f"{percent(attempts.get('alpha_total'))} spent"
         )
     ceiling = mapping(task.get("ceiling"))
     if ceiling:
@@ -131,30 +135,29 @@ def judged(task: Task) -> list[str]:
     return lines
 
 
-def prompts(task: Task) -> list[str]:
-    """The prompts that vary: what stays of each."""
+def prompt_lines(task: JsonMapping) -> list[str]:
+    """The prompts that vary, as templates."""
     return [
-        f"varies, treated as input ({number(mapping(p).get('distinct'))} seen): "
-        f"{text(mapping(p).get('skeleton'))}"
-        for p in task.get("varying_prompts") or []
+        f"varies, treated as input ({number(mapping(prompt).get('distinct'))} seen): "
+        f"{text(mapping(prompt).get('skeleton'))}"
+        for prompt in task.get("varying_prompts") or []
     ]
 
 
-def history(task: Task) -> list[str]:
-    """The last turns of the route, newest first."""
+def history_lines(task: JsonMapping) -> list[str]:
+    """The last entries of the task's history, newest first."""
     lines = []
-    for turn in map(mapping, task.get("history") or []):
-        share = f" {percent(turn['share'])}" if turn.get("share") else ""
-        forced = ", forced" if turn.get("forced") else ""
-        said = (
-            f"{when(turn.get('at'))} {text(turn.get('state'))}{share} by {text(turn.get('actor'))}"
-        )
-        lines.append(_because(said + forced, turn))
+    for entry in map(mapping, task.get("history") or []):
+        share = f" {percent(entry['share'])}" if entry.get("share") else ""
+        forced = ", forced" if entry.get("forced") else ""
+        state, actor = text(entry.get("state")), text(entry.get("actor"))
+        event = f"{when(entry.get('at'))} {state}{share} by {actor}{forced}"
+        lines.append(_with_reason(event, entry))
     return lines
 
 
-def _because(said: str, record: Mapping[str, Any]) -> str:
-    return f"{said}: {record['reason']}" if record.get("reason") else said
+def _with_reason(event: str, record: JsonMapping) -> str:
+    return f"{event}: {record['reason']}" if record.get("reason") else event
 
 
 def _level(detector: Any) -> float:

@@ -1,6 +1,6 @@
 """The status as a table: one row for each task, or every number of one task.
 
-No field has to be there: the answer of an older or newer server is shown as far as it goes.
+Every field is optional, so that the answer of an older or newer server can be shown.
 """
 
 from __future__ import annotations
@@ -14,35 +14,39 @@ from rich.text import Text
 
 from cli.status import student
 from cli.status.wording import NOTHING, mapping, number, percent, proven, seconds, text, when
+from store.jsontext import JsonMapping
 
 Line = str | Text
-LEFT_OUT = ("notice", "promise", "student", "suspicion", "audits", "prompts", "history")  # if empty
+# rows that are left out when they are empty
+OPTIONAL = ("notice", "promise", "student", "detectors", "audits", "prompts", "history")
 
 
 def render_status(status: Any) -> RenderableType:
-    """All tasks as one table, a row for each, and what is wrong with the server itself."""
+    """All tasks as one table, a row for each, then notices and faults of the server itself."""
     tasks = _tasks(status)
     parts: list[RenderableType] = [_overview(tasks)] if tasks else [_no_tasks()]
     for task in tasks:
         for line in student.notices(task):
             parts.append(Text(f"{text(task.get('task'))}: ", style=line.style).append_text(line))
-    whole = mapping(status)
-    store = mapping(whole.get("store"))
+    server = mapping(status)
+    store = mapping(server.get("store"))
     if store.get("ok") is False:
         parts.append(Text(f"store: {store.get('error')}", style="red"))
     if store.get("damaged"):
         parts.append(Text(f"journal lines that could not be read: {store['damaged']}"))
     if store.get("forgotten"):
-        parts.append(Text(f"journal lines dropped, of what was forgotten: {store['forgotten']}"))
+        parts.append(
+            Text(f"journal lines dropped because they were forgotten: {store['forgotten']}")
+        )
     if store.get("forgetting"):
-        parts.append(Text(f"forgettings under way: {store['forgetting']}", style="yellow"))
-    students = mapping(whole.get("students"))
+        parts.append(Text(f"deletions in progress: {store['forgetting']}", style="yellow"))
+    students = mapping(server.get("students"))
     if students:
         parts.append(Text("students: " + ", ".join(f"{k} {v}" for k, v in students.items())))
     return Group(*parts)
 
 
-def render_task(task: Mapping[str, Any]) -> RenderableType:
+def render_task(task: JsonMapping) -> RenderableType:
     """Everything about one task, a line for each number."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -51,27 +55,27 @@ def render_task(task: Mapping[str, Any]) -> RenderableType:
         ("task", [text(task.get("task"))]),
         ("notice", student.notices(task)),
         ("promise", [str(task["promise"])] if task.get("promise") else []),
-        ("student", student.way(task)),
-        ("suspicion", student.suspicion(task)),
-        ("audits", student.audits(task)),
+        ("student", student.progress_lines(task)),
+        ("detectors", student.detector_lines(task)),
+        ("audits", student.audit_lines(task)),
         ("traces", [number(task.get("traces")), *_new_traces(task)]),
         ("due", _due(task)),
-        ("now", _stage(task)),
+        ("running", _stage(task)),
         ("examples", _examples(task)),
         ("last run", _last_run(task, detailed=True)),
         ("certificate", _whole_certificate(task)),
-        ("prompts", student.prompts(task)),
+        ("prompts", student.prompt_lines(task)),
         ("route", _all_of(task.get("route"), without=("templates",))),
         ("served", _served(task)),
         ("tokens, money", _spent(task, detailed=True)),
-        ("history", student.history(task)),
+        ("history", student.history_lines(task)),
     ):
-        if lines or name not in LEFT_OUT:
+        if lines or name not in OPTIONAL:
             table.add_row(name, _cell(lines))
     return table
 
 
-def _overview(tasks: list[Mapping[str, Any]]) -> Table:
+def _overview(tasks: list[JsonMapping]) -> Table:
     table = Table(show_lines=True)
     for title in ("task", "run", "route", "answers\np50/p95 ms", "tokens\nUS dollars"):
         table.add_column(title, overflow="fold")
@@ -79,7 +83,7 @@ def _overview(tasks: list[Mapping[str, Any]]) -> Table:
         cells: tuple[Sequence[Line], ...] = (
             [text(task.get("task")), f"{number(task.get('traces'))} traces"],
             (_stage(task) or _last_run(task) or _due(task)) + _examples(task),
-            [*student.loud(task), *_route(task), *student.step(task), *_certificate(task)],
+            [*student.badges(task), *_route(task), *student.step_lines(task), *_certificate(task)],
             _served(task),
             _spent(task),
         )
@@ -93,41 +97,41 @@ def _cell(lines: Sequence[Line]) -> Text:
 
 def _no_tasks() -> Text:
     return Text(
-        "No request had a task yet. Tag one with the header X-Understudy-Task, "
+        "No request had a task yet. Tag requests with the header X-Understudy-Task, "
         'with metadata {"task": …}, or by the key\'s own task.'
     )
 
 
-def _stage(task: Mapping[str, Any]) -> list[str]:
+def _stage(task: JsonMapping) -> list[str]:
     stage = mapping(task.get("stage"))
     if not stage:
         return []
     done, total = stage.get("done"), stage.get("total")
-    how_far = f" {number(done)} of {number(total)}" if total else ""
-    lines = [f"{text(stage.get('stage'))}{how_far}, {seconds(stage.get('seconds'))}"]
+    progress = f" {number(done)} of {number(total)}" if total else ""
+    lines = [f"{text(stage.get('stage'))}{progress}, {seconds(stage.get('seconds'))}"]
     if stage.get("note"):
         lines.append(str(stage["note"]))
     return lines
 
 
-def _examples(task: Mapping[str, Any]) -> list[str]:
+def _examples(task: JsonMapping) -> list[str]:
     lines = []
     for origin, counts in mapping(task.get("examples")).items():
         rejected = mapping(counts).get("rejected")
-        without = f", {number(rejected)} rejected" if rejected else ""
-        lines.append(f"{number(mapping(counts).get('kept'))} {origin}{without}")
+        rejections = f", {number(rejected)} rejected" if rejected else ""
+        lines.append(f"{number(mapping(counts).get('kept'))} {origin}{rejections}")
     return lines
 
 
-def _new_traces(task: Mapping[str, Any]) -> list[str]:
+def _new_traces(task: JsonMapping) -> list[str]:
     return [f"{number(task['new_traces'])} new"] if task.get("new_traces") is not None else []
 
 
-def _due(task: Mapping[str, Any]) -> list[str]:
+def _due(task: JsonMapping) -> list[str]:
     return [str(task["due"])] if task.get("due") else []
 
 
-def _last_run(task: Mapping[str, Any], *, detailed: bool = False) -> list[str]:
+def _last_run(task: JsonMapping, *, detailed: bool = False) -> list[str]:
     run = mapping(task.get("last_run"))
     if not run:
         return []
@@ -137,23 +141,23 @@ def _last_run(task: Mapping[str, Any], *, detailed: bool = False) -> list[str]:
     if detailed:
         lines.append(f"run {text(run.get('run_id'))}")
         stages = mapping(run.get("stages"))
-        lines += [f"{name}: {seconds(took)}" for name, took in stages.items()]
+        lines += [f"{name}: {seconds(duration)}" for name, duration in stages.items()]
     return lines
 
 
-def _certificate(task: Mapping[str, Any]) -> list[str]:
-    found = mapping(task.get("certificate"))
-    if not found:
+def _certificate(task: JsonMapping) -> list[str]:
+    certificate = mapping(task.get("certificate"))
+    if not certificate:
         return []
-    return [f"proven {proven(found)}", f"coverage {percent(found.get('coverage'))}"]
+    return [f"proven {proven(certificate)}", f"coverage {percent(certificate.get('coverage'))}"]
 
 
-def _route(task: Mapping[str, Any]) -> list[str]:
+def _route(task: JsonMapping) -> list[str]:
     route = mapping(task.get("route"))
     return [f"{text(route.get('target'))}: {text(route.get('reason'))}"] if route else []
 
 
-def _served(task: Mapping[str, Any]) -> list[str]:
+def _served(task: JsonMapping) -> list[str]:
     served = task.get("served")
     rows = (
         [(name, mapping(row)) for name, row in served.items()]
@@ -170,8 +174,8 @@ def _served(task: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _spent(task: Mapping[str, Any], *, detailed: bool = False) -> list[str]:
-    """Tokens and money by purpose, and what the student saved."""
+def _spent(task: JsonMapping, *, detailed: bool = False) -> list[str]:
+    """Tokens and US dollars by purpose, and what the student saved."""
     tokens, money = mapping(task.get("tokens")), dict(mapping(task.get("cost_usd")))
     purposes = mapping(money.pop("purposes", None))
     lines = []
@@ -192,18 +196,20 @@ def _dollars(amount: Any) -> str:
 
 
 def _token_sum(spent: Any) -> float | None:
-    """Input and output tokens together, however deep they are sorted by purpose."""
+    """Input plus output tokens, summed over nested purposes."""
     if isinstance(spent, Mapping):
         counts = {k: v for k, v in spent.items() if k != "calls"}
         return sum(_token_sum(value) or 0 for value in counts.values())
     return spent if isinstance(spent, int | float) else None
 
 
-def _whole_certificate(task: Mapping[str, Any]) -> list[str]:
-    """Every number of it, and of its slices those that lie below their floor."""
-    found = mapping(task.get("certificate"))
-    lines = student.judged(task) + _all_of(found, without=("slices", "ceiling", "judge"))
-    slices = [mapping(s) for s in found.get("slices") or []]
+def _whole_certificate(task: JsonMapping) -> list[str]:
+    """Every number of the certificate, and those of its slices that lie below their floor."""
+    certificate = mapping(task.get("certificate"))
+    lines = student.certificate_basis_lines(task) + _all_of(
+        certificate, without=("slices", "ceiling", "judge")
+    )
+    slices = [mapping(s) for s in certificate.get("slices") or []]
     if slices:
         lines.append(f"slices: {len(slices)}, {sum(bool(s.get('below')) for s in slices)} below")
         lines += [f"  {text(s)}" for s in slices if s.get("below")]
@@ -211,15 +217,14 @@ def _whole_certificate(task: Mapping[str, Any]) -> list[str]:
 
 
 def _all_of(record: Any, *, without: Sequence[str] = ()) -> list[str]:
-    found = mapping(record)
     return [
         f"{name}: {when(value) if name == 'at' else text(value)}"
-        for name, value in found.items()
+        for name, value in mapping(record).items()
         if name not in without
     ]
 
 
-def _tasks(status: Any) -> list[Mapping[str, Any]]:
-    found = status.get("tasks", []) if isinstance(status, Mapping) else status
-    values: Iterable[Any] = found.values() if isinstance(found, Mapping) else found or []
+def _tasks(status: Any) -> list[JsonMapping]:
+    tasks = status.get("tasks", []) if isinstance(status, Mapping) else status
+    values: Iterable[Any] = tasks.values() if isinstance(tasks, Mapping) else tasks or []
     return [task for task in values if isinstance(task, Mapping)]

@@ -1,4 +1,4 @@
-"""Numbers, times and texts of a status as people read them, whatever a server left out."""
+"""Formats numbers, times and texts of a status; missing values are shown as `-`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from store.jsontext import JsonMapping
+
 NOTHING = "-"
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> JsonMapping:
     """The value when it is an object, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
@@ -28,7 +30,7 @@ def text(value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """A number with three digits that count, or all those before its point."""
+    """A number with three significant digits, or all digits of its integer part."""
     if not isinstance(value, int | float):
         return NOTHING
     if float(value).is_integer():
@@ -37,18 +39,18 @@ def number(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """A length of time."""
+    """A duration."""
     if not isinstance(value, int | float):
         return NOTHING
     return f"{value:.1f} s" if value < 60 else f"{value // 60:.0f} min {value % 60:.0f} s"
 
 
 def percent(share: Any) -> str:
-    """A share as percent, without a space that a line could be broken at."""
+    """A share as percent, without a space, so that no line is broken there."""
     return f"{share * 100:.3g}%" if isinstance(share, int | float) else NOTHING
 
 
-def proven(certificate: Mapping[str, Any]) -> str:
+def proven(certificate: JsonMapping) -> str:
     """The lower bound, never rounded up, against the threshold."""
     bound, threshold = certificate.get("lower_bound"), certificate.get("threshold")
     if not isinstance(bound, int | float) or not isinstance(threshold, int | float):
@@ -58,7 +60,7 @@ def proven(certificate: Mapping[str, Any]) -> str:
 
 
 def when(at: Any) -> str:
-    """A time since the epoch, as the clock on the wall has it."""
+    """A time since the epoch, as local time."""
     if not isinstance(at, int | float):
         return NOTHING
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

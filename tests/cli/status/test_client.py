@@ -1,4 +1,4 @@
-"""`understudy status`, against real servers on loopback that answer as told."""
+"""`understudy status`, against scripted servers on loopback."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ STATUS = {
 def status_server(
     answers: dict[str, tuple[int, Any]],
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Answers GET as told; gives its URL, and the path and Authorization of what it is sent."""
-    asked: list[tuple[str, str]] = []
+    """A scripted server: its URL, and the path and Authorization of each request it gets."""
+    requests: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization", "")))
+            requests.append((self.path, self.headers.get("Authorization", "")))
             code, body = answers.get(
                 self.path, (404, {"detail": "no request has had this task yet"})
             )
@@ -96,13 +96,13 @@ def status_server(
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Keeps the output of the tests clean."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
     finally:
         server.shutdown()
         thread.join()
@@ -144,7 +144,7 @@ def test_status_as_json_is_the_servers_answer() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"tasks": []}, {"tasks": [{"task": "triage"}]}, [], None])
-def test_status_takes_what_other_versions_leave_out(body: Any) -> None:
+def test_status_of_another_version_with_missing_fields_is_shown(body: Any) -> None:
     with status_server({"/distill/status": (200, body)}) as (url, _):
         done = understudy("status", "--server", url)
 
@@ -152,9 +152,9 @@ def test_status_takes_what_other_versions_leave_out(body: Any) -> None:
     assert ("triage" if body and body.get("tasks") else "No request had a task yet") in done.stdout
 
 
-def test_status_brings_the_key_it_is_given_or_the_configs_first(tmp_path: Path) -> None:
+def test_status_sends_the_given_key_or_the_first_of_the_config(tmp_path: Path) -> None:
     keys = [{"key": "os.environ/FIRST_KEY", "name": "a"}, {"key": "second", "name": "b"}]
-    with status_server({"/distill/status": (200, STATUS)}) as (url, asked):
+    with status_server({"/distill/status": (200, STATUS)}) as (url, requests):
         port = int(url.rpartition(":")[2])
         file = write_config(tmp_path, server={"port": port, "keys": keys})
         env = {"FIRST_KEY": "first"}
@@ -162,10 +162,14 @@ def test_status_brings_the_key_it_is_given_or_the_configs_first(tmp_path: Path) 
         understudy("status", "--config", file, env={**env, "UNDERSTUDY_KEY": "from-environment"})
         understudy("status", "--config", file, "--key", "given", env=env)
 
-    assert [key for _, key in asked] == ["Bearer first", "Bearer from-environment", "Bearer given"]
+    assert [key for _, key in requests] == [
+        "Bearer first",
+        "Bearer from-environment",
+        "Bearer given",
+    ]
 
 
-def test_status_finds_a_server_on_a_port_of_its_own_choice(tmp_path: Path) -> None:
+def test_status_finds_a_server_on_an_automatic_port(tmp_path: Path) -> None:
     file = write_config(tmp_path, server={"port": 0})
     with status_server({"/distill/status": (200, STATUS)}) as (url, _):
         (tmp_path / "data").mkdir()
@@ -173,7 +177,7 @@ def test_status_finds_a_server_on_a_port_of_its_own_choice(tmp_path: Path) -> No
         assert understudy("status", "--config", file).exit_code == 0
 
 
-def test_status_without_a_server_says_so(tmp_path: Path) -> None:
+def test_status_without_a_server_fails_with_a_hint(tmp_path: Path) -> None:
     with status_server({}) as (url, _):
         pass
 
@@ -185,7 +189,7 @@ def test_status_without_a_server_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         ((401, {"error": {"message": "no such key"}}), "wants a key: give one with --key"),
         (
@@ -196,44 +200,44 @@ def test_status_without_a_server_says_so(tmp_path: Path) -> None:
         ((200, b"<html>"), "no status from"),
     ],
 )
-def test_status_repeats_what_a_server_refuses(answer: tuple[int, Any], said: str) -> None:
+def test_status_shows_the_servers_error_message(answer: tuple[int, Any], message: str) -> None:
     with status_server({"/distill/status": answer}) as (url, _):
         done = understudy("status", "--server", url)
 
     assert done.exit_code == 1
-    assert re.search(said, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_status_of_an_unknown_task_says_so() -> None:
-    with status_server({}) as (url, asked):
+def test_status_of_an_unknown_task_fails_with_its_name() -> None:
+    with status_server({}) as (url, requests):
         done = understudy("status", "../../v1/models", "--server", url)
 
     assert done.exit_code == 1
     assert "has no task ../../v1/models: no request has had this task yet" in done.stderr
-    assert asked[0][0] == "/distill/status/..%2F..%2Fv1%2Fmodels"
+    assert requests[0][0] == "/distill/status/..%2F..%2Fv1%2Fmodels"
 
 
-def heeds_ctrl_c() -> None:
-    """A shell's background job, as a test run may be one, hands on that it does not."""
+def restore_sigint() -> None:
+    """A test run that is a shell's background job hands down an ignored SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_status_is_watched_until_ctrl_c() -> None:
-    with status_server({"/distill/status": (200, STATUS)}) as (url, asked):
+def test_status_watch_repeats_until_ctrl_c() -> None:
+    with status_server({"/distill/status": (200, STATUS)}) as (url, requests):
         command = [sys.executable, "-m", "cli", "status", "--server", url, "--json", "--watch"]
         with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=heeds_ctrl_c,  # noqa: PLW1509 - nothing else runs in this process
+            preexec_fn=restore_sigint,  # noqa: PLW1509 - nothing else runs in this process
         ) as watching:
             assert watching.stdout is not None
             lines = [json.loads(watching.stdout.readline()) for _ in range(2)]
             watching.send_signal(signal.SIGINT)
-            _, said = watching.communicate(timeout=30)
+            _, stderr = watching.communicate(timeout=30)
 
     assert lines == [STATUS, STATUS]
-    assert len(asked) >= 2
+    assert len(requests) >= 2
     assert watching.returncode == 130
-    assert said == b""
+    assert stderr == b""

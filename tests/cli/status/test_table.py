@@ -1,4 +1,4 @@
-"""The status in a terminal: short for all tasks, whole for one, loud where it has to be."""
+"""The status in a terminal: a short row for each task, all numbers for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TASKS: dict[str, dict[str, Any]] = {task["task"]: task for task in STATUS["tasks
 
 
 def shown(what: RenderableType, width: int = 100, *, colours: bool = False) -> str:
-    """What a terminal of this width shows."""
+    """The text that a terminal of this width shows."""
     console = Console(
         file=io.StringIO(),
         width=width,
@@ -32,7 +32,7 @@ def shown(what: RenderableType, width: int = 100, *, colours: bool = False) -> s
 
 
 def cells(column: int, task: str) -> str:
-    """A column of the overview, of one task, with its lines joined."""
+    """One cell of the overview, its lines joined."""
     rows = shown(render_status(STATUS)).split("├")
     row = next(r for r in rows if f"│ {task} " in r)
     lines = [line.split("│")[column] for line in row.splitlines() if line.count("│") == 6]
@@ -47,23 +47,26 @@ def test_the_overview_fits_a_hundred_columns_and_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "expected"),
     [
-        ("tickets", "student: certified shadow, then 5% 12/30 rows, 12 agreed proven 95.2% ≥ 95%"),
-        ("orders", "canary 5%, then 25% 18/30 rows, 18 agreed"),
-        ("reviews", "live 100% 240 rows, 229 agreed suspicion 72%"),
+        (
+            "tickets",
+            "student: certified shadow, then 5% 12/30 comparisons, 12 agree proven 95.2% ≥ 95%",
+        ),
+        ("orders", "canary 5%, then 25% 18/30 comparisons, 18 agree"),
+        ("reviews", "live 100% 240 comparisons, 229 agree alarm level 72%"),
         ("refunds", "FORCED student: certified live 100%"),
         ("returns", "demoted teacher: "),
         ("summaries", "proven 90.4% < 95%"),
         ("triage", "paused teacher: paused"),
     ],
 )
-def test_each_state_in_a_few_words(task: str, said: str) -> None:
-    assert said in cells(3, task)
+def test_the_overview_names_each_tasks_state(task: str, expected: str) -> None:
+    assert expected in cells(3, task)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "expected",
     [
         "refunds: FORCED past the gate by support app, ",
         "the held-out rows are from before",
@@ -73,8 +76,8 @@ def test_each_state_in_a_few_words(task: str, said: str) -> None:
         "triage: paused by support app: a new prompt is coming",
     ],
 )
-def test_what_nobody_may_overlook_stands_below_in_full(said: str) -> None:
-    assert said in shown(render_status(STATUS), 300)
+def test_notices_stand_in_full_below_the_overview(expected: str) -> None:
+    assert expected in shown(render_status(STATUS), 300)
 
 
 def test_a_forced_student_is_red() -> None:
@@ -84,17 +87,17 @@ def test_a_forced_student_is_red() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "expected"),
     [
         (
             "orders",
             "The student agrees with the teacher on at least 95.2 % of what it serves, 95 % sure",
         ),
         ("orders", "18 of the 30 comparisons that this step waits for"),
-        ("orders", "shadow: 60 compared, 52 servable, 51 agreed"),
-        ("orders", "disagreement: 9 of 412, 5% tolerated; level 12%, demoted at 100%"),
-        ("orders", "5% of what it serves, 2 owed"),
-        ("orders", "attempt 1: may err at 2.5%; 2.5% of 5% spent"),
+        ("orders", "shadow: 60 compared, 52 servable, 51 agree"),
+        ("orders", "disagreement: 9 of 412, 5% tolerated; alarm level 12%, demotes at 100%"),
+        ("orders", "5% of the served requests, 2 pending"),
+        ("orders", "attempt 1: error budget 2.5%; 2.5% of 5% spent"),
         ("orders", "the teacher agrees with itself on 97.5% (86.8% to 99.9%, n 40)"),
         ("orders", "distilling, audits: $0.0162"),
         ("orders", "canary 5% by rollout: 40 of 40 agree"),
@@ -107,11 +110,11 @@ def test_a_forced_student_is_red() -> None:
         ("triage", "pause by support app: a new prompt is coming"),
     ],
 )
-def test_one_task_in_full(task: str, said: str) -> None:
-    assert said in shown(render_task(TASKS[task]), 200)
+def test_the_view_of_one_task_has_every_fact(task: str, expected: str) -> None:
+    assert expected in shown(render_task(TASKS[task]), 200)
 
 
-def test_a_judge_that_people_have_checked_says_how_good_it_is() -> None:
+def test_a_corrected_judge_is_shown_with_its_quality() -> None:
     checked = {"agreement": 0.9, "sensitivity": 0.95, "specificity": 0.8, "bias": -0.02}
     judge = {"corrected": True, "reason": "corrected by 40 answers", "n": 40, **checked}
     text = shown(render_task({**TASKS["summaries"], "judge": judge}), 200)
@@ -130,14 +133,14 @@ def test_slices_below_their_floor_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(next(iter(TASKS.values()))))
-def test_nothing_has_to_be_there(name: str) -> None:
+def test_a_missing_or_null_field_is_shown_without_an_error(name: str) -> None:
     for task in TASKS.values():
         for bare in ({k: v for k, v in task.items() if k != name}, {**task, name: None}):
             shown(render_task(bare))
             shown(render_status({**STATUS, "tasks": [bare]}))
 
 
-def test_requests_that_no_student_ever_answers_are_named() -> None:
+def test_requests_to_apis_without_students_are_counted() -> None:
     teacher = {"requests": 12, "reasons": {"no_student": 8, "other_api": 4}}
     lines = shown(render_task({"task": "search", "served": {"teacher": teacher}})).splitlines()
     assert any("4 of them embeddings or legacy completions" in line for line in lines)
