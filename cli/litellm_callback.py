@@ -26,9 +26,9 @@ from typing import Any
 from litellm.integrations.custom_logger import CustomLogger
 
 from cli.imports.litellm import CHAT_CALLS, REDACTED, cost_of, key_alias, task_names
-from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
+from cli.imports.logged import LoggedCall, Unusable, first_task, make_trace
 from cli.imports.openai import answers_of
-from cli.imports.values import a_count, a_list, a_text, a_time, an_object
+from cli.imports.values import as_count, as_list, as_object, as_text, as_time
 from cli.serve.litellm_child import KEY_VARIABLE
 from store.errors import ConfigError
 from store.files.journal import JournalWriter
@@ -234,41 +234,41 @@ def trace_of_event(
     messages, response = payload.get("messages"), payload.get("response")
     if REDACTED in to_json([messages, response]):
         raise Unusable("LiteLLM redacted it")
-    metadata = an_object(payload.get("metadata"))
+    metadata = as_object(payload.get("metadata"))
     failed = payload.get("status") == "failure"
-    error = an_object(payload.get("error_information"))
-    completion = answers_of(an_object(response))
+    error = as_object(payload.get("error_information"))
+    completion = answers_of(as_object(response))
     counts = {
-        "input_tokens": completion["input_tokens"] or a_count(payload.get("prompt_tokens")),
-        "output_tokens": completion["output_tokens"] or a_count(payload.get("completion_tokens")),
+        "input_tokens": completion["input_tokens"] or as_count(payload.get("prompt_tokens")),
+        "output_tokens": completion["output_tokens"] or as_count(payload.get("completion_tokens")),
     }
     streamed = payload.get("stream") is True or body.get("stream") is True
     model = body.get("model") or payload.get("model_group") or payload.get("model")
-    params = {**an_object(payload.get("model_parameters")), **body}
-    tags = [*a_list(payload.get("request_tags")), key_alias(metadata)]
+    params = {**as_object(payload.get("model_parameters")), **body}
+    tags = [*as_list(payload.get("request_tags")), key_alias(metadata)]
     header = next((v for n, v in event.headers.items() if n.lower() == TASK_HEADER), None)
     call = LoggedCall(
         request={**params, "messages": messages, "stream": streamed or None},
         **{**completion, **({} if failed else counts)},
-        call_id=completion["response_id"] or a_text(payload.get("id")) or "",
-        start_time=a_time(payload.get("startTime")),
-        end_time=a_time(payload.get("endTime")),
-        first_chunk_at=a_time(payload.get("completionStartTime")) if streamed else None,
-        provider_name=a_text(payload.get("custom_llm_provider")),
+        call_id=completion["response_id"] or as_text(payload.get("id")) or "",
+        start_time=as_time(payload.get("startTime")),
+        end_time=as_time(payload.get("endTime")),
+        first_chunk_at=as_time(payload.get("completionStartTime")) if streamed else None,
+        provider_name=as_text(payload.get("custom_llm_provider")),
         cost_usd=None
         if failed
         else cost_of(payload.get("response_cost"), payload.get("cache_hit")),
-        api_key_hash=a_text(metadata.get("user_api_key_hash")),
-        end_user=a_text(payload.get("end_user")) or a_text(body.get("user")),
-        failed=(a_text(error.get("error_class")) or "error") if failed else None,
-        status_code=(a_count(error.get("error_code")) or 500) if failed else 200,
+        api_key_hash=as_text(metadata.get("user_api_key_hash")),
+        end_user=as_text(payload.get("end_user")) or as_text(body.get("user")),
+        failed=(as_text(error.get("error_class")) or "error") if failed else None,
+        status_code=(as_count(error.get("error_code")) or 500) if failed else 200,
     )
-    task = task_of([header, *task_names(body, metadata)], tags)
-    return trace_of(
+    task = first_task([header, *task_names(body, metadata)], tags)
+    return make_trace(
         call,
         source=SOURCE,
         task=task,
-        model=a_text(model),
+        model=as_text(model),
         at=time.time(),
         redaction=redaction,
         kept=kept,
@@ -279,11 +279,11 @@ def _event(kwargs: Any) -> Event | None:
     payload = kwargs.get("standard_logging_object")
     if not isinstance(payload, Mapping) or KEY_VARIABLE in os.environ:
         return None  # as Understudy's own child, whose calls the proxy journals
-    answered = an_object(an_object(payload.get("hidden_params")).get("additional_headers"))
+    answered = as_object(as_object(payload.get("hidden_params")).get("additional_headers"))
     if any(TRACE_HEADER in str(name).replace("_", "-") for name in answered):
         return None  # Understudy is the endpoint that answered
-    sent = an_object(an_object(kwargs.get("litellm_params")).get("proxy_server_request"))
-    return Event(payload, an_object(sent.get("body")), an_object(sent.get("headers")))
+    sent = as_object(as_object(kwargs.get("litellm_params")).get("proxy_server_request"))
+    return Event(payload, as_object(sent.get("body")), as_object(sent.get("headers")))
 
 
 def _place() -> tuple[Path, PrivacySettings] | None:

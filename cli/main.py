@@ -183,7 +183,7 @@ def import_(
         str | None,
         typer.Option(
             "--format",
-            help="litellm, langfuse, openai-stored or openai-finetuning; else it is recognised.",
+            help="The files' format; else it is recognised. A wrong one is answered with a list.",
         ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The task of all rows.")] = None,

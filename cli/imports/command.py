@@ -9,13 +9,13 @@ from pathlib import Path
 
 import typer
 
+from cli.imports.formats import FORMATS
 from cli.imports.importing import (
-    FORMATS,
-    Imported,
-    Kept,
+    FileReport,
+    KeepRules,
     Labels,
     import_file,
-    journal_of,
+    open_journal,
     teacher_names,
 )
 from store.errors import ConfigError, ImportFailed
@@ -50,12 +50,12 @@ def run(
     if data_dir is None and found is None:
         raise ConfigError("there is no config.yaml here: give --config or --data-dir")
     folder = data_dir or (found.data_dir if found else Path())
-    labels, kept = Labels(task, tag_from, model), Kept()
+    labels, kept = Labels(task, tag_from, model), KeepRules()
     if found is not None:
         labels = Labels(task, tag_from, model, teacher_names(found))
-        kept = Kept.by(found.privacy)
-    journal = journal_of(found, folder)
-    done: list[Imported] = []
+        kept = KeepRules.by(found.privacy)
+    journal = open_journal(found, folder)
+    done: list[FileReport] = []
     try:
         for file in files:
             done.append(import_file(file, journal, labels, wanted=wanted, kept=kept))
@@ -76,7 +76,7 @@ def run(
         )
 
 
-def _told(one: Imported) -> str:
+def _told(one: FileReport) -> str:
     lines = [f"{one.file}: {one.format}, {one.taken:,} of {one.rows:,} rows taken"]
     lines += [f"{count:>9,}  {reason}" for reason, count in one.left_out.items()]
     return "\n".join(lines)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cli.imports import langfuse as import_langfuse
-from cli.imports import litellm as import_litellm
-from cli.imports import openai as import_openai
-from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
+from cli.imports.formats import recognize
+from cli.imports.logged import Format, LoggedCall, Unusable, first_task, make_trace
 from cli.imports.rows import Row, read_rows
 from cli.imports.values import at_path
 from store.errors import ImportFailed, JournalError
@@ -27,31 +25,10 @@ from store.privacy.settings import PrivacySettings
 from store.settings.config import Config, JournalSettings
 
 _TICK_ROWS = 64  # rows between two looks at whether a segment is due to be handed on
-_LOOKED_AT = 100  # rows in which a format is looked for
 _CLOCKS_DIFFER_S = 3600.0
 NO_TASK = "no task: give --task or --tag-from"
 OPTED_OUT = "its client had opted out: `store` is false"
 NO_MODEL = "no model: give --model, as clients name the teacher"
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One kind of log."""
-
-    name: str
-    fits: Callable[[Mapping[str, Any]], bool]  # whether a row is of this kind
-    calls: Callable[[Mapping[str, Any]], Iterator[LoggedCall | Unusable]]
-
-
-FORMATS = {
-    found.name: found
-    for found in (  # the most telling first
-        Format("litellm", import_litellm.is_spend_log, import_litellm.spend_log),
-        Format("openai-stored", import_openai.is_stored, import_openai.stored),
-        Format("langfuse", import_langfuse.is_langfuse, import_langfuse.langfuse),
-        Format("openai-finetuning", import_openai.is_finetuning, import_openai.finetuning),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +42,20 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeepRules:
     """What of the calls may be kept, by the config of whoever imports them."""
 
     store_false: bool = False  # whether `store: false` in a request says that nothing may be
     redaction: Redaction | None = None
 
     @classmethod
-    def by(cls, settings: PrivacySettings) -> Kept:
+    def by(cls, settings: PrivacySettings) -> KeepRules:
         """Raises ConfigError when the redaction cannot be used."""
         return cls("chat_completions" in settings.store_false, redaction_of(settings))
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class FileReport:
     """What became of a file."""
 
     file: str
@@ -97,14 +74,14 @@ def import_file(
     labels: Labels,
     *,
     wanted: str | None = None,
-    kept: Kept = Kept(),
-) -> Imported:
+    kept: KeepRules = KeepRules(),
+) -> FileReport:
     """Writes the calls of a file into the journal. `wanted`: the format, else it is recognised.
 
     Raises ImportFailed when the file cannot be read or recognised, JournalError when the journal
     cannot be written; what came before is in the journal, and does no harm when it comes again.
     """
-    rows, format_ = recognised(read_rows(path), path, wanted)
+    rows, format_ = recognize(read_rows(path), path, wanted)
     at = _modified(path)
     now = time.time()
     taken = 0
@@ -118,7 +95,7 @@ def import_file(
                     raise Unusable("its time lies in the future")
                 if kept.store_false and call.request.get("store") is False:
                     raise Unusable(OPTED_OUT)
-                trace = trace_of(
+                trace = make_trace(
                     call,
                     source=f"import:{format_.name}",
                     task=_task(call, row, labels),
@@ -135,31 +112,10 @@ def import_file(
             taken += 1
         if number % _TICK_ROWS == 0:
             journal.tick()
-    return Imported(path.name, format_.name, taken, dict(left_out.most_common()))
+    return FileReport(path.name, format_.name, taken, dict(left_out.most_common()))
 
 
-def recognised(
-    rows: Iterator[Row | Unusable], path: Path, wanted: str | None
-) -> tuple[Iterator[Row | Unusable], Format]:
-    """The rows, and what kind of log they are. Raises ImportFailed when that is not to be seen."""
-    if wanted is not None:
-        return rows, FORMATS[wanted]
-    ahead: list[Row | Unusable] = []
-    for row in rows:
-        ahead.append(row)
-        if isinstance(row, dict):
-            for format_ in FORMATS.values():
-                if format_.fits(row):
-                    return _after(ahead, rows), format_
-        if len(ahead) == _LOOKED_AT:
-            break
-    if not ahead:
-        raise ImportFailed(f"{path}: it holds no rows")
-    names = ", ".join(FORMATS)
-    raise ImportFailed(f"{path}: its format is not recognised; --format takes one of {names}")
-
-
-def journal_of(config: Config | None, data_dir: Path) -> JournalWriter:
+def open_journal(config: Config | None, data_dir: Path) -> JournalWriter:
     """A writer of the journal in a data folder.
 
     Without fsync a row: whoever loses an import by a power cut repeats it.
@@ -220,7 +176,7 @@ def _task(call: LoggedCall, row: Any, labels: Labels) -> str:
         if labels.tag_from
         else call.task_names
     )
-    found = task_of(names, () if labels.task or labels.tag_from else call.tags)
+    found = first_task(names, () if labels.task or labels.tag_from else call.tags)
     if found is None:
         raise Unusable(NO_TASK)
     return found
@@ -233,11 +189,6 @@ def _model(call: LoggedCall, labels: Labels) -> str:
     if found is None:
         raise Unusable(NO_MODEL)
     return found
-
-
-def _after(ahead: list[Row | Unusable], rows: Iterator[Row | Unusable]) -> Iterator[Row | Unusable]:
-    yield from ahead
-    yield from rows
 
 
 def _modified(path: Path) -> float:

@@ -7,23 +7,23 @@ https://langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from cli.imports.logged import LoggedCall, Unusable, finish_reason_of
+from cli.imports.logged import Format, LoggedCall, Unusable, finish_reason_of
 from cli.imports.openai import answers_of
 from cli.imports.values import (
-    a_cost,
-    a_count,
-    a_list,
-    a_number,
-    a_text,
-    a_time,
-    an_object,
+    as_cost,
+    as_count,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    as_time,
     first_of,
     parsed,
 )
-from store.jsontext import to_json
+from store.jsontext import JsonMapping, JsonObject, to_json
 
 _MESSAGE_FIELDS = {
     "annotations",
@@ -39,15 +39,15 @@ _MESSAGE_FIELDS = {
 REDACTED = b"redacted-by-litellm"  # where LiteLLM wrote the log without its texts
 
 
-def is_langfuse(row: Mapping[str, Any]) -> bool:
+def is_langfuse(row: JsonMapping) -> bool:
     """Whether a row is an observation or a trace of Langfuse."""
     context = {"traceId", "trace_id", "startTime", "start_time", "timestamp", "observations"}
     return "id" in row and "input" in row and "output" in row and bool(context & row.keys())
 
 
-def langfuse(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
+def langfuse(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
     """The generation that a row is, or the generations of the trace that it is."""
-    nested = [o for o in a_list(row.get("observations")) if isinstance(o, dict)]
+    nested = [o for o in as_list(row.get("observations")) if isinstance(o, dict)]
     generations = [o for o in nested if str(o.get("type") or "").upper() == "GENERATION"]
     if not nested:
         yield _call(row, row)
@@ -58,7 +58,7 @@ def langfuse(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
         yield Unusable("a trace without a generation")
 
 
-def _call(row: Mapping[str, Any], trace: Mapping[str, Any]) -> LoggedCall | Unusable:
+def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
     """`trace`: the row of the trace around it, or the same row."""
     if str(row.get("type") or "GENERATION").upper() != "GENERATION":
         return Unusable("not a generation")
@@ -73,20 +73,20 @@ def _call(row: Mapping[str, Any], trace: Mapping[str, Any]) -> LoggedCall | Unus
         return Unusable("it has no output")
     if REDACTED in to_json([request["messages"], completion["answers"]]):
         return Unusable("LiteLLM redacted it")
-    params = an_object(first_of(row, "modelParameters", "model_parameters"))
+    params = as_object(first_of(row, "modelParameters", "model_parameters"))
     usage = _usage(row)
     reasons = completion["finish_reasons"]
-    limit = a_number(first_of(params, "max_completion_tokens", "max_tokens"))
+    limit = as_number(first_of(params, "max_completion_tokens", "max_tokens"))
     if limit and usage["output_tokens"] and usage["output_tokens"] >= limit and reasons == ["stop"]:
         reasons = ["length"]
     definitions = parsed(first_of(row, "toolDefinitions", "tool_definitions"))
     tools = list(definitions.values()) if isinstance(definitions, dict) else definitions
-    start = a_time(first_of(row, "startTime", "start_time", "timestamp"))
-    latency = a_number(row.get("latency"))
-    end = a_time(first_of(row, "endTime", "end_time"))
+    start = as_time(first_of(row, "startTime", "start_time", "timestamp"))
+    latency = as_number(row.get("latency"))
+    end = as_time(first_of(row, "endTime", "end_time"))
     if end is None and start is not None and latency is not None:
         end = start + latency
-    metadata = [an_object(place.get("metadata")) for place in (row, trace)]
+    metadata = [as_object(place.get("metadata")) for place in (row, trace)]
     said = {name: value for name, value in usage.items() if value is not None}
     return LoggedCall(
         request={
@@ -96,22 +96,24 @@ def _call(row: Mapping[str, Any], trace: Mapping[str, Any]) -> LoggedCall | Unus
             "model": first_of(row, "model", "providedModelName", "provided_model_name"),
         },
         **{**completion, **said, "finish_reasons": reasons},
-        call_id=a_text(first_of(row, "traceId", "trace_id", "id")) or "",
+        call_id=as_text(first_of(row, "traceId", "trace_id", "id")) or "",
         start_time=start,
         end_time=end,
-        first_chunk_at=a_time(first_of(row, "completionStartTime", "completion_start_time")),
+        first_chunk_at=as_time(first_of(row, "completionStartTime", "completion_start_time")),
         cost_usd=_cost(row),
-        end_user=a_text(first_of(row, "userId", "user_id") or first_of(trace, "userId", "user_id")),
+        end_user=as_text(
+            first_of(row, "userId", "user_id") or first_of(trace, "userId", "user_id")
+        ),
         task_names=[place.get("task") for place in metadata],
         tags=[tag for place in (row, trace) for tag in _tags(place)],
     )
 
 
-def _tags(place: Mapping[str, Any]) -> list[Any]:
-    return [*a_list(place.get("tags")), *a_list(place.get("traceTags"))]
+def _tags(place: JsonMapping) -> list[Any]:
+    return [*as_list(place.get("tags")), *as_list(place.get("traceTags"))]
 
 
-def _completion(output: Any) -> dict[str, Any] | None:
+def _completion(output: Any) -> JsonObject | None:
     """What was answered: a completion, a message, a list with one, a text, or a JSON answer."""
     value = parsed(output)
     if isinstance(value, list) and value and _is_message(value[-1]):
@@ -139,30 +141,33 @@ def _is_message(value: Any) -> bool:
     )
 
 
-def _usage(row: Mapping[str, Any]) -> dict[str, int | None]:
-    details = an_object(first_of(row, "usageDetails", "usage_details"))
-    usage = an_object(row.get("usage"))
+def _usage(row: JsonMapping) -> dict[str, int | None]:
+    details = as_object(first_of(row, "usageDetails", "usage_details"))
+    usage = as_object(row.get("usage"))
     return {
-        "input_tokens": a_count(
+        "input_tokens": as_count(
             first_of(details, "input", "prompt_tokens")
             or first_of(usage, "input", "promptTokens", "prompt_tokens")
             or first_of(row, "promptTokens", "inputUsage", "inputTokens")
         ),
-        "output_tokens": a_count(
+        "output_tokens": as_count(
             first_of(details, "output", "completion_tokens")
             or first_of(usage, "output", "completionTokens", "completion_tokens")
             or first_of(row, "completionTokens", "outputUsage", "outputTokens")
         ),
-        "cached_tokens": a_count(
+        "cached_tokens": as_count(
             first_of(details, "input_cached_tokens", "cache_read_input_tokens")
         ),
-        "reasoning_tokens": a_count(
+        "reasoning_tokens": as_count(
             first_of(details, "output_reasoning_tokens", "reasoning_tokens")
         ),
     }
 
 
-def _cost(row: Mapping[str, Any]) -> float | None:
-    details = an_object(first_of(row, "costDetails", "cost_details"))
+def _cost(row: JsonMapping) -> float | None:
+    details = as_object(first_of(row, "costDetails", "cost_details"))
     stated = first_of(row, "totalCost", "total_cost", "calculatedTotalCost")
-    return a_cost(stated if stated is not None else details.get("total"))
+    return as_cost(stated if stated is not None else details.get("total"))
+
+
+FORMAT = Format("langfuse", is_langfuse, langfuse)

@@ -7,13 +7,22 @@ them where `general_settings.store_prompts_in_spend_logs` is on: the request in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from cli.imports.logged import LoggedCall, Unusable
+from cli.imports.logged import Format, LoggedCall, Unusable
 from cli.imports.openai import answers_of
-from cli.imports.values import a_cost, a_count, a_list, a_text, a_time, an_object, first_of, parsed
-from store.jsontext import to_json
+from cli.imports.values import (
+    as_cost,
+    as_count,
+    as_list,
+    as_object,
+    as_text,
+    as_time,
+    first_of,
+    parsed,
+)
+from store.jsontext import JsonMapping, JsonObject, to_json
 
 CHAT_CALLS = ("", "completion", "acompletion")
 # what LiteLLM writes in place of what it does not keep
@@ -21,44 +30,44 @@ CUT = b"litellm_truncated"
 REDACTED = b"redacted-by-litellm"
 
 
-def is_spend_log(row: Mapping[str, Any]) -> bool:
+def is_spend_log(row: JsonMapping) -> bool:
     """Whether a row is one of LiteLLM's spend logs."""
     return "request_id" in row and bool({"startTime", "spend", "call_type"} & row.keys())
 
 
-def spend_log(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
+def spend_log(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
     """The call that a spend log is of."""
-    body = an_object(row.get("proxy_server_request"))
-    messages = a_list(row.get("messages")) or a_list(body.get("messages"))
-    response = an_object(row.get("response"))
-    metadata = an_object(row.get("metadata"))
+    body = as_object(row.get("proxy_server_request"))
+    messages = as_list(row.get("messages")) or as_list(body.get("messages"))
+    response = as_object(row.get("response"))
+    metadata = as_object(row.get("metadata"))
     fault = _why_not(row, metadata, messages, response)
     if fault:
         yield Unusable(fault)
         return
     completion = answers_of(response)
     counts = {
-        "input_tokens": completion["input_tokens"] or a_count(row.get("prompt_tokens")),
-        "output_tokens": completion["output_tokens"] or a_count(row.get("completion_tokens")),
+        "input_tokens": completion["input_tokens"] or as_count(row.get("prompt_tokens")),
+        "output_tokens": completion["output_tokens"] or as_count(row.get("completion_tokens")),
     }
     model = first_of(row, "model_group", "model")
     yield LoggedCall(
         request={**body, "messages": messages, "model": body.get("model") or model},
         **{**completion, **counts},
-        call_id=completion["response_id"] or a_text(row.get("request_id")) or "",
-        start_time=a_time(row.get("startTime")),
-        end_time=a_time(row.get("endTime")),
-        first_chunk_at=a_time(row.get("completionStartTime")) if body.get("stream") else None,
-        provider_name=a_text(row.get("custom_llm_provider")),
+        call_id=completion["response_id"] or as_text(row.get("request_id")) or "",
+        start_time=as_time(row.get("startTime")),
+        end_time=as_time(row.get("endTime")),
+        first_chunk_at=as_time(row.get("completionStartTime")) if body.get("stream") else None,
+        provider_name=as_text(row.get("custom_llm_provider")),
         cost_usd=cost_of(row.get("spend"), row.get("cache_hit")),
-        api_key_hash=a_text(row.get("api_key")),
-        end_user=a_text(row.get("end_user")) or a_text(body.get("user")),
+        api_key_hash=as_text(row.get("api_key")),
+        end_user=as_text(row.get("end_user")) or as_text(body.get("user")),
         task_names=task_names(body, metadata),
-        tags=[*a_list(row.get("request_tags")), key_alias(metadata)],
+        tags=[*as_list(row.get("request_tags")), key_alias(metadata)],
     )
 
 
-def task_names(body: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Any]:
+def task_names(body: JsonMapping, metadata: JsonMapping) -> list[Any]:
     """Where a request's task may stand, before its tags: what the client said of the request."""
     places = (
         body.get("metadata"),
@@ -66,24 +75,24 @@ def task_names(body: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[Any
         metadata.get("requester_metadata"),
         metadata,
     )
-    return [an_object(place).get("task") for place in places]
+    return [as_object(place).get("task") for place in places]
 
 
-def key_alias(metadata: Mapping[str, Any]) -> Any:
+def key_alias(metadata: JsonMapping) -> Any:
     """The alias of the LiteLLM key: the task of requests whose other tags name none."""
     return metadata.get("user_api_key_alias")
 
 
 def cost_of(spend: Any, cache_hit: Any) -> float | None:
     """What LiteLLM says that the call cost; nothing when its cache answered."""
-    return 0.0 if str(cache_hit).lower() == "true" else a_cost(spend)
+    return 0.0 if str(cache_hit).lower() == "true" else as_cost(spend)
 
 
 def _why_not(
-    row: Mapping[str, Any],
-    metadata: Mapping[str, Any],
+    row: JsonMapping,
+    metadata: JsonMapping,
     messages: list[Any],
-    response: dict[str, Any],
+    response: JsonObject,
 ) -> str:
     if (row.get("call_type") or "") not in CHAT_CALLS:
         return "not a chat completion"
@@ -100,3 +109,6 @@ def _why_not(
     if CUT in written:
         return "LiteLLM cut it off: raise MAX_STRING_LENGTH_PROMPT_IN_DB there"
     return "LiteLLM redacted it" if REDACTED in written else ""
+
+
+FORMAT = Format("litellm", is_spend_log, spend_log)

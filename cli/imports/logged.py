@@ -1,23 +1,22 @@
-"""A chat completion that another log holds, and the trace that it makes.
+"""A chat completion in another system's log, and the trace made from it.
 
-For whatever did not come through the proxy: imported files, and LiteLLM's callback. Pure functions.
-What cannot be used says why in a sentence of ours, never with a word of what was logged.
+For imported files and for LiteLLM's callback. Pure functions. An unusable row has its reason in a
+sentence of ours, never with a word of what was logged.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from math import isfinite
 from typing import Any
 
 from store.chat.shape import Messages, fingerprint, input_hash, system_texts, text_of
 from store.errors import RedactionError
 from store.ids import new_id
-from store.jsontext import to_json
+from store.jsontext import JsonMapping, JsonObject, to_json
 from store.privacy.opted_out import without_content
 from store.privacy.redaction import Redaction
 from store.records import (
@@ -72,8 +71,8 @@ class LoggedCall:
     Times are seconds since the epoch; None: the log does not say.
     """
 
-    request: Mapping[str, Any]  # the body: messages, model, tools…; other fields are left out
-    answers: Sequence[Mapping[str, Any]]  # the choices' messages
+    request: JsonMapping  # the body: messages, model, tools…; other fields are left out
+    answers: Sequence[JsonMapping]  # the choices' messages
     finish_reasons: Sequence[str] = ()
     call_id: str = ""  # what the log tells its rows apart by
     start_time: float | None = None
@@ -95,7 +94,16 @@ class LoggedCall:
     status_code: int = 200
 
 
-def task_of(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of log: what a file of this folder registers in cli.imports.formats."""
+
+    name: str  # of --format
+    fits: Callable[[JsonMapping], bool]  # whether a row is of this kind
+    calls: Callable[[JsonMapping], Iterator[LoggedCall | Unusable]]  # what a row holds
+
+
+def first_task(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
     """The first of the names that is a tag, else the tag behind `task:`, else the first tag."""
     labels = [tag for tag in tags if isinstance(tag, str)]
     named = [tag.removeprefix(_TASK_PREFIX) for tag in labels if tag.startswith(_TASK_PREFIX)]
@@ -103,7 +111,7 @@ def task_of(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
     return next((name for name in found if TAG.fullmatch(name)), None)
 
 
-def trace_of(
+def make_trace(
     call: LoggedCall,
     *,
     source: str,
@@ -181,8 +189,8 @@ def trace_of(
 
 
 def _redacted(
-    body: dict[str, Any], answers: Messages, user: str | None, redaction: Redaction
-) -> tuple[dict[str, Any], Messages, str | None, Content]:
+    body: JsonObject, answers: Messages, user: str | None, redaction: Redaction
+) -> tuple[JsonObject, Messages, str | None, Content]:
     """The same with placeholders in place of what the rules find, and whether there are any."""
     try:
         new = redaction.view({**body, "user_of_log": user}), redaction.messages(answers)
@@ -203,7 +211,7 @@ def messages_in(value: Any) -> Messages:
     return [plain_message(message) for message in value]
 
 
-def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
+def plain_message(message: JsonMapping) -> JsonObject:
     """A message as a request has it.
 
     Logs add to it: `weight` in fine-tuning files, `id` and `content_parts` in stored completions,
@@ -220,17 +228,7 @@ def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def seconds_or_none(value: Any) -> float | None:
-    """A number that is finite, else None. Never a truth value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def finish_reason_of(answer: Mapping[str, Any]) -> str:
+def finish_reason_of(answer: JsonMapping) -> str:
     """How an answer ended, when a log keeps the message and not how it ended."""
     if answer.get("tool_calls"):
         return "tool_calls"
@@ -260,7 +258,7 @@ def _id(
     return str(uuid.uuid5(_IDS, blake2b(to_json(parts), digest_size=32).hexdigest()))
 
 
-def _says_something(answer: Mapping[str, Any]) -> bool:
+def _says_something(answer: JsonMapping) -> bool:
     content = answer.get("content")
     return bool(
         (content.strip() if isinstance(content, str) else content)
@@ -270,7 +268,7 @@ def _says_something(answer: Mapping[str, Any]) -> bool:
     )
 
 
-def _there(request: Mapping[str, Any], name: str) -> bool:
+def _there(request: JsonMapping, name: str) -> bool:
     return request.get(name) is not None
 
 

@@ -6,20 +6,20 @@ https://platform.openai.com/docs/api-reference/chat/list
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from cli.imports.logged import LoggedCall, Unusable, finish_reason_of
-from cli.imports.values import a_count, a_list, a_text, a_time, an_object, parsed
+from cli.imports.logged import Format, LoggedCall, Unusable, finish_reason_of
+from cli.imports.values import as_count, as_list, as_object, as_text, as_time, parsed
+from store.jsontext import JsonMapping, JsonObject
 
 
-def is_finetuning(row: Mapping[str, Any]) -> bool:
+def is_finetuning(row: JsonMapping) -> bool:
     """Whether a row is a fine-tuning example in the chat format."""
     others = {"choices", "response", "input", "output", "request_id", "trace_id", "traceId"}
     return isinstance(row.get("messages"), list) and not others & row.keys()
 
 
-def finetuning(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
+def finetuning(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
     """The conversation's last answer. The answers before it are input, as in a request."""
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -37,19 +37,19 @@ def finetuning(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
             request={**row, "messages": messages[:-1]},
             answers=[answer],
             finish_reasons=[finish_reason_of(answer)],
-            response_model=a_text(row.get("model")),
-            task_names=[an_object(row.get("metadata")).get("task")],
+            response_model=as_text(row.get("model")),
+            task_names=[as_object(row.get("metadata")).get("task")],
         )
 
 
-def is_stored(row: Mapping[str, Any]) -> bool:
+def is_stored(row: JsonMapping) -> bool:
     """Whether a row is a chat completion object."""
     return row.get("object") == "chat.completion" or (
         isinstance(row.get("choices"), list) and "messages" in row
     )
 
 
-def stored(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
+def stored(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
     """A stored chat completion with its messages: a list, or the API's list object around it."""
     held = next((row[n] for n in ("messages", "input_messages", "input") if row.get(n)), None)
     messages = parsed(held)
@@ -58,34 +58,38 @@ def stored(row: Mapping[str, Any]) -> Iterator[LoggedCall | Unusable]:
     if not isinstance(messages, list) or not messages:
         yield Unusable("it has no messages: the API gives them at /chat/completions/{id}/messages")
         return
-    metadata = an_object(row.get("metadata"))
-    user = a_text(row.get("input_user")) or a_text(row.get("user"))
+    metadata = as_object(row.get("metadata"))
+    user = as_text(row.get("input_user")) or as_text(row.get("user"))
     completion = answers_of(row)
     yield LoggedCall(
         request={**row, "messages": messages, "user": user},
         **completion,
-        call_id=a_text(row.get("id")) or "",
-        start_time=a_time(row.get("created")),
+        call_id=as_text(row.get("id")) or "",
+        start_time=as_time(row.get("created")),
         end_user=user,
         task_names=[metadata.get("task")],
     )
 
 
-def answers_of(completion: Mapping[str, Any]) -> dict[str, Any]:
+def answers_of(completion: JsonMapping) -> JsonObject:
     """What a chat completion object says, as fields of a LoggedCall."""
-    choices = [c for c in a_list(completion.get("choices")) if isinstance(c, dict)]
-    messages = [an_object(choice.get("message")) for choice in choices]
-    reasons = [a_text(c.get("finish_reason")) for c in choices]
-    usage = an_object(completion.get("usage"))
-    cached = an_object(usage.get("prompt_tokens_details")).get("cached_tokens")
-    reasoning = an_object(usage.get("completion_tokens_details")).get("reasoning_tokens")
+    choices = [c for c in as_list(completion.get("choices")) if isinstance(c, dict)]
+    messages = [as_object(choice.get("message")) for choice in choices]
+    reasons = [as_text(c.get("finish_reason")) for c in choices]
+    usage = as_object(completion.get("usage"))
+    cached = as_object(usage.get("prompt_tokens_details")).get("cached_tokens")
+    reasoning = as_object(usage.get("completion_tokens_details")).get("reasoning_tokens")
     return {
         "answers": messages,
         "finish_reasons": [reason for reason in reasons if reason],
-        "response_id": a_text(completion.get("id")),
-        "response_model": a_text(completion.get("model")),
-        "input_tokens": a_count(usage.get("prompt_tokens")),
-        "output_tokens": a_count(usage.get("completion_tokens")),
-        "cached_tokens": a_count(cached),
-        "reasoning_tokens": a_count(reasoning),
+        "response_id": as_text(completion.get("id")),
+        "response_model": as_text(completion.get("model")),
+        "input_tokens": as_count(usage.get("prompt_tokens")),
+        "output_tokens": as_count(usage.get("completion_tokens")),
+        "cached_tokens": as_count(cached),
+        "reasoning_tokens": as_count(reasoning),
     }
+
+
+FINETUNING = Format("openai-finetuning", is_finetuning, finetuning)
+STORED = Format("openai-stored", is_stored, stored)

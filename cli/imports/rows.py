@@ -20,6 +20,7 @@ import orjson
 
 from cli.imports.logged import Unusable
 from store.errors import ImportFailed
+from store.jsontext import JsonObject
 
 MAX_ROW_BYTES = 64 << 20  # bytes of a row, and of a JSON document that is no list
 _CHUNK = 1 << 20
@@ -30,7 +31,7 @@ _SPACE = " \t\r\n"
 # under which a document keeps its list, when it is not a list itself
 LISTS = ("data", "logs", "traces", "observations", "generations")
 
-Row = dict[str, Any]
+Row = JsonObject
 
 
 def read_rows(path: Path) -> Iterator[Row | Unusable]:

@@ -1,14 +1,17 @@
-"""Values as logs write them: JSON within text, times in several forms, counts, paths of fields."""
+"""Values as logs write them: JSON within text, times in several forms, counts, paths of fields.
+
+Each `as_…` reads one kind of value, however it is written, and never raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import orjson
 
-from cli.imports.logged import seconds_or_none
+from store.jsontext import JsonMapping, JsonObject
 
 _MILLISECONDS_FROM = 1e11  # a number of seconds this large lies in the year 5138
 _MIN_TIME, _MAX_TIME = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
@@ -24,51 +27,56 @@ def parsed(value: Any) -> Any:
     return value
 
 
-def an_object(value: Any) -> dict[str, Any]:
+def as_object(value: Any) -> JsonObject:
     """The object that a value is, or says in JSON; else an empty one."""
     found = parsed(value)
     return found if isinstance(found, dict) else {}
 
 
-def a_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """The list that a value is, or says in JSON; else an empty one."""
     found = parsed(value)
     return found if isinstance(found, list) else []
 
 
-def a_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A text that is not empty, else None."""
     return value if isinstance(value, str) and value else None
 
 
-def a_number(value: Any) -> float | None:
-    """A finite number, also one written as text; else None."""
+def as_number(value: Any) -> float | None:
+    """A finite number, also one written as text; else None. A truth value is none."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return None
-    return seconds_or_none(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:  # an integer beyond any float
+        return None
 
 
-def a_count(value: Any) -> int | None:
+def as_count(value: Any) -> int | None:
     """A count that the store can hold, also one written as text; else None."""
-    found = a_number(value)
+    found = as_number(value)
     return int(found) if found is not None and 0 <= found < 2**63 else None
 
 
-def a_cost(value: Any) -> float | None:
+def as_cost(value: Any) -> float | None:
     """US dollars, or None where a log says nothing, or the 0 of a price that it does not know."""
-    found = a_number(value)
+    found = as_number(value)
     return found if found is not None and 0 < found < 1e9 else None
 
 
-def a_time(value: Any) -> float | None:
+def as_time(value: Any) -> float | None:
     """Seconds since the epoch: of seconds, of milliseconds, or of ISO 8601, UTC without a zone.
 
     None where a value is no time, or none of this century.
     """
-    found = a_number(value)
+    found = as_number(value)
     if found is not None:
         found = found / 1000 if found >= _MILLISECONDS_FROM else found
     elif isinstance(value, str):
@@ -80,14 +88,14 @@ def a_time(value: Any) -> float | None:
     return found if found is not None and _MIN_TIME <= found <= _MAX_TIME else None
 
 
-def first_of(row: Mapping[str, Any], *names: str) -> Any:
+def first_of(row: JsonMapping, *names: str) -> Any:
     """The first of these fields that says something; None when none does."""
     return next((row[n] for n in names if row.get(n) not in (None, "", {}, [])), None)
 
 
-def at_path(row: Mapping[str, Any], path: str) -> Any:
+def at_path(row: JsonMapping, path: str) -> Any:
     """The value at `metadata.feature` or the like, also through JSON within text; None: nothing."""
     value: Any = row
     for name in path.split("."):
-        value = an_object(value).get(name)
+        value = as_object(value).get(name)
     return value

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cli.imports.litellm import spend_log
-from cli.imports.logged import LoggedCall, Unusable, trace_of
+from cli.imports.logged import LoggedCall, Unusable, make_trace
 from cli.litellm_callback import CONFIG, DATA_DIR, Event, UnderstudyJournal, trace_of_event
 from cli.serve.litellm_child import KEY_VARIABLE
 from store.chat.shape import fingerprint
@@ -148,7 +148,7 @@ def test_the_callback_and_an_import_of_its_spend_log_give_one_trace() -> None:
     )
     assert live is not None
     assert isinstance(found, LoggedCall)
-    again = trace_of(found, source="import:litellm", task="triage", model="big", at=0.0)
+    again = make_trace(found, source="import:litellm", task="triage", model="big", at=0.0)
     assert again.trace_id == live.trace_id
 
 

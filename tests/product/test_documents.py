@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 
-from cli.imports.importing import FORMATS
+from cli.imports.formats import FORMATS
 from cli.main import app
 from distill.evaluate import ceiling
 from distill.gate import bounds, cutoffs

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.imports.importing import OPTED_OUT
-from cli.imports.logged import LoggedCall, Unusable, trace_of
+from cli.imports.logged import LoggedCall, Unusable, make_trace
 from cli.litellm_callback import CONFIG, DATA_DIR, Event, UnderstudyJournal, keeps, trace_of_event
 from cli.main import app
 from store.privacy.redaction import redaction_of
@@ -37,28 +37,28 @@ def call(said: str = SECRET, **more: Any) -> LoggedCall:
 
 def test_a_logged_call_is_redacted() -> None:
     given: dict[str, Any] = {"source": "import:x", "task": "t", "model": "gpt-4.1", "at": 5.0}
-    trace = trace_of(call(), **given, redaction=redaction_of(PRIVACY))
+    trace = make_trace(call(), **given, redaction=redaction_of(PRIVACY))
     assert trace.content == "redacted"
     assert SECRET not in repr(trace)
     assert json.loads(trace.output_messages or "")[0]["content"] == '{"to": "<EMAIL>"}'
     assert trace.end_user == "<EMAIL>"
     # its id is no way to find out what was there
-    other = trace_of(call("bob@example.org"), **given, redaction=redaction_of(PRIVACY))
+    other = make_trace(call("bob@example.org"), **given, redaction=redaction_of(PRIVACY))
     assert other.trace_id == trace.trace_id
-    assert trace_of(call("nobody"), **given, redaction=redaction_of(PRIVACY)).content == "full"
+    assert make_trace(call("nobody"), **given, redaction=redaction_of(PRIVACY)).content == "full"
 
 
 def test_a_logged_call_of_a_client_that_opted_out() -> None:
     given: dict[str, Any] = {"source": "litellm", "task": "t", "model": "gpt-4.1", "at": 5.0}
-    trace = trace_of(call(input_tokens=7), **given, kept=False)
+    trace = make_trace(call(input_tokens=7), **given, kept=False)
     assert (trace.content, trace.input_tokens, trace.task) == ("none", 7, "t")
     assert SECRET not in repr(trace)
-    assert trace.trace_id != trace_of(call(input_tokens=7), **given, kept=False).trace_id
+    assert trace.trace_id != make_trace(call(input_tokens=7), **given, kept=False).trace_id
 
 
 def test_what_cannot_be_redacted_is_left_out() -> None:
     with pytest.raises(Unusable, match="could not be redacted"):
-        trace_of(
+        make_trace(
             call(f"{SECRET} \ud800"),
             source="import:x",
             task="t",

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cli.imports.importing import FORMATS, Labels, teacher_names
-from cli.imports.logged import LoggedCall, Unusable, task_of, trace_of
-from cli.imports.values import a_cost, a_count, a_time, at_path
+from cli.imports.formats import FORMATS
+from cli.imports.importing import Labels, teacher_names
+from cli.imports.logged import LoggedCall, Unusable, first_task, make_trace
+from cli.imports.values import as_cost, as_count, as_time, at_path
 from store.chat.shape import fingerprint, input_hash
 from store.records import Trace
 from store.settings.config import parse_config
@@ -40,7 +41,7 @@ def call(format_: str, row: dict[str, Any]) -> LoggedCall:
 def trace(format_: str, row: dict[str, Any], **more: Any) -> Trace:
     found = call(format_, row)
     given_ = {"task": "triage", "model": "gpt-4.1", "source": f"import:{format_}", "at": 5.0}
-    return trace_of(found, **{**given_, **more})
+    return make_trace(found, **{**given_, **more})
 
 
 def reason(format_: str, row: dict[str, Any]) -> str:
@@ -105,7 +106,7 @@ def test_a_spend_log_keeps_times_cost_and_tags(row: dict[str, Any]) -> None:
     assert (made.input_tokens, made.output_tokens) == (31, 2)
     assert (made.cost_usd, made.provider_name) == (0.000078, "openai")
     found = call("litellm", row)
-    assert task_of(found.task_names, found.tags) == "triage"
+    assert first_task(found.task_names, found.tags) == "triage"
     assert made.api_key_hash == row["api_key"]
 
 
@@ -128,7 +129,7 @@ def test_an_older_spend_log_has_its_messages_in_their_own_column() -> None:
 )
 def test_the_task_of_a_spend_log(changes: dict[str, Any], task: str | None) -> None:
     found = call("litellm", logs.spend_log(**changes))
-    assert task_of(found.task_names, found.tags) == task
+    assert first_task(found.task_names, found.tags) == task
 
 
 def test_what_the_cache_of_litellm_answered_cost_nothing() -> None:
@@ -159,7 +160,7 @@ def test_langfuse_in_all_its_forms(row: dict[str, Any]) -> None:
     assert made.trace_id == trace("langfuse", logs.observation()).trace_id
     assert made.end_user == "customer-7"
     found = call("langfuse", row)
-    assert task_of(found.task_names, found.tags) == "triage"
+    assert first_task(found.task_names, found.tags) == "triage"
     if "model" in row or "provided_model_name" in row:
         assert (made.input_tokens, made.output_tokens) == (31, 2)
         assert made.cost_usd == 0.000078
@@ -302,14 +303,14 @@ def test_the_name_of_the_teacher_is_the_one_that_clients_use(
     ],
 )
 def test_times(value: Any, seconds: float | None) -> None:
-    assert a_time(value) == seconds
+    assert as_time(value) == seconds
 
 
 def test_counts_costs_and_paths() -> None:
-    assert [a_count(v) for v in (3, "3", 3.0, -1, 2**63, "x", True, None, 10**400)] == [
+    assert [as_count(v) for v in (3, "3", 3.0, -1, 2**63, "x", True, None, 10**400)] == [
         3, 3, 3, None, None, None, None, None, None,
     ]  # fmt: skip
-    assert [a_cost(v) for v in (0.5, "0.5", 0, -1, "inf", 1e12)] == [
+    assert [as_cost(v) for v in (0.5, "0.5", 0, -1, "inf", 1e12)] == [
         0.5,
         0.5,
         None,
@@ -363,7 +364,7 @@ def test_no_row_is_too_strange(format_: str, changes: list[tuple[list[str], Any]
     for found in FORMATS[format_].calls(row):
         if isinstance(found, LoggedCall):
             try:
-                made = trace_of(found, source="import:x", task="triage", model="gpt-4.1", at=5.0)
+                made = make_trace(found, source="import:x", task="triage", model="gpt-4.1", at=5.0)
             except Unusable:
                 continue
             assert made.served_by == "teacher"
@@ -378,5 +379,5 @@ def test_no_object_is_too_strange(row: dict[str, Any]) -> None:
         format_.fits(row)
         for found in format_.calls(row):
             assert isinstance(found, LoggedCall | Unusable)
-    task_of([row], [row, *row.values()])
+    first_task([row], [row, *row.values()])
     assert Labels().teacher("x") == "x"

@@ -1,0 +1,46 @@
+"""The registered formats, and which of them a file has.
+
+A format is a file of this folder with its `Format`, and its line in FORMATS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from cli.imports import langfuse, litellm, openai
+from cli.imports.logged import Format, Unusable
+from cli.imports.rows import Row
+from store.errors import ImportFailed
+
+_MAX_ROWS = 100  # that are looked at to recognise a format
+# the most specific first: a row is of the first format that it fits
+FORMATS: dict[str, Format] = {
+    registered.name: registered
+    for registered in (litellm.FORMAT, openai.STORED, langfuse.FORMAT, openai.FINETUNING)
+}
+
+
+def recognize(
+    rows: Iterator[Row | Unusable], path: Path, wanted: str | None
+) -> tuple[Iterator[Row | Unusable], Format]:
+    """The rows, and their format: `wanted`, or the first that a row fits.
+
+    Raises ImportFailed when no row fits any.
+    """
+    if wanted is not None:
+        return rows, FORMATS[wanted]
+    ahead: list[Row | Unusable] = []
+    for row in rows:
+        ahead.append(row)
+        if isinstance(row, dict):
+            for format_ in FORMATS.values():
+                if format_.fits(row):
+                    return chain(ahead, rows), format_
+        if len(ahead) == _MAX_ROWS:
+            break
+    if not ahead:
+        raise ImportFailed(f"{path}: it holds no rows")
+    names = ", ".join(FORMATS)
+    raise ImportFailed(f"{path}: its format is not recognised; --format takes one of {names}")
