@@ -27,6 +27,7 @@ from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import latest_promotions, promotions_of_task
 from store.database.runs import certificates_of_task, events_of_run, unfinished_runs
+from store.database.store import Store
 from store.files.responses import read_response, trace_of
 from store.files.routes import RoutesFile
 from store.records import Route, RunState
@@ -201,7 +202,7 @@ def test_the_journal_is_collected_once(old: Old, db: Database) -> None:
 
 
 def test_who_was_forgotten_stays_forgotten(old: Old, db: Database) -> None:
-    assert {(m.run_id, m.traces) for m in forgetting.marks(db).values()} == {
+    assert {(m.run_id, m.traces) for m in forgetting.marked_runs(db).values()} == {
         (mark["run_id"], mark["traces"]) for mark in old.expected["marks"]
     }
     folder = old.config.journal_dir
@@ -238,7 +239,11 @@ async def test_a_run_that_was_killed_before_its_verdict_asks_and_trains_nothing_
         connection.execute("DELETE FROM run_events WHERE state = 'promoted'")
         connection.execute("DELETE FROM promotions WHERE task = 'reviews'")
     with Database(old.config.database_file, old.config.store) as db:
-        parts = Parts(db, time.time, lambda model, run, record: a_client("http://127.0.0.1:9/v1"))
+        parts = Parts(
+            store=Store(db),
+            clock=time.time,
+            teacher=lambda model, run, record: a_client("http://127.0.0.1:9/v1"),
+        )
         event = await distil(run, parts, lambda *progress: None)
         assert event.state is RunState.PROMOTED, event.reason
         again = latest_promotions(db)["reviews"].certificate
@@ -295,7 +300,7 @@ def serves(old: Old, task: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_product_goes_on_from_an_old_folder(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = list(islice(REVIEWS.texts("after the update"), 40))
+    texts = list(islice(REVIEWS.texts("after the update"), 20))
     unfinished = next(r["run_id"] for r in old.expected["runs"] if r["task"] == "openings")
     with LoopbackServer(teacher_says) as teacher:
         for name, value in environment(teacher.base_url).items():
@@ -306,6 +311,8 @@ def test_the_product_goes_on_from_an_old_folder(old: Old, monkeypatch: pytest.Mo
 
             # the promoted student serves from its old adapter
             wait_until(lambda: serves(old, "reviews"), within_s=120)
+            asked = REVIEWS.texts("until it serves")  # the proxy follows within a second
+            wait_until(lambda: ask(client, "reviews", next(asked))[0] == "student")
             answered = [ask(client, "reviews", text) for text in texts[1:13]]
             of_student = [answer for route, answer in answered if route == "student"]
             assert len(of_student) >= 6
