@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from store.errors import ConfigError
-from store.settings.config import LITELLM_BLOCKS, Config, load_config, parse_config
+from store.settings.config import Config, load_config, parse_config
 from store.settings.tasks import TaskSettings
 from tests.helpers.config_leaves import leaves
 from tests.helpers.paths import ROOT
@@ -21,8 +21,6 @@ from tests.helpers.paths import ROOT
 REFERENCE = ROOT / "config.yaml"
 # shown with an example because there is no default
 EXAMPLES = {"model_list"}
-# handed to LiteLLM as they stand, by store.settings.config.LITELLM_BLOCKS and not by name
-HANDED_ON = set(LITELLM_BLOCKS)
 
 
 def raw_reference() -> dict[str, Any]:

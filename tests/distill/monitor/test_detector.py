@@ -40,15 +40,6 @@ def test_the_proven_hazards_add_up_to_at_most_one_in_a_run_length(
     assert all(tolerated < bet.alternative < 1 for bet in bets)
 
 
-def shiryaev_roberts_alarm(p: float, q: float, threshold: float, stream: np.ndarray) -> int:
-    statistic = 0.0
-    for n, bad in enumerate(stream, 1):
-        statistic = (1 + statistic) * (q / p if bad else (1 - q) / (1 - p))
-        if statistic >= threshold:
-            return n
-    return NEVER
-
-
 @pytest.mark.parametrize(("tolerated", "run_length"), [(0.05, 100), (0.2, 300), (0.02, 1000)])
 def test_each_bet_keeps_its_proven_hazard_in_simulation(
     tolerated: float, run_length: float

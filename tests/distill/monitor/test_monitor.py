@@ -22,7 +22,6 @@ from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until
 from tests.helpers.samples import a_comparison, an_action
 
 RUN_LENGTH = 5000
-FEW_AUDITS = {"first_share": 0.05, "last_share": 0.01}
 
 
 @pytest.fixture
