@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 
 from cli.imports.formats import FORMATS
 from cli.main import app
+from cli.status.table import render_task
 from distill.evaluate import ceiling
 from distill.gate import bounds, cutoffs
 from distill.gate.gate import attempt_alpha, rows_needed
@@ -244,6 +246,13 @@ def test_the_fields_of_feedback_are_those_of_the_api() -> None:
     assert listed == list(OPENAPI["components"]["schemas"]["FeedbackRequest"]["properties"])
 
 
+def test_the_lines_of_the_status_in_the_manual_are_those_of_the_command() -> None:
+    code = inspect.getsource(render_task)
+    shown = re.findall(r"^ +\(\"([a-z, ]+)\", ", code, re.M)
+
+    assert ["task", *(row[0] for row in table("docs/operations.md", "Status"))] == shown
+
+
 # ---- imports -----------------------------------------------------------------------------------
 
 
@@ -285,8 +294,8 @@ def test_the_constants_of_the_promise_are_those_of_the_code() -> None:
         f"{ceiling.MIN_ROWS} to {ceiling.MAX_ROWS} of them",
         f"at least {verdict.MIN_PAIRS} audited answers",
         f"{odds[0]}, {odds[1]} and {odds[2]} times the tolerated odds",
-        f"min(1, {rollout.AUDITS_AT_FIRST} / a)",
-        f"min(1, s / {rollout.ALARMING:g})",
+        f"min(1, {rollout.FULL_RATE_AUDITS} / a)",
+        f"min(1, s / {rollout.SUSPICIOUS_LEVEL:g})",
     ):
         assert stated in text
 
