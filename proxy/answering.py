@@ -1,10 +1,9 @@
-"""One request from its arrival to its trace, top to bottom, through whichever surface it came."""
+"""One request from its arrival to its trace, top to bottom, whichever surface it came through."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
 
 from proxy.access.keys import Client, Keys
 from proxy.access.limits import Limits
@@ -20,8 +19,7 @@ from proxy.relay import is_stream, relay_stream, relay_whole
 from proxy.routing.decision import Decision, decide
 from proxy.routing.tagging import TASK_HEADER, task_of, without_tag
 from proxy.student import Student
-from proxy.surfaces.assemble import Completion
-from proxy.surfaces.surface import Body, Served, StudentSurface, Surface
+from proxy.surfaces.surface import Request, Surface
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.upstream.client import UpstreamError
 from store.chat.shape import fingerprint
@@ -29,35 +27,13 @@ from store.chat.student_wire import StudentAnswer, reply_of
 from store.errors import RedactionError
 from store.files.routes import RoutesFile
 from store.ids import new_id
-from store.records import (
-    Content,
-    Outcome,
-    Reason,
-    Route,
-)
+from store.jsontext import JsonObject
+from store.records import Content, Outcome, Reason, Route
 
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _TEACHER_PREFIX = "/v1"  # part of a deployment's address
 
 log = logging.getLogger(__name__)
-
-
-class Memory(Protocol):
-    """Keeps students' answers for an API that lets clients come back to them."""
-
-    def recall(
-        self, raw: bytes, body: Body, chat: Body, key_hash: str | None
-    ) -> tuple[bytes, Body, Body]:
-        """The request, its body and its chat view, with what was kept in place of its name.
-
-        Raises ApiError when that is not there.
-        """
-
-    def may_keep(self, body: Body, content: Content) -> bool:
-        """Whether an answer to this may be kept, where the client wants that."""
-
-    def keep(self, exchange: Exchange, served: Served) -> bool:
-        """Keeps a student's answer where the client wants that; False: it could not."""
 
 
 class Answering:
@@ -75,11 +51,8 @@ class Answering:
         student: Student,
         recorder: Recorder,
         privacy: Privacy,
-        memory: Memory | None = None,
     ) -> None:
         self._surface = surface
-        self._student_surface = surface if isinstance(surface, StudentSurface) else None
-        self._memory = memory
         self._keys = keys
         self._limits = limits
         self._body_limit = body_limit
@@ -90,7 +63,7 @@ class Answering:
         self._privacy = privacy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers what is no valid request, and what is over a limit, without a trace."""
+        """Answers. A request that is invalid or over a limit leaves no trace."""
         arrival = Arrival.now()
         headers: Headers = scope["headers"]
         try:
@@ -102,59 +75,57 @@ class Answering:
         tokens = 0
         try:
             raw = await read_body(receive, headers, self._body_limit)
-            raw, exchange = await self._take(arrival, client, headers, raw)
+            request = self._surface.read_request(raw, client.key_hash)
+            exchange = await self._exchange(arrival, client, scope, request)
             with ClientWatch(scope) as watch:
-                await self._see_through(exchange, raw, scope["query_string"], send, watch)
+                await self._answer_and_record(exchange, send, watch)
             tokens = exchange.completion.total_tokens
         except ApiError as error:
             await self._refuse(error, send)
         finally:
             ticket.release(tokens)
 
-    async def _take(
-        self, arrival: Arrival, client: Client, headers: Headers, raw: bytes
-    ) -> tuple[bytes, Exchange]:
-        """The request as the teacher is to get it, understood and routed. Raises ApiError."""
-        surface = self._surface
-        body = surface.parse(raw)
-        chat = surface.chat_view(body)
-        if self._memory is not None:
-            raw, body, chat = self._memory.recall(raw, body, chat, client.key_hash)
+    async def _exchange(
+        self, arrival: Arrival, client: Client, scope: Scope, request: Request
+    ) -> Exchange:
+        """The request with its task, its route, and how much of it is kept. Raises ApiError."""
+        surface, body, chat = self._surface, request.body, request.chat
+        headers: Headers = scope["headers"]
         task = task_of(header(headers, TASK_HEADER), body.get("metadata"), client.task)
         kept = self._privacy.keeps(surface.api, body, headers, client)
         content: Content = "full" if kept else "none"
         failed = False
         if self._privacy.redacts:
-            chat, content, failed = await self._redacted(chat, content, len(raw))
+            chat, content, failed = await self._redacted(chat, content, len(request.raw))
         shape = fingerprint(chat)
         decision = self._decide(task, shape, chat)
         if decision.student is not None:
             if failed:
                 decision = Decision(Reason.NOT_REDACTED)
-            elif self._memory is not None and not self._memory.may_keep(body, content):
+            elif not surface.may_keep(body, content):
                 decision = Decision(Reason.NOT_KEPT)
-        exchange = Exchange(
+        return Exchange(
             self._recorder,
             surface,
             self._privacy,
             arrival=arrival,
             headers=headers,
-            body=body,
+            query=scope["query_string"],
+            request=request,
             chat=chat,
-            request_bytes=len(raw),
             key_hash=client.key_hash,
             task=task,
             fingerprint=shape,
             decision=decision,
             content=content,
         )
-        return raw, exchange
 
     async def _redacted(
-        self, chat: Body, content: Content, size: int
-    ) -> tuple[Body, Content, bool]:
-        """The view that all but the teacher look at, how much of it is kept, and whether that
-        failed: it is then as the client sent it, and nothing is kept.
+        self, chat: JsonObject, content: Content, size: int
+    ) -> tuple[JsonObject, Content, bool]:
+        """The redacted chat completion, how much of it is kept, and whether the redaction failed.
+
+        If it failed, the chat completion is unredacted, and nothing of it is kept.
         """
         try:
             redacted = await self._privacy.view(chat, size)
@@ -165,44 +136,42 @@ class Answering:
             content = "redacted"
         return redacted, content, False
 
-    async def _see_through(
-        self, exchange: Exchange, raw: bytes, query: bytes, send: Send, watch: ClientWatch
-    ) -> None:
+    def _decide(self, task: str | None, shape: str, chat: JsonObject) -> Decision:
+        if task is None or self._surface.for_students:
+            return decide(task, shape, chat, self._routes.routes)
+        return Decision(Reason.OTHER_API)
+
+    async def _answer_and_record(self, exchange: Exchange, send: Send, watch: ClientWatch) -> None:
         """Answers, and records the exchange however it ends."""
         try:
-            await self._answer(exchange, raw, query, send)
+            await self._answer(exchange, send)
         except ApiError as error:
             await self._refuse(error, send, exchange)
         except asyncio.CancelledError:
             if not watch.gone:  # the proxy is stopping and has waited long enough
-                exchange.record(Outcome.ERROR, "stopped")
+                exchange.finish_now(Outcome.ERROR, "stopped")
                 raise
             try:
-                await exchange.settle()
+                await exchange.finish(Outcome.CLIENT_GONE)
             finally:
-                exchange.record(Outcome.CLIENT_GONE)
+                exchange.finish_now(Outcome.CLIENT_GONE)  # only if that was cancelled as well
         except Exception as error:
             log.error("request_failed trace=%s", exchange.trace_id, exc_info=error)
-            if exchange.status != HUNG_UP:  # begun: all that is left is to break it off
-                exchange.record(Outcome.ERROR, "internal")
+            if exchange.status != HUNG_UP:  # the answer has begun: it can only be broken off
+                exchange.finish_now(Outcome.ERROR, "internal")
             else:
                 await self._refuse(internal(), send, exchange)
 
-    def _decide(self, task: str | None, shape: str, chat: Body) -> Decision:
-        if task is None or self._student_surface is not None:
-            return decide(task, shape, chat, self._routes.routes)
-        return Decision(Reason.OTHER_API)
-
-    async def _answer(self, exchange: Exchange, raw: bytes, query: bytes, send: Send) -> None:
+    async def _answer(self, exchange: Exchange, send: Send) -> None:
         route = exchange.decision.student
         if route is not None:
             answer = await self._ask_student(exchange, route)
             if answer is not None and await self._serve_student(exchange, answer, route, send):
                 return
-        await self._ask_teacher(exchange, raw, query, send)
+        await self._ask_teacher(exchange, send)
 
     async def _ask_student(self, exchange: Exchange, route: Route) -> StudentAnswer | None:
-        """The student's answer when it may be served."""
+        """The student's answer if it may be served."""
         reply = await self._student.ask(route, exchange.chat)
         exchange.student_ms = reply.ms
         exchange.confidence = reply.confidence
@@ -221,28 +190,32 @@ class Answering:
     async def _serve_student(
         self, exchange: Exchange, answer: StudentAnswer, route: Route, send: Send
     ) -> bool:
-        """Sends the student's answer; False: it may not be served after all."""
-        surface = self._student_surface
-        assert surface is not None, "decided by _decide"
-        served = surface.student_answer(
+        """Sends the student's answer; False if it may not be served after all."""
+        surface = self._surface
+        written = surface.write_answer(
             answer,
             exchange.body,
             trace_id=exchange.trace_id,
             student_id=route.student_id or route.task,
         )
-        sent = served.events() if exchange.stream else served.whole()
-        exchange.completion = served.completion()
+        sent = written.events() if exchange.stream else written.whole()
+        exchange.completion = written.completion()
         exchange.answer_bytes = len(sent)
-        await exchange.settle()
-        if self._memory is not None and not self._memory.keep(exchange, served):
-            exchange.completion, exchange.answer_bytes = Completion(), 0
+        await exchange.redact_answer()  # which decides whether it may be kept
+        if not surface.keep_answer(
+            written,
+            exchange.body,
+            exchange.content,
+            trace_id=exchange.trace_id,
+            key_hash=exchange.key_hash,
+        ):
             exchange.fall_back(Reason.NOT_KEPT)
             return False
         if exchange.stream:
             exchange.first_chunk_ms = exchange.arrival.ms
         exchange.served_by = "student"
         exchange.status = 200
-        exchange.record(Outcome.COMPLETE)
+        await exchange.finish(Outcome.COMPLETE)
         request_id = (surface.request_id, _request_id(exchange.trace_id).encode())
         if exchange.stream:
             await start(send, 200, [_EVENTS, request_id, *exchange.answer_headers()])
@@ -251,20 +224,18 @@ class Answering:
             await respond(send, 200, [JSON, request_id, *exchange.answer_headers()], sent)
         return True
 
-    async def _ask_teacher(self, exchange: Exchange, raw: bytes, query: bytes, send: Send) -> None:
+    async def _ask_teacher(self, exchange: Exchange, send: Send) -> None:
         body = exchange.body
-        teacher = self._teacher
-        choose = teacher.for_any if self._student_surface is None else teacher.named
-        model = body.get("model")  # None: something else in the body names it
-        deployment = self._teacher.default() if model is None else choose(model)
+        deployment = self._teacher.deployment(body.get("model"), any_model=self._surface.any_model)
         exchange.provider = deployment.provider
         path = self._surface.path.removeprefix(_TEACHER_PREFIX)
+        query = exchange.query
         response = await self._teacher.ask(
             deployment,
             "POST",
             f"{path}?{query.decode('latin-1')}" if query else path,
             to_teacher(exchange.headers, deployment, readable=True),
-            teacher_body(raw, body, without_tag(body), deployment),
+            teacher_body(exchange.raw, body, without_tag(body), deployment),
         )
         exchange.served_by = "teacher"
         try:
@@ -275,7 +246,7 @@ class Answering:
         except UpstreamError as error:
             refused = refusal(error, deployment)
             exchange.status = refused.status
-            exchange.record(Outcome.TEACHER_BROKE, refused.code)
+            await exchange.finish(Outcome.TEACHER_BROKE, refused.code)
             raise refused from None
         finally:
             response.close()
@@ -287,9 +258,9 @@ class Answering:
             self._recorder.refused(error.status)
         else:
             exchange.status = error.status
-            exchange.record(Outcome.ERROR, error.code or error.type)
+            exchange.finish_now(Outcome.ERROR, error.code or error.type)
             headers += exchange.answer_headers()
-        await respond(send, error.status, headers, self._surface.error(error))
+        await respond(send, error.status, headers, self._surface.write_error(error))
 
 
 def _request_id(trace_id: str) -> str:

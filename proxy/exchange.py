@@ -1,4 +1,4 @@
-"""One exchange between a client and whoever answers, from its arrival to its trace."""
+"""One exchange: a client's request, its answer, and the trace of both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from proxy.http.asgi import Headers
 from proxy.observe.recorder import Recorder
 from proxy.privacy import Privacy
 from proxy.routing.decision import Decision
-from proxy.surfaces.assemble import Completion
-from proxy.surfaces.surface import Body, Surface
+from proxy.surfaces.completion import Completion
+from proxy.surfaces.surface import Request, Surface
 from store.chat.shape import input_hash
 from store.errors import RedactionError
 from store.ids import new_id
+from store.jsontext import JsonObject
 from store.privacy.opted_out import without_content
 from store.records import (
     SCHEMA_VERSION,
@@ -28,14 +29,14 @@ from store.records import (
     Trace,
 )
 
-HUNG_UP = 499  # the status of an exchange whose client left before it had one
+HUNG_UP = 499  # the status of an exchange whose client hung up before an answer began
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """When a request came, by both clocks."""
+    """When a request arrived, by both clocks."""
 
     at: float  # seconds since the epoch
     ticks: float  # time.perf_counter()
@@ -51,13 +52,13 @@ class Arrival:
 
 
 class Exchange:
-    """What is known of a request and its answer so far. It is recorded exactly once."""
+    """A request and its answer so far. It is recorded exactly once."""
 
     __slots__ = (
-        "_asked",
         "_privacy",
         "_recorder",
-        "_settled",
+        "_redacted",
+        "_request_content",
         "answer_bytes",
         "arrival",
         "body",
@@ -71,9 +72,10 @@ class Exchange:
         "headers",
         "key_hash",
         "provider",
+        "query",
+        "raw",
         "reason",
         "recorded",
-        "request_bytes",
         "route",
         "served_by",
         "status",
@@ -91,17 +93,17 @@ class Exchange:
         *,
         arrival: Arrival,
         headers: Headers,
-        body: Body,
-        chat: Body,
-        request_bytes: int,
+        query: bytes,
+        request: Request,
+        chat: JsonObject,
         key_hash: str | None,
         task: str | None,
         fingerprint: str,
         decision: Decision,
         content: Content = "full",
     ) -> None:
-        """`headers`, `body`: as the client sent them. `chat`: the surface's view of the body, and
-        `content` how much of it is to be kept.
+        """`headers`, `query`: as the client sent them. `chat`: the request's chat completion
+        without redacted text, and `content` how much of it is to be kept.
         """
         self._recorder = recorder
         self._privacy = privacy
@@ -109,9 +111,10 @@ class Exchange:
         self.trace_id = new_id()
         self.arrival = arrival
         self.headers = headers
-        self.body = body
+        self.query = query
+        self.raw = request.raw
+        self.body = request.body
         self.chat = chat
-        self.request_bytes = request_bytes
         self.key_hash = key_hash
         self.task = task
         self.fingerprint = fingerprint
@@ -128,79 +131,94 @@ class Exchange:
         self.student_ms: float | None = None
         self.confidence: float | None = None
         self.content: Content = content  # how much of the texts goes into the trace
-        self._asked = content  # the same of the request alone
-        self._settled: Completion | None = None  # an answer that was redacted
+        self._request_content = content  # the same of the request alone
+        self._redacted: Completion | None = None  # an answer that has been redacted
         self.recorded = False
 
     @property
     def stream(self) -> bool:
-        """Whether the client asked for server-sent events."""
+        """Whether the client wants server-sent events."""
         return bool(self.body.get("stream"))
 
     def fall_back(self, reason: Reason) -> None:
-        """The student was asked in vain: the teacher's turn."""
+        """From the student to the teacher: forgets the student's answer."""
         self.route, self.reason = "fallback", reason
         self.completion, self.answer_bytes = Completion(), 0
         if self.content != "none":
-            self.content = self._asked
+            self.content = self._request_content
 
     def answer_headers(self) -> Headers:
         """The response headers that say who answered, and why."""
-        found = [
+        headers = [
             (b"x-understudy-route", self.route.encode("ascii")),
             (b"x-understudy-reason", self.reason.encode("ascii")),
             (b"x-understudy-trace", self.trace_id.encode("ascii")),
         ]
         if self.task is not None:
-            found.append((b"x-understudy-task", self.task.encode("ascii")))
+            headers.append((b"x-understudy-task", self.task.encode("ascii")))
         if self.content != "full":
-            found.append((b"x-understudy-content", self.content.encode("ascii")))
-        return found
+            headers.append((b"x-understudy-content", self.content.encode("ascii")))
+        return headers
 
-    async def settle(self) -> None:
-        """Redacts the answer, which must be all there, for the trace that is about to be recorded.
+    # ---- the end -----------------------------------------------------------------------------
 
-        Where that takes milliseconds, beside the event loop. An answer that was not settled is
-        redacted by `record` if it can be done at once, and is not kept otherwise.
+    async def finish(self, outcome: Outcome, error_type: str | None = None) -> None:
+        """Redacts the answer as far as it came, and records the exchange. Once: later calls do
+        nothing. A redaction that takes milliseconds runs beside the event loop.
         """
-        answer = self.completion
-        if not self._privacy.redacts or self.recorded or self.content == "none":
+        if self.recorded:
             return
+        await self.redact_answer()
+        self._record(outcome, error_type)
+
+    def finish_now(self, outcome: Outcome, error_type: str | None = None) -> None:
+        """The same without waiting: an answer that cannot be redacted at once is not kept."""
+        if self.recorded:
+            return
+        if self._needs_redaction:
+            answer = self.completion
+            try:
+                self._keep_redacted(answer, self._privacy.messages_now(answer.messages))
+            except RedactionError as error:
+                self._drop_content(error)
+        self._record(outcome, error_type)
+
+    async def redact_answer(self) -> None:
+        """Redacts the answer, if it was not redacted yet. `finish` does it by itself."""
+        if not self._needs_redaction:
+            return
+        answer = self.completion
         try:
-            said = await self._privacy.messages(answer.messages, self.answer_bytes)
+            messages = await self._privacy.messages(answer.messages, self.answer_bytes)
         except RedactionError as error:
             self._drop_content(error)
         else:
-            self._take_redacted(answer, said)
+            self._keep_redacted(answer, messages)
 
-    def _redact(self) -> None:
-        if not self._privacy.redacts or self.content == "none":
-            return
-        answer = self.completion
-        if answer is self._settled or not answer.messages:
-            return
-        try:
-            self._take_redacted(answer, self._privacy.messages_now(answer.messages))
-        except RedactionError as error:
-            self._drop_content(error)
+    @property
+    def _needs_redaction(self) -> bool:
+        return (
+            self._privacy.redacts
+            and self.content != "none"
+            and self.completion is not self._redacted
+            and bool(self.completion.messages)
+        )
 
-    def _take_redacted(self, answer: Completion, said: list[dict[str, Any]]) -> None:
-        if said is not answer.messages:
-            answer = replace(answer, messages=said)
+    def _keep_redacted(self, answer: Completion, messages: list[JsonObject]) -> None:
+        if messages is not answer.messages:
+            answer = replace(answer, messages=messages)
             self.content = "redacted"
-        self.completion = self._settled = answer
+        self.completion = self._redacted = answer
 
     def _drop_content(self, error: RedactionError) -> None:
-        """Nothing is kept that is redacted in part."""
+        """Keeps no text at all rather than text that is redacted in part."""
         self.content = "none"
         log.error("content_dropped trace=%s error=%s", self.trace_id, error)
 
-    def record(self, outcome: Outcome, error_type: str | None = None) -> None:
-        """Records the exchange as it stands, the first time; later calls do nothing."""
+    def _record(self, outcome: Outcome, error_type: str | None) -> None:
         if self.recorded:
             return
         self.recorded = True
-        self._redact()
         try:
             trace = self._trace(outcome, error_type)
         except TypeError:  # an answer nested too deeply to be written: the trace goes without it
@@ -215,7 +233,7 @@ class Exchange:
         duration_ms = self.arrival.ms
         tools = chat.get("tools") or chat.get("functions")
         params = {name: value for name, value in chat.items() if name not in ("messages", "tools")}
-        fields: dict[str, Any] = {
+        fields: JsonObject = {
             "trace_id": self.trace_id,
             "start_time": self.arrival.at,
             "end_time": self.arrival.at + duration_ms / 1000,
@@ -249,7 +267,7 @@ class Exchange:
             "input_hash": input_hash(chat["messages"]),
             "fingerprint": self.fingerprint,
             "confidence": self.confidence,
-            "content_bytes": self.request_bytes + self.answer_bytes,
+            "content_bytes": len(self.raw) + self.answer_bytes,
             "api_key_hash": self.key_hash,
             "end_user": chat.get("user"),
             "source": "proxy",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
@@ -24,6 +23,7 @@ from proxy.http.errors import ApiError, bad_request
 from proxy.privacy import Privacy, content_is_not_kept
 from store.files.journal import JournalWriter
 from store.ids import new_id
+from store.jsontext import JsonObject
 from store.records import Feedback
 
 PATH = "/v1/feedback"
@@ -87,7 +87,7 @@ def parse_feedback(raw: bytes, *, at: float, key_hash: str | None) -> Feedback:
     )
 
 
-def _trace_id(body: dict[str, Any]) -> str:
+def _trace_id(body: JsonObject) -> str:
     found = body.get("trace_id")
     if found is None:
         raise bad_request(
@@ -102,7 +102,7 @@ def _trace_id(body: dict[str, Any]) -> str:
     return found.lower()
 
 
-def _score(body: dict[str, Any]) -> float | None:
+def _score(body: JsonObject) -> float | None:
     score, label = body.get("score"), body.get("label")
     if score is not None and label is not None:
         raise bad_request(
@@ -125,7 +125,7 @@ def _score(body: dict[str, Any]) -> float | None:
     return LABELS[label]
 
 
-def _correction(body: dict[str, Any]) -> str | None:
+def _correction(body: JsonObject) -> str | None:
     found = body.get("correction")
     if found is None:
         return None

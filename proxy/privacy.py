@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from proxy.access.keys import Client
 from proxy.http.asgi import Headers, header
 from proxy.http.errors import ApiError, bad_request
-from proxy.surfaces.surface import Body
 from store.errors import RedactionError, RedactionSlow
+from store.jsontext import JsonObject
 from store.privacy.redaction import MAX_SECONDS, redaction_of
 from store.privacy.settings import PrivacySettings
 from store.records import Api
@@ -47,7 +47,7 @@ class Privacy:
         self.placeholders = settings.placeholders
         self.redacts = self._redaction is not None
 
-    def keeps(self, api: Api, body: Body, headers: Headers, client: Client) -> bool:
+    def keeps(self, api: Api, body: JsonObject, headers: Headers, client: Client) -> bool:
         """Whether the content of this exchange may be kept. Raises ApiError 400.
 
         One `false` is enough, wherever it stands.
@@ -69,7 +69,7 @@ class Privacy:
             )
         return asked and client.store
 
-    async def view(self, chat: Body, size: int) -> Body:
+    async def view(self, chat: JsonObject, size: int) -> JsonObject:
         """The chat view without what is to be redacted; itself when that is nothing.
 
         `size`: of the request, in bytes. Raises RedactionError.
@@ -78,13 +78,13 @@ class Privacy:
             return chat
         return await self._search(self._redaction.view, chat, size)
 
-    async def messages(self, messages: list[dict[str, Any]], size: int) -> list[dict[str, Any]]:
+    async def messages(self, messages: list[JsonObject], size: int) -> list[JsonObject]:
         """The same of an answer's messages."""
         if self._redaction is None:
             return messages
         return await self._search(self._redaction.messages, messages, size)
 
-    def messages_now(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def messages_now(self, messages: list[JsonObject]) -> list[JsonObject]:
         """The same, without waiting. Raises RedactionError where that would take milliseconds."""
         if self._redaction is None:
             return messages

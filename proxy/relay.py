@@ -1,11 +1,11 @@
-"""Passing a teacher's answer on, byte for byte, with its trace journalled before its last byte."""
+"""Relays a teacher's answer byte for byte; its trace is in the journal before the last byte."""
 
 from __future__ import annotations
 
 from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.headers import from_upstream, without_length
-from proxy.surfaces.assemble import Completion
+from proxy.surfaces.completion import Completion
 from proxy.upstream.client import Response, UpstreamError
 from store.records import Outcome
 
@@ -31,18 +31,17 @@ async def relay_whole(response: Response, exchange: Exchange, send: Send) -> Non
     """
     raw = await response.read()
     exchange.answer_bytes = len(raw)
-    exchange.completion = exchange.surface.read(raw)
+    exchange.completion = exchange.surface.read_answer(raw)
     exchange.status = response.status
-    await exchange.settle()
-    exchange.record(Outcome.COMPLETE if response.status < 400 else Outcome.ERROR)
+    await exchange.finish(Outcome.COMPLETE if response.status < 400 else Outcome.ERROR)
     await respond(send, response.status, _headers(response, exchange), raw)
 
 
 async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bool:
-    """Passes on a stream; False when it broke off, and the client's is to end likewise.
+    """Passes on a stream. False if it broke off: the client's stream must be aborted too.
 
-    The trace is recorded when the stream's end mark has come and has not been sent, else at the
-    end of the body, which is marked only after that.
+    The trace is recorded when the stream's end mark has come and was not sent yet; without such a
+    mark at the end of the body, before the client is told of it.
     """
     exchange.status = response.status
     assembler = exchange.surface.assembler()
@@ -55,26 +54,23 @@ async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bo
             assembler.feed(chunk)
             if assembler.done and not exchange.recorded:
                 exchange.completion = assembler.finish()
-                await exchange.settle()
-                exchange.record(_outcome(exchange.completion, done=True))
+                await exchange.finish(_outcome(exchange.completion, done=True))
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except UpstreamError:
         if not exchange.recorded:
             exchange.completion = assembler.finish()
-            await exchange.settle()
-            exchange.record(Outcome.TEACHER_BROKE)
+            await exchange.finish(Outcome.TEACHER_BROKE)
             return False
     finally:
-        if not exchange.recorded:  # also for a client that hangs up: what it had got by then
+        if not exchange.recorded:  # also if the client hung up: the part that it got
             exchange.completion = assembler.finish()
-    await exchange.settle()
-    exchange.record(_outcome(exchange.completion, done=False))
+    await exchange.finish(_outcome(exchange.completion, done=False))
     await send({"type": "http.response.body", "body": b""})
     return True
 
 
 def _outcome(completion: Completion, *, done: bool) -> Outcome:
-    """How a stream ended that was not cut off: some end with an error, some without `[DONE]`."""
+    """The outcome of a stream that was not cut off: an error may end it, `[DONE]` may lack."""
     if completion.error_type is not None:
         return Outcome.ERROR
     return Outcome.COMPLETE if done or completion.finish_reasons else Outcome.TEACHER_BROKE
@@ -85,7 +81,7 @@ def _headers(response: Response, exchange: Exchange) -> Headers:
 
 
 async def relay_untouched(response: Response, send: Send) -> bool:
-    """Passes on an answer that nobody logs; False when it broke off."""
+    """Passes on an answer without logging it; False if it broke off."""
     await start(send, response.status, from_upstream(response.headers))
     try:
         while chunk := await response.next_chunk():

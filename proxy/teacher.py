@@ -1,17 +1,17 @@
-"""Asking the teacher: which deployment, what it is sent, and what its silence means."""
+"""Asks the teacher: chooses the deployment, builds its body, turns faults into refusals."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
 from proxy.http.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
 from proxy.http.headers import Pairs
 from proxy.upstream.client import Body, Response, Slow, Unreachable, Upstream, UpstreamError
+from store.jsontext import JsonObject
 from store.settings.config import TeacherSettings
 from store.settings.teachers import Deployment, TeacherPool
 
@@ -39,17 +39,22 @@ class Teacher:
             raise unknown_model(model)
         return found
 
-    def for_any(self, model: str) -> Deployment:
-        """The deployment for a model name: the default one, by that name, when no entry matches.
+    def deployment(self, model: str | None, *, any_model: bool) -> Deployment:
+        """The deployment for a request's model; the default one if the request names none.
 
-        A teacher has more models than a config names for chat completions: those that embed, say.
+        `any_model`: whether the default deployment is asked, under the client's name, for models
+        that no entry of `model_list` matches. Raises ApiError 404 otherwise.
         """
+        if model is None:
+            return self.default()
+        if not any_model:
+            return self.named(model)
         return self._pool.choose(model) or replace(
             self.default(), model_name=model, upstream_model=model
         )
 
     def default(self) -> Deployment:
-        """The deployment for what names no model: the one that `teacher.model` names."""
+        """The deployment that `teacher.model` names, for requests without a model."""
         return self._pool.choose(self._pool.default) or self._pool.deployments[0]
 
     async def ask(
@@ -88,12 +93,11 @@ class Teacher:
 
 
 def teacher_body(
-    raw: bytes, body: dict[str, Any], untagged: dict[str, Any] | None, deployment: Deployment
+    raw: bytes, body: JsonObject, untagged: JsonObject | None, deployment: Deployment
 ) -> bytes:
-    """What the teacher is sent: the client's own bytes wherever nothing has to change.
+    """The body for the teacher: the client's own bytes unless something has to change.
 
-    `untagged` is the body without its tag, None when it carried none. `model` is in the body, or
-    something else in it names one.
+    `untagged`: the body without its tag, None if it carried none.
     """
     if body.get("model") not in (None, deployment.upstream_model):
         return orjson.dumps({**(untagged or body), "model": deployment.upstream_model})
@@ -101,7 +105,7 @@ def teacher_body(
 
 
 def refusal(error: UpstreamError, deployment: Deployment) -> ApiError:
-    """What the client is told when the teacher gave no whole answer."""
+    """The refusal that a client gets if the teacher gave no whole answer."""
     if isinstance(error, Slow):
         return teacher_slow(deployment.model_name)
     return teacher_down(deployment.model_name)

@@ -21,19 +21,19 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
-import orjson
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from proxy.app import App, build
+from proxy.app import build
 from proxy.http.accept import Acceptor
-from proxy.http.asgi import Message, Scope
+from proxy.http.asgi import Handler
 from proxy.http.protocol import Protocol
 from proxy.observe.logs import configure
 from store.errors import ConfigError
+from store.files.journal import JournalHealth
 from store.process.runtime import RETIRE, RETIRE_S, Runtime
 from store.process.workers import Roster
 from store.settings.config import ServerSettings, load_config
@@ -54,10 +54,16 @@ class Worker(uvicorn.Server):
         config: uvicorn.Config,
         *,
         drain_s: float,
+        journal_health: Callable[[], JournalHealth] | None = None,
         roster: Roster | None = None,
         number: int = 0,
     ) -> None:
+        """`journal_health`: what the other workers are told about this one, if there is a roster.
+
+        `number`: of this worker, its row in the roster.
+        """
         super().__init__(config)
+        self._journal_health = journal_health
         self._parent = os.getppid()
         self._drain_s = drain_s
         self._roster = roster
@@ -80,7 +86,7 @@ class Worker(uvicorn.Server):
         )
         if self._roster is not None:
             self.lifespan.state |= {"roster": self._roster, "worker": self._number}
-            await self._tell_journal(self._roster)
+            self._share_journal_health()
             self._roster.beat(self._number, 0)
         self._acceptor.start()
         self.started = True
@@ -93,8 +99,7 @@ class Worker(uvicorn.Server):
             self._roster.beat(self._number, self._acceptor.count)
         if counter % _TICKS_A_SECOND == 0:
             self._look_after_connections()
-            if self._roster is not None:
-                await self._tell_journal(self._roster)
+            self._share_journal_health()
         return await super().on_tick(counter)
 
     def _look_after_connections(self) -> None:
@@ -105,29 +110,13 @@ class Worker(uvicorn.Server):
     def _connections(self) -> list[Protocol]:
         return [c for c in self.server_state.connections if isinstance(c, Protocol)]
 
-    async def _tell_journal(self, roster: Roster) -> None:
-        """Asks the application how its journal is, and tells the other workers."""
-        said: list[bytes] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Message) -> None:
-            said.append(message.get("body", b""))
-
-        scope: Scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/health",
-            "raw_path": b"/health",
-            "query_string": b"",
-            "headers": [],
-        }
-        await self.config.loaded_app(scope, receive, send)
-        journal = orjson.loads(b"".join(said))["journal"]
-        roster.journal(
-            self._number, ok=journal["ok"], backlog=journal["backlog"], lost=journal["lost"]
-        )
+    def _share_journal_health(self) -> None:
+        """Tells the other workers how this one's journal is."""
+        if self._roster is not None and self._journal_health is not None:
+            health = self._journal_health()
+            self._roster.journal(
+                self._number, ok=health.ok, backlog=health.backlog, lost=health.lost
+            )
 
     # ---- the end
 
@@ -189,13 +178,14 @@ class Worker(uvicorn.Server):
 
 
 def worker(
-    app: App,
+    app: Handler,
     *,
+    journal_health: Callable[[], JournalHealth] | None = None,
     drain_s: float = ServerSettings.model_fields["drain_s"].default,
     roster: Roster | None = None,
     number: int = 0,
 ) -> Worker:
-    """A server for the application, tuned to relay. `number` is its row in the roster."""
+    """A server for the application, tuned to relay. The rest: see Worker."""
     return Worker(
         uvicorn.Config(
             app,
@@ -212,6 +202,7 @@ def worker(
             timeout_keep_alive=_KEEP_ALIVE_S,
         ),
         drain_s=drain_s,
+        journal_health=journal_health,
         roster=roster,
         number=number,
     )
@@ -244,7 +235,13 @@ def main() -> None:
     if runtime.roster_fd is not None:
         roster = Roster(runtime.roster_fd, runtime.workers)
     log.info("serving worker=%d port=%s", runtime.worker, listening.getsockname()[1])
-    server = worker(app, drain_s=config.server.drain_s, roster=roster, number=runtime.worker)
+    server = worker(
+        app,
+        journal_health=lambda: app.journal_health,
+        drain_s=config.server.drain_s,
+        roster=roster,
+        number=runtime.worker,
+    )
     _settle_memory()
     server.run(sockets=[listening])
 

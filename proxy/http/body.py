@@ -9,33 +9,16 @@ import orjson
 
 from proxy.http.asgi import Headers, Receive, header
 from proxy.http.errors import ApiError, bad_request, too_deep, too_large
+from store.jsontext import JsonObject
 
 _NOT_JSON = (
     "We could not parse the JSON body of your request. The API expects a JSON payload, but what "
     "was sent was not valid JSON."
 )
 _MAX_DEPTH = 200  # orjson writes 254 levels, and we wrap some around
+# null counts as absent, and bool is no number in JSON. Ranges are left to the teacher.
 Types = dict[str, tuple[tuple[type, ...], str]]  # field → (types, what a message calls them)
 
-# null counts as absent, and bool is no number in JSON. Ranges are left to the teacher: which values
-# it takes is its own business.
-_TYPES: Types = {
-    "stream": ((bool,), "a boolean"),
-    "n": ((int,), "an integer"),
-    "max_tokens": ((int,), "an integer"),
-    "max_completion_tokens": ((int,), "an integer"),
-    "temperature": ((int, float), "a number"),
-    "top_p": ((int, float), "a number"),
-    "logprobs": ((bool,), "a boolean"),
-    "store": ((bool,), "a boolean"),
-    "user": ((str,), "a string"),
-    "metadata": ((dict,), "an object"),
-    "stream_options": ((dict,), "an object"),
-    "response_format": ((dict,), "an object"),
-    "tools": ((list,), "an array"),
-    "functions": ((list,), "an array"),
-    "stop": ((str, list), "a string or an array of strings"),
-}
 _CONTENT = (str, list, type(None))  # what a message's content may be
 
 
@@ -76,19 +59,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
         message = await receive()
 
 
-def parse_chat_body(raw: bytes) -> dict[str, Any]:
-    """A chat completion request. Raises ApiError 400 on what cannot be one.
-
-    Unknown fields are welcome: what the teacher makes of them is between it and the client.
-    """
-    body = parse_object(raw)
-    check_model(body.get("model"))
-    check_messages(body.get("messages"))
-    check_types(body, _TYPES)
-    return body
-
-
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes) -> JsonObject:
     """A body that has to be a JSON object. Raises ApiError 400 on anything else."""
     body = _parse_json(raw)
     if not isinstance(body, dict):
@@ -100,16 +71,19 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def check_types(body: dict[str, Any], types: Types) -> None:
-    """Raises ApiError 400 where a field of the body is of another type. null counts as absent."""
-    for name, value in body.items():
+def check_types(fields: JsonObject, types: Types, path: str = "") -> None:
+    """Raises ApiError 400 where a field is of another type. null counts as absent.
+
+    `path`: where in the body these fields are, with a dot at its end.
+    """
+    for name, value in fields.items():
         if name in types and value is not None:
             fitting, words = types[name]
             if type(value) not in fitting:
-                raise wrong_type(name, words, value)
+                raise wrong_type(f"{path}{name}", words, value)
 
 
-def _check_depth(body: dict[str, Any]) -> None:
+def _check_depth(body: JsonObject) -> None:
     """What is nested so deeply that it can be read and not written again is refused.
 
     Wrapped as deep as a surface's view of the body may put a part of it.
@@ -174,7 +148,7 @@ def check_messages(messages: Any) -> None:
             raise _wrong_message(f"messages[{number}]", message)
 
 
-def _wrong_message(where: str, message: dict[str, Any]) -> ApiError:
+def _wrong_message(where: str, message: JsonObject) -> ApiError:
     role = message.get("role")
     if role is None:
         return bad_request(

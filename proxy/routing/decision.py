@@ -8,7 +8,7 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from store.chat.prompt_templates import template_of
 from store.chat.shape import input_chars
 from store.chat.tools import FIELDS as TOOL_FIELDS
 from store.chat.tools import beyond_students as beyond_with_tools
+from store.jsontext import JsonObject
 from store.records import Reason, Route
 
 # What a student honours, or what does not change an answer. `model` and `response_format` are part
@@ -77,9 +78,9 @@ class Decision:
 
 
 def decide(
-    task: str | None, fingerprint: str, body: dict[str, Any], routes: Mapping[str, Route]
+    task: str | None, fingerprint: str, body: JsonObject, routes: Mapping[str, Route]
 ) -> Decision:
-    """Where a chat completion goes. `body` has passed `parse_chat_body`."""
+    """Where a chat completion goes. `body` has been checked."""
     if task is None:
         return Decision(Reason.UNTAGGED)
     route = routes.get(task)
@@ -89,7 +90,7 @@ def decide(
     return Decision(Reason.CERTIFIED, route) if against is None else Decision(against)
 
 
-def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) -> Reason | None:
+def _beyond_certificate(route: Route, fingerprint: str, body: JsonObject) -> Reason | None:
     # a template is looked for only where the fingerprint is not known as it is
     if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
         return Reason.OTHER_FINGERPRINT
@@ -101,7 +102,7 @@ def _beyond_certificate(route: Route, fingerprint: str, body: dict[str, Any]) ->
     return beyond
 
 
-def _beyond_share(route: Route, body: dict[str, Any]) -> Reason | None:
+def _beyond_share(route: Route, body: JsonObject) -> Reason | None:
     if route.share >= 1:
         return None
     if route.share <= 0:
@@ -110,12 +111,17 @@ def _beyond_share(route: Route, body: dict[str, Any]) -> Reason | None:
     return None if within else Reason.NOT_IN_SHARE
 
 
-def beyond_students(body: dict[str, Any]) -> Reason | None:
+def beyond_students(body: JsonObject) -> Reason | None:
     """What in this request no student can do, or None when one may be asked."""
     if beyond_with_tools(body):
         return Reason.TOOLS
     for name, value in body.items():
-        if name in HONOURED or name in TOOL_FIELDS or value is None or _is_idle(name, value):
+        if (
+            name in HONOURED
+            or name in TOOL_FIELDS
+            or value is None
+            or asks_nothing(value, IDLE.get(name, ()))
+        ):
             continue
         return _WHY.get(name, Reason.UNKNOWN_FIELD)
     if not _STREAM_OPTIONS.issuperset(body.get("stream_options") or ()):
@@ -130,7 +136,7 @@ def beyond_students(body: dict[str, Any]) -> Reason | None:
     return None
 
 
-def _beyond_message(message: dict[str, Any]) -> Reason | None:
+def _beyond_message(message: JsonObject) -> Reason | None:
     if message["role"] not in _ROLES:
         return Reason.TOOLS if message["role"] in ("tool", "function") else Reason.UNKNOWN_FIELD
     for name, value in message.items():
@@ -153,11 +159,9 @@ def _beyond_content(content: str | list[Any] | None) -> Reason | None:
     return None
 
 
-def _is_idle(name: str, value: Any) -> bool:
-    return any(
-        value == idle and isinstance(value, bool) == isinstance(idle, bool)
-        for idle in IDLE.get(name, ())
-    )
+def asks_nothing(value: Any, idle: Sequence[Any]) -> bool:
+    """Whether a field's value is one of these, which ask for nothing; false and 0 differ."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in idle)
 
 
 def _why_teacher(route: Route | None) -> Reason:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
-from proxy.surfaces.assemble import Completion, take_head
-from proxy.surfaces.prompts import PromptSurface, prompt_view
-from proxy.surfaces.surface import Body
+from proxy.surfaces.completion import Completion, take_head
+from proxy.surfaces.prompts import PromptSurface
 from store.records import Api
 
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError)
@@ -17,15 +16,12 @@ _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError)
 class Embeddings(PromptSurface):
     """Texts, and a vector for each."""
 
-    api: Api = "embeddings"
+    api: ClassVar[Api] = "embeddings"
     operation_name = "embeddings"
     path = "/v1/embeddings"
+    prompt = "input"
 
-    def chat_view(self, body: Body) -> Body:
-        """The request with its inputs as messages of the user."""
-        return prompt_view(body, "input")
-
-    def read(self, raw: bytes) -> Completion:
+    def read_answer(self, raw: bytes) -> Completion:
         """The answer's model and usage."""
         completion = Completion()
         try:

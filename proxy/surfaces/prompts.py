@@ -1,13 +1,13 @@
-"""What a request says that has no messages: its prompts or inputs, as messages of the user."""
+"""Requests without messages: their prompts or inputs, as messages of the user."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from proxy.http.body import Types, check_model, check_types, parse_object
-from proxy.http.errors import ApiError
-from proxy.surfaces.assemble import StreamAssembler
-from proxy.surfaces.surface import Body
+from proxy.surfaces.chat.read import CompletionAssembler
+from proxy.surfaces.surface import Request, Surface
+from store.jsontext import JsonObject
 
 _TYPES: Types = {
     "stream": ((bool,), "a boolean"),
@@ -17,28 +17,26 @@ _TYPES: Types = {
 }
 
 
-class PromptSurface:
+class PromptSurface(Surface):
     """What the surfaces of prompts have in common. No student answers there."""
 
-    request_id = b"x-request-id"
+    for_students = False
+    any_model = True  # a teacher has more models than a config names for chat completions
+    prompt: ClassVar[str]  # the field that holds the prompts
 
-    def parse(self, raw: bytes) -> Body:
-        """The request. Raises ApiError 400."""
-        return parse_prompt_body(raw)
+    def read_request(self, raw: bytes, key_hash: str | None) -> Request:
+        body = parse(raw)
+        return Request(raw, body, prompt_view(body, self.prompt))
 
-    def assembler(self) -> StreamAssembler:
+    def assembler(self) -> CompletionAssembler:
         """Reads chunks, also of a teacher that streams unasked."""
-        return StreamAssembler()
-
-    def error(self, error: ApiError) -> bytes:
-        """`{"error": {…}}`."""
-        return error.body()
+        return CompletionAssembler()
 
 
-def parse_prompt_body(raw: bytes) -> dict[str, Any]:
+def parse(raw: bytes) -> JsonObject:
     """A request to a model. Raises ApiError 400 on what cannot be one.
 
-    What it is asked is left to the teacher: some take more than OpenAI does.
+    The prompts are not checked: some teachers take more than OpenAI does.
     """
     body = parse_object(raw)
     check_model(body.get("model"))
@@ -46,14 +44,14 @@ def parse_prompt_body(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def prompt_view(body: dict[str, Any], name: str) -> dict[str, Any]:
+def prompt_view(body: JsonObject, name: str) -> JsonObject:
     """The request with `messages` in place of the field of this name: see `messages_of`."""
     view = {other: value for other, value in body.items() if other != name}
     view["messages"] = messages_of(body.get(name))
     return view
 
 
-def messages_of(prompt: Any) -> list[dict[str, Any]]:
+def messages_of(prompt: Any) -> list[JsonObject]:
     """A message for each prompt: of a string, an array of token ids, or an array of these.
 
     Token ids stay what they are, as the message's content.

@@ -1,24 +1,34 @@
-"""A surface: one of the APIs through which clients ask, and what it says in its own words.
+"""A surface: one of the APIs through which clients ask.
 
-    POST body ──parse──▶ body ──chat_view──▶ the chat completion that asks the same
-                           │                    what tag, fingerprint, route, student, log look at
-                           └─▶ the teacher gets the client's own bytes, and its answer is passed on
-    teacher's answer ──read / assembler──▶ Completion, for the log
-    student's answer ──student_answer──▶ the form that this API gives answers
+    request's bytes ──read_request──▶ Request: as the teacher gets it, and as the chat completion
+                                      that asks the same, which all else looks at
+    teacher's answer ──read_answer / assembler──▶ Completion, for the log
+    student's answer ──write_answer──▶ the form in which this API gives answers
 
-A surface holds no state and does no I/O.
+Each surface is a folder: `request.py` checks a request, `view.py` makes a chat completion of it,
+`read.py` reads a teacher's answer, `write.py` writes a student's, `surface.py` ties these together.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from proxy.http.errors import ApiError
-from proxy.surfaces.assemble import Completion
+from proxy.surfaces.completion import Completion
 from store.chat.student_wire import StudentAnswer
-from store.records import Api
+from store.jsontext import JsonObject
+from store.records import Api, Content
 
-Body = dict[str, Any]
+
+@dataclass(slots=True)
+class Request:
+    """A client's request, understood."""
+
+    raw: bytes  # what the teacher gets, if nothing else has to change
+    body: JsonObject  # the same, parsed
+    chat: JsonObject  # the chat completion that asks the same; `body` itself where it is one
 
 
 class Assembler(Protocol):
@@ -33,7 +43,7 @@ class Assembler(Protocol):
         """The completion as far as it came."""
 
 
-class Served(Protocol):
+class WrittenAnswer(Protocol):
     """A student's answer in a surface's form."""
 
     def whole(self) -> bytes:
@@ -46,54 +56,59 @@ class Served(Protocol):
         """The same answer for the trace."""
 
 
-class Surface(Protocol):
+class Surface(ABC):
     """One API."""
 
-    @property
-    def api(self) -> Api:
-        """Its name in the log: `Trace.api`."""
+    api: ClassVar[Api]  # its name in the log: `Trace.api`
+    operation_name: ClassVar[str] = "chat"  # OpenTelemetry's `gen_ai.operation.name`
+    path: ClassVar[str]  # where clients find it, with /v1; teachers have it at the same place
+    request_id: ClassVar[bytes] = b"x-request-id"  # the header in which clients look for the id
+    # Whether students may answer: then `write_answer` is there.
+    for_students: ClassVar[bool] = True
+    # Whether the default deployment answers for models that no entry of `model_list` names.
+    any_model: ClassVar[bool] = False
 
-    @property
-    def operation_name(self) -> str:
-        """`gen_ai.operation.name` of OpenTelemetry: chat, text_completion, embeddings."""
+    @abstractmethod
+    def read_request(self, raw: bytes, key_hash: str | None) -> Request:
+        """The request of a client with this key. Raises ApiError 400 on what cannot be one.
 
-    @property
-    def path(self) -> str:
-        """Where clients find it, with /v1. Teachers have it at the same place."""
-
-    @property
-    def request_id(self) -> bytes:
-        """The response header in which clients look for the request's id."""
-
-    def parse(self, raw: bytes) -> Body:
-        """The request. Raises ApiError 400 on what cannot be one.
-
-        `model` is a string in it, absent only where something else in it names one; `stream` is a
-        boolean or absent, `metadata` an object or absent.
+        In its body `model` is a string, absent only where something else in it names one; `stream`
+        is a boolean or absent, `metadata` an object or absent. In its chat completion, what has no
+        equal there stays under its own name, for which no student is certified.
         """
 
-    def chat_view(self, body: Body) -> Body:
-        """The chat completion that asks the same, with `model` and `messages`.
+    @abstractmethod
+    def read_answer(self, raw: bytes) -> Completion:
+        """A plain answer of the teacher. Never raises."""
 
-        What has no equal there stays in it under its own name, for which no student is certified.
-        The request itself where it is one. Never changes `body`.
-        """
-
-    def read(self, raw: bytes) -> Completion:
-        """What a plain answer of the teacher says; never raises."""
-
+    @abstractmethod
     def assembler(self) -> Assembler:
         """Reads a streamed answer of the teacher."""
 
-    def error(self, error: ApiError) -> bytes:
-        """The JSON body of a refusal."""
+    def write_error(self, error: ApiError) -> bytes:
+        """The JSON body of a refusal: OpenAI's `{"error": {…}}`."""
+        return error.body()
 
+    def write_answer(
+        self, answer: StudentAnswer, body: JsonObject, *, trace_id: str, student_id: str
+    ) -> WrittenAnswer:
+        """A student's answer to `body` in this API's form."""
+        raise NotImplementedError(f"no student answers through {self.path}")
 
-@runtime_checkable
-class StudentSurface(Surface, Protocol):
-    """One API through which a student may answer."""
+    # ---- for APIs whose clients may come back to an answer ---------------------------------------
 
-    def student_answer(
-        self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
-    ) -> Served:
-        """A student's answer to `body`, in the form that this API gives answers."""
+    def may_keep(self, body: JsonObject, content: Content) -> bool:
+        """Whether a student's answer may be kept as long as its client can ask for it again."""
+        return True
+
+    def keep_answer(
+        self,
+        answer: WrittenAnswer,
+        body: JsonObject,
+        content: Content,
+        *,
+        trace_id: str,
+        key_hash: str | None,
+    ) -> bool:
+        """Keeps a student's answer if its client can ask for it again; False if it could not."""
+        return True

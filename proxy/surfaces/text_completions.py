@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import orjson
 
-from proxy.surfaces.assemble import Completion, take_head
-from proxy.surfaces.prompts import PromptSurface, prompt_view
-from proxy.surfaces.surface import Body
+from proxy.surfaces.completion import Completion, take_head
+from proxy.surfaces.prompts import PromptSurface
 from store.records import Api
 
 
 class TextCompletions(PromptSurface):
     """A prompt, and the text that goes on from there."""
 
-    api: Api = "completions"
+    api: ClassVar[Api] = "completions"
     operation_name = "text_completion"
     path = "/v1/completions"
+    prompt = "prompt"
 
-    def chat_view(self, body: Body) -> Body:
-        """The request with its prompts as messages of the user."""
-        return prompt_view(body, "prompt")
-
-    def read(self, raw: bytes) -> Completion:
-        """What a `text_completion` object says: a message a choice."""
+    def read_answer(self, raw: bytes) -> Completion:
+        """A `text_completion` object, with a message per choice."""
         completion = Completion()
         try:
             payload = orjson.loads(raw)

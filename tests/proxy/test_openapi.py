@@ -10,9 +10,9 @@ import httpx
 import pytest
 import schemathesis
 
-from proxy import responses_lookup
 from proxy.app import SURFACES, App, build
 from proxy.http.errors import ApiError
+from proxy.surfaces.responses import lookup
 from store.process.runtime import Runtime
 from store.records import (
     Content,
@@ -59,12 +59,12 @@ def test_anybody_may_read_it(start_proxy: Any) -> None:
 def test_every_path_that_is_served_is_in_it(document: dict[str, Any], app: App) -> None:
     described = set(operations(document))
     answered = {("POST", path) for path in app._answering}
-    ours = {(methods[0], path) for path, (methods, _) in app._ours.items()}
+    ours = {(own.methods[0], path) for path, own in app._own.items()}
     assert answered == {("POST", surface.path) for surface in SURFACES}
     assert answered | ours <= described
     looked_up = [
         line.split()[:2]
-        for line in (responses_lookup.__doc__ or "").splitlines()
+        for line in (lookup.__doc__ or "").splitlines()
         if line.strip().startswith(("GET ", "POST ", "DELETE "))
     ]
     assert len(looked_up) == 6

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-from proxy.http.body import parse_chat_body
-from proxy.http.errors import ApiError
-from proxy.surfaces.assemble import Completion, StreamAssembler, read_completion
+from typing import ClassVar
+
+from proxy.surfaces.chat.read import CompletionAssembler, read_completion
+from proxy.surfaces.chat.request import parse
 from proxy.surfaces.chat.write import StudentCompletion
-from proxy.surfaces.surface import Body
+from proxy.surfaces.completion import Completion
+from proxy.surfaces.surface import Request, Surface
 from store.chat.student_wire import StudentAnswer
+from store.jsontext import JsonObject
 from store.records import Api
 
 
-class ChatCompletions:
-    """What students are trained on and certified for, in its own words."""
+class ChatCompletions(Surface):
+    """The form in which students are trained and certified, so a request is its own view."""
 
-    api: Api = "chat_completions"
-    operation_name = "chat"
+    api: ClassVar[Api] = "chat_completions"
     path = "/v1/chat/completions"
-    request_id = b"x-request-id"
 
-    def parse(self, raw: bytes) -> Body:
-        """The request. Raises ApiError 400."""
-        return parse_chat_body(raw)
+    def read_request(self, raw: bytes, key_hash: str | None) -> Request:
+        body = parse(raw)
+        return Request(raw, body, body)
 
-    def chat_view(self, body: Body) -> Body:
-        """The request itself."""
-        return body
-
-    def read(self, raw: bytes) -> Completion:
-        """What a `chat.completion` object says."""
+    def read_answer(self, raw: bytes) -> Completion:
         return read_completion(raw)
 
-    def assembler(self) -> StreamAssembler:
-        """Reads `chat.completion.chunk` objects."""
-        return StreamAssembler()
+    def assembler(self) -> CompletionAssembler:
+        return CompletionAssembler()
 
-    def student_answer(
-        self, answer: StudentAnswer, body: Body, *, trace_id: str, student_id: str
+    def write_answer(
+        self, answer: StudentAnswer, body: JsonObject, *, trace_id: str, student_id: str
     ) -> StudentCompletion:
-        """A `chat.completion`, or its chunks."""
         options = body.get("stream_options") or {}
         return StudentCompletion(
             answer,
@@ -47,7 +41,3 @@ class ChatCompletions:
             model=body["model"],
             include_usage=bool(options.get("include_usage")),
         )
-
-    def error(self, error: ApiError) -> bytes:
-        """`{"error": {…}}`."""
-        return error.body()

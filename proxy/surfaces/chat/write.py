@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from typing import Any
 
 import orjson
 
-from proxy.surfaces.assemble import Completion
+from proxy.surfaces.completion import Completion
 from store.chat.student_wire import StudentAnswer
+from store.jsontext import JsonObject
 
 _LETTERS = string.ascii_letters + string.digits
 _DONE = b"data: [DONE]\n\n"
@@ -33,7 +33,7 @@ class StudentCompletion:
         `include_usage`: what the client's `stream_options` say.
         """
         self._text = answer.text
-        self._calls: list[dict[str, Any]] = [
+        self._calls: list[JsonObject] = [
             {
                 "id": call_id(),
                 "type": "function",
@@ -77,7 +77,7 @@ class StudentCompletion:
 
         With usage, it comes in a last chunk without choices, and is null in all others.
         """
-        usage: dict[str, Any] = {"usage": None} if self._include_usage else {}
+        usage: JsonObject = {"usage": None} if self._include_usage else {}
         head = {**self._head, "object": "chat.completion.chunk"}
         deltas = [*((delta, None) for delta in self._deltas()), ({}, self._finish_reason)]
         chunks = [
@@ -104,7 +104,7 @@ class StudentCompletion:
             usage=self._usage,
         )
 
-    def _message(self) -> dict[str, Any]:
+    def _message(self) -> JsonObject:
         calls = {"content": None, "tool_calls": self._calls} if self._calls else {}
         return {
             "role": "assistant",
@@ -114,7 +114,7 @@ class StudentCompletion:
             "annotations": [],
         }
 
-    def _deltas(self) -> list[dict[str, Any]]:
+    def _deltas(self) -> list[JsonObject]:
         """What the chunks add, one after the other.
 
         A call begins with its id and its name, as OpenAI's do, and a single one with the message.
@@ -122,7 +122,7 @@ class StudentCompletion:
         opening = {"role": "assistant", "content": None, "refusal": None}
         if not self._calls:
             return [opening | {"content": ""}, {"content": self._text}]
-        found: list[dict[str, Any]] = []
+        found: list[JsonObject] = []
         for index, call in enumerate(self._calls):
             function = call["function"]
             begun = {"index": index, **call, "function": {**function, "arguments": ""}}

@@ -6,12 +6,12 @@ Pure: bytes in, a Completion out. Nothing here raises on what an upstream sends.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 
-from proxy.surfaces.assemble import Completion, error_type_of
+from proxy.surfaces.completion import Completion, error_type_of
 from proxy.surfaces.sse import EventReader
+from store.jsontext import JsonObject
 
 _END = b"message_stop"
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
@@ -58,7 +58,7 @@ class MessageAssembler(EventReader):
         super().__init__()
         self._completion = Completion()
         self._blocks: dict[int, _Block] = {}
-        self._usage: dict[str, Any] = {}
+        self._usage: JsonObject = {}
 
     def finish(self) -> Completion:
         """The completion as far as it came."""
@@ -90,7 +90,7 @@ class MessageAssembler(EventReader):
         except _UNREADABLE:
             pass
 
-    def _take(self, payload: dict[str, Any]) -> None:
+    def _take(self, payload: JsonObject) -> None:
         kind = payload.get("type")
         if kind == "content_block_delta":
             self._blocks[_index(payload)].take(payload["delta"])
@@ -105,7 +105,7 @@ class MessageAssembler(EventReader):
         elif kind == "error":
             self._completion.error_type = error_type_of(payload) or "error"
 
-    def _take_usage(self, payload: dict[str, Any]) -> None:
+    def _take_usage(self, payload: JsonObject) -> None:
         """Counts are totals so far: the last that is stated holds."""
         counts = payload.get("usage") or {}
         self._usage |= {name: count for name, count in counts.items() if count is not None}
@@ -116,15 +116,15 @@ class _Block:
 
     __slots__ = ("_begun", "_pieces")
 
-    def __init__(self, begun: dict[str, Any]) -> None:
+    def __init__(self, begun: JsonObject) -> None:
         self._begun = dict(begun)
         self._pieces: dict[str, list[str]] = {}
 
-    def take(self, delta: dict[str, Any]) -> None:
+    def take(self, delta: JsonObject) -> None:
         piece, name = _PIECES[delta["type"]]
         self._pieces.setdefault(name, []).append(str(delta[piece]))
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> JsonObject:
         """The block; a tool's input is the JSON text that came, if any came."""
         block = self._begun
         for name, pieces in self._pieces.items():
@@ -134,7 +134,7 @@ class _Block:
         return block
 
 
-def usage_of(usage: dict[str, Any]) -> dict[str, Any]:
+def usage_of(usage: JsonObject) -> JsonObject:
     """A message's `usage` with the names of a chat completion's.
 
     `input_tokens` leaves out what was read from the cache and what was written to it.
@@ -154,7 +154,7 @@ def usage_of(usage: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _take_head(completion: Completion, payload: dict[str, Any]) -> None:
+def _take_head(completion: Completion, payload: JsonObject) -> None:
     """What stands beside the blocks, of a message or of a change to it."""
     for name, value in (("response_id", payload.get("id")), ("model", payload.get("model"))):
         if value and isinstance(value, str):
@@ -164,7 +164,7 @@ def _take_head(completion: Completion, payload: dict[str, Any]) -> None:
         completion.finish_reasons = [_FINISH.get(reason, reason)]
 
 
-def _message(blocks: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _message(blocks: Iterable[JsonObject]) -> JsonObject:
     """The chat message that these blocks are. What has no place in one is kept as `blocks`."""
     texts, thoughts, calls, others = [], [], [], []
     for block in blocks:
@@ -177,7 +177,7 @@ def _message(blocks: Iterable[dict[str, Any]]) -> dict[str, Any]:
             calls.append(_call(block))
         else:
             others.append(block)
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(texts) if texts else None}
+    message: JsonObject = {"role": "assistant", "content": "".join(texts) if texts else None}
     if thoughts:
         message["reasoning_content"] = "".join(thoughts)
     if calls:
@@ -187,20 +187,20 @@ def _message(blocks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-def _call(block: dict[str, Any]) -> dict[str, Any]:
+def _call(block: JsonObject) -> JsonObject:
     given = block.get("input")
     arguments = given if isinstance(given, str) else orjson.dumps(given or {}).decode()
     function = {"name": str(block["name"]), "arguments": arguments or "{}"}
     return {"id": block.get("id"), "type": "function", "function": function}
 
 
-def _index(payload: dict[str, Any]) -> int:
+def _index(payload: JsonObject) -> int:
     index = payload["index"]
     if not isinstance(index, int):
         raise TypeError("a block's index")
     return index
 
 
-def _count(usage: dict[str, Any], name: str) -> int:
+def _count(usage: JsonObject, name: str) -> int:
     value = usage.get(name)
     return value if isinstance(value, int) else 0

@@ -20,12 +20,11 @@ from typing import Any
 
 from proxy.routing.decision import HONOURED, IDLE
 from store.chat.tools import FIELDS as TOOL_FIELDS
-
-View = dict[str, Any]
+from store.jsontext import JsonObject
 
 _ALIKE = frozenset({"model", "stream", "temperature", "top_p", "service_tier"})
 # asks for nothing that a student would do otherwise; null always does
-_ASKS_NOTHING: dict[str, Any] = {
+_ASKS_NOTHING: JsonObject = {
     "thinking": {"type": "disabled"},
     "speed": "standard",
     "mcp_servers": [],
@@ -36,9 +35,9 @@ _CHAT_FIELDS = HONOURED | IDLE.keys() | set(TOOL_FIELDS) | {"function_call"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-def chat_view(body: dict[str, Any]) -> View:
+def chat_view(body: JsonObject) -> JsonObject:
     """The view of a request that Messages.parse has let through."""
-    view: View = {"model": body["model"], "messages": _conversation(body)}
+    view: JsonObject = {"model": body["model"], "messages": _conversation(body)}
     for name, value in body.items():
         if name in _LEFT_OUT or value is None or value == _ASKS_NOTHING.get(name):
             continue
@@ -60,7 +59,7 @@ def _own(name: str) -> str:
     return f"messages.{name}" if name in _CHAT_FIELDS else name
 
 
-def _conversation(body: dict[str, Any]) -> list[dict[str, Any]]:
+def _conversation(body: JsonObject) -> list[JsonObject]:
     messages = [
         {**message, "content": _content(message.get("content"))} for message in body["messages"]
     ]
@@ -80,31 +79,31 @@ def _part(block: Any) -> Any:
     return asked if len(asked) == 2 and isinstance(asked.get("text"), str) else block
 
 
-def _asked(block: Any) -> dict[str, Any]:
+def _asked(block: Any) -> JsonObject:
     """What a block, a tool or a choice says; empty for what is no object."""
     if not isinstance(block, dict):
         return {}
     return {k: v for k, v in block.items() if v is not None and k != "cache_control"}
 
 
-def _limit(value: int) -> View:
+def _limit(value: int) -> JsonObject:
     # 0 asks for no answer: it only warms the teacher's cache
     return {"max_completion_tokens": value} if value > 0 else {_own("max_tokens"): value}
 
 
-def _stops(value: list[Any]) -> View:
+def _stops(value: list[Any]) -> JsonObject:
     return {"stop": value, "stop_sequences": value}
 
 
-def _metadata(value: dict[str, Any]) -> View:
+def _metadata(value: JsonObject) -> JsonObject:
     others = {k: v for k, v in value.items() if k != "user_id"}
-    view: View = {"metadata": others} if others else {}
+    view: JsonObject = {"metadata": others} if others else {}
     if value.get("user_id") is not None:
         view["user"] = value["user_id"]
     return view
 
 
-def _tools(value: list[Any]) -> View:
+def _tools(value: list[Any]) -> JsonObject:
     return {"tools": [_tool(tool) for tool in value]}
 
 
@@ -121,10 +120,10 @@ def _tool(tool: Any) -> Any:
     return {"type": "function", "function": {**asked, "parameters": parameters}}
 
 
-def _tool_choice(value: dict[str, Any]) -> View:
+def _tool_choice(value: JsonObject) -> JsonObject:
     asked = _asked(value)
     single, kind = asked.pop("disable_parallel_tool_use", False), asked.pop("type", None)
-    view: View = {"parallel_tool_calls": False} if single is True else {}
+    view: JsonObject = {"parallel_tool_calls": False} if single is True else {}
     if kind == "tool" and asked.keys() == {"name"}:
         view["tool_choice"] = {"type": "function", "function": asked}
     elif kind in _CHOICES and not asked and isinstance(single, bool):
@@ -134,17 +133,17 @@ def _tool_choice(value: dict[str, Any]) -> View:
     return view
 
 
-def _output_config(value: dict[str, Any]) -> View:
+def _output_config(value: JsonObject) -> JsonObject:
     others = {k: v for k, v in value.items() if k != "format" and v is not None}
     view = _format("output_config", value, value.get("format")) if value.get("format") else {}
     return {"output_config": others, **view} if others else view
 
 
-def _output_format(value: dict[str, Any]) -> View:
+def _output_format(value: JsonObject) -> JsonObject:
     return _format("output_format", value, value)
 
 
-def _format(name: str, value: dict[str, Any], wanted: Any) -> View:
+def _format(name: str, value: JsonObject, wanted: Any) -> JsonObject:
     """The `response_format` that is wanted, else the field as it is."""
     asked = _asked(wanted)
     if asked.pop("type", None) != "json_schema" or asked.keys() != {"schema"}:
@@ -154,7 +153,7 @@ def _format(name: str, value: dict[str, Any], wanted: Any) -> View:
 
 
 _LEFT_OUT = frozenset({"model", "messages", "system", "cache_control"})
-_TRANSLATED: dict[str, Callable[[Any], View]] = {
+_TRANSLATED: dict[str, Callable[[Any], JsonObject]] = {
     "max_tokens": _limit,
     "stop_sequences": _stops,
     "metadata": _metadata,

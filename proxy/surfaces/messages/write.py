@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 
-from proxy.surfaces.assemble import Completion
 from proxy.surfaces.chat.write import call_id
+from proxy.surfaces.completion import Completion
 from proxy.surfaces.messages.read import usage_of
 from proxy.surfaces.sse import event
 from store.chat.student_wire import StudentAnswer
+from store.jsontext import JsonObject
 
 
 class StudentMessage:
@@ -51,7 +50,7 @@ class StudentMessage:
 
     def events(self) -> bytes:
         """The stream of events with its end."""
-        nothing: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
+        nothing: JsonObject = {"content": [], "stop_reason": None, "stop_sequence": None}
         begun = {**self._usage, "output_tokens": 1, "service_tier": "standard"}
         events = [
             {"type": "message_start", "message": {**self._head, **nothing, "usage": begun}},
@@ -64,7 +63,7 @@ class StudentMessage:
 
     def completion(self) -> Completion:
         """The same answer for the trace."""
-        message: dict[str, Any] = {"role": "assistant", "content": self._text}
+        message: JsonObject = {"role": "assistant", "content": self._text}
         if self._calls:
             calls = [
                 {"id": one, "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -79,7 +78,7 @@ class StudentMessage:
             usage=usage_of(self._usage),
         )
 
-    def _content(self) -> list[dict[str, Any]]:
+    def _content(self) -> list[JsonObject]:
         if not self._calls:
             return [{"type": "text", "text": self._text}]
         return [
@@ -87,16 +86,16 @@ class StudentMessage:
             for one, name, arguments in self._calls
         ]
 
-    def _block_events(self) -> list[dict[str, Any]]:
+    def _block_events(self) -> list[JsonObject]:
         """Each block begun, said in one piece, and ended."""
-        blocks: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        blocks: list[tuple[JsonObject, JsonObject]] = [
             (
                 {"type": "tool_use", "id": one, "name": name, "input": {}},
                 {"type": "input_json_delta", "partial_json": arguments},
             )
             for one, name, arguments in self._calls
         ] or [({"type": "text", "text": ""}, {"type": "text_delta", "text": self._text})]
-        events: list[dict[str, Any]] = []
+        events: list[JsonObject] = []
         for index, (begun, delta) in enumerate(blocks):
             events += [
                 {"type": "content_block_start", "index": index, "content_block": begun},

@@ -1,17 +1,38 @@
-"""What a response of the teacher says, as a chat completion for the log.
+"""Reads a teacher's response: a plain answer, or a stream while it goes by.
 
 One response is one choice: the texts of its messages are the content, its calls the tool calls, the
 summaries of its reasoning the reasoning content. Items of other kinds stay in `items`.
+
+The last event of a stream (`response.completed`, `incomplete` or `failed`) holds the whole
+response. The events before it are kept for streams that break off, and for servers whose last event
+holds no output.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
 
-from proxy.surfaces.assemble import Completion, error_type_of
+from proxy.surfaces.completion import Completion, error_type_of
+from proxy.surfaces.sse import EventReader
+from store.jsontext import JsonObject
 
+_LAST = ("response.completed", "response.incomplete", "response.failed")
+_ENDS = (*_LAST, "error")
+_END_MARK = re.compile(rb'"(?:response\.(?:completed|incomplete|failed)|error)"')
+_DONE = b"[DONE]"
+# Event → the kind of item that it adds text to, and the field that the text belongs to.
+_DELTAS = {
+    "response.output_text.delta": ("message", "text"),
+    "response.refusal.delta": ("message", "refusal"),
+    "response.function_call_arguments.delta": ("function_call", "arguments"),
+    "response.custom_tool_call_input.delta": ("custom_tool_call", "input"),
+    "response.reasoning_summary_text.delta": ("reasoning", "summary"),
+    "response.reasoning_text.delta": ("reasoning", "content"),
+}
+_JOINED_WITH = {"reasoning_content": "\n\n"}  # other texts are joined without anything
 # Status → the finish reasons that say the same, where a response is not `completed`.
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
@@ -43,7 +64,7 @@ def completion_of(response: Any) -> Completion:
     return completion
 
 
-def _finish_reason(response: dict[str, Any], calls: bool) -> str | None:
+def _finish_reason(response: JsonObject, calls: bool) -> str | None:
     """None: it is not finished, or it failed."""
     status = response.get("status", "completed")
     if status == "completed":
@@ -55,11 +76,11 @@ def _finish_reason(response: dict[str, Any], calls: bool) -> str | None:
     return None
 
 
-def _message(output: list[dict[str, Any]]) -> dict[str, Any]:
+def _message(output: list[JsonObject]) -> JsonObject:
     texts: dict[str, list[str]] = {}
-    calls: list[dict[str, Any]] = []
+    calls: list[JsonObject] = []
     annotations: list[Any] = []
-    others: list[dict[str, Any]] = []
+    others: list[JsonObject] = []
     for item in output:
         kind = item.get("type")
         if kind == "message":
@@ -77,16 +98,13 @@ def _message(output: list[dict[str, Any]]) -> dict[str, Any]:
                 _put(texts, "reasoning_content", part.get("text"))
         else:
             others.append(item)
-    message: dict[str, Any] = {"role": "assistant", "content": None}
+    message: JsonObject = {"role": "assistant", "content": None}
     message |= {name: _JOINED_WITH.get(name, "").join(parts) for name, parts in texts.items()}
     more = {"tool_calls": calls, "annotations": annotations, "items": others}
     return message | {name: value for name, value in more.items() if value}
 
 
-_JOINED_WITH = {"reasoning_content": "\n\n"}
-
-
-def _add_part(part: dict[str, Any], texts: dict[str, list[str]]) -> None:
+def _add_part(part: JsonObject, texts: dict[str, list[str]]) -> None:
     if part.get("type") == "refusal":
         _put(texts, "refusal", part.get("refusal"))
     else:
@@ -98,11 +116,11 @@ def _put(texts: dict[str, list[str]], name: str, text: Any) -> None:
         texts.setdefault(name, []).append(text)
 
 
-def _parts(value: Any) -> list[dict[str, Any]]:
+def _parts(value: Any) -> list[JsonObject]:
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
-def _usage(usage: Any) -> dict[str, Any]:
+def _usage(usage: Any) -> JsonObject:
     """The counts under the names that chat completions have for them."""
     if not isinstance(usage, dict):
         return {}
@@ -117,3 +135,118 @@ def _usage(usage: Any) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     return str(value) if value else None
+
+
+class ResponseAssembler(EventReader):
+    """Reads the typed events of a response. What comes after its end is nothing to us.
+
+    Takes streams that end with `data: [DONE]`, and those that end without any end.
+    """
+
+    __slots__ = ("_error", "_items", "_last", "_response")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._response: JsonObject = {}  # as it began
+        self._last: JsonObject = {}  # as it ended
+        self._error: str | None = None
+        self._items: dict[int, _Item] = {}
+
+    def finish(self) -> Completion:
+        """The completion as far as it came."""
+        self.flush()
+        response = {"status": "in_progress", **self._response, **self._last}
+        if not response.get("output"):
+            response["output"] = [self._items[index].whole() for index in sorted(self._items)]
+        completion = completion_of(response)
+        completion.error_type = completion.error_type or self._error
+        return completion
+
+    def is_end(self, line: bytes) -> bool:
+        line = line.rstrip(b"\r")
+        if not line.startswith(b"data:") or not line.endswith((b"}", b"]", b" ")):
+            return False
+        data = line[5:]
+        if _END_MARK.search(data):  # an answer may say these words too
+            self._read(data, only_end=True)
+        return self.done or data.strip() == _DONE
+
+    def take_event(self, raw: bytes) -> None:
+        if not self.done:
+            self._read(raw)
+
+    def _read(self, raw: bytes, *, only_end: bool = False) -> None:
+        try:
+            payload = orjson.loads(raw)
+            kind = payload.get("type")
+            if kind in _ENDS or (kind is None and error_type_of(payload)):
+                self._end(kind, payload)
+            elif not only_end:
+                self._take(kind, payload)
+        except (ValueError, LookupError, AttributeError, TypeError):
+            pass
+
+    def _end(self, kind: str | None, payload: JsonObject) -> None:
+        self.done = True
+        response = _object(payload.get("response"))
+        if kind in _LAST:
+            self._last = response
+        else:
+            self._error = error_type_of(payload) or str(payload.get("code") or "error")
+        if kind == "response.failed" and not error_type_of(response):
+            self._error = "error"
+
+    def _take(self, kind: Any, payload: JsonObject) -> None:
+        if kind in _DELTAS:
+            self._item(payload).add(*_DELTAS[kind], str(payload["delta"] or ""))
+        elif kind == "response.output_item.added":
+            self._item(payload).begun = _object(payload["item"])
+        elif kind == "response.output_item.done":
+            self._item(payload).ended = _object(payload["item"])
+        elif kind in ("response.created", "response.queued", "response.in_progress"):
+            self._response = _object(payload["response"])
+
+    def _item(self, payload: JsonObject) -> _Item:
+        index = payload.get("output_index")
+        number = index if isinstance(index, int) else 0
+        item = self._items.get(number)
+        if item is None:
+            item = self._items[number] = _Item()
+        return item
+
+
+class _Item:
+    """One output item, as far as it came."""
+
+    __slots__ = ("_kind", "_texts", "begun", "ended")
+
+    def __init__(self) -> None:
+        self.begun: JsonObject = {}
+        self.ended: JsonObject = {}
+        self._kind = ""
+        self._texts: dict[str, list[str]] = {}
+
+    def add(self, kind: str, field: str, text: str) -> None:
+        self._kind = kind
+        self._texts.setdefault(field, []).append(text)
+
+    def whole(self) -> JsonObject:
+        """The item as output has it."""
+        if self.ended or not self._texts:
+            return self.ended or self.begun
+        item = {"type": self._kind, **self.begun}
+        texts = {field: "".join(parts) for field, parts in self._texts.items()}
+        if self._kind == "message":
+            item["content"] = [
+                {"type": "refusal" if field == "refusal" else "output_text", field: text}
+                for field, text in texts.items()
+            ]
+        elif self._kind == "reasoning":
+            item |= {field: [{"text": text}] for field, text in texts.items()}
+        else:
+            item |= texts
+        return item
+
+
+def _object(value: Any) -> JsonObject:
+    return value if isinstance(value, dict) else {}

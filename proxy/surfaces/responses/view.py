@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.routing.decision import HONOURED, IDLE
+from proxy.routing.decision import HONOURED, IDLE, asks_nothing
 from store.chat.tools import FIELDS as TOOL_FIELDS
-
-Fields = dict[str, Any]
+from store.jsontext import JsonObject
 
 # Field → the values that ask for nothing. null never asks for anything.
 _IDLE: dict[str, tuple[Any, ...]] = {
@@ -59,12 +58,12 @@ _SAME = frozenset(
 _CHATS_OWN = (HONOURED | IDLE.keys() | set(TOOL_FIELDS)) - _SAME
 
 
-def chat_view(body: Fields) -> Fields:
+def chat_view(body: JsonObject) -> JsonObject:
     """The chat completion. `body` has been checked (surfaces.responses.request); not changed."""
-    view: Fields = {"model": body.get("model"), "messages": _messages(body)}
+    view: JsonObject = {"model": body.get("model"), "messages": _messages(body)}
     idle = _IDLE if body.get("tools") else _IDLE_WITHOUT_TOOLS
     for name, value in body.items():
-        if name in _ASKED or value is None or (name in idle and _is_idle(value, idle[name])):
+        if name in _ASKED or value is None or (name in idle and asks_nothing(value, idle[name])):
             continue
         if name == "text":
             view.update(_of_text(value))
@@ -85,14 +84,9 @@ def chat_view(body: Fields) -> Fields:
     return view
 
 
-def _is_idle(value: Any, idle: tuple[Any, ...]) -> bool:
-    # 0 == False
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in idle)
-
-
-def _of_text(text: Fields) -> Fields:
+def _of_text(text: JsonObject) -> JsonObject:
     """What `text` says of the form of the answer."""
-    found: Fields = {}
+    found: JsonObject = {}
     others = {}
     for name, value in text.items():
         if name == "format" and isinstance(value, dict):
@@ -111,7 +105,7 @@ def _of_text(text: Fields) -> Fields:
     return found
 
 
-def _of_reasoning(reasoning: Fields) -> Fields:
+def _of_reasoning(reasoning: JsonObject) -> JsonObject:
     given = {name: value for name, value in reasoning.items() if value is not None}
     if given.keys() == {"effort"}:
         return {"reasoning_effort": given["effort"]}
@@ -140,8 +134,8 @@ def _tool_choice(choice: Any) -> Any:
 # ---- input ---------------------------------------------------------------------------------------
 
 
-def _messages(body: Fields) -> list[Fields]:
-    messages: list[Fields] = []
+def _messages(body: JsonObject) -> list[JsonObject]:
+    messages: list[JsonObject] = []
     instructions, asked = body.get("instructions"), body.get("input")
     if instructions and isinstance(instructions, str):
         messages.append({"role": "system", "content": instructions})
@@ -155,7 +149,7 @@ def _messages(body: Fields) -> list[Fields]:
     return messages
 
 
-def _add(item: Fields, messages: list[Fields]) -> None:
+def _add(item: JsonObject, messages: list[JsonObject]) -> None:
     """Adds an input item. Calls belong to the assistant's message before them."""
     kind = item.get("type") or "message"
     if kind == "message" and item.get("role"):
@@ -185,7 +179,7 @@ def _role(kind: str) -> str:
     return f"item:{kind}"
 
 
-def _others(item: Fields, *known: str) -> Fields:
+def _others(item: JsonObject, *known: str) -> JsonObject:
     return {name: value for name, value in item.items() if name not in known and value is not None}
 
 

@@ -7,20 +7,20 @@ out.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import orjson
 
 from proxy.routing.tagging import without_tag
-from proxy.surfaces.assemble import Completion
 from proxy.surfaces.chat.write import call_id
+from proxy.surfaces.completion import Completion
 from proxy.surfaces.responses.read import completion_of
 from proxy.surfaces.sse import event
 from store.chat.student_wire import StudentAnswer
 from store.files.responses import own_id
+from store.jsontext import JsonObject
 
 # What a response says of its request, and what it says of one that leaves it out.
-_SAID: dict[str, Any] = {
+_SAID: JsonObject = {
     "background": False,
     "instructions": None,
     "max_output_tokens": None,
@@ -49,7 +49,7 @@ _SAID_OF = {
 class StudentResponse:
     """One answer, to be sent in either form."""
 
-    def __init__(self, answer: StudentAnswer, body: dict[str, Any], *, trace_id: str) -> None:
+    def __init__(self, answer: StudentAnswer, body: JsonObject, *, trace_id: str) -> None:
         """`answer`: as store.chat.student_wire.reply_of gives it. `body`: the client's request."""
         now = int(time.time())
         self._begun = {
@@ -85,7 +85,7 @@ class StudentResponse:
 
     def events(self) -> bytes:
         """The stream of typed events. It ends with `response.completed`."""
-        events: list[dict[str, Any]] = [
+        events: list[JsonObject] = [
             {"type": "response.created", "response": self._begun},
             {"type": "response.in_progress", "response": self._begun},
         ]
@@ -101,7 +101,7 @@ class StudentResponse:
         return completion_of(self._response)
 
 
-def _output(answer: StudentAnswer, trace_id: str) -> list[dict[str, Any]]:
+def _output(answer: StudentAnswer, trace_id: str) -> list[JsonObject]:
     if not answer.calls:
         text = {"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text}
         return [
@@ -126,7 +126,7 @@ def _output(answer: StudentAnswer, trace_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _said_of(body: dict[str, Any]) -> dict[str, Any]:
+def _said_of(body: JsonObject) -> JsonObject:
     given = {name: value for name, value in body.items() if value is not None}
     text = given.get("text") or {}
     return {
@@ -140,13 +140,13 @@ def _said_of(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_defaults(named: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(named: JsonObject) -> JsonObject:
     """A format or a function with what it leaves out."""
     defaults = _SAID_OF.get(named["type"], {})
     return {**defaults, **{name: value for name, value in named.items() if value is not None}}
 
 
-def _of_text(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_text(index: int, item: JsonObject) -> list[JsonObject]:
     """The events of a message with one text."""
     [part] = item["content"]
     where = {"item_id": item["id"], "output_index": index, "content_index": 0}
@@ -161,7 +161,7 @@ def _of_text(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _events_of_call(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
+def _events_of_call(index: int, item: JsonObject) -> list[JsonObject]:
     where = {"item_id": item["id"], "output_index": index}
     kind = "response.function_call_arguments"
     arguments = item["arguments"]
@@ -173,5 +173,5 @@ def _events_of_call(index: int, item: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _item(what: str, index: int, item: dict[str, Any]) -> dict[str, Any]:
+def _item(what: str, index: int, item: JsonObject) -> JsonObject:
     return {"type": f"response.output_item.{what}", "output_index": index, "item": item}

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.body import ClientGone, parse_chat_body, read_body
+from proxy.http.body import ClientGone, read_body
 from proxy.http.errors import ApiError
+from proxy.surfaces.chat.request import parse
 
 GOOD = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -29,7 +30,7 @@ def receiver(*parts, gone=False):
 
 def refused(raw):
     with pytest.raises(ApiError) as caught:
-        parse_chat_body(raw if isinstance(raw, bytes) else json.dumps(raw).encode())
+        parse(raw if isinstance(raw, bytes) else json.dumps(raw).encode())
     assert caught.value.status == 400
     return caught.value
 
@@ -120,25 +121,25 @@ def test_wrong_types_are_named(change, param):
     ],
 )
 def test_what_is_let_through(extra):
-    assert parse_chat_body(json.dumps({**GOOD, **extra}).encode()) == {**GOOD, **extra}
+    assert parse(json.dumps({**GOOD, **extra}).encode()) == {**GOOD, **extra}
 
 
 def test_half_a_surrogate_pair_as_javascript_cuts_it():
     raw = json.dumps({**GOOD, "messages": [{"role": "user", "content": "cut \ud83d"}]}).encode()
     assert b"\\ud83d" in raw
-    assert parse_chat_body(raw)["messages"][0]["content"] == "cut \ufffd"
+    assert parse(raw)["messages"][0]["content"] == "cut \ufffd"
 
 
 def test_nesting_too_deep_to_be_written_again():
     deep = json.dumps(GOOD).replace('"hi"', "[" * 400 + "]" * 400).encode()
     assert "too deeply" in refused(deep).message
     wide = {**GOOD, "tools": [{"a": [[]]}] * 300}
-    assert parse_chat_body(json.dumps(wide).encode()) == wide
+    assert parse(json.dumps(wide).encode()) == wide
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_parsed_or_refused(raw):
     try:
-        assert isinstance(parse_chat_body(raw), dict)
+        assert isinstance(parse(raw), dict)
     except ApiError as error:
         assert error.status == 400

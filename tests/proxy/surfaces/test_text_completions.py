@@ -93,10 +93,10 @@ def test_cut_at_every_byte():
 )
 def test_prompts(prompt, messages):
     surface = TextCompletions()
-    body = surface.parse(json.dumps({"model": "m", "prompt": prompt}).encode())
-    view = surface.chat_view(body)
+    raw = json.dumps({"model": "m", "prompt": prompt}).encode()
+    view = surface.read_request(raw, None).chat
     assert view["messages"] == [{"role": "user", "content": one} for one in messages]
-    assert surface.chat_view({"model": "m"})["messages"] == []
+    assert surface.read_request(b'{"model": "m"}', None).chat["messages"] == []
 
 
 def test_the_bytes_reach_the_teacher_as_they_were(client, teacher):

@@ -8,7 +8,7 @@ import anthropic
 import httpx
 import pytest
 
-from proxy.surfaces.messages.surface import Messages
+from proxy.surfaces.messages.view import chat_view
 from store.chat.shape import fingerprint
 from store.settings.config import load_config
 from tests.helpers.load import Load
@@ -125,7 +125,7 @@ def test_the_first_is_logged_and_the_second_is_the_students(
 
     asked = len(openais.requests)
     with LoopbackServer(lambda request: sure("good")) as student:
-        shape = fingerprint(Messages().chat_view(BODY))
+        shape = fingerprint(chat_view(BODY))
         served.publish(student_route("mood", student.url, shape))
         wait_until(lambda: httpx.get(f"{served.url}/health").json()["routes"]["students"] == 1)
         assert text_of(client.messages.create(**BODY, extra_headers=TASK)) == "good"

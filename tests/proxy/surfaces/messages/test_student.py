@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from proxy.surfaces.messages.surface import Messages
+from proxy.surfaces.messages.view import chat_view
 from store.chat.shape import fingerprint
 from store.chat.tools import target_of
 from tests.helpers.message_samples import echo, refused, said, sure
@@ -55,7 +55,7 @@ def publish(proxy, student):
     """Publishes a route to the student for requests such as a body, and waits for the proxy."""
 
     def go(body=BODY, **changes):
-        shape = fingerprint(Messages().chat_view(body))
+        shape = fingerprint(chat_view(body))
         proxy.publish(student_route("mood", student.url, shape, **changes))
         wait_until(lambda: httpx.get(f"{proxy.url}/health").json()["routes"]["students"] == 1)
 

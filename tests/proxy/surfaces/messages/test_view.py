@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from proxy.http.errors import ApiError
 from proxy.routing.decision import beyond_students
 from proxy.surfaces.messages.surface import Messages
+from proxy.surfaces.messages.view import chat_view
 from store.chat.shape import fingerprint
 from store.records import Reason
 
@@ -37,7 +38,7 @@ CITED = {**TEXT, "citations": [{"type": "char_location", "cited_text": "x"}]}
 
 def view(**change):
     messages = Messages()
-    return messages.chat_view(messages.parse(json.dumps({**BODY, **change}).encode()))
+    return messages.read_request(json.dumps({**BODY, **change}).encode(), None).chat
 
 
 def user(*blocks):
@@ -216,7 +217,7 @@ def test_the_body_is_not_changed():
         "metadata": {"user_id": "u"},
     }
     before = json.dumps(body)
-    Messages().chat_view(body)
+    chat_view(body)
     assert json.dumps(body) == before
 
 
@@ -247,7 +248,7 @@ def test_what_cannot_be_a_request_is_refused(change):
     with pytest.raises(ApiError) as caught:
         view(**change)
     assert caught.value.status == 400
-    payload = json.loads(Messages().error(caught.value))
+    payload = json.loads(Messages().write_error(caught.value))
     assert payload["type"] == "error"
     assert payload["error"]["type"] == "invalid_request_error"
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.surfaces.responses.events import ResponseAssembler
-from proxy.surfaces.responses.read import completion_of, read_response
+from proxy.surfaces.responses.read import ResponseAssembler, completion_of, read_response
 from tests.helpers.paths import GOLDEN as TRANSCRIPTS
 from tests.helpers.responses_teacher import message, response_object
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.http.body import parse_chat_body
 from proxy.http.errors import ApiError
 from proxy.routing.decision import beyond_students
-from proxy.surfaces.responses.request import parse_responses_body
+from proxy.surfaces.chat.request import parse as parse_chat
+from proxy.surfaces.responses.request import parse
 from proxy.surfaces.responses.view import chat_view
 from store.chat.shape import fingerprint, input_hash
 from store.records import Reason
@@ -30,7 +30,7 @@ CHATS_FUNCTION = {
 
 
 def parsed(body):
-    return parse_responses_body(json.dumps(body).encode())
+    return parse(json.dumps(body).encode())
 
 
 # What a request says beside LEAST → what the view says beside it.
@@ -294,7 +294,7 @@ def test_the_fingerprint_is_that_of_the_equal_chat_completion(role, teacher):
                 model="gpt-4o", instructions="Label it.", input="I am glad", text_format=Label
             )
     of_chat, of_response = (request.body for request in teacher.requests)
-    chat, view = parse_chat_body(of_chat), chat_view(parse_responses_body(of_response))
+    chat, view = parse_chat(of_chat), chat_view(parse(of_response))
     assert fingerprint(view) == fingerprint(chat)
     assert view["response_format"] == chat["response_format"]
     assert input_hash(view["messages"]) == input_hash(chat["messages"])
@@ -335,10 +335,10 @@ def test_what_is_nested_too_deeply():
     def nested(levels):
         return f'{{"model":"m","input":"x","mood":{"[" * levels}{"]" * levels}}}'.encode()
 
-    view = chat_view(parse_responses_body(nested(200)))
+    view = chat_view(parse(nested(200)))
     assert fingerprint(view)
     with pytest.raises(ApiError) as caught:
-        parse_responses_body(nested(251))
+        parse(nested(251))
     assert "too deeply" in caught.value.message
 
 

@@ -6,7 +6,7 @@ import pydantic
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
-from proxy.surfaces.responses.events import ResponseAssembler
+from proxy.surfaces.responses.read import ResponseAssembler
 from proxy.surfaces.responses.write import StudentResponse
 from store.chat.student_wire import StudentAnswer
 from store.chat.tools import ToolCall

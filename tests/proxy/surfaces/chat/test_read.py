@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.surfaces.assemble import StreamAssembler, read_completion
+from proxy.surfaces.chat.read import CompletionAssembler, read_completion
 from tests.helpers.paths import GOLDEN
 
 TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))
@@ -19,7 +19,7 @@ def transcript(name):
 
 
 def assembled(*pieces):
-    assembler = StreamAssembler()
+    assembler = CompletionAssembler()
     for piece in pieces:
         assembler.feed(piece)
     return asdict(assembler.finish())
@@ -48,7 +48,7 @@ def test_byte_by_byte(name):
 def test_done_is_seen_with_its_last_byte(name):
     raw, _ = transcript(name)
     end = raw.find(b"[DONE]")
-    assembler = StreamAssembler()
+    assembler = CompletionAssembler()
     for i in range(len(raw)):
         assembler.feed(raw[i : i + 1])
         assert assembler.done == (end >= 0 and i >= end + len(b"[DONE]") - 1), i

@@ -1,49 +1,20 @@
-"""What a teacher said, put together on the side while its bytes go by.
-
-Pure: bytes in, a Completion out. Nothing here raises on what an upstream sends; what cannot be read
-is left out, since the client gets the bytes whatever they are.
-"""
+"""Reads a teacher's chat completion: a plain answer, or a stream while it goes by."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import orjson
 
+from proxy.surfaces.completion import Completion, take_head
 from proxy.surfaces.sse import EventReader
+from store.jsontext import JsonObject
 
 _DONE = b"[DONE]"
 _TEXTS = ("content", "refusal", "reasoning_content")  # delta fields whose pieces are joined
 _MAX_DONE_LINE = 32
 
 
-@dataclass(slots=True)
-class Completion:
-    """A chat completion, whole or as far as it came."""
-
-    response_id: str | None = None
-    model: str | None = None
-    messages: list[dict[str, Any]] = field(default_factory=list)  # one a choice
-    finish_reasons: list[str] = field(default_factory=list)
-    usage: dict[str, Any] = field(default_factory=dict)
-    error_type: str | None = None
-
-    @property
-    def total_tokens(self) -> int:
-        """In and out, 0 where the answer does not say."""
-        return (self.tokens("prompt_tokens") or 0) + (self.tokens("completion_tokens") or 0)
-
-    def tokens(self, name: str, detail: str | None = None) -> int | None:
-        """A count from `usage`, or None when it is not there."""
-        value = self.usage.get(name)
-        if detail is not None and value is not None:
-            value = value.get(detail) if isinstance(value, dict) else None
-        return value if isinstance(value, int) else None
-
-
 def read_completion(raw: bytes) -> Completion:
-    """The completion in a plain JSON answer; an empty one when it is none."""
+    """The completion in a plain JSON answer; an empty one if it holds none."""
     completion = Completion()
     try:
         payload = orjson.loads(raw)
@@ -57,7 +28,7 @@ def read_completion(raw: bytes) -> Completion:
     return completion
 
 
-class StreamAssembler(EventReader):
+class CompletionAssembler(EventReader):
     """Reads a streamed completion and joins the chunks of each choice.
 
     Takes streams that end without `[DONE]`.
@@ -106,9 +77,9 @@ class _Choice:
         self._texts: dict[str, list[str]] = {}
         self._tools: dict[int, _Call] = {}
         self._call: _Call | None = None  # the old `function_call`
-        self._other: dict[str, Any] = {}
+        self._other: JsonObject = {}
 
-    def take(self, choice: dict[str, Any]) -> None:
+    def take(self, choice: JsonObject) -> None:
         if choice.get("finish_reason"):
             self.finish_reason = str(choice["finish_reason"])
         delta = choice.get("delta") or {"content": choice.get("text")}  # text: a legacy completion
@@ -126,8 +97,8 @@ class _Choice:
             else:
                 self._other[name] = value
 
-    def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": None, **self._other}
+    def message(self) -> JsonObject:
+        message: JsonObject = {"role": "assistant", "content": None, **self._other}
         for name, parts in self._texts.items():
             message[name] = "".join(parts)
         if self._tools:
@@ -143,11 +114,11 @@ class _Call:
     __slots__ = ("_arguments", "_head", "_name")
 
     def __init__(self) -> None:
-        self._head: dict[str, Any] = {}
+        self._head: JsonObject = {}
         self._name = ""
         self._arguments: list[str] = []
 
-    def take(self, part: dict[str, Any]) -> None:
+    def take(self, part: JsonObject) -> None:
         for name, value in part.items():
             if name == "function" and isinstance(value, dict):
                 self._name = self._name or value.get("name") or ""
@@ -155,39 +126,14 @@ class _Call:
             elif name != "index" and value is not None:
                 self._head[name] = value
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> JsonObject:
         function = {"name": self._name, "arguments": "".join(self._arguments)}
         return {**self._head, "function": function}
 
 
-def _index(part: dict[str, Any]) -> int:
+def _index(part: JsonObject) -> int:
     index = part.get("index")
     return index if isinstance(index, int) else 0
-
-
-def error_type_of(payload: Any) -> str | None:
-    """`error.type` or `error.code` of an error answer, `"error"` when it says neither."""
-    error = payload.get("error") if isinstance(payload, dict) else None
-    if not error:
-        return None
-    if isinstance(error, dict):
-        return str(error.get("type") or error.get("code") or "error")
-    return "error"
-
-
-def take_head(completion: Completion, payload: dict[str, Any]) -> None:
-    """What stands beside the choices. Azure begins with a chunk in which all of it is empty."""
-    completion.response_id = completion.response_id or _text(payload.get("id"))
-    completion.model = completion.model or _text(payload.get("model"))
-    usage = payload.get("usage")
-    if usage and isinstance(usage, dict):
-        completion.usage = usage
-    if "error" in payload:
-        completion.error_type = completion.error_type or error_type_of(payload)
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if value else None
 
 
 def _is_done(line: bytes) -> bool:

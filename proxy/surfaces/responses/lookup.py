@@ -1,4 +1,4 @@
-"""`/v1/responses/…`: what clients do with responses that they have got.
+"""`/v1/responses/…`: what clients do with a response after they got it.
 
     GET    /v1/responses/ID               the response
     DELETE /v1/responses/ID
@@ -7,37 +7,36 @@
     POST   /v1/responses/input_tokens     of a request that may name a response
     POST   /v1/responses/compact
 
-Responses of students are answered for here. All others are the teacher's: passed through.
+Students' responses are answered for here. All others are the teacher's: passed through.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 
 from proxy.access.keys import Keys
-from proxy.http.asgi import JSON, Message, Receive, Scope, Send, header, respond
+from proxy.http.asgi import JSON, Handler, Message, Receive, Scope, Send, header, respond
 from proxy.http.body import parse_object, read_body
 from proxy.http.errors import ApiError, bad_request, unknown_path
-from proxy.passthrough import Passthrough
-from proxy.stored_responses import StoredResponses, listed_input, named_of_ours
+from proxy.surfaces.responses.stored import StoredResponses, listed_input, our_name_in
 from store.files.responses import KeptResponse, trace_of
+from store.jsontext import JsonObject
 
 PREFIX = "/v1/responses/"
-_ASKING = ("input_tokens", "compact")
+_REQUESTS = ("input_tokens", "compact")
 _MAX_ITEMS = 100  # in a page
 _LIMIT = re.compile(r"[0-9]{1,9}")  # Python reads no number of many thousand digits
-_ITEMS = "20"
+_DEFAULT_LIMIT = "20"
 
 
 class ResponsesLookup:
     """Answers for kept responses."""
 
     def __init__(
-        self, *, keys: Keys, body_limit: int, stored: StoredResponses, passthrough: Passthrough
+        self, *, keys: Keys, body_limit: int, stored: StoredResponses, passthrough: Handler
     ) -> None:
         self._keys = keys
         self._body_limit = body_limit
@@ -50,8 +49,8 @@ class ResponsesLookup:
         method: str = scope["method"]
         if trace_of(name) is not None:
             await respond(send, 200, [JSON], self._answer(scope, method, name, what))
-        elif method == "POST" and name in _ASKING and not what and _is_json(scope):
-            await self._passthrough(scope, await self._spelled_out(scope, receive), send)
+        elif method == "POST" and name in _REQUESTS and not what and _is_json(scope):
+            await self._passthrough(scope, await self._resolved(scope, receive), send)
         else:
             await self._passthrough(scope, receive, send)
 
@@ -75,16 +74,16 @@ class ResponsesLookup:
             raise bad_request("Cannot cancel a synchronous response.")
         raise unknown_path(method, scope["path"])
 
-    async def _spelled_out(self, scope: Scope, receive: Receive) -> Receive:
-        """The body, with what it names of ours in place of the names."""
+    async def _resolved(self, scope: Scope, receive: Receive) -> Receive:
+        """The body, with what our names in it stand for in their place."""
         key_hash = self._keys.authenticate(scope["headers"]).key_hash
         raw = await read_body(receive, scope["headers"], self._body_limit)
         try:
             body = parse_object(raw)
         except ApiError:
-            body = {}  # what that is, is for the teacher to say
-        if named_of_ours(body) is not None:
-            raw = orjson.dumps(self._stored.spelled_out(body, key_hash))
+            body = {}  # the teacher says what is wrong with it
+        if our_name_in(body) is not None:
+            raw = orjson.dumps(self._stored.resolved(body, key_hash))
 
         async def again() -> Message:
             return {"type": "http.request", "body": raw, "more_body": False}
@@ -101,9 +100,9 @@ def _query(scope: Scope) -> str:
     return query.decode("latin-1")
 
 
-def _page(kept: KeptResponse, query: dict[str, str]) -> dict[str, Any]:
+def _page(kept: KeptResponse, query: dict[str, str]) -> JsonObject:
     """A page of the input items. Raises ApiError."""
-    limit, after = query.get("limit", _ITEMS), query.get("after")
+    limit, after = query.get("limit", _DEFAULT_LIMIT), query.get("after")
     if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= _MAX_ITEMS:
         raise bad_request(
             f"Invalid 'limit': expected an integer from 1 to {_MAX_ITEMS}.", param="limit"

@@ -13,13 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from proxy.exchange import Exchange
 from proxy.http.body import wrong_type
 from proxy.http.errors import ApiError, bad_request
-from proxy.surfaces.responses.view import chat_view
-from proxy.surfaces.surface import Body, Served
 from store.files.responses import (
     DAY_S,
     HOUR_S,
@@ -31,9 +26,8 @@ from store.files.responses import (
     sweep_responses,
     trace_of,
 )
+from store.jsontext import JsonObject
 from store.records import Content
-
-Item = dict[str, Any]
 
 _FIRST_INPUT = 0x10000  # the number of the first input item; output items count from 0
 # Kind of item → the beginning of its id, as OpenAI names them.
@@ -53,24 +47,8 @@ class StoredResponses:
 
     # ---- while a request is answered -------------------------------------------------------------
 
-    def recall(
-        self, raw: bytes, body: Body, chat: Body, key_hash: str | None
-    ) -> tuple[bytes, Body, Body]:
-        """A request with what it names of ours in place of the names.
-
-        `chat`: its view as a chat completion, in which is left what sends it to the teacher. Raises
-        ApiError when what it names is not there, as OpenAI does.
-        """
-        named = named_of_ours(body)
-        if named is None:
-            return raw, body, chat
-        body = self.spelled_out(body, key_hash)
-        chat = chat_view(body)
-        chat["previous_response_id"] = named
-        return orjson.dumps(body), body, chat
-
-    def spelled_out(self, body: Body, key_hash: str | None) -> Body:
-        """The body without names of ours. Raises ApiError."""
+    def resolved(self, body: JsonObject, key_hash: str | None) -> JsonObject:
+        """The body with what our names stand for in their place. Raises ApiError."""
         asked, previous = body.get("input"), body.get("previous_response_id")
         if not isinstance(asked, str | list | None):
             raise wrong_type("input", "a string or an array of input items", asked)
@@ -89,23 +67,29 @@ class StoredResponses:
             body = {name: v for name, v in body.items() if name != "previous_response_id"}
         return {**body, "input": items}
 
-    def may_keep(self, body: Body, content: Content) -> bool:
+    def may_keep(self, body: JsonObject, content: Content) -> bool:
         """Whether a student's response to `body` may be kept, where its client wants that.
 
         What the log may not hold as it is, is kept nowhere else either.
         """
         return body.get("store") is False or (self._keep_s > 0 and content == "full")
 
-    def keep(self, exchange: Exchange, served: Served) -> bool:
-        """Keeps a student's response for who wants that; False when it cannot be kept."""
-        if exchange.body.get("store") is False:
+    def keep(
+        self,
+        response: bytes,
+        body: JsonObject,
+        content: Content,
+        *,
+        trace_id: str,
+        key_hash: str | None,
+    ) -> bool:
+        """Keeps a student's response if its client wants that; False if it cannot be kept."""
+        if body.get("store") is False:
             return True
-        if not self.may_keep(exchange.body, exchange.content):
+        if not self.may_keep(body, content):
             return False
-        asked = _as_items(exchange.body.get("input"))
-        trace_id = exchange.trace_id
         try:
-            keep_response(self._folder, trace_id, served.whole(), asked, exchange.key_hash)
+            keep_response(self._folder, trace_id, response, _as_items(body.get("input")), key_hash)
         except OSError as error:
             log.error("response_not_kept trace=%s error=%s", trace_id, type(error).__name__)
             return False
@@ -142,7 +126,7 @@ class StoredResponses:
         kept = read_response(self._folder, trace_id, keep_s=self._keep_s)
         return kept if kept is not None and kept.key_hash == key_hash else None
 
-    def _item(self, reference: Item, key_hash: str | None) -> Item:
+    def _item(self, reference: JsonObject, key_hash: str | None) -> JsonObject:
         """The item that a reference names, as the teacher is to get it. Raises ApiError."""
         name: str = reference["id"]
         trace_id = trace_of(name)
@@ -157,7 +141,7 @@ class StoredResponses:
         raise ApiError(404, f"Item with id '{name}' not found.", param="input")
 
 
-def named_of_ours(body: Body) -> str | None:
+def our_name_in(body: JsonObject) -> str | None:
     """The first response or item of ours that a request names; None when it names none."""
     previous, items = body.get("previous_response_id"), body.get("input")
     if isinstance(previous, str) and trace_of(previous) is not None:
@@ -167,7 +151,7 @@ def named_of_ours(body: Body) -> str | None:
     return None
 
 
-def listed_input(kept: KeptResponse) -> list[Item]:
+def listed_input(kept: KeptResponse) -> list[JsonObject]:
     """The input items as the API lists them: each with an id, a message with parts."""
     trace_id = trace_of(kept.response["id"]) or ""
     listed = []
@@ -195,7 +179,7 @@ def _names_ours(item: Any) -> bool:
     return isinstance(item.get("id"), str) and trace_of(item["id"]) is not None
 
 
-def _for_teacher(item: Item) -> Item:
+def _for_teacher(item: JsonObject) -> JsonObject:
     """A student's output item as input, without the id that the teacher does not know."""
     if item["type"] == "message":
         text = "".join(part["text"] for part in item["content"])

@@ -1,0 +1,62 @@
+"""A teacher's answer as a chat completion, for the log.
+
+Each surface has a reader of its own (`read.py`), which makes one of the bytes that go by. No reader
+raises on anything an upstream sends; what it cannot read it leaves out, since the client gets the
+bytes in any case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from store.jsontext import JsonObject
+
+
+@dataclass(slots=True)
+class Completion:
+    """A chat completion, whole or as far as it came."""
+
+    response_id: str | None = None
+    model: str | None = None
+    messages: list[JsonObject] = field(default_factory=list)  # one a choice
+    finish_reasons: list[str] = field(default_factory=list)
+    usage: JsonObject = field(default_factory=dict)
+    error_type: str | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """In and out, 0 where the answer does not say."""
+        return (self.tokens("prompt_tokens") or 0) + (self.tokens("completion_tokens") or 0)
+
+    def tokens(self, name: str, detail: str | None = None) -> int | None:
+        """A count from `usage`, or None when it is not there."""
+        value = self.usage.get(name)
+        if detail is not None and value is not None:
+            value = value.get(detail) if isinstance(value, dict) else None
+        return value if isinstance(value, int) else None
+
+
+def error_type_of(payload: Any) -> str | None:
+    """`error.type` or `error.code` of an error answer, `"error"` when it says neither."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    if not error:
+        return None
+    if isinstance(error, dict):
+        return str(error.get("type") or error.get("code") or "error")
+    return "error"
+
+
+def take_head(completion: Completion, payload: JsonObject) -> None:
+    """Takes the fields beside the choices. Azure sends a first chunk in which all are empty."""
+    completion.response_id = completion.response_id or _text(payload.get("id"))
+    completion.model = completion.model or _text(payload.get("model"))
+    usage = payload.get("usage")
+    if usage and isinstance(usage, dict):
+        completion.usage = usage
+    if "error" in payload:
+        completion.error_type = completion.error_type or error_type_of(payload)
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
