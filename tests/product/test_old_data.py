@@ -269,6 +269,30 @@ def test_a_user_is_forgotten_without_a_server(old: Old) -> None:
     assert sums(old, "SELECT trace_id FROM traces WHERE end_user = 'customer-8'")
 
 
+def test_a_label_that_only_forgotten_answers_had_leaves_the_old_routes(old: Old) -> None:
+    with Database(old.config.database_file, old.config.store):
+        pass  # what was in its write-ahead log is in the file
+    things = sums(
+        old,
+        "SELECT trace_id::varchar id FROM traces WHERE task = 'reviews'"
+        " AND served_by = 'teacher' AND output_messages LIKE '%thing%'",
+    )
+    options = [option for row in things for option in ("--trace", row["id"])]
+    done = understudy("forget", *options, "--yes", "-c", old.config_file)
+    assert done.exit_code == 0, done.output
+    with Database(old.config.database_file, old.config.store) as db:
+        routes = [promotion.route for promotion in promotions_of_task(db, "reviews", 100)]
+    assert [labels_of(route) for route in routes] == [["person"]] * len(routes)
+    run_id = old.expected["promotions"]["reviews"][0]["run_id"]
+    assert labels_of(kept_route(old.config.runs_dir / run_id)) == ["person"]
+
+
+def labels_of(route: Route | None) -> list[str]:
+    assert route is not None
+    assert route.terms.forms is not None
+    return route.terms.forms.labels
+
+
 # ---- the whole product ---------------------------------------------------------------------------
 
 
