@@ -33,7 +33,7 @@ from distill.dataset.rows import Row, Selection, read_rows
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
-from distill.evaluate.scorers import choose_scorer
+from distill.evaluate.scoring import choose_scorer
 from distill.run.run import student_tokens
 from distill.students.server import StudentServer
 from distill.train import blas

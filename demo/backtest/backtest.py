@@ -37,7 +37,8 @@ from demo.backtest.view import bars, show_report, silence
 from demo.drive.driver import Exchange, Product, Status, send
 from demo.drive.ramp import is_live
 from distill.dataset.answers import describe
-from distill.evaluate.scorers import choose_scorer, score
+from distill.evaluate.scorers.registry import score
+from distill.evaluate.scoring import choose_scorer
 from distill.run.progress import Progress
 from store.database.database import Database
 from store.database.runs import evaluations_of_run
@@ -229,7 +230,7 @@ def _agrees(settings: TaskSettings, layout: Layout, status: Status) -> Callable[
     scorer = choose_scorer(describe([row.answer for row in layout.traffic]), how)
 
     def agrees(recorded: str, answer: str) -> bool:
-        return scorer.agrees(score(scorer.pure, recorded, answer))
+        return scorer.agrees(score(scorer.name, recorded, answer))
 
     return agrees
 

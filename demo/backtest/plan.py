@@ -16,6 +16,7 @@ from demo.backtest.logs import Layout, lay_out, read_rows
 from demo.backtest.replay import MODEL
 from demo.base.student_settings import tiny_student
 from demo.drive.driver import loopback_teacher
+from distill.evaluate.scorers.registry import is_paid
 from store.errors import BacktestError, ConfigError
 from store.settings.config import TAG
 from store.settings.tasks import GateSettings, RolloutSettings, TaskSettings
@@ -73,7 +74,7 @@ def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
     the same each time, which is not the teacher's agreement with itself. Raises BacktestError for
     scorer `judge`, as recorded answers are no verdicts.
     """
-    if settings.evaluate.scorer == "judge":
+    if is_paid(settings.evaluate.scorer):
         raise BacktestError("recorded answers cannot judge: set evaluate.scorer to another")
     target = min(settings.amplify.target, len(layout.pool))
     return settings.model_copy(

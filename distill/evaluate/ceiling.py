@@ -15,8 +15,7 @@ from math import ceil
 from typing import Any
 
 from distill.dataset.rows import Row
-from distill.evaluate.judge import run_scoring
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer, run_scoring
 from distill.run.budget import Till, paid_client
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run, some_rows

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import aiohttp
 
 from distill.dataset.rows import Row
-from distill.evaluate.scorers import Scorer, Scoring, scoring
+from distill.evaluate.scorers.spec import Scoring
+from distill.evaluate.scoring import Scorer, scoring
 from distill.run.progress import Progress
 from store.chat.asking import STUDENT_PATH, StudentReply, ask_student
 from store.errors import TeacherError

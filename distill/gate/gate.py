@@ -96,7 +96,7 @@ def certify(
     fingerprints: Sequence[str],
     now: float,
     ceiling: Ceiling | None = None,
-    labelled: Pairs = (),
+    labelled: Pairs | None = None,
 ) -> Certificate:
     """Judges a student on rows that nothing was chosen on. The certificate says why it passed.
 
@@ -104,13 +104,14 @@ def certify(
     teacher: it lowers the coverage, and is no evidence for or against what is served. A cutoff that
     fails ends the sequence; one that lacks nothing but coverage does not, as larger ones follow.
 
-    `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`: for
-    the scorer `judge`, rows that people have judged as well. Raises ValueError without a cutoff.
+    `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`:
+    rows that people have judged as well, perhaps none; None: the scorer does not err. Raises
+    ValueError without a cutoff.
     """
     if not cutoffs:
         raise ValueError("no cutoff to certify")
     alpha = attempt_alpha(gate, attempt)
-    judge = _judge_check(labelled, alpha / 2) if scorer == "judge" and labelled else None
+    judge = _judge_check(labelled, alpha / 2) if labelled else None
     terms = _Terms(gate, attempt, alpha, output, judge)
     tested: list[_Finding] = []
     for cutoff in cutoffs:
@@ -122,7 +123,7 @@ def certify(
     if found is not tested[-1]:
         further = tested[-1].n / len(heldout)
         said = [*said, f"no further: at coverage {further:.3f}, {tested[-1].objections[0]}"]
-    if scorer == "judge":
+    if labelled is not None:
         said = [*said, _of_judge(judge)]
     if ceiling is not None and ceiling.high < gate.threshold:
         said = [*said, _low_ceiling(ceiling, gate.threshold)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from distill.evaluate.judge import Judge
-from distill.evaluate.scorers import score
+from distill.evaluate.scorers.registry import SCORERS, score
 from distill.monitor.audits import MAX_PENDING_S, Audits
 from distill.monitor.comparisons import AnswerPair, compare
 from distill.monitor.evidence import EvidenceTracker, load_evidence
@@ -225,9 +225,10 @@ class StudentMonitor:
 
     async def _score(self, route: Route, pair: AnswerPair) -> float:
         teacher, student = pair.row.target, pair.student or ""
-        if route.scorer != "judge":
+        ask = SCORERS[route.scorer].ask
+        if ask is None:
             return score(route.scorer, teacher, student, tools=route.terms.output == "tools")
-        judge = Judge(self._teacher(pair.row.model), rubric=self.settings.evaluate.rubric)
+        judge = ask(self._teacher(pair.row.model), self.settings.evaluate, None, Counter())
         return await judge(teacher, student, pair.row.messages)
 
     async def _record(self, pair: AnswerPair) -> None:

@@ -11,8 +11,7 @@ from distill.dataset.rows import Selection
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
-from distill.evaluate.judge import run_scoring
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer, run_scoring
 from distill.pipeline.training import Trained
 from distill.run.history import StageResult
 from distill.run.progress import Progress

@@ -13,7 +13,7 @@ import asyncio
 from dataclasses import asdict, replace
 
 from distill.dataset.answers import answers_of
-from distill.evaluate.scorers import choose_scorer
+from distill.evaluate.scoring import choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
 from distill.pipeline.promotion import first_promotion, keep_route, route_of

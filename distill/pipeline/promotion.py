@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from distill.dataset.rows import Selection
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.run.run import Run
 from store.chat.shape import input_chars
 from store.errors import RunError

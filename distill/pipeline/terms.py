@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distill.dataset.rows import Selection
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.run.run import Run, student_tokens
 from store.records import Forms, TermsOfService
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluations import Evaluations
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, attempt_number, certify
 from distill.monitor.feedback import judged_pairs
@@ -32,7 +32,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
 ) -> Certificate:
     """Fixes the cutoffs on the calibration split and certifies one on the held-out split."""
     ceiling = await noise_stage(run, parts, selection.heldout, scorer, progress)
-    labelled = await _labelled(run, parts) if scorer.name == "judge" else []
+    labelled = await _labelled(run, parts) if scorer.paid else None
     heldout = evaluations.heldout
     gate, attempt = run.settings.gate, await attempt_of(run, parts, selection)
     cutoffs = choose_cutoffs(

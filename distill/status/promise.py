@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from distill.evaluate.scorers.registry import is_paid
 from store.records import Promotion
 
 
@@ -121,7 +122,7 @@ def ceiling(certificate: Mapping[str, Any] | None) -> TeacherCeiling | None:
 
 def judge(certificate: Mapping[str, Any] | None) -> JudgeState | None:
     """Whether the judge was corrected by people's labels; None when no judge scored."""
-    if not certificate or certificate.get("scorer") != "judge":
+    if not certificate or not is_paid(certificate.get("scorer", "")):
         return None
     check = certificate.get("judge")
     if not check:

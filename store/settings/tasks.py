@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from store.records import ScorerName
 from store.settings_model import Settings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -59,7 +60,7 @@ class TrainSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    scorer: Literal["auto", "exact", "json", "text", "judge"] = "auto"
+    scorer: Literal["auto", ScorerName] = "auto"
     agree_at: float | None = Field(default=None, gt=0, le=1)
     rubric: str | None = Field(default=None, min_length=1)
     teacher_recheck: float = Field(default=0.05, ge=0, le=1)

@@ -10,8 +10,7 @@ from typing import Any
 from distill.dataset.answers import answers_of
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluate import evaluate
-from distill.evaluate.judge import run_scoring
-from distill.evaluate.scorers import choose_scorer
+from distill.evaluate.scoring import choose_scorer, run_scoring
 from store.database.database import Database
 from store.records import TermsOfService
 from store.settings.config import parse_config

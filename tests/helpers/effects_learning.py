@@ -12,7 +12,7 @@ import yaml
 from distill.dataset.answers import answers_of, describe
 from distill.dataset.rows import SPLITS, Selection
 from distill.evaluate.evaluate import evaluate
-from distill.evaluate.scorers import Scorer, choose_scorer
+from distill.evaluate.scoring import Scorer, choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.pipeline import distil
 from distill.pipeline.rows import keep_selection

@@ -11,7 +11,8 @@ import pytest
 from distill.dataset.answers import answers_of, describe
 from distill.dataset.exchange import target_in_correction
 from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
-from distill.evaluate.scorers import Scorer, choose_scorer, score
+from distill.evaluate.scorers.registry import score
+from distill.evaluate.scoring import Scorer, choose_scorer
 from distill.gate.slices import slices_of
 from distill.monitor.feedback import complains
 from store.chat.normal_form import normal_answer

@@ -14,7 +14,7 @@ from scipy.stats import beta
 
 from distill.dataset.rows import Row
 from distill.evaluate.ceiling import ceiling_of, noise_stage, rows_again
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.run.run import Parts
 from store.database.database import Database
 from store.database.runs import teacher_calls_of_run

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from distill.evaluate.evaluate import evaluate
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from store.records import (
     Evaluation,
     Reason,

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.evaluate.judge import MAX_CHARS, RUBRIC, Judge, judge_prompt
-from distill.evaluate.scorers import Scorer, scoring
+from distill.evaluate.scorers.judge import MAX_CHARS, RUBRIC, Judge, judge_prompt
+from distill.evaluate.scoring import Scorer, scoring
 from distill.teacher.client import VALIDATION_RETRIES, TeacherClient
 from store.chat.shape import Messages
 from store.errors import TeacherError

@@ -16,8 +16,7 @@ import pytest
 from distill.dataset.answers import answers_of
 from distill.dataset.rows import Row, Selection
 from distill.evaluate.evaluate import evaluate
-from distill.evaluate.judge import run_scoring
-from distill.evaluate.scorers import Scorer, choose_scorer
+from distill.evaluate.scoring import Scorer, choose_scorer, run_scoring
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.training import Trained
 from distill.run.run import Parts, Run

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from distill.dataset.answers import describe
-from distill.evaluate.scorers import Scorer, choose_scorer, score, scoring
+from distill.evaluate.scorers.registry import SCORERS, score
+from distill.evaluate.scoring import Scorer, choose_scorer, scoring
+from store.records import ScorerName
 from store.settings.tasks import EvaluateSettings
 
 AUTO = EvaluateSettings()
@@ -135,6 +138,14 @@ def test_each_scorer_has_its_own_bar() -> None:
         for name in ("exact", "json", "text", "judge")
     }
     assert bars == {"exact": 1.0, "json": 1.0, "text": 0.8, "judge": 1.0}
+
+
+def test_every_name_of_a_scorer_is_registered_and_accepted_by_the_settings() -> None:
+    assert set(SCORERS) == set(get_args(ScorerName))
+    for name in SCORERS:
+        assert EvaluateSettings(scorer=name).scorer == name
+    with pytest.raises(ValidationError):
+        EvaluateSettings(scorer="nearly")  # type: ignore[arg-type]
 
 
 def test_what_is_set_wins_over_what_fits() -> None:

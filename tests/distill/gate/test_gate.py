@@ -232,7 +232,7 @@ def test_a_ceiling_below_the_threshold_is_told() -> None:
 
 
 def test_a_judge_without_labels_is_uncorrected_and_says_so() -> None:
-    certificate = judge(rows(198, 200), scorer="judge")
+    certificate = judge(rows(198, 200), scorer="judge", labelled=())
     assert certificate.passed
     assert certificate.judge is None
     assert certificate.method == "beta-mixture"
@@ -269,6 +269,7 @@ def test_a_judge_that_calls_everything_good_proves_nothing() -> None:
     assert (certificate.judge.sensitivity, certificate.judge.specificity) == (1.0, 0.0)
 
 
-def test_labels_correct_a_judge_and_nobody_else() -> None:
-    pairs = [(True, False)] * 50
-    assert judge(rows(198, 200), labelled=pairs) == judge(rows(198, 200))
+def test_without_labels_there_is_nothing_of_a_judge_in_a_certificate() -> None:
+    certificate = judge(rows(1000, 1000), scorer="exact", labelled=None)
+    assert (certificate.judge, certificate.method) == (None, "beta-mixture")
+    assert "judge" not in certificate.reason

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distill.dataset.rows import Row, Selection
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
 from distill.pipeline.terms import terms_of_service
 from distill.run.run import Run

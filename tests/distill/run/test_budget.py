@@ -15,7 +15,7 @@ from demo.teacher.teacher import start_teacher
 from distill.dataset.answers import answers_of
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
-from distill.evaluate.scorers import Scorer
+from distill.evaluate.scoring import Scorer
 from distill.pipeline.examples import make_examples
 from distill.run.budget import Till, paid_calls, paid_client, teacher_of
 from store.database.database import Database

@@ -17,7 +17,7 @@ from aiohttp import web
 from distill.dataset.answers import answers_of
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
-from distill.evaluate.scorers import choose_scorer
+from distill.evaluate.scoring import choose_scorer
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, certify
 from distill.students.server import StudentServer, free_port

@@ -11,31 +11,24 @@ a hash of all of it, and what comes back is a value of a schema, whose words nob
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from distill.dataset.rows import Row
 from distill.dataset.texts import shortened
-from distill.evaluate.scorers import Scorer, Scoring, score, scoring
-from distill.run.budget import Till, paid_client, teacher_of
-from distill.run.run import Parts, Run
+from distill.evaluate.scorers.exact import exact_score
+from distill.evaluate.scorers.spec import ScorerSpec
 from distill.teacher.client import TeacherClient
 from store.chat.shape import Messages, text_of
 from store.errors import TeacherMalformed, TeacherRefused
 from store.files.line_log import LineLog
 from store.jsontext import to_json
+from store.settings.tasks import EvaluateSettings
 
 RUBRIC = "The same meaning, nothing important missing, wrong or added, fit for the same use."
 MAX_CHARS = 12_000  # of the request, whose middle is left out; the answers are shown whole
-
-log = logging.getLogger("understudy.runs")
 
 
 class Verdict(BaseModel):
@@ -52,16 +45,22 @@ class Judge:
     """Scores a pair of answers: 1 when the teacher finds them equivalent, else 0. A `Scoring`.
 
     `file`: keeps each verdict, and gives it again for the same pair without another call.
+    `faults`: counts the pairs without a verdict, by what was wrong.
     """
 
     def __init__(
-        self, client: TeacherClient, *, rubric: str | None = None, file: Path | None = None
+        self,
+        client: TeacherClient,
+        *,
+        rubric: str | None = None,
+        file: Path | None = None,
+        faults: Counter[str] | None = None,
     ) -> None:
         self._client = client
         self._rubric = rubric or RUBRIC
         self._log = LineLog(file) if file is not None else None
         self._known: dict[str, bool] = {}
-        self.faults: Counter[str] = Counter()  # pairs without a verdict, by what was wrong
+        self.faults: Counter[str] = Counter() if faults is None else faults
         if self._log is not None:
             self._known = {line["pair"]: line["equivalent"] for line in self._log.load()}
 
@@ -71,7 +70,7 @@ class Judge:
 
         Raises TeacherError when it cannot be asked at all, BudgetSpent when it may not.
         """
-        if score("exact", teacher, student):
+        if exact_score(teacher, student):
             return 1.0
         pair = _hash_of(self._rubric, messages, teacher, student)
         if pair not in self._known:
@@ -93,37 +92,6 @@ class Judge:
         except TeacherMalformed:
             return False, "malformed"
         return found.value.equivalent, ""
-
-
-@asynccontextmanager
-async def run_scoring(
-    run: Run, parts: Parts, rows: Sequence[Row], scorer: Scorer
-) -> AsyncIterator[Scoring]:
-    """How a run scores pairs of answers. What the judge says is paid for once, also on resuming.
-
-    With scorer `judge`, the scoring raises BudgetSpent when amplify.token_budget is.
-    """
-    if scorer.name != "judge":
-        yield scoring(scorer)
-        return
-    async with paid_client(run, parts, teacher_of(rows)) as client:
-        rubric, file = run.settings.evaluate.rubric, run.folder / "judged.jsonl"
-        judge = await asyncio.to_thread(Judge, client, rubric=rubric, file=file)
-        till = Till(run.settings.amplify.concurrency)
-
-        async def judged(teacher: str, student: str, messages: Messages) -> float:
-            return await till.pay(lambda: judge(teacher, student, messages))
-
-        try:
-            yield scoring(scorer, judged)
-        finally:
-            for fault, pairs in judge.faults.items():
-                log.warning(
-                    "task %s: judging was %s for %d pairs; they count as disagreements",
-                    run.task,
-                    fault,
-                    pairs,
-                )
 
 
 _INSTRUCTION = """\
@@ -169,3 +137,12 @@ def _marked(name: str, mark: str, text: str) -> str:
 def _hash_of(*parts: object) -> str:
     """32 hex digits. A text cannot hold a hash that it goes into itself."""
     return blake2b(to_json(parts), digest_size=16).hexdigest()
+
+
+def _ask(
+    client: TeacherClient, settings: EvaluateSettings, file: Path | None, faults: Counter[str]
+) -> Judge:
+    return Judge(client, rubric=settings.rubric, file=file, faults=faults)
+
+
+JUDGE = ScorerSpec(name="judge", agree_at=1.0, ask=_ask)
