@@ -12,13 +12,18 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 from distill.gate.gate import confirmed_bound, extended_bound
 from distill.monitor.detector import MAX_TIMES, ChangeDetector
 from distill.monitor.rollout import Evidence, audit_rate
-from distill.monitor.state import NO_COMPARISONS, ComparisonCounts
-from store.database.comparisons import ComparisonOutcome, outcomes_of_student, tallies_of_student
+from store.database.comparisons import (
+    ComparisonCounts,
+    ComparisonOutcome,
+    KindCounts,
+    counts_of_student,
+    outcomes_of_student,
+)
 from store.database.database import Database
 from store.database.traces import RequestOutcome, requests_of_student
 from store.records import Certificate, ComparisonKind, Promotion, Reason
@@ -28,6 +33,7 @@ MAX_RATES = 20_000  # remembered changes of the audit rate: audits are pending f
 MAX_RECENT_INPUTS = 1_000
 OUTAGE_S = 10.0
 FAULT_CONFIDENCE = 0.8  # of the bound on the rate of faults on held-out rows
+NO_COMPARISONS = ComparisonCounts(0, 0, 0)
 KINDS: tuple[ComparisonKind, ...] = get_args(ComparisonKind)
 FAULTS = frozenset(
     {
@@ -80,14 +86,11 @@ class EvidenceTracker:
         self._outage_since: float | None = None  # None: the student answered the last request
         self._rates = [_RateChange(promoted_at, self._current_rate())]
 
-    def add_counts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Takes over counts of comparisons that are not replayed: see `tallies_of_student`."""
-        names = ("n", "servable", "agreed")
-        for row in rows:
-            self.counts[row["kind"]] = ComparisonCounts(*(row[name] for name in names))
-            self.step_counts[row["kind"]] = ComparisonCounts(
-                *(row[f"step_{name}"] for name in names)
-            )
+    def add_counts(self, counts: Sequence[KindCounts]) -> None:
+        """Takes over counts of comparisons that are not replayed."""
+        for of_kind in counts:
+            self.counts[of_kind.kind] = of_kind.all
+            self.step_counts[of_kind.kind] = of_kind.of_step
         self._rates = [_RateChange(self.promoted_at, self._current_rate())]
 
     def add_comparison(self, outcome: ComparisonOutcome) -> None:
@@ -220,7 +223,7 @@ def load_evidence(
     student_id = tracker.student_id
     comparisons = outcomes_of_student(db, student_id, promoted_at, MAX_TIMES)
     if len(comparisons) == MAX_TIMES:
-        older = tallies_of_student(
+        older = counts_of_student(
             db, student_id, since=promoted_at, until=comparisons[0].at, step_at=promotion.at
         )
         tracker.add_counts(older)

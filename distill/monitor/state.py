@@ -11,18 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from distill.monitor.detector import DetectorState
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonCounts:
-    """Live requests that student and teacher both answered."""
-
-    n: int
-    servable: Annotated[int, Field(description="of these, how many the proxy would serve")]
-    agreed: Annotated[int, Field(description="of the servable ones")]
-
-
-NO_COMPARISONS = ComparisonCounts(0, 0, 0)
+from store.database.comparisons import ComparisonCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,12 +146,12 @@ def forgotten_sources(latest: Promotion | None, mark: Mark | None) -> ForgottenS
     learned = f"learned from {_traces(mark.traces)}{made} that were forgotten since (last {day})"
     if latest.target == "student":
         effect = (
-            f"it serves on, certified by numbers that still hold, until the next run replaces it; "
+            f"it keeps serving, as its certificate still holds, until the next run replaces it; "
             f"`understudy retrain {latest.task}` starts one now, `understudy demote {latest.task}` "
-            "has the teacher answer meanwhile"
+            "lets the teacher answer until then"
         )
     else:
-        effect = f"it serves nobody; `understudy retrain {latest.task}` makes one without them"
+        effect = f"it does not serve; `understudy retrain {latest.task}` trains one without them"
     return ForgottenSources(
         run_id=mark.run_id,
         traces=mark.traces,

@@ -23,15 +23,15 @@ from store.process import leash
 from store.settings.tasks import StudentSettings
 
 HOST = "127.0.0.1"
-PORT_TRIES = 5
+MAX_PORT_ATTEMPTS = 5
 POLL_S = 0.1
 HEALTH_TIMEOUT_S = 5.0
 STOP_GRACE_S = 5.0
-LOG_LIMIT = 1_000_000  # bytes; a longer log is started anew
-TAKEN = "Address already in use"
+MAX_LOG_BYTES = 1_000_000  # a longer log is deleted at the next start
+PORT_IN_USE = "Address already in use"
 
-# Requests decoded together: more would slow each one beyond what its client waits for. The prompt
-# cache keeps the shared beginnings of prompts, above all the task's system prompt.
+# Requests decoded in one batch: more would slow each one beyond its time limit. The prompt cache
+# keeps common prefixes of prompts, above all the task's system prompt.
 DECODE_CONCURRENCY = "16"
 PROMPT_CONCURRENCY = "8"
 PROMPT_CACHE_SIZE = "8"
@@ -39,7 +39,7 @@ PROMPT_CACHE_BYTES = "512MB"
 
 
 class StudentServer:
-    """Serves one base with one adapter. As a context manager: started inside, stopped outside."""
+    """Serves one base with one adapter. As a context manager it is started and stopped."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class StudentServer:
     ) -> None:
         """`base`: a folder or a hub name. Its log is `log_dir/name.log`."""
         self._find_port = find_port or free_port
-        self._local = Path(base).is_dir()  # a local base needs no look at the hub
+        self._local = Path(base).is_dir()  # then the hub is not contacted
         self._base = str(Path(base).resolve()) if self._local else base
         self._adapter = adapter.resolve()
         self._settings = settings
         self._log = log_dir / f"{name}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._port = 0
-        # repeated by our own server alone, see _health: another one may have taken the port
+        # only our own server repeats it, see _health: the port may be in use by another one
         self._origin = f"http://{secrets.token_hex(8)}.invalid"
 
     @property
@@ -89,14 +89,14 @@ class StudentServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Starts the server and waits until it has given a first answer.
+        """Starts the server and waits for its first answer.
 
-        Raises StudentError when it does not within `student.start_timeout_s`.
+        Raises StudentError when there is none within `student.start_timeout_s`.
         """
         await asyncio.to_thread(blas.warn_if_slow)
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                for _ in range(PORT_TRIES):
+                for _ in range(MAX_PORT_ATTEMPTS):
                     await self._spawn(self._find_port())
                     if await self._comes_up():
                         await self._warm_up()
@@ -110,10 +110,12 @@ class StudentServer:
         except BaseException:
             await self.stop()
             raise
-        raise StudentError(f"no free port for the student server after {PORT_TRIES} tries")
+        raise StudentError(
+            f"no free port for the student server after {MAX_PORT_ATTEMPTS} attempts"
+        )
 
     async def stop(self) -> None:
-        """Ends the server: SIGTERM, and SIGKILL when it has not ended some seconds later."""
+        """Stops the server: SIGTERM, then SIGKILL if it has not ended within STOP_GRACE_S."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -127,7 +129,7 @@ class StudentServer:
             await process.wait()
 
     async def healthy(self) -> bool:
-        """Whether the process runs and says that it can generate."""
+        """Whether the process runs and reports that it can generate."""
         return self.pid is not None and await self._health() == 200
 
     # ---- starting ------------------------------------------------------------------------------
@@ -164,7 +166,7 @@ class StudentServer:
         return [part for option in options.items() for part in option]
 
     async def _comes_up(self) -> bool:
-        """Waits for the server. Returns False when its port was taken meanwhile.
+        """Waits for the server. Returns False when its port is in use by another process.
 
         Raises StudentError when the server cannot load the student, or ends for another reason.
         """
@@ -175,15 +177,15 @@ class StudentServer:
             await asyncio.sleep(POLL_S)
         if status == 200:
             return True
-        said = await asyncio.to_thread(_last_line, self._log)
-        if TAKEN in said:
+        last_line = await asyncio.to_thread(_last_line, self._log)
+        if PORT_IN_USE in last_line:
             return False
-        raise StudentError(f"the student server did not start; it said last: {said}")
+        raise StudentError(f"the student server did not start; its log ends with: {last_line}")
 
     async def _health(self) -> int | None:
-        """The status of /health: 200, or 503 when it cannot generate. None: no server of ours.
+        """The status of /health: 200, or 503 when it cannot generate. None: not our server.
 
-        mlx_lm.server repeats the origin of a request only where it allows that origin.
+        mlx_lm.server repeats the origin of a request only if it allows that origin.
         """
         try:
             async with (
@@ -196,7 +198,7 @@ class StudentServer:
             return None
 
     async def _warm_up(self) -> None:
-        """Asks for one token: it is there once the base is loaded, and spares the first client."""
+        """Requests one token: it comes once the base is loaded, so that no client has to wait."""
         body = student_body([{"role": "user", "content": "1"}], max_tokens=1)
         headers = {"content-type": "application/json"}
         try:
@@ -208,15 +210,15 @@ class StudentServer:
             ):
                 read_student_answer(await answer.read())
         except (aiohttp.ClientError, ValueError) as error:
-            said = await asyncio.to_thread(_last_line, self._log)
+            last_line = await asyncio.to_thread(_last_line, self._log)
             raise StudentError(
                 f"the student server gave no first answer ({type(error).__name__}); "
-                f"it said last: {said}"
+                f"its log ends with: {last_line}"
             ) from None
 
 
 def free_port() -> int:
-    """A port on loopback that was free a moment ago."""
+    """A port on loopback that was free just now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -224,7 +226,7 @@ def free_port() -> int:
 
 def _open_log(log: Path) -> None:
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_LIMIT:
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.unlink()
 
 

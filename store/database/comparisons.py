@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from store.database.database import Database
 from store.database.rows import json_rows, record
@@ -26,6 +28,24 @@ class ComparisonOutcome:
     at: float  # when it was made
     begun: float  # when the request was
     input_hash: str = ""  # of the request
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonCounts:
+    """Live requests that student and teacher both answered."""
+
+    n: int
+    servable: Annotated[int, Field(description="of these, how many the proxy would serve")]
+    agreed: Annotated[int, Field(description="of the servable ones")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindCounts:
+    """A student's comparisons of one kind."""
+
+    kind: ComparisonKind
+    all: ComparisonCounts
+    of_step: ComparisonCounts  # of requests since the present step began
 
 
 def write_comparisons(db: Database, comparisons: Sequence[Comparison]) -> None:
@@ -62,16 +82,24 @@ def outcomes_of_student(
     return [record(ComparisonOutcome, row) for row in reversed(rows)]
 
 
-def tallies_of_student(
+def counts_of_student(
     db: Database, student_id: str, *, since: float, until: float, step_at: float
-) -> list[dict[str, Any]]:
-    """Comparisons of a student after `since` and before `until`, counted by kind.
+) -> list[KindCounts]:
+    """The comparisons of a student after `since` and before `until`, counted by kind.
 
-    Rows of kind, n, servable, agreed, and the same three with `step_` of requests after `step_at`.
+    `step_at`: when the present step began.
     """
-    return db.query(
-        "tallies_of_student", student_id=student_id, since=since, until=until, step_at=step_at
+    rows = db.query(
+        "counts_of_student", student_id=student_id, since=since, until=until, step_at=step_at
     )
+    return [
+        KindCounts(
+            kind=row["kind"],
+            all=ComparisonCounts(row["n"], row["servable"], row["agreed"]),
+            of_step=ComparisonCounts(row["step_n"], row["step_servable"], row["step_agreed"]),
+        )
+        for row in rows
+    ]
 
 
 def audits_since(db: Database, task: str, since: float) -> int:

@@ -17,12 +17,14 @@ from distill.commands import Commands
 from distill.forget.api import forget_by
 from distill.forget.forgetting import Forgetter
 from distill.monitor.detector import DetectorState
-from distill.monitor.state import NO_COMPARISONS, AuditState, ComparisonCounts, LiveStudent
+from distill.monitor.evidence import NO_COMPARISONS
+from distill.monitor.state import AuditState, LiveStudent
 from distill.pipeline.due import Due
 from distill.publish import Publisher
 from distill.run.progress import Board
 from distill.status.reporter import Reporter
 from distill.status.status import StoreHealth
+from store.database.comparisons import ComparisonCounts
 from store.database.database import Database
 from store.database.store import Store
 from store.settings.config import StoreSettings, parse_config

@@ -174,7 +174,7 @@ async def student_is_waited_for(raw: Raw) -> bool:
     try:
         await student.start()
     except StudentError as failure:
-        return "it said last" in str(failure)
+        return "its log ends with" in str(failure)
     raise AssertionError("a student started from nothing")
 
 

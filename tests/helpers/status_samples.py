@@ -8,10 +8,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from distill.monitor.detector import DetectorState
-from distill.monitor.state import NO_COMPARISONS, AuditState, ComparisonCounts, LiveStudent
+from distill.monitor.evidence import NO_COMPARISONS
+from distill.monitor.state import AuditState, LiveStudent
 from distill.pipeline.due import Due
 from distill.run.progress import Standing
 from distill.status.status import Status, StoreHealth, TaskStatus, task_status
+from store.database.comparisons import ComparisonCounts
 from store.database.statistics import ExampleCounts, Served, TaskStatistics, TokenCount
 from store.ids import new_id
 from store.records import (

@@ -29,7 +29,7 @@ WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
 ORDER BY "at" DESC, comparisons.trace_id DESC
 LIMIT $limit;
 
--- name: tallies_of_student
+-- name: counts_of_student
 -- A student's comparisons between two times by kind; `step_…`: of requests made after `$step_at`.
 SELECT
     kind,
