@@ -1,6 +1,6 @@
-"""The status API: what the control plane knows, as JSON, with an OpenAPI page, and a page to read.
+"""The status API: what the control plane knows, as JSON, with an OpenAPI page and a status page.
 
-It listens on loopback for the proxy alone, which checks the clients' keys and shows the token.
+It listens on loopback for the proxy only, which checks the clients' keys and sends the token.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
@@ -18,14 +18,16 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from swagger_ui_bundle import swagger_ui_path
 
-from distill.forget.api import Forgets, forget_route
+from distill.commands import Commands
+from distill.forget.api import forget_route
+from distill.forget.forgetting import Forgetter
 from distill.status.metrics import page as metrics_page
 from distill.status.status import Status, TaskStatus
 from store.errors import CommandRefused
 from store.records import Command
 
 PAGE = Path(__file__).parent / "status" / "status.html"
-# no control characters, and none that end a line or turn the direction of what is shown
+# no control characters, and none that end a line or change the direction of text
 PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 
 
@@ -39,19 +41,10 @@ class Order(BaseModel):
 
 
 class Done(BaseModel):
-    """What a command has done."""
+    """The effect of a command."""
 
     done: str = Field(description="in a sentence")
     status: TaskStatus = Field(description="of the task, after it")
-
-
-class Do(Protocol):
-    """Carries out a command: distill.commands.Commands.do."""
-
-    async def __call__(
-        self, task: str, command: Command, *, actor: str, reason: str = "", force: bool = False
-    ) -> str:
-        """Says in a sentence what was done. Raises CommandRefused."""
 
 
 def build_api(
@@ -59,14 +52,14 @@ def build_api(
     token: str,
     status: Callable[[], Awaitable[Status]],
     task_status: Callable[[str], Awaitable[TaskStatus | None]],
-    do: Do,
-    forget: Forgets,
+    commands: Commands,
+    forgetter: Forgetter,
+    clock: Callable[[], float],
     version: str,
 ) -> FastAPI:
     """The FastAPI application. `status` and `task_status` read the store when they are called.
 
-    `do` carries out a command, `forget` forgets; who asks stands in a header that the proxy alone
-    can set.
+    Who asks stands in a header that the proxy alone can set.
     """
 
     def only_the_proxy(x_understudy_token: Annotated[str, Header()] = "") -> None:
@@ -124,10 +117,10 @@ def build_api(
     @api.get("/distill/status/{task}", tags=["status"])
     async def one_task(task: str) -> TaskStatus:
         """One task. 404 when no request was tagged so yet."""
-        found = await task_status(task)
-        if found is None:
+        one = await task_status(task)
+        if one is None:
             raise HTTPException(404, "no request has had this task yet")
-        return found
+        return one
 
     @api.post(
         "/distill/tasks/{task}/{command}",
@@ -150,7 +143,7 @@ def build_api(
         if await task_status(task) is None:
             raise HTTPException(404, "no request has had this task yet")
         try:
-            done = await do(
+            done = await commands.do(
                 task,
                 command,
                 actor=unquote(x_understudy_actor),
@@ -163,5 +156,5 @@ def build_api(
         assert now is not None, "a task that was there is gone"
         return Done(done=done, status=now)
 
-    api.include_router(forget_route(forget), dependencies=[Depends(json_alone)])
+    api.include_router(forget_route(forgetter, clock), dependencies=[Depends(json_alone)])
     return api

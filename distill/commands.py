@@ -1,8 +1,8 @@
-"""What is done to a task by hand: pause, resume, promote, demote, retrain.
+"""Commands given by hand: pause, resume, promote, demote, retrain.
 
-Each is journalled as an Action with who did it and why, and takes effect at once. What a command
-changes is decided and written in one transaction, so that no step of the rollout and no demotion
-comes between.
+Each is recorded as an Action with who gave it and why, and takes effect at once. A command is
+decided and written in one transaction, so that no step of the rollout and no demotion comes in
+between.
 """
 
 from __future__ import annotations
@@ -41,17 +41,19 @@ _CERTIFICATE = TypeAdapter(Certificate)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """Whose student a promotion by hand takes, and whether that goes past the gate."""
+class PromotionCandidate:
+    """The student that a promotion by hand promotes, and whether that goes past the gate."""
 
     run_id: str
     forced: bool
-    what: str  # says which student it is
+    what: str  # which student it is, in words
     promotion: Promotion | None = None  # the last one with this student; None: it never served
     rejected: RunEvent | None = None  # how the gate turned it down
 
 
-def candidate(history: Sequence[Promotion], ended: Sequence[RunEvent], *, force: bool) -> Candidate:
+def promotion_candidate(
+    history: Sequence[Promotion], ended: Sequence[RunEvent], *, force: bool
+) -> PromotionCandidate:
     """The student that a promotion by hand means.
 
     `history`: the task's promotions, newest first. `ended`: the last events of its ended runs,
@@ -63,7 +65,9 @@ def candidate(history: Sequence[Promotion], ended: Sequence[RunEvent], *, force:
     """
     latest = history[0] if history else None
     if latest is not None and latest.run_id is not None and latest.state in ("shadow", "canary"):
-        return Candidate(latest.run_id, latest.forced, f"the student in {latest.state}", latest)
+        return PromotionCandidate(
+            latest.run_id, latest.forced, f"the student in {latest.state}", latest
+        )
     since = latest.at if latest is not None else 0.0
     runs = [e for e in ended if e.at > since]
     rejected = next((e for e in reversed(runs) if e.state is RunState.REJECTED), None)
@@ -74,14 +78,14 @@ def candidate(history: Sequence[Promotion], ended: Sequence[RunEvent], *, force:
                 f"the gate turned the last student down ({rejected.reason}); --force promotes it "
                 "past the gate, `retrain` makes another"
             )
-        return Candidate(rejected.run_id, True, "the rejected student", rejected=rejected)
+        return PromotionCandidate(rejected.run_id, True, "the rejected student", rejected=rejected)
     if demoted is not None and latest is not None:
         if not force:
             raise CommandRefused(
                 f"the student was demoted by {latest.actor} ({latest.reason}); --force brings it "
                 "back past the gate, `retrain` makes one that earns a fresh certificate"
             )
-        return Candidate(str(demoted.run_id), True, "the demoted student", demoted)
+        return PromotionCandidate(str(demoted.run_id), True, "the demoted student", demoted)
     if latest is not None and latest.target == "student":
         raise CommandRefused("its student is live already")
     if runs:
@@ -96,19 +100,19 @@ def _demoted(history: Sequence[Promotion]) -> Promotion | None:
     """The last promotion of the student that is demoted now, if one is."""
     if not history or history[0].target != "teacher":
         return None
-    gone = history[0].run_id
+    demoted = history[0].run_id
     return next(
         (
             p
             for p in history
-            if p.target == "student" and p.route and p.run_id and gone in (None, p.run_id)
+            if p.target == "student" and p.route and p.run_id and demoted in (None, p.run_id)
         ),
         None,
     )
 
 
 class Commands:
-    """Carries out commands against the store, and has their effect published."""
+    """Carries out commands in the store, and has their effect published."""
 
     def __init__(
         self,
@@ -125,7 +129,7 @@ class Commands:
     async def do(
         self, task: str, command: Command, *, actor: str, reason: str = "", force: bool = False
     ) -> str:
-        """Does it and says in a sentence what was done.
+        """Carries a command out. Returns a sentence that says what was done.
 
         Raises CommandRefused, with nothing changed, when the task does not allow it now.
         """
@@ -136,8 +140,8 @@ class Commands:
         await self._follow()
         return done
 
-    async def demote_forgetful(self, task: str, actor: str) -> str:
-        """Demotes a student that learned from what this actor has had forgotten."""
+    async def demote_affected(self, task: str, actor: str) -> str:
+        """Demotes a student that learned from something that this actor had forgotten."""
         return await self.do(
             task, "demote", actor=actor, reason="it learned from what was forgotten"
         )
@@ -170,7 +174,7 @@ class Commands:
         return done
 
     def _mark(self, db: Database, task: str, command: Command) -> str:
-        """What a command does whose action alone is its effect."""
+        """The effect of a command that changes nothing but its action."""
         by_config = self._config.task(task).paused
         if command == "pause":
             return "paused: no runs, and the teacher answers everything until `resume`"
@@ -187,7 +191,7 @@ class Commands:
         self, db: Database, task: str, *, actor: str, reason: str, force: bool, now: float
     ) -> tuple[Promotion, str]:
         history = promotions_of_task(db, task, MAX_PROMOTIONS)
-        found = candidate(history, ended_runs(db, task), force=force)
+        found = promotion_candidate(history, ended_runs(db, task), force=force)
         at = _after(history, now)
         route, certificate = self._route(db, found), _certificate(found)
         share = self._config.task(task).rollout.shares[-1]
@@ -227,8 +231,8 @@ class Commands:
         )
         return demotion, f"demoted from {last.state}: the teacher answers"
 
-    def _route(self, db: Database, found: Candidate) -> Route:
-        """The route that the candidate was judged with. Raises CommandRefused when it is gone."""
+    def _route(self, db: Database, found: PromotionCandidate) -> Route:
+        """The route that the candidate was judged with. Raises CommandRefused if it is missing."""
         folder = self._config.runs_dir / found.run_id
         if found.promotion is not None and found.promotion.route is not None:
             route = found.promotion.route
@@ -252,16 +256,16 @@ class Commands:
 
 
 def _after(history: Sequence[Promotion], now: float) -> float:
-    """Now, and after the last turn of the route also when the clock was set back since."""
+    """Now; but after the last promotion also when the clock was set back."""
     return max(now, history[0].at + 1e-6) if history else now
 
 
-def _certificate(found: Candidate) -> Certificate | None:
-    """What the gate said of the candidate."""
+def _certificate(found: PromotionCandidate) -> Certificate | None:
+    """The certificate of the candidate."""
     if found.promotion is not None:
         return found.promotion.certificate
-    left: Any = found.rejected.detail.get("certificate") if found.rejected else None
+    detail: Any = found.rejected.detail.get("certificate") if found.rejected else None
     try:
-        return _CERTIFICATE.validate_python(left) if left else None
+        return _CERTIFICATE.validate_python(detail) if detail else None
     except ValidationError:  # of an older version: the promotion is forced with or without it
         return None

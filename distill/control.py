@@ -14,26 +14,23 @@ import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from distill.api import build_api
-from distill.collect import Collected, collect
-from distill.commands import Commands
-from distill.forget.api import forget_by
-from distill.forget.forgetting import Forgetter
+from distill.collect import Collected
+from distill.composition import build_services
 from distill.forget.retention import Retention
 from distill.monitor.monitor import LiveMonitor
 from distill.monitor.sampling import Sampler, load_key
 from distill.monitor.student import MonitorParts
 from distill.pipeline.runner import Runner
-from distill.publish import Publisher, routes_now
+from distill.publish import routes_now
 from distill.run.progress import Board
 from distill.run.run import Parts
 from distill.run.teachers import Teachers
-from distill.scheduler import Beat, schedule
+from distill.scheduler import PeriodicJob, schedule
 from distill.status.reporter import Reporter
 from distill.status.status import StoreHealth
 from distill.students.students import Students, StudentSpec
@@ -61,7 +58,7 @@ KEY_FILE = "draws.key"
 
 
 class ControlPlane:
-    """Everything that the control plane does, as methods that the scheduler calls."""
+    """The parts of the control plane, and the jobs that the scheduler calls."""
 
     def __init__(self, config: Config, runtime: Runtime, db: Database) -> None:
         self.config = config
@@ -69,11 +66,9 @@ class ControlPlane:
         self._pool: TeacherPool = teacher_pool(
             config, litellm_url=runtime.litellm_url, litellm_key=runtime.litellm_key
         )
-        self.prices: dict[str, Price] = prices(config)
         self.health = StoreHealth(ok=True, error=None, collected=0, damaged=0)
         self.board = Board()
         self.students = Students(log_dir=config.data_dir / "logs", on_change=self.publish)
-        self.publisher = Publisher(config.routes_file, time.time)
         teachers = Teachers(self._pool)
         parts = Parts(
             store=self.store,
@@ -89,21 +84,19 @@ class ControlPlane:
             on_end=self.follow_promotions,
             settled=self.threads.settled,
         )
-        self.commands = Commands(self.store, config, clock=time.time, follow=self.follow_promotions)
-        self.forgetter = Forgetter(
-            self.store,
+        self.services = build_services(
             config,
+            self.store,
             clock=time.time,
-            collect=self.beat,
+            collect=self.tick,
             follow=self.follow_promotions,
-            demote=self.commands.demote_forgetful,
-            runs=self.runner,
+            runner=self.runner,
         )
         self.retention = Retention(
             self.store,
             config,
             clock=time.time,
-            sweep=self.forgetter.sweep,
+            sweep=self.services.forgetter.sweep,
         )
         self.monitor = LiveMonitor(
             MonitorParts(
@@ -116,41 +109,36 @@ class ControlPlane:
                 follow=self.follow_promotions,
             )
         )
-        self._collecting = asyncio.Lock()  # two at a time would take a segment twice
-        self._beating = asyncio.Lock()
+        self._ticking = asyncio.Lock()
         self._routing = asyncio.Lock()  # older routes never come after newer ones
-        self._published = False  # whether the routes are those that were to be published last
-        self._said = ""  # what the last beat ended with, so that it is said once
+        self._published = False  # whether the last routes were written
+        self._last_error = ""  # of the last tick, so that it is logged once
 
-    async def beat(self) -> None:
-        """Collects, and has what came in judged. Does again what a full disk prevented."""
-        async with self._beating:
-            await self._beat()
+    async def tick(self) -> None:
+        """Collects, judges the new evidence, and retries what a full disk prevented."""
+        async with self._ticking:
+            await self._tick()
 
-    async def _beat(self) -> None:
+    async def _tick(self) -> None:
         got = await self.collect()
         if got is None:
             self.monitor.reload()
             return
         try:
-            await self.monitor.tick(got.routed)
+            await self.monitor.tick(got.requests)
             if not self._published:
                 await self.publish()
         except UnderstudyError as error:
-            if str(error) != self._said:
+            if str(error) != self._last_error:
                 log.error("no live evidence is judged: %s", error)
-            self._said = str(error)
+            self._last_error = str(error)
         else:
-            self._said = ""
+            self._last_error = ""
 
     async def collect(self) -> Collected | None:
-        """Takes what the proxies have sealed since the last time into the store.
-
-        None when that did not come to its end.
-        """
+        """Collects what the proxies have sealed since the last time. None when that failed."""
         try:
-            async with self._collecting:
-                got = await self.store.run(collect, self.config.journal_dir, self.prices)
+            got = await self.services.collector.collect()
         except (UnderstudyError, OSError) as error:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
@@ -168,11 +156,11 @@ class ControlPlane:
         return got
 
     async def tidy(self) -> None:
-        """Goes on with forgetting that was cut short, and deletes what is too old."""
+        """Finishes forgettings that were interrupted, and deletes what is too old."""
         try:
-            await self.forgetter.resume()
+            await self.services.forgetter.resume()
         except (UnderstudyError, OSError) as error:
-            log.error("what was to be forgotten is not yet: %s", error)
+            log.error("a forgetting is not finished yet: %s", error)
         await self.retention.check()
 
     async def follow_promotions(self) -> None:
@@ -197,15 +185,16 @@ class ControlPlane:
     async def _publish(self, promotions: Mapping[str, Promotion], paused: AbstractSet[str]) -> None:
         routes = routes_now(promotions, self.students.ready(), self.config, paused)
         self._published = False
-        if await asyncio.to_thread(self.publisher.publish, routes):
-            said = ", ".join(f"{t} → {r.target} ({_told(r)})" for t, r in routes.items())
-            log.info("routes published: %s", said or "none")
+        if await asyncio.to_thread(self.services.publisher.publish, routes):
+            summary = ", ".join(f"{t} → {r.target} ({_state(r)})" for t, r in routes.items())
+            log.info("routes published: %s", summary or "none")
         self._published = True
 
     def distilling_prices(self) -> dict[str, Price]:
         """Prices by the names under which runs call the teachers: those of their endpoints."""
         names = {d.upstream_model: d.model_name for d in self._pool.deployments}
-        return self.prices | {u: self.prices[n] for u, n in names.items() if n in self.prices}
+        known = prices(self.config)
+        return known | {u: known[n] for u, n in names.items() if n in known}
 
     async def _student(self, run_id: str, task: str) -> StudentSpec | None:
         """The student that a run made, from the run's own history."""
@@ -227,7 +216,7 @@ def _read_promotions(db: Database) -> tuple[dict[str, Promotion], set[str]]:
     return latest_promotions(db), paused_tasks(db)
 
 
-def _told(route: Route) -> str:
+def _state(route: Route) -> str:
     """A route's step or reason, for the log."""
     if route.target == "teacher":
         return route.reason
@@ -242,7 +231,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             plane.store,
             due=plane.runner.verdicts.get,
             board=plane.board,
-            route=plane.publisher.route,
+            route=plane.services.publisher.route,
             prices=plane.distilling_prices(),
             settings=config.task,
             live=plane.monitor.state,
@@ -252,8 +241,9 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             token=runtime.control_token,
             status=lambda: reporter.status(plane.health, plane.students.states()),
             task_status=reporter.task,
-            do=plane.commands.do,
-            forget=partial(forget_by, plane.forgetter, clock=time.time),
+            commands=plane.services.commands,
+            forgetter=plane.services.forgetter,
+            clock=time.time,
             version=installed_version(),
         )
         server = uvicorn.Server(
@@ -263,7 +253,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         )
         await plane.collect()
         await plane.follow_promotions()
-        scheduler = schedule(beats_of(plane))
+        scheduler = schedule(periodic_jobs(plane))
         try:
             await _serve_until_stopped(server)
         finally:
@@ -274,19 +264,19 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await plane.collect()
 
 
-def beats_of(plane: ControlPlane) -> list[Beat]:
+def periodic_jobs(plane: ControlPlane) -> list[PeriodicJob]:
     """Collecting and judging, due runs, the students' health, checkpoints, deleting for age.
 
-    The students are looked after at once: those of an earlier start come back without waiting.
+    The students are checked at once: those of an earlier start come back without waiting.
     """
 
     every = plane.config.scheduler
     return [
-        Beat(plane.beat, every.ingest_seconds),
-        Beat(plane.runner.check, every.due_seconds),
-        Beat(plane.students.check, every.health_seconds, first_after_s=0),
-        Beat(plane.store.checkpoint, CHECKPOINT_SECONDS),
-        Beat(plane.tidy, TIDY_SECONDS, first_after_s=FIRST_TIDY_S),
+        PeriodicJob(plane.tick, every.ingest_seconds),
+        PeriodicJob(plane.runner.check, every.due_seconds),
+        PeriodicJob(plane.students.check, every.health_seconds, first_after_s=0),
+        PeriodicJob(plane.store.checkpoint, CHECKPOINT_SECONDS),
+        PeriodicJob(plane.tidy, TIDY_SECONDS, first_after_s=FIRST_TIDY_S),
     ]
 
 
@@ -313,7 +303,7 @@ def main() -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    # these say at every beat, or of every request, what nobody asked
+    # these log every job or request
     for name in ("apscheduler", "httpx", "openai", "instructor", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""From verdicts and living students to `routes.json`: what the proxy does with each task now."""
+"""From promotions and running students to `routes.json`: what the proxy does with each task now."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def routes_now(
 
 
 def _certified(promotion: Promotion) -> Route | None:
-    """The route that a promotion speaks of, as if its student were up."""
+    """The route of a promotion, as if its student were up."""
     if promotion.target == "student":
         return promotion.route
     return Route(
@@ -57,7 +57,7 @@ def _certified(promotion: Promotion) -> Route | None:
 
 
 class Publisher:
-    """Writes `routes.json` whenever what it says has changed."""
+    """Writes `routes.json` whenever the routes have changed."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class Publisher:
 
     @property
     def routes(self) -> dict[str, Route]:
-        """What was published last."""
+        """The routes that were published last."""
         return self._published or {}
 
     def route(self, task: str) -> Route | None:

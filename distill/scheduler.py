@@ -1,4 +1,4 @@
-"""What the control plane does again and again, each at its own interval."""
+"""The periodic jobs of the control plane, each at its own interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Work = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class PeriodicJob:
     """Work to be done every so many seconds, never twice at a time."""
 
     work: Work
@@ -23,16 +23,16 @@ class Beat:
     first_after_s: float | None = None  # from the start to the first time; None: `seconds`
 
 
-def schedule(beats: Iterable[Beat]) -> AsyncIOScheduler:
-    """Starts them on the running loop. A beat that comes late is made up for once, whenever."""
+def schedule(jobs: Iterable[PeriodicJob]) -> AsyncIOScheduler:
+    """Starts the jobs on the running loop. A job that is late runs once, however late it is."""
     scheduler = AsyncIOScheduler(timezone="UTC")
     now = datetime.now(UTC)
-    for beat in beats:
-        after = beat.seconds if beat.first_after_s is None else beat.first_after_s
+    for job in jobs:
+        after = job.seconds if job.first_after_s is None else job.first_after_s
         scheduler.add_job(
-            until_stopped(beat.work),
+            until_stopped(job.work),
             "interval",
-            seconds=beat.seconds,
+            seconds=job.seconds,
             next_run_time=now + timedelta(seconds=after),
             max_instances=1,
             coalesce=True,
@@ -43,11 +43,11 @@ def schedule(beats: Iterable[Beat]) -> AsyncIOScheduler:
 
 
 def until_stopped(work: Work) -> Work:
-    """The same work, which a stop may cut off: the scheduler would call that a fault."""
+    """The same work, which a stop may cancel: the scheduler would log that as an error."""
 
     @wraps(work)
-    async def beat() -> None:
+    async def run() -> None:
         with suppress(asyncio.CancelledError):
             await work()
 
-    return beat
+    return run

@@ -1,7 +1,7 @@
-"""The threads of an event loop, of which one can wait for all that they are doing now.
+"""The threads of an event loop, with a way to wait for everything that they are doing.
 
-A task that is cancelled while it waits for a thread leaves the thread at work: what it writes comes
-after the task's end. Whoever ends a task to undo what it did waits for that first.
+A task that is cancelled while it waits for a thread leaves the thread running: what it writes comes
+after the task's end. Code that cancels a task in order to undo its work waits for that first.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ T = TypeVar("T")
 
 
 class Threads(ThreadPoolExecutor):
-    """To be set as the loop's default executor: asyncio.to_thread then runs here."""
+    """To be set as the loop's default executor: asyncio.to_thread and the Store then run here."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="control")
-        self._under_way: set[Future[object]] = set()
-        self._guard = threading.Lock()
+        self._running: set[Future[object]] = set()
+        self._lock = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Hands work to a thread."""
+        """Runs work in a thread."""
         future = super().submit(fn, *args, **kwargs)
-        with self._guard:
-            self._under_way.add(future)  # type: ignore[arg-type]  # it is only waited for
-        future.add_done_callback(self._forget)
+        with self._lock:
+            self._running.add(future)  # type: ignore[arg-type]  # it is only waited for
+        future.add_done_callback(self._discard)
         return future
 
     async def settled(self) -> None:
-        """Returns when everything that was handed over before the call is done."""
-        with self._guard:
-            waited_for = [asyncio.wrap_future(future) for future in self._under_way]
-        await asyncio.gather(*waited_for, return_exceptions=True)
+        """Returns when everything that was submitted before the call is done."""
+        with self._lock:
+            running = [asyncio.wrap_future(future) for future in self._running]
+        await asyncio.gather(*running, return_exceptions=True)
 
-    def _forget(self, future: Future[T]) -> None:
-        with self._guard:
-            self._under_way.discard(future)
+    def _discard(self, future: Future[T]) -> None:
+        with self._lock:
+            self._running.discard(future)

@@ -156,37 +156,14 @@ def forget_here(config: Config, order: JsonObject) -> Any:
 
 
 async def _forget(config: Config, order: Any) -> Any:
-    from distill.collect import collect
-    from distill.commands import Commands
+    from distill.composition import build_services
     from distill.forget.api import forget_by
-    from distill.forget.forgetting import Forgetter
-    from distill.publish import Publisher, routes_now
     from store.database.database import Database
     from store.database.store import Store
-    from store.settings.teachers import prices
 
-    known = prices(config)
     with Database(config.database_file, config.store) as db:
-        store = Store(db)
-
-        async def take() -> None:
-            await store.run(collect, config.journal_dir, known)
-
-        async def publish() -> None:
-            routes = routes_now(
-                await store.latest_promotions(), {}, config, await store.paused_tasks()
-            )
-            Publisher(config.routes_file, time.time).publish(routes)
-
-        forgetter = Forgetter(
-            store,
-            config,
-            clock=time.time,
-            collect=take,
-            follow=publish,
-            demote=Commands(store, config, clock=time.time, follow=publish).demote_forgetful,
-        )
+        forgetter = build_services(config, Store(db), clock=time.time).forgetter
         if not order.dry_run:
             await forgetter.resume()
-        found = await forget_by(forgetter, order, actor="local", clock=time.time)
-        return found.model_dump()
+        report = await forget_by(forgetter, order, actor="local", clock=time.time)
+        return report.model_dump()

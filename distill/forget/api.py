@@ -1,21 +1,21 @@
-"""`POST /distill/forget`: what is asked for, and what the answer says."""
+"""`POST /distill/forget`: the order, and the report that answers it."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Protocol, Self
+from collections.abc import Callable
+from typing import Annotated, Self
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distill.forget.forgetting import Forgetter, Forgotten
+from distill.forget.forgetting import Forgetter, ForgettingResult
 from store.database.forgetting import Subject
 from store.settings.config import Tag
 
 MAX_TRACES = 1_000  # in one order
-PATIENCE_S = 60.0  # then the answer does not wait for the database file
+REWRITE_TIMEOUT_S = 60.0  # then the answer does not wait for the database file
 
 
 class ForgetOrder(BaseModel):
@@ -34,7 +34,7 @@ class ForgetOrder(BaseModel):
     dry_run: bool = Field(default=False, description="only say what would go")
 
     @model_validator(mode="after")
-    def _says_what(self) -> Self:
+    def _names_a_subject(self) -> Self:
         if not self.traces and self.user is None and self.task is None:
             raise ValueError("say what to forget: traces, a user, a task")
         if self.before is not None and self.user is None and self.task is None:
@@ -42,17 +42,17 @@ class ForgetOrder(BaseModel):
         return self
 
     def subjects(self, now: float) -> list[Subject]:
-        """What is meant. A time that is to come means now: nobody forgets in advance."""
+        """The subjects. A time in the future means now: nothing is forgotten in advance."""
         until = now if self.before is None else min(self.before, now)
-        found = [Subject(kind="trace", subject=str(trace)) for trace in self.traces]
+        subjects = [Subject(kind="trace", subject=str(trace)) for trace in self.traces]
         if self.user is not None:
-            found.append(Subject(kind="user", subject=self.user, until=until))
+            subjects.append(Subject(kind="user", subject=self.user, until=until))
         if self.task is not None:
-            found.append(Subject(kind="task", subject=self.task, until=until))
-        return found
+            subjects.append(Subject(kind="task", subject=self.task, until=until))
+        return subjects
 
 
-class Student(BaseModel):
+class AffectedStudent(BaseModel):
     """A student that learned from what was forgotten."""
 
     task: str
@@ -63,30 +63,25 @@ class Student(BaseModel):
     demoted: bool
 
 
-class Forgot(BaseModel):
-    """What went, or with `dry_run` what would go."""
+class ForgetReport(BaseModel):
+    """What was deleted, or with `dry_run` what would be."""
 
     done: str = Field(description="in a sentence")
     traces: int
     examples: int = Field(description="real ones, of all splits")
-    synthetic: int = Field(description="examples that were made from them, in however many steps")
+    synthetic: int = Field(
+        description="synthetic examples derived from them, in any number of steps"
+    )
     policies: int
     feedback: int
     comparisons: int = Field(description="that lose their texts; their numbers stay")
-    students: list[Student]
+    students: list[AffectedStudent]
     pending: int = Field(description="journal files still being written; it is dropped from them")
     written_anew: bool = Field(description="no byte of it is left in the database file")
     dry_run: bool
 
 
-class Forgets(Protocol):
-    """Carries an order out: `forget_by` with a distill.forget.forgetting.Forgetter."""
-
-    def __call__(self, order: ForgetOrder, *, actor: str) -> Awaitable[Forgot]:
-        """Raises StoreError."""
-
-
-def forget_route(forget: Forgets) -> APIRouter:
+def forget_route(forgetter: Forgetter, clock: Callable[[], float]) -> APIRouter:
     """The route. The API that includes it checks who asks."""
     router = APIRouter()
 
@@ -94,74 +89,74 @@ def forget_route(forget: Forgets) -> APIRouter:
     async def by_hand(
         order: ForgetOrder,
         x_understudy_actor: Annotated[str, Header(include_in_schema=False)] = "local",
-    ) -> Forgot:
-        """Forget traces, a user or a task, and all that was made from them.
+    ) -> ForgetReport:
+        """Forget traces, a user or a task, and everything that was derived from them.
 
         Students that learned from it are marked: they serve on until a run replaces them.
         """
-        return await forget(order, actor=unquote(x_understudy_actor))
+        return await forget_by(forgetter, order, actor=unquote(x_understudy_actor), clock=clock)
 
     return router
 
 
 async def forget_by(
     forgetter: Forgetter, order: ForgetOrder, *, actor: str, clock: Callable[[], float]
-) -> Forgot:
+) -> ForgetReport:
     """Carries an order out. Raises StoreError."""
     subjects = order.subjects(clock())
     if order.dry_run:
-        found = await forgetter.look(subjects)
+        result = await forgetter.preview(subjects)
     else:
-        found = await forgetter.forget(
+        result = await forgetter.forget(
             subjects,
             actor=actor,
             reason=order.reason.strip(),
             demote=order.demote,
-            patience_s=PATIENCE_S,
+            rewrite_timeout_s=REWRITE_TIMEOUT_S,
         )
-    return told(found, dry_run=order.dry_run)
+    return report_of(result, dry_run=order.dry_run)
 
 
-def told(found: Forgotten, *, dry_run: bool) -> Forgot:
-    """The answer, with a sentence that says it."""
-    going, serving = found.going, {one.run_id for one in found.serving}
+def report_of(result: ForgettingResult, *, dry_run: bool) -> ForgetReport:
+    """The report, with a sentence that sums it up."""
+    deleted, serving = result.deleted, {run.run_id for run in result.serving}
     students = [
-        Student(
-            task=one.task,
-            run_id=one.run_id,
-            traces=one.traces,
-            synthetic=one.synthetic,
-            serving=one.run_id in serving and one.task not in found.demoted,
-            demoted=one.run_id in serving and one.task in found.demoted,
+        AffectedStudent(
+            task=run.task,
+            run_id=run.run_id,
+            traces=run.traces,
+            synthetic=run.synthetic,
+            serving=run.run_id in serving and run.task not in result.demoted,
+            demoted=run.run_id in serving and run.task in result.demoted,
         )
-        for one in going.learned
+        for run in deleted.affected
     ]
-    return Forgot(
-        done=_sentence(found, students, dry_run=dry_run),
-        traces=going.traces,
-        examples=going.examples,
-        synthetic=going.synthetic,
-        policies=going.policies,
-        feedback=going.feedback,
-        comparisons=going.comparisons,
+    return ForgetReport(
+        done=_sentence(result, students, dry_run=dry_run),
+        traces=deleted.traces,
+        examples=deleted.examples,
+        synthetic=deleted.synthetic,
+        policies=deleted.policies,
+        feedback=deleted.feedback,
+        comparisons=deleted.comparisons,
         students=students,
-        pending=found.pending,
-        written_anew=found.written_anew,
+        pending=result.pending,
+        written_anew=result.rewritten,
         dry_run=dry_run,
     )
 
 
-def _sentence(found: Forgotten, students: list[Student], *, dry_run: bool) -> str:
-    going = found.going
+def _sentence(result: ForgettingResult, students: list[AffectedStudent], *, dry_run: bool) -> str:
+    deleted = result.deleted
     counts = (
-        (going.traces, "trace"),
-        (going.examples, "example"),
-        (going.synthetic, "synthetic example"),
-        (going.policies, "policy"),
-        (going.feedback, "piece of feedback"),
+        (deleted.traces, "trace"),
+        (deleted.examples, "example"),
+        (deleted.synthetic, "synthetic example"),
+        (deleted.policies, "policy"),
+        (deleted.feedback, "piece of feedback"),
     )
-    said = ", ".join(_some(n, what) for n, what in counts if n or what == "trace")
-    parts = [f"would forget {said}" if dry_run else f"forgot {said}"]
+    listed = ", ".join(_counted(n, noun) for n, noun in counts if n or noun == "trace")
+    parts = [f"would forget {listed}" if dry_run else f"forgot {listed}"]
     demoted = sorted(s.task for s in students if s.demoted)
     serving = sorted(s.task for s in students if s.serving)
     if serving:
@@ -171,20 +166,20 @@ def _sentence(found: Forgotten, students: list[Student], *, dry_run: bool) -> st
         )
     if demoted:
         parts.append(f"demoted: {', '.join(demoted)}")
-    if found.pending:
+    if result.pending:
         parts.append(
-            f"{_some(found.pending, 'journal file')} still written to: what is in there is "
+            f"{_counted(result.pending, 'journal file')} still written to: what is in there is "
             "dropped when it is collected"
         )
-    if not dry_run and not found.written_anew:
+    if not dry_run and not result.rewritten:
         parts.append(
             "the database file still has to be written anew, which goes on by itself; see the log"
         )
     return "; ".join(parts)
 
 
-def _some(n: int, what: str) -> str:
+def _counted(n: int, noun: str) -> str:
     if n == 1:
-        return f"1 {what}"
+        return f"1 {noun}"
     plural = {"policy": "policies", "piece of feedback": "pieces of feedback"}
-    return f"{n:,} {plural.get(what, what + 's')}"
+    return f"{n:,} {plural.get(noun, noun + 's')}"

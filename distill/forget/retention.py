@@ -1,7 +1,8 @@
-"""Retention: traces and folders of runs that are older than the config keeps them.
+"""Retention: deletes traces and run folders that are older than the config keeps them.
 
-Expired is not forgotten: what was made of an old trace goes with it, but no student is marked, and
-an import may bring it back. Traces go a batch at a time, so that collecting never waits long.
+Expired is not forgotten: what was derived from an old trace is deleted with it, but no run is
+marked, and an import may bring the trace back. Traces are deleted in batches, so that collecting
+never waits long.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from distill.forget.run_files import DAY_S, run_folders, too_old
+from distill.forget.run_files import DAY_S, expired_runs, run_folders
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.runs import ended_runs
@@ -23,8 +24,8 @@ from store.files.journal import DAMAGED_FOLDER
 from store.files.responses import sweep_responses
 from store.settings.config import Config
 
-BATCH = 2_000  # traces
-BETWEEN_BATCHES_S = 0.2  # in which the journal is collected
+BATCH_TRACES = 2_000
+BATCH_PAUSE_S = 0.2  # in which the journal is collected
 MAX_PROMOTIONS = 1_000
 
 log = logging.getLogger("understudy.retention")
@@ -41,7 +42,7 @@ class Retention:
         clock: Callable[[], float],
         sweep: Callable[[], Awaitable[None]],
     ) -> None:
-        """`sweep` takes out of the runs' folders what is gone from the store."""
+        """`sweep` deletes from the runs' folders what the store does not have."""
         self._store, self._settings = store, config.retention
         self._runs_dir, self._responses_dir = config.runs_dir, config.responses_dir
         self._damaged_dir = config.journal_dir / DAMAGED_FOLDER
@@ -53,16 +54,16 @@ class Retention:
             await self._expire_traces()
             await self._expire_runs()
         except (StoreError, OSError) as error:
-            log.error("not all that is too old was deleted: %s", error)
+            log.error("not everything that is too old was deleted: %s", error)
 
     async def _expire_traces(self) -> None:
         days = self._settings.traces_days
         if days is None:
             return
         before, total = self._clock() - days * DAY_S, 0
-        while gone := await self._store.expire_traces(before, BATCH):
-            total += gone
-            await asyncio.sleep(BETWEEN_BATCHES_S)
+        while deleted := await self._store.expire_traces(before, BATCH_TRACES):
+            total += deleted
+            await asyncio.sleep(BATCH_PAUSE_S)
         if total:
             await self._store.checkpoint()
             log.info("%d traces were older than %g days", total, days)
@@ -83,7 +84,7 @@ class Retention:
 
 def _old_runs(db: Database, folders: list[str], before: float) -> list[str]:
     tasks = task_counts(db)
-    return too_old(
+    return expired_runs(
         {task: ended_runs(db, task) for task in tasks},
         {task: promotions_of_task(db, task, MAX_PROMOTIONS) for task in tasks},
         folders,

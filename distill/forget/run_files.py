@@ -1,8 +1,8 @@
-"""What an ended run leaves in its folder, and what of it goes: its texts, or all of it.
+"""The folders of runs: which files hold texts, and which folders are no longer needed.
 
-An ended run needs its adapter and its route, for whoever promotes its student by hand. All else is
-there so that a run which was killed can go on: rows, synthetic inputs, answers, evaluations. Those
-are copies of what clients and teachers said.
+An ended run needs its adapter and its route, so that its student can be promoted by hand.
+Everything else is there so that an interrupted run can go on: rows, synthetic inputs, answers,
+evaluations. Those are copies of the texts of clients and teachers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAY_S = 86_400.0
 
 
 def run_folders(runs_dir: Path) -> dict[str, Path]:
-    """The folders of runs by the run's id. Whatever else lies there is not ours."""
+    """The folders of runs by run id. Anything else in there is left alone."""
     found = {}
     with suppress(FileNotFoundError):
         for path in runs_dir.iterdir():
@@ -35,7 +35,7 @@ def run_folders(runs_dir: Path) -> dict[str, Path]:
 
 
 def traces_in(folder: Path) -> set[str]:
-    """The ids of the traces whose texts a run's folder holds. None once it was stripped."""
+    """The ids of the traces whose texts a run's folder holds. Empty once it was stripped."""
     found = set()
     with suppress(FileNotFoundError):
         for line in (folder / ROWS).read_bytes().split(b"\n"):
@@ -45,9 +45,9 @@ def traces_in(folder: Path) -> set[str]:
 
 
 def strip(folder: Path, adapter: str | None) -> None:
-    """Deletes from the folder of an ended run everything that holds texts. May be done again.
+    """Deletes from the folder of an ended run everything that holds texts. Idempotent.
 
-    `adapter`: its place in the folder; None for a run without a student, which leaves nothing.
+    `adapter`: its path in the folder; None for a run without a student, whose folder is deleted.
     """
     if adapter is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -55,7 +55,7 @@ def strip(folder: Path, adapter: str | None) -> None:
     kept_folder = folder / adapter
     training = kept_folder.parent
     kept = {folder / name for name in KEPT} | {training / name for name in KEPT_OF_TRAINING}
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is inside a folder comes first
+    for path in sorted(folder.rglob("*"), reverse=True):  # a folder's content before the folder
         if path in kept or path == kept_folder or kept_folder in path.parents:
             continue
         if path.is_dir() and not path.is_symlink():
@@ -63,20 +63,20 @@ def strip(folder: Path, adapter: str | None) -> None:
                 path.rmdir()
         elif path.name != ROWS or path.parent != folder:
             path.unlink(missing_ok=True)
-    (folder / ROWS).unlink(missing_ok=True)  # last: as long as it is there, there is more to do
+    (folder / ROWS).unlink(missing_ok=True)  # last: it shows that there is more to do
 
 
-def too_old(
+def expired_runs(
     ended: Mapping[str, Sequence[RunEvent]],
     history: Mapping[str, Sequence[Promotion]],
     folders: Iterable[str],
     before: float,
 ) -> list[str]:
-    """The runs whose folders go: those that ended before a time, and are needed no more.
+    """The runs whose folders can be deleted: they ended before a time, and are not needed any more.
 
     `ended`: by task, the last events of its ended runs, oldest first. `history`: by task, its
     promotions, newest first. Needed are a task's last run, and the student that was promoted last,
-    whether it serves or was demoted. A folder of a run that has not ended is nobody's to delete.
+    whether it serves or was demoted. The folder of a run that has not ended is never deleted.
     """
     needed = {events[-1].run_id for events in ended.values() if events}
     for promotions in history.values():

@@ -11,9 +11,6 @@ are no fair sample either, but they can only count against a student, which is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import orjson
 
 from distill.dataset.exchange import target_in_correction, target_in_message
@@ -21,6 +18,13 @@ from store.chat.normal_form import normal_answer
 from store.chat.tools import read_said
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
+from store.database.feedback import (
+    AnswerFeedback,
+    delete_feedback_news,
+    feedback_to_compare,
+    has_new_feedback,
+    judged_answers,
+)
 from store.records import Comparison
 
 MIN_GOOD_SCORE = 0.5  # of scores from 0 to 1
@@ -34,13 +38,13 @@ def feedback_comparisons(db: Database) -> list[Comparison]:
     records are deleted in the transaction that writes the comparisons. Without news it is one query
     on an empty table. `at` of a comparison is when its feedback came. Raises StoreError.
     """
-    if not db.query("has_feedback_news"):
+    if not has_new_feedback(db):
         return []
     with db.transaction():
-        rows = db.query("feedback_to_compare", good_from=MIN_GOOD_SCORE)
+        rows = feedback_to_compare(db, MIN_GOOD_SCORE)
         comparisons = [_comparison(row) for row in rows if _counts(row)]
         write_comparisons(db, comparisons)
-        db.execute("delete_feedback_news")
+        delete_feedback_news(db)
     return comparisons
 
 
@@ -53,8 +57,8 @@ def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
     are, and a bound that is corrected by these pairs is too low rather than too high.
     """
     return [
-        (bool(row["agrees"]), not complains(row["score"], row["correction"], row["student_output"]))
-        for row in db.query("judged_answers", task=task)
+        (one.agrees, not complains(one.score, one.correction, one.student_output))
+        for one in judged_answers(db, task)
     ]
 
 
@@ -69,35 +73,35 @@ def complains(score: float | None, correction: str | None, answer: str | None) -
     return normal_answer(target_in_correction(correction, with_tools)) != normal_answer(answer)
 
 
-def _counts(row: Mapping[str, Any]) -> bool:
+def _counts(row: AnswerFeedback) -> bool:
     """Whether a comparison follows: praise counts only if it takes a complaint back."""
-    return bool(row["complained"]) or complains(row["score"], row["correction"], _answer(row))
+    return row.complained or complains(row.score, row.correction, _answer(row))
 
 
-def _comparison(row: Mapping[str, Any]) -> Comparison:
+def _comparison(row: AnswerFeedback) -> Comparison:
     answer = _answer(row)
-    agrees = not complains(row["score"], row["correction"], answer)
+    agrees = not complains(row.score, row.correction, answer)
     return Comparison(
-        trace_id=row["trace_id"],
-        task=row["task"],
-        student_id=row["student_id"],
+        trace_id=row.trace_id,
+        task=row.task,
+        student_id=row.student_id,
         kind="feedback",
-        scorer=row["scorer"] or "exact",
-        score=float(agrees) if row["score"] is None else row["score"],
+        scorer=row.scorer or "exact",
+        score=float(agrees) if row.score is None else row.score,
         agrees=agrees,
         servable=True,  # it was served
         fault=None,
-        confidence=row["confidence"],
-        teacher_output=row["correction"],
+        confidence=row.confidence,
+        teacher_output=row.correction,
         student_output=answer,
-        at=row["feedback_at"],
+        at=row.feedback_at,
     )
 
 
-def _answer(row: Mapping[str, Any]) -> str | None:
+def _answer(row: AnswerFeedback) -> str | None:
     """The answer that the student served; None when the trace does not hold it."""
     try:
-        messages = orjson.loads(row["output_messages"] or "[]")
+        messages = orjson.loads(row.output_messages or "[]")
     except orjson.JSONDecodeError:  # not written by us: it must not block the others
         return None
     first = messages[0] if isinstance(messages, list) and messages else None

@@ -64,7 +64,7 @@ def write_paid_comparisons(
     with db.transaction():
         write_comparisons(db, comparisons)
         if comparisons:  # a trace may have been forgotten while the answer was on its way
-            db.execute("blank_comparisons_of_gone", ids=[c.trace_id for c in comparisons])
+            db.execute("blank_comparisons_of_deleted", ids=[c.trace_id for c in comparisons])
         append_teacher_calls(db, calls)
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from store.database.database import Database
 from store.database.rows import json_rows, record
 from store.files.routes import ROUTE
+from store.jsontext import to_json
 from store.records import Certificate, Promotion
 
 _CERTIFICATE = TypeAdapter(Certificate)
@@ -38,6 +39,22 @@ def latest_promotions(db: Database) -> dict[str, Promotion]:
 def promotions_of_task(db: Database, task: str, limit: int = 20) -> list[Promotion]:
     """The history of a task's route, newest first."""
     return [_promotion(row) for row in db.query("promotions_of_task", task=task, limit=limit)]
+
+
+def promotions_of_run(db: Database, run_id: str) -> list[Promotion]:
+    """The promotions of a run's student."""
+    return [_promotion(row) for row in db.query("promotions_of_run", run_id=run_id)]
+
+
+def update_promotion(db: Database, promotion: Promotion) -> None:
+    """Replaces the route and the certificate of a promotion."""
+    certificate, route = promotion.certificate, promotion.route
+    db.execute(
+        "update_promotion",
+        promotion_id=promotion.promotion_id,
+        certificate=to_json(certificate).decode() if certificate is not None else None,
+        route=to_json(route).decode() if route is not None else None,
+    )
 
 
 def _promotion(row: Mapping[str, Any]) -> Promotion:

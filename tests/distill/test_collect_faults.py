@@ -44,6 +44,24 @@ def ids(db: Database) -> list[str]:
     return [row.trace_id for row in rows]
 
 
+def test_a_segment_that_another_thread_is_collecting_is_collected_once(
+    db: Database, journal: Path
+) -> None:
+    """As after a stop: the thread of a cancelled caller is at work when the last round begins."""
+    write_segment(journal, *(a_trace() for _ in range(5)))
+    [segment] = journal.glob("*.jsonl")
+    content, results = segment.read_bytes(), []
+    other = threading.Thread(target=lambda: results.append(collect(db, journal, {})))
+    with db.transaction():  # other writers wait
+        results.append(collect(db, journal, {}))
+        segment.write_bytes(content)
+        other.start()
+        time.sleep(0.1)  # lets the other come as far as it can
+    other.join()
+    assert [one.traces for one in results] == [5, 0]
+    assert len(ids(db)) == 5
+
+
 COLLECTOR = """
 import sys
 from pathlib import Path

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distill.commands import Candidate, Commands, candidate
+from distill.commands import Commands, PromotionCandidate, promotion_candidate
 from distill.pipeline.promotion import keep_route
 from store.database.actions import actions_of_task, paused_tasks
 from store.database.database import Database
@@ -68,7 +68,7 @@ REJECTED, FAILED = RunState.REJECTED, RunState.FAILED
 def test_whose_student_a_promotion_means(
     history: list[Promotion], runs: list[RunEvent], force: bool, taken: str, forced: bool
 ) -> None:
-    found = candidate(history, runs, force=force)
+    found = promotion_candidate(history, runs, force=force)
     assert (found.run_id, found.forced) == (taken, forced)
 
 
@@ -93,7 +93,7 @@ def test_why_there_is_nothing_to_promote(
     history: list[Promotion], runs: list[RunEvent], force: bool, said: str
 ) -> None:
     with pytest.raises(CommandRefused) as refused:
-        candidate(history, runs, force=force)
+        promotion_candidate(history, runs, force=force)
     assert said in str(refused.value)
 
 
@@ -270,6 +270,6 @@ async def test_a_student_whose_files_are_gone_is_not_promoted(scene: Scene) -> N
 
 
 def test_a_candidate_says_which_student_it_is() -> None:
-    found = candidate([turn("demoted", 9), turn("live", 5)], [], force=True)
-    assert isinstance(found, Candidate)
+    found = promotion_candidate([turn("demoted", 9), turn("live", 5)], [], force=True)
+    assert isinstance(found, PromotionCandidate)
     assert found.what == "the demoted student"

@@ -63,7 +63,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         await found.plane.collect()
         await found.plane.follow_promotions()
         yield found
-        await found.plane.live.stop()
+        await found.plane.monitor.stop()
         await found.plane.students.stop()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distill.control import KEY_FILE, ControlPlane
-from distill.scheduler import Beat, schedule
+from distill.scheduler import PeriodicJob, schedule
 from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import append_promotion
@@ -97,7 +97,7 @@ async def test_a_wrong_student_leaves_the_routes(
         assert route(config).reason == Reason.STUDENT_STARTING
 
         write_segment(config.journal_dir, *(served(n, student) for n in range(40)))
-        await plane.beat()
+        await plane.tick()
         assert plane.monitor.state("triage") is not None
         await until(lambda: not plane.monitor.busy)
         assert (route(config).target, route(config).reason) == ("teacher", Reason.DEMOTED)
@@ -118,7 +118,7 @@ async def test_a_stop_amid_audits_is_clean(
     student = promote(db)
     async with planned(config, db) as plane:
         write_segment(config.journal_dir, *(served(n, student) for n in range(3)))
-        await plane.beat()
+        await plane.tick()
         await until(lambda: len(teacher.requests) == 3)
         async with asyncio.timeout(5):
             await plane.monitor.stop()
@@ -127,7 +127,7 @@ async def test_a_stop_amid_audits_is_clean(
 
     teacher.answer = answering(right)  # and the next process goes on
     async with planned(config, db) as plane:
-        await plane.beat()
+        await plane.tick()
         await until(lambda: not plane.monitor.busy)
     assert len(comparisons_of_student(db, str(student.run_id))) == 3
 
@@ -138,10 +138,10 @@ async def test_routes_that_could_not_be_published_are_published_later(
     promote(db)
     async with planned(config, db) as plane:
         (config.routes_file / "in the way").mkdir(parents=True)
-        await plane.beat()
+        await plane.tick()
         (config.routes_file / "in the way").rmdir()
         config.routes_file.rmdir()
-        await plane.beat()
+        await plane.tick()
         assert route(config).reason == Reason.STUDENT_STARTING
 
 
@@ -152,7 +152,7 @@ async def test_while_the_teacher_is_overloaded_audits_stay_owed(
     student = promote(db)
     async with planned(config, db) as plane:
         write_segment(config.journal_dir, served(1, student))
-        await plane.beat()
+        await plane.tick()
         await until(lambda: not plane.monitor.busy)
         state = plane.monitor.state("triage")
         assert state is not None
@@ -167,7 +167,7 @@ async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture
         begun.set()
         await asyncio.sleep(3600)
 
-    scheduler = schedule([Beat(work, 3600, first_after_s=0)])
+    scheduler = schedule([PeriodicJob(work, 3600, first_after_s=0)])
     await begun.wait()
     scheduler.shutdown(wait=False)
     others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from fastapi.testclient import TestClient
 
 from distill.api import build_api
 from distill.collect import collect
-from distill.commands import Commands
-from distill.forget.api import forget_by
-from distill.forget.forgetting import Forgetter
+from distill.composition import build_services
 from distill.monitor.detector import DetectorState
 from distill.monitor.evidence import NO_COMPARISONS
 from distill.monitor.state import AuditState, LiveStudent
@@ -90,22 +87,21 @@ def api_scene(tmp_path: Path) -> Iterator[tuple[TestClient, Database, Board, Pub
             settings=config.task,
             live=LIVE.get,
         )
-        commands = Commands(Store(db), config, clock=time.time, follow=nothing_to_follow)
-        forgetter = Forgetter(
-            Store(db),
+        services = build_services(
             config,
+            Store(db),
             clock=time.time,
             collect=nothing_to_follow,
             follow=nothing_to_follow,
-            demote=commands.demote_forgetful,
         )
         health = StoreHealth(ok=False, error="the disk is full", collected=9, damaged=1)
         api = build_api(
             token="of this run",
             status=lambda: reporter.status(health, {"triage": "starting"}),
             task_status=reporter.task,
-            do=commands.do,
-            forget=partial(forget_by, forgetter, clock=time.time),
+            commands=services.commands,
+            forgetter=services.forgetter,
+            clock=time.time,
             version="1.2.3",
         )
         with TestClient(api) as client:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from distill.collect import collect
-from distill.control import ControlPlane, beats_of
+from distill.control import ControlPlane, periodic_jobs
 from distill.forget.retention import Retention
 from distill.forget.run_files import DAY_S
 from distill.pipeline.runner import Runner
@@ -103,7 +103,7 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
         config = parse_config(raw)
         with Database(config.database_file, config.store) as db:
             plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = schedule(beats_of(plane))
+            scheduler = schedule(periodic_jobs(plane))
             every = {
                 job.func.__qualname__: job.trigger.interval.total_seconds()
                 for job in scheduler.get_jobs()

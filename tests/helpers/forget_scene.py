@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +12,11 @@ import duckdb
 import orjson
 
 from distill.collect import collect
-from distill.commands import Commands
+from distill.composition import build_services
 from distill.dataset.rows import Row, write_rows
 from distill.forget.forgetting import Forgetter
 from distill.pipeline.promotion import keep_route
+from distill.pipeline.runner import Runner
 from store.chat.shape import input_hash
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
@@ -247,22 +247,11 @@ def a_forgetter(
     *,
     clock: Callable[[], float] = time.time,
     follow: Callable[[], Awaitable[None]] = nothing,
-    **more: Any,
+    runner: Runner | None = None,
 ) -> Forgetter:
     """As `understudy forget` makes it without a server."""
 
-    async def take() -> None:
-        await asyncio.to_thread(collect, db, config.journal_dir, {})
-
-    return Forgetter(
-        Store(db),
-        config,
-        clock=clock,
-        collect=take,
-        follow=follow,
-        demote=Commands(Store(db), config, clock=clock, follow=follow).demote_forgetful,
-        **more,
-    )
+    return build_services(config, Store(db), clock=clock, follow=follow, runner=runner).forgetter
 
 
 def places_of(word: str, data_dir: Path) -> list[str]:

@@ -211,7 +211,7 @@ class Scene:
     def _collect(self, traces: tuple[Trace, ...]) -> Any:
         if traces:
             write_segment(self.config.journal_dir, *traces)
-        return collect(self.db, self.config.journal_dir, {}).routed
+        return collect(self.db, self.config.journal_dir, {}).requests
 
     async def settle(self, *traces: Trace) -> None:
         """The same, and waits until the shadow and the audits are idle."""

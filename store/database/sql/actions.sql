@@ -1,7 +1,7 @@
--- Commands given by hand. Read by store/database/queries.py.
+-- Commands given by hand.
 
 -- name: insert_actions
--- Appends what was done by hand. `$rows`: JSON array of store.records.Action.
+-- Appends a command given by hand. `$rows`: JSON array of store.records.Action.
 INSERT INTO actions BY NAME
 SELECT unnest(from_json($rows, '[{
     "action_id": "UUID", "task": "VARCHAR", "command": "VARCHAR", "actor": "VARCHAR",
@@ -9,11 +9,11 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: actions_of_task
--- What was done to a task by hand, newest first.
+-- The commands given to a task by hand, newest first.
 SELECT * FROM actions WHERE task = $task ORDER BY "at" DESC, action_id DESC LIMIT $limit;
 
 -- name: retrain_requested
--- Whether a run was asked for by hand after the last one began. Both ids are UUIDv7: the later is
+-- Whether a run was requested by hand after the last one began. Both ids are UUIDv7: the later is
 -- the greater.
 SELECT coalesce(max(action_id) > (SELECT max(run_id) FROM run_events WHERE task = $task), true)
     AND count(*) > 0 AS requested

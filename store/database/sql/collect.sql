@@ -1,4 +1,4 @@
--- Collecting the journal: staging segments, and inserting what they hold. Read by store/database/queries.py.
+-- Collecting the journal: staging segments, and inserting their traces and feedback.
 
 -- name: known_segments
 -- Which of these segments were collected before.
@@ -6,8 +6,8 @@ SELECT name FROM segments WHERE name IN (SELECT unnest($names));
 
 -- name: stage_segments
 -- Reads segments into a temporary table: one row a line, every value as text. A line that is not a
--- JSON object becomes a row of NULLs, a name that is not known is skipped. A line with a feedback_id
--- is feedback or nothing, any other one a trace or nothing. `$patterns`: the files' paths with their
+-- JSON object becomes a row of NULLs, an unknown key is skipped. A line with a feedback_id is
+-- feedback or damaged, any other one a trace or damaged. `$patterns`: the files' paths with their
 -- wildcards escaped. `$bytes`: of the largest.
 CREATE OR REPLACE TEMP TABLE staged AS
 SELECT
@@ -67,8 +67,8 @@ SELECT coalesce(feedback_id, trace_id) AS id FROM staged
 WHERE (is_trace OR is_feedback) AND filename = $name;
 
 -- name: drop_repeats
--- Forgets the staged traces of other logs that the store has already, or that stand there twice: their
--- ids are made from what they say. Those of the proxy are never looked up.
+-- Removes the staged traces of imported logs that the store has already, or that are staged twice: their
+-- ids are derived from their content. The proxy's own traces are never looked up.
 DELETE FROM staged
 WHERE is_trace AND source <> 'proxy' AND (
     TRY_CAST(trace_id AS UUID) IN (
@@ -82,7 +82,7 @@ WHERE is_trace AND source <> 'proxy' AND (
 );
 
 -- name: insert_traces
--- Inserts the staged traces with their cost: what their log states, else by the prices. `$prices`: JSON
+-- Inserts the staged traces with their cost: as their log states it, else by the prices. `$prices`: JSON
 -- array of {name, input, output}, US dollars a token, by model name. `$now`: seconds since the epoch. A
 -- key that an older writer left out gets the record's default.
 INSERT INTO traces BY NAME
@@ -147,7 +147,8 @@ FROM staged LEFT JOIN prices ON prices.name = request_model
 WHERE is_trace;
 
 -- name: insert_feedback
--- Inserts the staged feedback: what is there already, or twice among it, once.
+-- Inserts the staged feedback; idempotent: feedback that the store has, or that is staged twice, is kept
+-- once.
 INSERT INTO feedback BY NAME
 SELECT
     TRY_CAST(feedback_id AS UUID) AS feedback_id,
@@ -163,8 +164,7 @@ QUALIFY row_number() OVER (
 ) = 1;
 
 -- name: insert_feedback_news
--- Remembers which of the staged traces were spoken of, and of which traces the staged feedback
--- speaks: whichever of the two comes last says so.
+-- Notes the traces with new feedback: whichever of a trace and its feedback is collected last.
 INSERT INTO feedback_news BY NAME
 SELECT DISTINCT trace_id FROM feedback
 WHERE trace_id IN (
@@ -172,7 +172,7 @@ WHERE trace_id IN (
 );
 
 -- name: drop_corrections
--- Forgets the corrections among the news of answers whose client had opted out: they are content.
+-- Clears corrections of answers whose client had opted out: they are content.
 UPDATE feedback SET correction = NULL
 WHERE correction IS NOT NULL AND trace_id IN (
     SELECT trace_id FROM traces
@@ -180,7 +180,7 @@ WHERE correction IS NOT NULL AND trace_id IN (
 );
 
 -- name: drop_empty_feedback
--- Forgets feedback that said nothing but such a correction.
+-- Deletes feedback that had nothing but such a correction.
 DELETE FROM feedback
 WHERE score IS NULL AND correction IS NULL AND trace_id IN (SELECT trace_id FROM feedback_news);
 
@@ -204,7 +204,7 @@ WHERE is_trace AND task IS NOT NULL
 ORDER BY end_time, trace_id;
 
 -- name: insert_segments
--- Remembers that segments are collected: in one transaction with what they hold. `$rows`: JSON array.
+-- Records that segments are collected, in one transaction with their content. `$rows`: JSON array.
 INSERT INTO segments BY NAME
 SELECT unnest(from_json($rows, '[{
     "name": "VARCHAR", "traces": "BIGINT", "feedback": "BIGINT", "damaged": "BIGINT",

@@ -1,4 +1,4 @@
--- Live comparisons of a student's answers with the teacher's: shadow, audits, feedback. Read by store/database/queries.py.
+-- Live comparisons of a student's answers with the teacher's: shadow, audits, feedback.
 
 -- name: delete_comparisons
 -- First half of writing comparisons: one that is there already is replaced. `$ids`: trace ids.
@@ -15,7 +15,7 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: comparisons_of_student
--- What was found out about a student live, oldest first.
+-- All live comparisons of a student, oldest first.
 SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", trace_id;
 
 -- name: outcomes_of_student

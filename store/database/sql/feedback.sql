@@ -1,18 +1,18 @@
--- Clients' feedback on answers. Read by store/database/queries.py.
+-- Clients' feedback on answers.
 
--- name: has_feedback_news
--- Whether there is feedback to work on.
+-- name: has_new_feedback
+-- Whether there is feedback that was not compared yet.
 SELECT trace_id FROM feedback_news LIMIT 1;
 
 -- name: delete_feedback_news
--- In the transaction in which it was worked on.
+-- In the transaction that writes the comparisons.
 DELETE FROM feedback_news;
 
 -- name: feedback_to_compare
--- The newest feedback on each student's answer that is spoken of in the news: what may be a
--- complaint, that is has no score from `$good_from` on, and what follows on one that is among the
--- comparisons. Oldest first. `scorer`: of the student's route, NULL when it never had one. Of an
--- answer that is not kept only a score says something.
+-- The newest feedback on each answer of a student with new feedback: what may be a complaint, that is
+-- has no score of `$good_from` or more, and what follows on a complaint that is among the comparisons
+-- (`complained`). Oldest first. `scorer`: of the student's route, NULL when it never had one. Where the
+-- answer's text is not kept, only a score counts.
 WITH newest AS (
     SELECT * FROM feedback WHERE trace_id IN (SELECT trace_id FROM feedback_news)
     QUALIFY row_number() OVER (
@@ -41,8 +41,8 @@ WHERE traces.served_by = 'student'
 ORDER BY newest.feedback_at, newest.trace_id;
 
 -- name: judged_answers
--- The audits of a task that a judge scored and of whose answers people said something too, with the
--- newest that they said. Oldest first.
+-- The audits of a task that the judge scored and that have feedback on the answer too, with the newest
+-- feedback. Oldest first.
 SELECT comparisons.agrees, comparisons.student_output, feedback.score, feedback.correction
 FROM comparisons JOIN feedback ON feedback.trace_id = comparisons.trace_id
 WHERE comparisons.task = $task AND comparisons.kind = 'audit' AND comparisons.scorer = 'judge'

@@ -1,14 +1,14 @@
--- Forgetting: what was requested, what was derived from it, and its deletion. Read by store/database/queries.py.
+-- Forgetting: what was requested, what was derived from it, and its deletion.
 
 -- name: insert_forgetting
--- Notes that something is to be forgotten.
+-- Records that something is to be forgotten.
 INSERT INTO forgettings BY NAME
 SELECT
     $forgetting_id::UUID AS forgetting_id, 'asked' AS state, $actor AS actor, $reason AS reason,
     $at::DOUBLE AS "at", 0 AS traces, 0 AS examples, 0 AS synthetic;
 
 -- name: insert_forgotten
--- Its subjects, as hashes. `$rows`: JSON array of store.database.forgetting.Subject.
+-- The subjects of a forgetting, as hashes. `$rows`: JSON array of store.database.forgetting.Subject.
 INSERT INTO forgotten BY NAME
 SELECT
     $forgetting_id::UUID AS forgetting_id,
@@ -24,16 +24,16 @@ FROM (
 CROSS JOIN salt;
 
 -- name: subjects_of_forgetting
--- The hashes of the subjects of a forgetting, with what they are made with.
+-- The hashes of the subjects of a forgetting, with the salt that they are made with.
 SELECT kind, digest, until, salt.value AS salt FROM forgotten CROSS JOIN salt
 WHERE forgetting_id = $forgetting_id::UUID;
 
 -- name: unfinished_forgettings
--- What was asked for and did not come to its end, oldest first.
+-- The forgettings that were requested and are not done, oldest first.
 SELECT forgetting_id, state FROM forgettings WHERE state <> 'done' ORDER BY "at", forgetting_id;
 
 -- name: advance_forgetting
--- A forgetting has come to its next state, with what has gone so far.
+-- Moves a forgetting to its next state, and adds to the counts of what was deleted.
 UPDATE forgettings SET
     state = $state,
     traces = traces + $traces,
@@ -65,25 +65,25 @@ SELECT trace_id FROM keyed JOIN asked ON asked.digest = keyed.tagged
 WHERE asked.kind = 'task' AND keyed.start_time < asked.until;
 
 -- name: stage_orphans
--- The same table of the traces that are gone already and left examples behind: those of a run that
--- was under way.
+-- `roots` of the traces that are deleted already and left examples behind: those of a run that was
+-- under way.
 CREATE OR REPLACE TEMP TABLE roots AS
 SELECT DISTINCT source_trace_id AS trace_id FROM examples
 WHERE source_trace_id IS NOT NULL AND source_trace_id NOT IN (SELECT trace_id FROM traces);
 
 -- name: stage_expired
--- The same table of the oldest traces that came before a time, by their request or their import.
+-- `roots` of the oldest traces whose request and import lie before a time.
 CREATE OR REPLACE TEMP TABLE roots AS
 SELECT trace_id FROM traces
 WHERE greatest(start_time, coalesce(imported_at, start_time)) < $before
 ORDER BY start_time, trace_id
 LIMIT $limit;
 
--- name: stage_going
--- All that was made from the roots, in however many steps: into the temporary table `going`, with the
--- roots. A policy goes by the id of its run. Of one that does not say what it was made from, each
--- train row of its run may be it.
-CREATE OR REPLACE TEMP TABLE going AS
+-- name: stage_deletions
+-- Everything derived from the roots, in any number of steps, and the roots: into the temporary table
+-- `deletions`. A policy has the id of its run. One without parents (of an older version) is taken to be
+-- derived from every train row of its run.
+CREATE OR REPLACE TEMP TABLE deletions AS
 WITH RECURSIVE edges AS MATERIALIZED (
     SELECT source_trace_id::VARCHAR AS parent, example_id::VARCHAR AS child
     FROM examples WHERE source_trace_id IS NOT NULL
@@ -105,19 +105,19 @@ reached AS (
 )
 SELECT DISTINCT id FROM reached;
 
--- name: going_counts
--- How much goes.
+-- name: deletion_counts
+-- How much is staged for deletion.
 SELECT
     (SELECT count(*) FROM traces WHERE trace_id IN (SELECT trace_id FROM roots)) AS traces,
     (
         SELECT count(*) FROM examples
-        WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM going)
+        WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM deletions)
     ) AS examples,
     (
         SELECT count(*) FROM examples
-        WHERE origin = 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM going)
+        WHERE origin = 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM deletions)
     ) AS synthetic,
-    (SELECT count(*) FROM policies WHERE run_id::VARCHAR IN (SELECT id FROM going)) AS policies,
+    (SELECT count(*) FROM policies WHERE run_id::VARCHAR IN (SELECT id FROM deletions)) AS policies,
     (SELECT count(*) FROM feedback WHERE trace_id IN (SELECT trace_id FROM roots)) AS feedback,
     (
         SELECT count(*) FROM comparisons
@@ -125,10 +125,10 @@ SELECT
             AND (teacher_output IS NOT NULL OR student_output IS NOT NULL)
     ) AS comparisons;
 
--- name: going_learned
--- The runs with an adapter that learned from what goes, or from traces of the same subjects that have
--- expired: how many real rows and how many synthetic ones. What was made and not learned from does
--- not count. `$forgetting_id`: NULL when nothing is forgotten.
+-- name: affected_runs
+-- The runs whose adapter learned from what is staged for deletion, or from expired traces of the same
+-- subjects: from how many real rows and how many synthetic ones. Synthetic rows that the adapter did not
+-- learn from do not count. `$forgetting_id`: NULL when nothing is forgotten.
 WITH trained AS (
     SELECT run_id, max(detail ->> '$.chosen') AS chosen FROM run_events
     WHERE state = 'trained' GROUP BY run_id
@@ -139,7 +139,7 @@ rows AS (
         count(*) FILTER (origin <> 'synthetic') AS traces,
         count(*) FILTER (origin = 'synthetic' AND coalesce(chosen, '') <> 'real') AS synthetic
     FROM examples JOIN trained ON trained.run_id = examples.run_id
-    WHERE split = 'train' AND status = 'kept' AND example_id::VARCHAR IN (SELECT id FROM going)
+    WHERE split = 'train' AND status = 'kept' AND example_id::VARCHAR IN (SELECT id FROM deletions)
     GROUP BY examples.run_id, examples.task
     UNION ALL
     SELECT learned.run_id, learned.task, count(DISTINCT trace_digest) AS traces, 0 AS synthetic
@@ -169,7 +169,7 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: insert_learned
--- Remembers which adapters learned from traces that expire.
+-- Records which adapters learned from traces that expire.
 INSERT INTO learned BY NAME
 SELECT DISTINCT
     examples.run_id,
@@ -185,7 +185,8 @@ WHERE examples.split = 'train' AND examples.status = 'kept'
     AND examples.run_id IN (SELECT run_id FROM run_events WHERE state = 'trained');
 
 -- name: insert_forgotten_roots
--- The roots by their ids, and by what was asked and answered, to know an import of the same again.
+-- The hashes of the roots: of their ids, and of request and answer, to recognise them when an import
+-- brings them back.
 INSERT INTO forgotten BY NAME
 WITH known AS (SELECT digest FROM forgotten WHERE forgetting_id = $forgetting_id::UUID),
 hashes AS (
@@ -206,60 +207,61 @@ found AS (
 SELECT $forgetting_id::UUID AS forgetting_id, kind, digest, NULL::DOUBLE AS until FROM found
 WHERE digest NOT IN (SELECT digest FROM known);
 
--- name: going_targets
--- What the real rows of a run that its forms come from are to be answered, and which of them go.
-SELECT target, example_id::VARCHAR IN (SELECT id FROM going) AS goes FROM examples
+-- name: targets_of_run
+-- The targets of the real rows of a run, from which its forms come, and whether each is staged for
+-- deletion.
+SELECT target, example_id::VARCHAR IN (SELECT id FROM deletions) AS deleted FROM examples
 WHERE run_id = $run_id::UUID AND origin <> 'synthetic';
 
--- name: runs_of_going
--- The runs whose real rows go.
+-- name: runs_with_deletions
+-- The runs with real rows that are staged for deletion.
 SELECT DISTINCT run_id FROM examples
-WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM going)
+WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM deletions)
 ORDER BY run_id;
 
 -- name: blank_evaluations
--- Takes the texts of the rows that go out of the evaluations; their numbers stay.
+-- Clears the texts of evaluations of the staged rows; their numbers stay.
 UPDATE evaluations SET teacher_output = '', student_output = NULL, input_hash = ''
 WHERE (run_id, input_hash) IN (
     SELECT (run_id, input_hash) FROM examples
-    WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM going)
+    WHERE origin <> 'synthetic' AND example_id::VARCHAR IN (SELECT id FROM deletions)
 );
 
 -- name: blank_comparisons
--- The same of what was found out about students live.
+-- Clears the texts of live comparisons on the roots; their numbers stay.
 UPDATE comparisons SET teacher_output = NULL, student_output = NULL
 WHERE trace_id IN (SELECT trace_id FROM roots)
     AND (teacher_output IS NOT NULL OR student_output IS NOT NULL);
 
--- name: blank_comparisons_of_gone
--- The same of these traces, as far as they are gone.
+-- name: blank_comparisons_of_deleted
+-- Clears the texts of comparisons on those of these traces that are deleted.
 UPDATE comparisons SET teacher_output = NULL, student_output = NULL
 WHERE trace_id IN (
     SELECT id FROM (SELECT unnest($ids)::UUID AS id) WHERE id NOT IN (SELECT trace_id FROM traces)
 );
 
--- name: delete_going_feedback
--- What clients said of the traces that go.
+-- name: delete_feedback_of_roots
+-- The feedback on the roots.
 DELETE FROM feedback WHERE trace_id IN (SELECT trace_id FROM roots);
 
--- name: delete_going_news
--- And that it was to be worked on.
+-- name: delete_news_of_roots
+-- The note that there is new feedback on the roots.
 DELETE FROM feedback_news WHERE trace_id IN (SELECT trace_id FROM roots);
 
--- name: delete_going_examples
--- The examples, real and synthetic.
-DELETE FROM examples WHERE example_id::VARCHAR IN (SELECT id FROM going);
+-- name: delete_staged_examples
+-- The staged examples, real and synthetic.
+DELETE FROM examples WHERE example_id::VARCHAR IN (SELECT id FROM deletions);
 
--- name: delete_going_policies
--- The policies.
-DELETE FROM policies WHERE run_id::VARCHAR IN (SELECT id FROM going);
+-- name: delete_staged_policies
+-- The staged policies.
+DELETE FROM policies WHERE run_id::VARCHAR IN (SELECT id FROM deletions);
 
--- name: delete_going_traces
+-- name: delete_roots
 -- The traces themselves.
 DELETE FROM traces WHERE trace_id IN (SELECT trace_id FROM roots);
 
 -- name: marked_runs
--- How much of what each marked run learned was forgotten, and when the last of it.
+-- How much of what each marked run learned was forgotten, and when the last of it was.
 SELECT
     run_id, sum(traces)::BIGINT AS traces, sum(synthetic)::BIGINT AS synthetic, max("at") AS "at"
 FROM marks GROUP BY run_id ORDER BY run_id;
@@ -270,12 +272,12 @@ SELECT id FROM (SELECT unnest($ids)::UUID AS id)
 WHERE id NOT IN (SELECT trace_id FROM traces) ORDER BY id;
 
 -- name: any_forgotten
--- Whether anything is to be known again.
+-- Whether anything was ever forgotten.
 SELECT kind FROM forgotten LIMIT 1;
 
 -- name: stage_dropped
--- Which staged lines are of what was forgotten: into the temporary table `dropped`. What was said is
--- compared only where it comes from an import: by itself it names nobody.
+-- The staged lines of forgotten subjects: into the temporary table `dropped`. Request and answer are
+-- compared for imports only: by themselves they identify nobody.
 CREATE OR REPLACE TEMP TABLE dropped AS
 WITH keyed AS (
     SELECT
@@ -309,15 +311,15 @@ GROUP BY place, filename, is_trace, trace_id, trace;
 SELECT filename AS name, count(*) AS dropped FROM dropped GROUP BY filename;
 
 -- name: remember_dropped
--- Knows the dropped traces again by their ids, for the feedback that comes after them.
+-- Adds the ids of the dropped traces, to recognise feedback that comes after them.
 INSERT INTO forgotten BY NAME
 SELECT DISTINCT forgetting_id, 'trace' AS kind, trace AS digest, NULL::DOUBLE AS until FROM dropped
 WHERE trace NOT IN (SELECT digest FROM forgotten WHERE kind = 'trace');
 
 -- name: delete_dropped_feedback
--- The feedback that came before them.
+-- Feedback that came before the dropped traces.
 DELETE FROM feedback WHERE trace_id IN (SELECT TRY_CAST(trace_id AS UUID) FROM dropped);
 
 -- name: delete_dropped
--- Takes the dropped lines out of what is staged.
+-- Removes the dropped lines from the staged ones.
 DELETE FROM staged WHERE rowid IN (SELECT place FROM dropped);

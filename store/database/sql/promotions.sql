@@ -1,4 +1,4 @@
--- The history of each task's route. Read by store/database/queries.py.
+-- The history of each task's route.
 
 -- name: insert_promotions
 -- Appends to the history of routes. `$rows`: JSON array of store.records.Promotion.
@@ -18,10 +18,10 @@ SELECT * FROM routes ORDER BY task;
 SELECT * FROM promotions WHERE task = $task ORDER BY "at" DESC, promotion_id DESC LIMIT $limit;
 
 -- name: promotions_of_run
--- The turns of a route that a run's student took, as they are written.
-SELECT promotion_id, certificate, route FROM promotions WHERE run_id = $run_id::UUID;
+-- The promotions of a run's student.
+SELECT * FROM promotions WHERE run_id = $run_id::UUID;
 
 -- name: update_promotion
--- Writes the route and the certificate of a turn anew.
+-- Replaces the route and the certificate of a promotion.
 UPDATE promotions SET certificate = $certificate, route = $route
 WHERE promotion_id = $promotion_id::UUID;

@@ -1,4 +1,4 @@
--- Runs: their events, examples, teacher calls, evaluations and policies. Read by store/database/queries.py.
+-- Runs: their events, examples, teacher calls, evaluations and policies.
 
 -- name: delete_examples
 -- First half of replacing a run's examples.
@@ -15,7 +15,7 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: examples_of_run
--- The examples of a run, kept and rejected, in the order of their making.
+-- The examples of a run, kept and rejected, in the order in which they were made.
 SELECT * FROM examples WHERE run_id = $run_id::UUID ORDER BY created_at, example_id;
 
 -- name: delete_teacher_calls
@@ -95,11 +95,11 @@ ORDER BY seq;
 SELECT * FROM runs QUALIFY row_number() OVER (PARTITION BY task ORDER BY run_id DESC) = 1;
 
 -- name: unfinished_runs
--- Where each run stands that did not come to its end, oldest first.
+-- The last event of each run that has not ended, oldest run first.
 SELECT * FROM runs WHERE state NOT IN ('promoted', 'rejected', 'failed') ORDER BY run_id;
 
 -- name: ended_runs
--- How each run of a task ended, oldest first.
+-- The last event of each ended run of a task, oldest first.
 SELECT * FROM runs
 WHERE task = $task AND state IN ('promoted', 'rejected', 'failed')
 ORDER BY "at", run_id;
@@ -109,5 +109,5 @@ ORDER BY "at", run_id;
 SELECT * FROM runs WHERE task = $task ORDER BY run_id DESC LIMIT $limit;
 
 -- name: update_run_event
--- Writes the numbers of a run's event anew.
+-- Replaces the numbers of a run's event.
 UPDATE run_events SET detail = $detail WHERE run_id = $run_id::UUID AND seq = $seq;

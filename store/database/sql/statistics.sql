@@ -1,4 +1,4 @@
--- Statistics of a task. `$task` is NULL for untagged requests. Read by store/database/queries.py.
+-- Statistics of a task. `$task` is NULL for untagged requests.
 
 -- name: served
 -- Requests by route, with milliseconds until the whole answer: of all, and of those since `$since`.

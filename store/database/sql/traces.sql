@@ -1,7 +1,7 @@
--- Logged requests. Read by store/database/queries.py.
+-- Logged requests.
 
 -- name: task_counts
--- Every task tag that was ever seen, with how many requests carried it: 0 where all are forgotten.
+-- Every task tag that was ever seen, with its number of requests: 0 when all are forgotten.
 SELECT task, sum(traces)::BIGINT AS traces FROM (
     SELECT task, count(*) AS traces FROM traces WHERE task IS NOT NULL GROUP BY task
     UNION ALL
@@ -13,23 +13,23 @@ SELECT task, sum(traces)::BIGINT AS traces FROM (
 SELECT * FROM traces WHERE trace_id = $trace_id::UUID;
 
 -- name: traces_of_task
--- The newest whole answers of the teacher to a task's requests, newest first: what a run takes.
+-- The newest whole answers of the teacher to a task's requests, newest first: the rows of a run.
 SELECT * FROM teacher_traces
 WHERE task = $task
 ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
 -- name: traces_of_fingerprints
--- The same of these fingerprints alone: for those that other traces push out of the newest.
+-- The same of these fingerprints only: for those that other traces crowd out of the newest.
 SELECT * FROM teacher_traces
 WHERE task = $task AND fingerprint IN (SELECT unnest($fingerprints))
 ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
 -- name: traffic_by_fingerprint
--- The newest answered requests of a task by fingerprint, whoever answered, those of the `$newest`
--- requests first: how many there are, of those how many among the `$newest` (`recent`), when the
--- first and the last came, and what was asked in the last one. `$requests`: how many are looked at.
+-- The newest `$requests` answered requests of a task, whoever answered, by fingerprint: how many there
+-- are, how many of them are among the `$newest` (`recent`, the order), when the first and the last came,
+-- and the texts of the last request.
 WITH newest AS (
     SELECT trace_id, fingerprint, start_time FROM chats
     WHERE task = $task AND served_by IS NOT NULL
@@ -107,7 +107,7 @@ ORDER BY end_time DESC, trace_id DESC
 LIMIT $limit;
 
 -- name: unaudited_traces
--- What a student served after a time and no audit has looked at, oldest first.
+-- The requests that a student served after a time and that have no audit, oldest first.
 SELECT trace_id, end_time FROM chats
 WHERE student_id = $student_id AND served_by = 'student' AND end_time > $since
     AND trace_id NOT IN (
@@ -117,5 +117,5 @@ WHERE student_id = $student_id AND served_by = 'student' AND end_time > $since
 ORDER BY end_time, trace_id;
 
 -- name: confidences_of_student
--- How sure a student was of what it was asked, by trace.
+-- The confidence of each of a student's answers.
 SELECT trace_id, confidence FROM traces WHERE task = $task AND student_id = $student;

@@ -74,8 +74,8 @@ async def test_nothing_is_left_of_a_user(config: Config, lived: Lived) -> None:
 
     with opened(config) as db:
         found = await a_forgetter(db, config).forget(the_user(), actor="ann")
-    assert found.going.traces == found.going.examples == len(lived.theirs)
-    assert found.written_anew
+    assert found.deleted.traces == found.deleted.examples == len(lived.theirs)
+    assert found.rewritten
     assert places_of(CANARY, config.data_dir) == []
     # the working files of the run that both were in are copies, and went as a whole
     gone = others - set(places_of(OTHER, config.data_dir))
@@ -108,10 +108,10 @@ async def test_what_is_others_stays(config: Config, lived: Lived) -> None:
 async def test_who_learned_from_it_is_marked_and_serves_on(config: Config, lived: Lived) -> None:
     with opened(config) as db:
         found = await a_forgetter(db, config, clock=lambda: 7.0).forget(the_user(), actor="ann")
-        [learned] = found.going.learned
-        assert (learned.run_id, learned.traces) == (lived.run_id, 4)  # of its train split
-        assert learned.synthetic > 0
-        assert found.serving == (learned,)
+        [affected] = found.deleted.affected
+        assert (affected.run_id, affected.traces) == (lived.run_id, 4)  # of its train split
+        assert affected.synthetic > 0
+        assert found.serving == (affected,)
         marks = forgetting.marked_runs(db)
         assert set(marks) == {lived.run_id}
         assert (marks[lived.run_id].traces, marks[lived.run_id].at) == (4, 7.0)
@@ -161,12 +161,12 @@ async def test_runs_that_have_it_are_ended_and_others_are_not(config: Config, li
 
 async def test_to_look_changes_nothing(config: Config, lived: Lived) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).look(the_user())  # creates nothing that was not there
+        await a_forgetter(db, config).preview(the_user())  # creates nothing that was not there
     files = {p: p.read_bytes() for p in config.data_dir.rglob("*") if p.is_file()}
     with opened(config) as db:
-        found = await a_forgetter(db, config).look(the_user())
-        assert found.going.traces == len(lived.theirs)
-        assert found.going.learned
+        found = await a_forgetter(db, config).preview(the_user())
+        assert found.deleted.traces == len(lived.theirs)
+        assert found.deleted.affected
         assert forgetting.unfinished_forgettings(db) == []
         assert forgetting.marked_runs(db) == {}
         assert len(examples_of_run(db, lived.run_id)) == 18 + 8
@@ -185,8 +185,8 @@ async def test_by_id_and_by_task(config: Config, lived: Lived, kind: str) -> Non
     )
     with opened(config) as db:
         found = await a_forgetter(db, config).forget(subjects, actor="ann")
-        assert found.going.traces == (1 if kind == "trace" else 4 + 4)
-        assert task_counts(db)[TASK] == 18 - found.going.traces
+        assert found.deleted.traces == (1 if kind == "trace" else 4 + 4)
+        assert task_counts(db)[TASK] == 18 - found.deleted.traces
 
 
 # ---- what comes back ---------------------------------------------------------------------------
@@ -248,8 +248,8 @@ async def test_what_was_expired_before_still_marks(config: Config, lived: Lived)
         assert forgetting.marked_runs(db) == {}  # expired is not forgotten
         assert examples_of_run(db, lived.run_id) == []
         found = await a_forgetter(db, config).forget(the_user(), actor="ann")
-        assert found.going.traces == 0
-        assert [(one.run_id, one.traces) for one in found.going.learned] == [(lived.run_id, 4)]
+        assert found.deleted.traces == 0
+        assert [(one.run_id, one.traces) for one in found.deleted.affected] == [(lived.run_id, 4)]
     # labels are what a student may say: they outlive the rows that they came from
     left = [x for x in places_of(CANARY, config.data_dir) if not x.startswith("responses/")]
     views = {f"table {name}" for name in ("promotions", "routes", "run_events", "runs")}

@@ -11,7 +11,7 @@ import pytest
 from distill.collect import collect
 from distill.forget import retention
 from distill.forget.retention import Retention
-from distill.forget.run_files import DAY_S, too_old
+from distill.forget.run_files import DAY_S, expired_runs
 from store.database import forgetting
 from store.database.database import Database
 from store.database.promotions import latest_promotions
@@ -90,7 +90,10 @@ async def test_without_settings_nothing_goes(tmp_path: Path) -> None:
 async def test_more_than_a_batch(tmp_path: Path) -> None:
     """The journal is collected in between."""
     settings = config(tmp_path, traces_days=1)
-    many = [said(OTHER, n, user="", answer="x", at=1000.0 + n) for n in range(retention.BATCH + 5)]
+    many = [
+        said(OTHER, n, user="", answer="x", at=1000.0 + n)
+        for n in range(retention.BATCH_TRACES + 5)
+    ]
     with Database(settings.database_file, settings.store) as db:
         write_segment(settings.journal_dir, *many)
         collect(db, settings.journal_dir, {})
@@ -137,6 +140,6 @@ def test_which_runs_are_too_old(
 ) -> None:
     ended = [a_run_event(run_id, state=RunState.REJECTED, at=at) for run_id, at in ends]
     history = [turn(*one, at=float(n)) for n, one in enumerate(turns)][::-1]
-    found = too_old({"t": ended}, {"t": history}, ["a", "b", "c"], 500.0)
+    found = expired_runs({"t": ended}, {"t": history}, ["a", "b", "c"], 500.0)
     assert found == gone
-    assert too_old({"t": ended}, {"t": history}, [], 500.0) == []
+    assert expired_runs({"t": ended}, {"t": history}, [], 500.0) == []

@@ -89,7 +89,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
         parts = Parts(store=Store(db), clock=lambda: 5000.0, teacher=client)
         runner = Runner(config, parts, Board(), on_end=nothing, settled=threads.settled)
-        forgetter = a_forgetter(db, config, runs=runner)
+        forgetter = a_forgetter(db, config, runner=runner)
         try:
             yield Scene(config, db, runner, forgetter, teacher, traces)
         finally:

@@ -101,7 +101,7 @@ def test_evidence_read_from_the_store_equals_evidence_updated_step_by_step(
         for c in comparisons
     ]
     write_segment(tmp_path, *requests)
-    for comparison, request in zip(comparisons, collect(db, tmp_path, {}).routed, strict=True):
+    for comparison, request in zip(comparisons, collect(db, tmp_path, {}).requests, strict=True):
         updated.add_comparison(finding(comparison))
         updated.add_request(request)
     write_comparisons(db, comparisons)

@@ -117,7 +117,7 @@ def test_it_has_to_be_a_students_answer(
 ) -> None:
     trace = served(**changes)
     assert after(db, journal, trace, a_feedback(trace.trace_id)) == []
-    assert db.query("has_feedback_news") == []
+    assert db.query("has_new_feedback") == []
 
 
 @pytest.mark.parametrize("messages", [None, "[]", "no json", "{}", "[5]", '[{"content":null}]'])
@@ -131,7 +131,7 @@ def test_a_trace_without_an_answer_holds_up_nothing(
 
 def test_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
     assert after(db, journal, a_feedback(new_id()), a_trace()) == []
-    assert db.query("has_feedback_news") == []
+    assert db.query("has_new_feedback") == []
 
 
 def test_json_that_is_laid_out_differently_is_no_complaint() -> None:
