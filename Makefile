@@ -29,7 +29,7 @@ tree: setup
 
 setup: $(READY)
 
-# The stamp is written last: whoever finds none starts over.
+# The stamp is written last, so that a setup which was interrupted starts over.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "understudy needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# Formatting, lint and types: the same in CI and on a desk.
+# Formatting, lint, types, unused code: the same in CI and on a desk.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
