@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.polite import until
+from tests.helpers.signals import default_signals
 
 # writes what each SIGHUP means, until it is told to stop
 LISTENER = """
@@ -35,6 +36,7 @@ def start_in_terminal(file: Path, *prefix: str) -> tuple[int, int]:
     """PID and the other end of the terminal of a listener that leads a session of its own."""
     pid, end = pty.fork()
     if pid == 0:
+        default_signals()
         os.chdir(file.parent)  # nohup writes there
         os.execvp(
             (argv := [*prefix, sys.executable, "-c", LISTENER, str(file)])[0],
@@ -103,7 +105,7 @@ def test_without_a_terminal_it_is_always_a_reload(tmp_path: Path) -> None:
         listener.kill()
 
 
-def test_who_was_left_in_the_background_is_reloaded_long_after_its_terminal(
+def test_a_disowned_server_reloads_on_a_signal_long_after_its_terminal_closed(
     tmp_path: Path,
 ) -> None:
     """Its terminal went without a signal to it (`disown`), so a later one comes from a person."""
@@ -121,6 +123,7 @@ def test_who_was_left_in_the_background_is_reloaded_long_after_its_terminal(
     argv = [sys.executable, "-c", script, str(file), LISTENER]
     pid, end = pty.fork()
     if pid == 0:
+        default_signals()
         os.execvp(argv[0], argv)
     os.waitpid(pid, 0)
     os.close(end)
