@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import simulate_gate, simulate_path
+from store.jsontext import JsonObject
 
 NAMES = {
     "ours": "gate",
@@ -45,7 +45,7 @@ TITLES = {
 }
 
 
-def report(*, quick: bool) -> dict[str, list[dict[str, Any]]]:
+def report(*, quick: bool) -> dict[str, list[JsonObject]]:
     """Every table of the gate, by name. `quick`: a tenth of the simulated rounds."""
     tenth = 10 if quick else 1
     return {
@@ -60,7 +60,7 @@ def report(*, quick: bool) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+def table(title: str, rows: Sequence[JsonObject]) -> Table:
     """The rows as a table with a column for each name in them."""
     found = Table(title=title, title_justify="left")
     for name in rows[0]:

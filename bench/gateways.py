@@ -24,6 +24,7 @@ from bench.load import HEADERS, KEY, TASK
 from bench.relay import UPSTREAM_VARIABLE
 from bench.upstream import MODELS
 from distill.students.server import free_port
+from store.jsontext import JsonObject
 from tests.helpers.paths import ROOT
 
 OUTPUT = "output"  # in its folder: what it prints
@@ -130,7 +131,7 @@ def understudy(
     `key`: clients need a key, and the task is the key's, not a header's.
     """
     port, data_dir = free_port(), folder / "data"
-    server: dict[str, Any] = {"port": port}
+    server: JsonObject = {"port": port}
     if key:
         server["keys"] = [{"key": KEY, "name": "bench", "task": TASK}]
     if workers != 1:
@@ -243,7 +244,7 @@ def _all_answer(port: int, began: float, process: psutil.Popen) -> Running:
     return Running(url, began, answering=family(process.pid), process=process)
 
 
-def _model_list(upstream: str) -> list[dict[str, Any]]:
+def _model_list(upstream: str) -> list[JsonObject]:
     """The upstream's models, in LiteLLM's schema, which is ours too."""
     params = {"api_base": f"{upstream}/v1", "api_key": "none"}
     prices = {"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6}

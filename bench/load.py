@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from bench.upstream import PACED
+from store.jsontext import JsonObject
 
 TASK = "parcel-triage"
 KEY = "sk-bench-0123456789abcdef"
@@ -64,7 +64,7 @@ class Load:
 
 def chat_body(model: str = PACED, *, stream: bool = False) -> bytes:
     """A chat completion of about 1 KB, with a system prompt."""
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "model": model,
         "messages": [
             {"role": "system", "content": _SYSTEM},

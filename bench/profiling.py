@@ -22,7 +22,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench.gateways import understudy
 from bench.load import MissingTool, load
@@ -30,6 +29,7 @@ from bench.logged import settle
 from bench.measure import MANY, until_answered
 from bench.metering import cpu_of
 from bench.upstream import CHUNKS, PACE_MS, running_upstream
+from store.jsontext import JsonObject
 
 RATE = 100  # samples a second
 MAX_LINES = 30  # lines of a list
@@ -59,7 +59,7 @@ _WAITS = re.compile(
 _OURS = re.compile(r"(proxy|store|cli)/")
 
 
-def profile(checkout: Path, *, seconds: int) -> dict[str, Any]:
+def profile(checkout: Path, *, seconds: int) -> JsonObject:
     """CPU µs a request: by file or library, by function alone, by function of ours with callees.
 
     Raises MissingTool without py-spy, and RuntimeError where it may not look into processes.

@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import psutil
@@ -34,6 +33,7 @@ from bench.profiling import profile
 from bench.proxy_summary import summary
 from bench.proxy_tables import profile_text, show
 from bench.upstream import CHUNKS, PACE_MS, running_upstream
+from store.jsontext import JsonObject
 
 DIRECT = "direct"
 
@@ -45,7 +45,7 @@ def compare(
     *,
     upstream_port: int = 0,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measures them in so many rounds; see bench/proxy_summary.py for what is in the result.
 
     `say` hears of each step. One that breaks is reported so, and holds up no other.

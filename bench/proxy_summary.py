@@ -10,8 +10,9 @@ from typing import Any
 from bench.measure import Cell, Measured, StreamCell
 from bench.metering import Cpu, Memory
 from bench.upstream import CHUNKS, PACED, SHORT, UNPACED
+from store.jsontext import JsonObject
 
-Result = dict[str, Any]
+Result = JsonObject
 
 STREAMS = {"short": SHORT, "paced": PACED, "unpaced": UNPACED}
 

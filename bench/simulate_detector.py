@@ -34,6 +34,7 @@ from rich.table import Table
 from scipy import stats
 
 from distill.monitor.detector import Bet, calibrate, worst_case_delay
+from store.jsontext import JsonObject
 from store.settings.tasks import TaskSettings
 
 SEED = 20240611
@@ -159,7 +160,7 @@ def _peaks(tolerated: float, new: float, good: float, count: int) -> Floats:
 
 def _delay(
     change: Change, tolerated: float, run_length: float, count: int, quiet: float | None = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """`quiet`: our share of good students demoted, at a true rate of GOOD times the tolerated."""
     bets = calibrate(tolerated, run_length)
     ours = delays(Shipped(count, tolerated, bets), count, change.old, change.new, SEED + 1)
@@ -194,9 +195,7 @@ def _delay(
     return row
 
 
-def _false_demotions(
-    tolerated: float, run_length: float, true: float, count: int
-) -> dict[str, Any]:
+def _false_demotions(tolerated: float, run_length: float, true: float, count: int) -> JsonObject:
     streams = Shipped(count, tolerated, calibrate(tolerated, run_length))
     found = alarms(streams, count, true, np.random.default_rng(SEED + 2), AUDITS)
     wrong = int((found < NEVER).sum())
@@ -211,7 +210,7 @@ def _false_demotions(
     }
 
 
-def _run_length(tolerated: float, run_length: float, count: int) -> dict[str, Any]:
+def _run_length(tolerated: float, run_length: float, count: int) -> JsonObject:
     bets = calibrate(tolerated, run_length)
     found = alarms(
         Shipped(count, tolerated, bets), count, tolerated, np.random.default_rng(SEED + 3)
@@ -227,7 +226,7 @@ def _run_length(tolerated: float, run_length: float, count: int) -> dict[str, An
     }
 
 
-def report(*, quick: bool) -> dict[str, Any]:
+def report(*, quick: bool) -> JsonObject:
     """Every table of the detector, by name. `quick`: a tenth of the streams, but where a share of
     less than 1 % is counted.
     """
@@ -261,7 +260,7 @@ TITLES = {
 }
 
 
-def table(found: dict[str, Any]) -> RenderableType:
+def table(found: JsonObject) -> RenderableType:
     """The report for people to read. What is the same in all rows stands above them."""
     parts: list[RenderableType] = []
     for name, title in TITLES.items():

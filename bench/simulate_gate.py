@@ -19,6 +19,7 @@ from scipy.special import betaincc, betaln
 
 from distill.gate.bounds import Floats, informed_weights, most_missed, spread
 from distill.gate.gate import attempt_alpha
+from store.jsontext import JsonObject
 from store.settings.tasks import GateSettings
 
 LOOKS = 3000  # rows that are looked at, one by one
@@ -138,7 +139,7 @@ def best_of(limits: Sequence[Limits], agreement: float) -> float:
 # ---- the report --------------------------------------------------------------------------------
 
 
-def peeking() -> list[dict[str, Any]]:
+def peeking() -> list[JsonObject]:
     """Wrong promotions when every row is looked at: of one student, and of ten retrains."""
     found = []
     for threshold in (0.90, 0.95, 0.98):
@@ -161,7 +162,7 @@ def peeking() -> list[dict[str, Any]]:
     return found
 
 
-def best_of_ten(n: int) -> list[dict[str, Any]]:
+def best_of_ten(n: int) -> list[JsonObject]:
     """Wrong promotions when the best of ten retrains is taken, each looked at once, at n rows."""
     threshold, found = 0.95, []
     gate = GateSettings(threshold=threshold)
@@ -171,14 +172,14 @@ def best_of_ten(n: int) -> list[dict[str, Any]]:
         "plain_mean": [plain_mean(threshold)[n - 1]] * RETRAINS,
     }
     for true in (threshold, threshold - 0.02):
-        row: dict[str, Any] = {"threshold": threshold, "true": true, "n": n, "alpha": 0.05}
+        row: JsonObject = {"threshold": threshold, "true": true, "n": n, "alpha": 0.05}
         for name, limits in once.items():
             row[name] = 1 - float(np.prod(1 - stats.binom.cdf(limits, n, 1 - true)))
         found.append(row)
     return found
 
 
-def rows_to_promote(calibration: int) -> list[dict[str, Any]]:
+def rows_to_promote(calibration: int) -> list[JsonObject]:
     """Median number of rows until a promotion, threshold 0.95, alpha 0.05, every row looked at."""
     found = []
     for true, reference in REFERENCE.items():
@@ -193,7 +194,7 @@ def rows_to_promote(calibration: int) -> list[dict[str, Any]]:
     return found
 
 
-def one_look(n: int) -> list[dict[str, Any]]:
+def one_look(n: int) -> list[JsonObject]:
     """Good students that are promoted when n rows are looked at once: what peeking costs."""
     found = []
     for true in REFERENCE:
@@ -210,7 +211,7 @@ def one_look(n: int) -> list[dict[str, Any]]:
     return found
 
 
-def coverage() -> list[dict[str, Any]]:
+def coverage() -> list[JsonObject]:
     """How often the lower bound is right at every one of the looks, by the true agreement.
 
     It is wrong at some look exactly if the e-value against the truth itself reaches 1 / alpha.

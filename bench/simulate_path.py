@@ -21,6 +21,7 @@ from distill.gate.bounds import (
 )
 from distill.gate.cutoffs import ESTIMATE, Cutoff, _at_most, _candidates, choose_cutoffs, serves
 from distill.gate.gate import attempt_alpha, certify
+from store.jsontext import JsonObject
 from store.records import (
     Certificate,
     Evaluation,
@@ -112,7 +113,7 @@ def wrong_in_ten(rng: np.random.Generator, student: Student) -> bool:
     )
 
 
-def wrong_promotions(rounds: int) -> list[dict[str, Any]]:
+def wrong_promotions(rounds: int) -> list[JsonObject]:
     """How often students below the threshold are promoted, with an exact interval."""
     found = []
     for number, (name, student) in enumerate(BELOW.items()):
@@ -141,7 +142,7 @@ def wrong_promotions(rounds: int) -> list[dict[str, Any]]:
 # ---- students that should be -------------------------------------------------------------------
 
 
-def coverage_won(rounds: int) -> list[dict[str, Any]]:
+def coverage_won(rounds: int) -> list[JsonObject]:
     """Share promoted and mean coverage served: a sequence of cutoffs against a single one.
 
     `one_cutoff`: the largest coverage with a chance of 0.9, or else the best chance, by the same
@@ -166,7 +167,7 @@ def coverage_won(rounds: int) -> list[dict[str, Any]]:
                 likely = [c for c in ours if c.chance >= LIKELY] or ours[:1]
                 coverages["one_cutoff"].append(_served(judge(judged, likely[-1:])))
                 coverages["clopper_pearson"].append(single_look(calibration, judged))
-            row: dict[str, Any] = {"student": name, "heldout": heldout, "rounds": rounds}
+            row: JsonObject = {"student": name, "heldout": heldout, "rounds": rounds}
             for rule, served in coverages.items():
                 row[rule] = float(np.mean(served))
                 row[f"{rule}_promoted"] = float(np.mean([c > 0 for c in served]))
@@ -207,7 +208,7 @@ def _covers(served: int, heldout: int) -> bool:
 # ---- bounds of scores and of judged answers ----------------------------------------------------
 
 
-def bounds_right(rounds: int) -> list[dict[str, Any]]:
+def bounds_right(rounds: int) -> list[JsonObject]:
     """How often the bounds of a mean of scores, and of a judge's share, are right at alpha 0.05."""
     rng = np.random.default_rng(20240609)
     scores = [rng.beta(9, 1, 300) for _ in range(rounds)]  # their mean is 0.9

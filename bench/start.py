@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psutil
@@ -30,6 +29,7 @@ from demo.drive.driver import loopback_teacher
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, start_teacher
 from distill.students.server import free_port
+from store.jsontext import JsonObject
 
 
 async def one_start(teacher_url: str) -> dict[str, float]:
@@ -38,7 +38,7 @@ async def one_start(teacher_url: str) -> dict[str, float]:
     body = {"model": MODEL, "messages": task.messages("I forgot my password.")}
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         folder, port = Path(name), free_port()
-        config: dict[str, Any] = {
+        config: JsonObject = {
             "model_list": [loopback_teacher(MODEL, teacher_url, DEFAULT_PRICE)],
             "server": {"port": port},
             "data_dir": str(folder / "data"),
@@ -63,7 +63,7 @@ async def one_start(teacher_url: str) -> dict[str, float]:
             await process.wait()
 
 
-async def _answered(http: aiohttp.ClientSession, body: dict[str, Any]) -> bool:
+async def _answered(http: aiohttp.ClientSession, body: JsonObject) -> bool:
     try:
         async with http.post("/v1/chat/completions", json=body) as response:
             await response.read()
@@ -72,7 +72,7 @@ async def _answered(http: aiohttp.ClientSession, body: dict[str, Any]) -> bool:
         return False
 
 
-async def measure(starts: int) -> dict[str, Any]:
+async def measure(starts: int) -> JsonObject:
     """The medians of so many starts."""
     load = os.getloadavg()[0]
     async with await start_teacher() as teacher:

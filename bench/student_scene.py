@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import aiohttp
 import psutil
@@ -35,6 +34,7 @@ from store.database.promotions import append_promotion
 from store.database.runs import append_run_event
 from store.files.routes import read_routes
 from store.ids import new_id
+from store.jsontext import JsonObject
 from store.records import Certificate, Promotion, Route, RunEvent, RunState, TermsOfService
 from store.settings.config import Config
 from store.settings.tasks import AuditSettings, TaskSettings, TrainSettings
@@ -67,7 +67,7 @@ class Scene:
         return [p for p in found if not is_worker(p) and "mlx_lm" not in p.cmdline()]
 
 
-def request(text: str, response_format: dict[str, Any] | None = None) -> dict[str, Any]:
+def request(text: str, response_format: JsonObject | None = None) -> JsonObject:
     """A request of the task, as a client makes it."""
     body = {"model": MODEL, "messages": TASK.messages(text), "max_tokens": MAX_TOKENS}
     return {**body, "response_format": response_format} if response_format else body
@@ -96,7 +96,7 @@ async def train_adapter(folder: Path, *, rows: int = ROWS, steps: int | None = N
 
 @asynccontextmanager
 async def live_student(
-    folder: Path, adapter: Path, *, response_format: dict[str, Any] | None = None
+    folder: Path, adapter: Path, *, response_format: JsonObject | None = None
 ) -> AsyncIterator[Scene]:
     """The product with the stand-in teacher and this student, once the student has answered.
 
@@ -208,7 +208,7 @@ def _promote(config: Config, adapter: Path, shape: str) -> None:
         append_promotion(db, promotion)
 
 
-async def _until_it_serves(url: str, response_format: dict[str, Any] | None) -> None:
+async def _until_it_serves(url: str, response_format: JsonObject | None) -> None:
     body = request(texts(1, seed=0)[0], response_format)
     deadline = time.monotonic() + READY_S
     headers = {"x-understudy-task": TASK.name}

@@ -24,7 +24,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from jsonschema import Draft202012Validator
@@ -34,8 +33,9 @@ from rich.table import Table
 from bench.metering import cpu_of
 from bench.schema_inputs import LIKE, UNLIKE, inputs
 from bench.student_scene import PATH, TASK, live_student, request, train_adapter
+from store.jsontext import JsonObject
 
-SCHEMA: dict[str, Any] = {
+SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
         "order_id": {"type": ["string", "null"], "pattern": r"^[A-Z]{1,3}-\d{3,6}$"},
@@ -80,7 +80,7 @@ async def _client(url: str) -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def _ask(http: aiohttp.ClientSession, body: dict[str, Any]) -> Answered:
+async def _ask(http: aiohttp.ClientSession, body: JsonObject) -> Answered:
     async with http.post(PATH, json=body) as answer:
         raw = await answer.read()
         by = answer.headers.get("x-understudy-route", BARE)
@@ -136,7 +136,7 @@ async def _bare(
 
 async def measure(
     requests: int, *, concurrency: int, adapter: Path | None = None, steps: int | None = None
-) -> dict[str, Any]:
+) -> JsonObject:
     """What clients got, and what the bare server gave. `requests`: answers of the student."""
     load_before = os.getloadavg()[0]
     asked: list[tuple[str, str]] = []
@@ -166,9 +166,9 @@ async def measure(
     }
 
 
-def _counts(found: list[tuple[str, Answered]], by: str) -> dict[str, Any]:
+def _counts(found: list[tuple[str, Answered]], by: str) -> JsonObject:
     """Answers, and violations among them, in all and by kind of input."""
-    counts: dict[str, Any] = {}
+    counts: JsonObject = {}
     for kind in (LIKE, UNLIKE):
         of_kind = [a for k, a in found if k == kind and a.by == by]
         counts[kind] = {"answers": len(of_kind), "violations": sum(a.violates for a in of_kind)}
@@ -180,7 +180,7 @@ def _counts(found: list[tuple[str, Answered]], by: str) -> dict[str, Any]:
     return {**total, "rate": rate, **counts}
 
 
-def table(result: dict[str, Any]) -> Table:
+def table(result: JsonObject) -> Table:
     """The result as a table."""
     shown = Table(title="Answers, and those that break the schema", title_justify="left")
     for column in ("answered by", "answers", "violations", "rate", LIKE, UNLIKE):

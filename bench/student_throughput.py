@@ -22,7 +22,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 from rich.console import Console
@@ -32,6 +31,7 @@ from bench.load import HEADERS, MissingTool, find_wrk, load
 from bench.metering import cpu_of
 from bench.student_scene import MAX_TOKENS, TASK, Scene, live_student, request, texts, train_adapter
 from store.chat.student_wire import student_body
+from store.jsontext import JsonObject
 
 BODIES = 2000
 IDLE_S = 5.0  # at most
@@ -56,7 +56,7 @@ def _proxied(text: str) -> bytes:
 
 def one_cell(
     scene: Scene, way: str, concurrency: int, seconds: int, asked: Sequence[str]
-) -> dict[str, Any]:
+) -> JsonObject:
     """So many clients ask for so many seconds in one way."""
     bodies: dict[str, Body] = {PROXIED: _proxied, ALIKE: _alike, PLAIN: _plain}
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
@@ -96,11 +96,11 @@ async def measure(
     rounds: int,
     adapter: Path | None = None,
     steps: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The cells' medians, and the ratios of throughput. `adapter`: a folder for the training."""
     load_before = os.getloadavg()[0]
     asked = texts(BODIES, seed=1)
-    cells: list[dict[str, Any]] = []
+    cells: list[JsonObject] = []
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         folder = Path(name)
         trained = await train_adapter(adapter or folder / "training", steps=steps)
@@ -132,8 +132,8 @@ async def _idle(scene: Scene, seconds: float) -> float:
     return round((cpu_of(scene.workers()) - before).total / seconds * 1e6)
 
 
-def _summary(cells: Sequence[dict[str, Any]], concurrency: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"concurrency": concurrency}
+def _summary(cells: Sequence[JsonObject], concurrency: int) -> JsonObject:
+    found: JsonObject = {"concurrency": concurrency}
     for way in WAYS:
         of_way = [c for c in cells if c["concurrency"] == concurrency and c["way"] == way]
         found[way] = {
@@ -155,7 +155,7 @@ def _summary(cells: Sequence[dict[str, Any]], concurrency: int) -> dict[str, Any
     return found
 
 
-def table(result: dict[str, Any]) -> Table:
+def table(result: JsonObject) -> Table:
     """The result as a table."""
     shown = Table(title="Student answers/s, medians; p50 in ms", title_justify="left")
     columns = ("clients", *(f"{way}{what}" for way in WAYS for what in ("", ", p50")))

@@ -32,7 +32,7 @@ from cli.imports.values import as_count, as_list, as_object, as_text, as_time
 from cli.serve.litellm_child import KEY_VARIABLE
 from store.errors import ConfigError
 from store.files.journal import JournalWriter
-from store.jsontext import to_json
+from store.jsontext import JsonMapping, to_json
 from store.privacy.redaction import Redaction, redaction_of
 from store.privacy.settings import PrivacySettings
 from store.records import Trace
@@ -54,9 +54,9 @@ log = logging.getLogger("understudy.litellm")
 class Event:
     """What LiteLLM says of a call, as it stands: it is read by the thread that writes."""
 
-    payload: Mapping[str, Any]  # LiteLLM's standard logging payload
-    body: Mapping[str, Any]  # the client's request
-    headers: Mapping[str, Any]  # of that request
+    payload: JsonMapping  # LiteLLM's standard logging payload
+    body: JsonMapping  # the client's request
+    headers: JsonMapping  # of that request
 
 
 class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no types to check against

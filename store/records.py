@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Self, TypeVar, dataclass_transform
+from typing import Literal, Self, TypeVar, dataclass_transform
 
 from store.jsontext import JsonObject
 
@@ -130,7 +130,7 @@ class Trace:
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
-    def of(cls, fields: dict[str, Any]) -> Self:
+    def of(cls, fields: JsonObject) -> Self:
         """The trace with these fields, all there are: in a third of the time of naming them one by
         one, since the proxy makes one for each request. `fields` belongs to the trace from now on.
         """
@@ -237,7 +237,7 @@ class RunEvent:
     at: float
     seconds: float = 0.0  # what the stage that ended here took
     reason: str = ""  # why promoted, rejected or failed
-    detail: dict[str, Any] = field(default_factory=dict)  # the stage's numbers
+    detail: JsonObject = field(default_factory=dict)  # the stage's numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cli.serve.data_folder import is_held, running_server
 from store.errors import ConfigError, ProductError
+from store.jsontext import JsonObject
 from store.settings.config import Config, from_environment, read_config
 
 # LiteLLM may have to start before anything is replaced
@@ -45,7 +45,7 @@ def reload(config_path: Path) -> str:
     return str(outcome["said"])
 
 
-def _outcome(folder: Path, pid: int, awaited: int) -> dict[str, Any]:
+def _outcome(folder: Path, pid: int, awaited: int) -> JsonObject:
     """What the server noted of the reload with this number."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:

@@ -12,13 +12,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cli.serve.children import ChildSpec
 from store.errors import ConfigError
 from store.files.atomic import write_atomically
+from store.jsontext import JsonObject
 from store.process import leash
 from store.settings.config import LITELLM_BLOCKS, Config, from_environment
 
@@ -77,9 +77,9 @@ def litellm_child(
     return LitellmChild(spec, file, port, f"http://127.0.0.1:{port}/v1", key, left_out)
 
 
-def litellm_config(config: Config) -> tuple[dict[str, Any], list[str]]:
+def litellm_config(config: Config) -> tuple[JsonObject, list[str]]:
     """LiteLLM's part of our config, and which of its settings were left out of it."""
-    settings: dict[str, Any] = {"model_list": config.model_list}
+    settings: JsonObject = {"model_list": config.model_list}
     for block in LITELLM_BLOCKS:
         if getattr(config, block):
             settings[block] = getattr(config, block)

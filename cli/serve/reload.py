@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cli.serve.accepted import FOLDER, Accepted
 from cli.serve.changes import Changes, changes
@@ -36,6 +35,7 @@ from cli.serve.plan import (
 )
 from cli.serve.supervisor import Supervisor
 from store.errors import ConfigError, ProductError, UnderstudyError
+from store.jsontext import JsonObject
 from store.process.runtime import RETIRE, RETIRE_S
 from store.settings.config import Config, config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
@@ -73,7 +73,7 @@ class Reload:
         supervisor: Supervisor,
         copies: Accepted,
         litellm_ports: contextlib.ExitStack,
-        note: Callable[[dict[str, Any]], None],
+        note: Callable[[JsonObject], None],
         say: Callable[[str], None],
     ) -> None:
         self._context = context

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from openai import AsyncOpenAI
 from rich.console import Console
@@ -44,6 +43,7 @@ from store.database.database import Database
 from store.database.runs import evaluations_of_run
 from store.database.traces import confidences_of_student
 from store.errors import BacktestError
+from store.jsontext import JsonObject
 from store.records import (
     OutputKind,
     RunState,
@@ -243,7 +243,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     rows: Sequence[LogRow],
     exchanges: Sequence[Exchange],
     agrees: Callable[[str, str], bool],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """What each threshold would have certified and served, from the store that the product left."""
     scorer = status["last_run"]["detail"].get("evaluated", {}).get("scorer")
     with Database(product.config.database_file, product.config.store) as db:

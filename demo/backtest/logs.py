@@ -11,6 +11,7 @@ import orjson
 
 from store.chat.shape import Messages, input_hash, text_of
 from store.errors import BacktestError
+from store.jsontext import JsonObject
 
 TEST_SHARE = 0.2  # of the file, from its end, when there is no test file
 POOL_SHARE = 0.2  # of what is left, when no limit says how much is traffic
@@ -106,7 +107,7 @@ def lay_out(
     )
 
 
-def messages_key(messages: Iterable[dict[str, Any]]) -> str:
+def messages_key(messages: Iterable[JsonObject]) -> str:
     """Equal for the same conversation, however its text is wrapped (a string or text parts)."""
     turns = []
     for message in messages:

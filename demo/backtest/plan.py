@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,6 +17,7 @@ from demo.base.student_settings import tiny_student
 from demo.drive.driver import loopback_teacher
 from distill.evaluate.scorers.registry import is_paid
 from store.errors import BacktestError, ConfigError
+from store.jsontext import JsonObject
 from store.settings.config import TAG
 from store.settings.tasks import GateSettings, RolloutSettings, TaskSettings
 from store.settings.teachers import Price
@@ -93,7 +93,7 @@ def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
     )
 
 
-def product_config(teacher_url: str, settings: TaskSettings, price: Price) -> dict[str, Any]:
+def product_config(teacher_url: str, settings: TaskSettings, price: Price) -> JsonObject:
     """A config as a user would write it: the replay teacher, its price, and the task's settings."""
     return {
         "model_list": [loopback_teacher(MODEL, teacher_url, price)],

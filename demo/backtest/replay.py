@@ -31,6 +31,7 @@ from distill.amplify.diversity import SyntheticInputs
 from distill.amplify.policy import LengthRange, TaskPolicy
 from distill.dataset.texts import shortened, system_prompt, user_text
 from store.chat.shape import Messages, text_of
+from store.jsontext import JsonObject
 
 MODEL = "replay"
 TOKEN_RULE = (
@@ -84,7 +85,7 @@ class ReplayTeacher:
         """This teacher as a server, not yet started."""
         return TeacherServer(self, models=[MODEL], latency_s=latency_s)
 
-    def __call__(self, body: dict[str, Any]) -> Reply:
+    def __call__(self, body: JsonObject) -> Reply:
         call = structured_call(body)
         try:
             reply = self._structured(call) if call else self._recorded(body["messages"])
@@ -117,7 +118,7 @@ class ReplayTeacher:
         inputs = self._inputs[shown[1] if shown else ""]
         return [inputs.popleft() for _ in range(min(int(asked[-1]), len(inputs)))]
 
-    def _count(self, purpose: str, body: dict[str, Any], text: str) -> None:
+    def _count(self, purpose: str, body: JsonObject, text: str) -> None:
         tally = self.ledger[purpose]
         tally.requests += 1
         tally.input_tokens += request_tokens(body)

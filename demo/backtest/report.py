@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import ceil
-from typing import Any
 
 from scipy.stats import binomtest
 
 from demo.backtest.logs import Layout, LogRow
 from demo.backtest.replay import TOKEN_RULE, Tally, tokens_of
 from demo.drive.driver import Exchange, Status
+from store.jsontext import JsonObject
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
 
 CONFIDENCE = 0.95  # of the intervals around the agreement on test rows
 
-Report = dict[str, Any]
+Report = JsonObject
 
 
 def build_report(
@@ -72,7 +72,7 @@ def test_section(
     exchanges: Sequence[Exchange],
     agrees: Callable[[str, str], bool],
     threshold: float,
-) -> dict[str, Any]:
+) -> JsonObject:
     """What came of the test rows.
 
     `certificate_contradicted`: even the upper end of the interval around the agreement of the
@@ -105,7 +105,7 @@ def test_section(
     }
 
 
-def savings(test: Sequence[LogRow], ledger: Mapping[str, Tally], price: Price) -> dict[str, Any]:
+def savings(test: Sequence[LogRow], ledger: Mapping[str, Tally], price: Price) -> JsonObject:
     """What the teacher costs for the test rows without and with the student, and what it cost to
     get there.
 
@@ -131,7 +131,7 @@ def savings(test: Sequence[LogRow], ledger: Mapping[str, Tally], price: Price) -
     }
 
 
-def agreement(right: Sequence[bool]) -> dict[str, Any]:
+def agreement(right: Sequence[bool]) -> JsonObject:
     """The share that agrees, with its exact (Clopper-Pearson) two-sided 95 % interval."""
     if not right:
         return {"n": 0, "agreed": 0, "share": None, "low": 0.0, "high": 1.0}
@@ -146,7 +146,7 @@ def agreement(right: Sequence[bool]) -> dict[str, Any]:
     }
 
 
-def times(latencies_ms: Sequence[float]) -> dict[str, Any]:
+def times(latencies_ms: Sequence[float]) -> JsonObject:
     """How many, and how long half and 95 % of them took at most."""
     return {
         "n": len(latencies_ms),

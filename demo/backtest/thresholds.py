@@ -11,14 +11,14 @@ serves from where they prove the threshold by themselves (`rollout.confirm`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from demo.backtest.report import agreement
 from distill.evaluate.evaluations import Evaluations
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, certify, confirmed_bound
+from store.jsontext import JsonMapping, JsonObject
 from store.records import (
     Certificate,
     Evaluation,
@@ -44,7 +44,7 @@ def at_thresholds(
     gate: GateSettings,
     output: OutputKind,
     rows: Sequence[TestRow],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """One section a threshold, in rising order.
 
     The test rows must have been served under the lowest of the thresholds: a stricter one serves a
@@ -86,7 +86,7 @@ def _certificate(
 
 def _section(
     threshold: float, certificate: Certificate | None, rows: Sequence[TestRow]
-) -> dict[str, Any]:
+) -> JsonObject:
     certified = certificate if certificate and certificate.passed else None
     served = [certified is not None and r.by_student and _sure(r, certified) for r in rows]
     after = _confirmed_after(certified, rows, served)
@@ -102,7 +102,7 @@ def _section(
     }
 
 
-def _served(rows: Sequence[TestRow], served: Sequence[bool], threshold: float) -> dict[str, Any]:
+def _served(rows: Sequence[TestRow], served: Sequence[bool], threshold: float) -> JsonObject:
     """What it comes to when the student answers these of the rows, and the teacher the others."""
     by_student = agreement([r.agrees for r, yes in zip(rows, served, strict=True) if yes])
     # the teacher's recorded answer agrees with itself
@@ -135,7 +135,7 @@ def _sure(row: TestRow, certificate: Certificate) -> bool:
     return cutoff is None or (row.confidence is not None and row.confidence >= cutoff)
 
 
-def _certified(certificate: Certificate | None) -> Mapping[str, Any] | None:
+def _certified(certificate: Certificate | None) -> JsonMapping | None:
     if certificate is None:
         return None
     names = ("n", "agreed", "heldout", "score", "lower_bound", "coverage", "cutoff")

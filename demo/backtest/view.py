@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from demo.backtest.report import Report
 from distill.run import progress
+from store.jsontext import JsonMapping, JsonObject
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def bars(console: Console) -> Iterator[progress.Progress]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as shown:
-        stages: dict[str, Any] = {}
+        stages: JsonObject = {}
 
         def tell(stage: str, done: float, total: float, note: str) -> None:
             for name, number in stages.items():
@@ -120,7 +120,7 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
     )
 
 
-def _certificate(certificate: Mapping[str, Any]) -> str:
+def _certificate(certificate: JsonMapping) -> str:
     cutoff = certificate["cutoff"]
     return (
         f"{certificate['agreed']} of {certificate['n']} held-out rows agree, "
@@ -131,7 +131,7 @@ def _certificate(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def _threshold(section: Mapping[str, Any]) -> str:
+def _threshold(section: JsonMapping) -> str:
     certified = section["certified"]
     if not section["passed"]:
         return f"no certificate: {section['reason']}"
@@ -150,7 +150,7 @@ def _threshold(section: Mapping[str, Any]) -> str:
     )
 
 
-def _share(found: Mapping[str, Any]) -> str:
+def _share(found: JsonMapping) -> str:
     if found["share"] is None:
         return "none"
     return f"{found['share']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"

@@ -9,10 +9,12 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_lm.models import qwen3
 
+from store.jsontext import JsonObject
+
 HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, MLP = 128, 4, 4, 2, 384
 
 
-def config(vocabulary: int) -> dict[str, Any]:
+def config(vocabulary: int) -> JsonObject:
     """What stands in `config.json`."""
     return {
         "model_type": "qwen3",

@@ -24,13 +24,14 @@ from cli.serve.data_folder import running_server
 from distill.train import blas
 from store.chat.shape import Messages
 from store.errors import ProductError
+from store.jsontext import JsonMapping, JsonObject
 from store.process import leash
 from store.settings.config import Config, parse_config
 from store.settings.teachers import Price
 
 LOG_TAIL_LINES = 12
 
-Status = dict[str, Any]
+Status = JsonObject
 
 
 class Product:
@@ -44,7 +45,7 @@ class Product:
     def __init__(
         self,
         folder: Path,
-        config: Mapping[str, Any],
+        config: JsonMapping,
         *,
         command: Sequence[str] | None = None,  # None: understudy serve
         start_timeout_s: float = 60,
@@ -210,7 +211,7 @@ class Product:
         return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-def loopback_teacher(model: str, base_url: str, price: Price) -> dict[str, Any]:
+def loopback_teacher(model: str, base_url: str, price: Price) -> JsonObject:
     """The entry of `model_list` for a teacher of ours: called directly, at a stated price."""
     return {
         "model_name": model,
@@ -310,6 +311,6 @@ async def _ask(
     )
 
 
-def _write_config(file: Path, raw: Mapping[str, Any]) -> None:
+def _write_config(file: Path, raw: JsonMapping) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(dict(raw), sort_keys=False), encoding="utf-8")

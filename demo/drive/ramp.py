@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import openai
 
@@ -14,6 +13,7 @@ from demo.drive.driver import Exchange, Product, Status, send
 from demo.tasks.tasks import DemoTask
 from demo.teacher.teacher import MODEL
 from store.errors import ProductError
+from store.jsontext import JsonObject
 
 BATCH = 8  # requests between two looks at the status
 
@@ -27,10 +27,10 @@ class Climb:
     errors: int = 0
     wrong: int = 0  # answers that the teacher would not have given
     routes: Counter[str] = field(default_factory=Counter)
-    steps: list[dict[str, Any]] = field(default_factory=list)  # in order, each with its beginning
+    steps: list[JsonObject] = field(default_factory=list)  # in order, each with its beginning
     seconds: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         return {
             "requests": self.requests,
             "errors": self.errors,

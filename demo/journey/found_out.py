@@ -14,6 +14,7 @@ from demo.drive.driver import Product, Status
 from demo.drive.ramp import climb, is_live
 from demo.journey.sabotage import shuffle_weights
 from demo.tasks.tasks import DemoTask
+from store.jsontext import JsonObject
 
 SERVES_AGAIN_S = 60.0
 
@@ -31,7 +32,7 @@ async def found_out(
     *,
     timeout_s: float,
     watch: Callable[[Status], None] = lambda status: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Sends traffic to a spoiled student until it is demoted, and says what clients saw of it."""
     await product.wait(task.name, is_live, timeout_s=SERVES_AGAIN_S)
     async with product.client() as client:

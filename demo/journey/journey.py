@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from openai import AsyncOpenAI
 
@@ -32,6 +31,7 @@ from demo.journey.view import View
 from demo.tasks.tasks import TASKS, DemoTask
 from demo.teacher.teacher import MODEL, start_teacher
 from store.errors import ProductError
+from store.jsontext import JsonObject
 from store.records import RunState
 from store.settings.teachers import Price
 
@@ -56,7 +56,7 @@ class Plan:
     run_timeout_s: float = 900
 
 
-async def journey(plan: Plan, view: View) -> dict[str, Any]:
+async def journey(plan: Plan, view: View) -> JsonObject:
     """Plays the demo and returns its report. Raises ProductError when the product stands still."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="understudy-demo-") as name:
@@ -134,7 +134,7 @@ async def _fresh(
     climbs: Mapping[str, Climb],
     plan: Plan,
     view: View,
-) -> tuple[dict[str, Any], int]:
+) -> tuple[JsonObject, int]:
     """Sends texts that nobody has seen. Returns each task's report, and how many failed."""
     reports, errors = {}, sum(climb.errors for climb in climbs.values())
     for task in TASKS.values():
@@ -154,7 +154,7 @@ async def _fresh(
 
 async def _sabotage(
     product: Product, spoiled: str | None, plan: Plan, view: View
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """Sends traffic to the spoiled student until it is found out; None without a student."""
     if spoiled is None:
         return None
@@ -189,7 +189,7 @@ def fresh_texts(task: DemoTask, plan: Plan) -> Iterator[str]:
     return islice(unseen, plan.fresh)
 
 
-def product_config(plan: Plan, teacher_url: str) -> dict[str, Any]:
+def product_config(plan: Plan, teacher_url: str) -> JsonObject:
     """The settings of `config.yaml` that the demo runs with."""
     defaults = tiny_student().model_dump()
     defaults["gate"]["threshold"] = plan.threshold

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from demo.backtest.report import agreement, times
 from demo.drive.driver import Exchange, Status
+from store.jsontext import JsonMapping, JsonObject
 
 
 def task_report(
     *,
     status: Status,
-    ramp: Mapping[str, Any] | None,
+    ramp: JsonMapping | None,
     exchanges: Sequence[Exchange],
     right: Sequence[bool],
-) -> dict[str, Any]:
+) -> JsonObject:
     """One task: its run, its certificate, its way to live, and what became of its fresh traffic.
 
     `right`: for each exchange whether its answer is the one that the teacher gives.
@@ -53,13 +53,13 @@ def task_report(
 
 def total_report(
     *,
-    tasks: Mapping[str, dict[str, Any]],
-    sabotage: Mapping[str, Any] | None,
+    tasks: Mapping[str, JsonObject],
+    sabotage: JsonMapping | None,
     statuses: Sequence[Status],
-    settings: Mapping[str, Any],
+    settings: JsonMapping,
     client_errors: int,
     seconds: float,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The whole demo. Money is counted by the product itself, at the stated price."""
     costs = [status["cost_usd"] for status in statuses]
     return {
@@ -75,7 +75,7 @@ def total_report(
     }
 
 
-def judge(report: Mapping[str, Any]) -> list[str]:
+def judge(report: JsonMapping) -> list[str]:
     """What did not go as promised; empty when all did."""
     faults = []
     if report["client_errors"]:
@@ -98,7 +98,7 @@ def judge(report: Mapping[str, Any]) -> list[str]:
     return faults + _sabotage_faults(report["sabotage"])
 
 
-def _sabotage_faults(found: Mapping[str, Any] | None) -> list[str]:
+def _sabotage_faults(found: JsonMapping | None) -> list[str]:
     if found is None:
         return ["no student was there to be spoiled"]
     faults = []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from demo.drive.driver import Exchange, Status
 from demo.drive.ramp import step_of
+from store.jsontext import JsonMapping
 
 if TYPE_CHECKING:
     from demo.journey.journey import Plan
@@ -117,7 +118,7 @@ class View:
 
             yield watch
 
-    def finished(self, report: Mapping[str, Any]) -> None:
+    def finished(self, report: JsonMapping) -> None:
         """Who answered the fresh traffic, and how well."""
         table = Table(title="Fresh traffic", title_justify="left", title_style="bold")
         heads = ("student", "agrees", "all agree", "ms", "fallback ms", "errors")
@@ -204,9 +205,9 @@ def _run_table(name: str, status: Status) -> Table:
     return table
 
 
-def _median(times: Mapping[str, Any] | None) -> str:
+def _median(times: JsonMapping | None) -> str:
     return "-" if times is None else f"{times['p50_ms']:.0f}"
 
 
-def _share(found: Mapping[str, Any]) -> str:
+def _share(found: JsonMapping) -> str:
     return "-" if found["share"] is None else f"{found['agreed']} of {found['n']}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 from demo.tasks import orders, reviews, tickets
+from store.jsontext import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class DemoTask:
     system: str  # its production prompt
     answer: Callable[[str], str]  # what the stand-in teacher answers: a pure function of the text
     draw: Callable[[Random], tuple[str, str]]  # one text, and the answer that its writer meant
-    policy: dict[str, Any]  # what the stand-in teacher says of the task, as a TaskPolicy
+    policy: JsonObject  # what the stand-in teacher says of the task, as a TaskPolicy
 
     def messages(self, text: str) -> list[dict[str, str]]:
         """The request's messages as the demo's clients send them."""

@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
-from typing import Any
 
 import orjson
 
@@ -19,6 +18,7 @@ from demo.tasks.tasks import DemoTask, task_of
 from demo.teacher.wire import Refusal, Reply
 from store.chat.normal_form import normal_answer
 from store.chat.shape import text_of
+from store.jsontext import JsonObject
 
 POLICY_TOOL = "TaskPolicy"
 INPUTS_TOOL = "SyntheticInputs"
@@ -40,7 +40,7 @@ class StructuredCall:
     prompt: str  # all of the request's text
 
 
-def structured_call(body: dict[str, Any]) -> StructuredCall | None:
+def structured_call(body: JsonObject) -> StructuredCall | None:
     """The structured call that this request makes, or None when it is an ordinary one."""
     prompt = "\n".join(text_of(m.get("content")) for m in body["messages"])
     choice = body.get("tool_choice")
@@ -99,5 +99,5 @@ def _hardly_changed(text: str, rng: Random) -> str:
     return rng.choice((text.upper(), f"{text}!", f"  {text.rstrip('.')} ", f"{text} :)"))
 
 
-def _reply(call: StructuredCall, kind: str, payload: dict[str, Any]) -> Reply:
+def _reply(call: StructuredCall, kind: str, payload: JsonObject) -> Reply:
     return Reply(kind, orjson.dumps(payload).decode(), tool=call.name if call.tool else None)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from typing import Any
 
 from demo.tasks.tasks import TASKS
 from demo.teacher.structured import Writer, structured_call
 from demo.teacher.wire import Refusal, Reply, TeacherServer
 from store.chat.shape import text_of
+from store.jsontext import JsonObject
 
 MODEL = "demo-teacher"
 _ECHO_CHARS = 200
@@ -27,7 +27,7 @@ class DemoTeacher:
     def __init__(self) -> None:
         self._writer = Writer()
 
-    def __call__(self, body: dict[str, Any]) -> Reply:
+    def __call__(self, body: JsonObject) -> Reply:
         call = structured_call(body)
         if call is not None:
             return self._writer.reply(call)
@@ -43,14 +43,14 @@ class DemoTeacher:
 _TASK_OF = {task.system: task for task in TASKS.values()}
 
 
-def system_text(messages: list[dict[str, Any]]) -> str:
+def system_text(messages: list[JsonObject]) -> str:
     """The request's system prompt."""
     return "\n".join(
         text_of(m.get("content")) for m in messages if m["role"] in ("system", "developer")
     ).strip()
 
 
-def last_user_text(messages: list[dict[str, Any]]) -> str:
+def last_user_text(messages: list[JsonObject]) -> str:
     """What the user said last; empty when nobody did."""
     said = [text_of(m.get("content")) for m in messages if m["role"] == "user"]
     return said[-1] if said else ""

@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 
 from store.chat.shape import text_of
+from store.jsontext import JsonObject
 
 CHARS_A_TOKEN = 4
 TOKENS_A_MESSAGE = 4  # what a chat template puts around a message
@@ -52,7 +53,7 @@ class Refusal(Exception):
 
 
 # a checked chat completion request → what to answer; raises Refusal for an error answer
-Answerer = Callable[[dict[str, Any]], Reply]
+Answerer = Callable[[JsonObject], Reply]
 
 
 class TeacherServer:
@@ -144,7 +145,7 @@ class TeacherServer:
         await response.write_eof()
         return response
 
-    def _card(self, name: str) -> dict[str, Any]:
+    def _card(self, name: str) -> JsonObject:
         return {"id": name, "object": "model", "created": self._started_at, "owned_by": "demo"}
 
     @web.middleware
@@ -169,7 +170,7 @@ class TeacherServer:
 class Completion:
     """A reply in OpenAI's wire format."""
 
-    body: dict[str, Any]  # the request
+    body: JsonObject  # the request
     reply: Reply
     completion_id: str
     created: int
@@ -199,9 +200,9 @@ class Completion:
             "total_tokens": asked + answered,
         }
 
-    def whole(self) -> dict[str, Any]:
+    def whole(self) -> JsonObject:
         """The answer to a request without `stream`."""
-        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        message: JsonObject = {"role": "assistant", "content": self.text, "refusal": None}
         if self.reply.tool:
             message |= {"content": None, "tool_calls": [self._tool_call(self.text)]}
         choices = [
@@ -220,7 +221,7 @@ class Completion:
         with_usage = bool((self.body.get("stream_options") or {}).get("include_usage"))
         no_usage = {"usage": None} if with_usage else {}
 
-        def event(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        def event(index: int, delta: JsonObject, finish_reason: str | None = None) -> bytes:
             choice = {
                 "index": index,
                 "delta": delta,
@@ -246,7 +247,7 @@ class Completion:
             yield _sse(self._envelope("chat.completion.chunk", []) | {"usage": self.usage()})
         yield b"data: [DONE]\n\n"
 
-    def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _envelope(self, kind: str, choices: list[JsonObject]) -> JsonObject:
         return {
             "id": self.completion_id,
             "object": kind,
@@ -256,7 +257,7 @@ class Completion:
             "choices": choices,
         }
 
-    def _tool_call(self, arguments: str) -> dict[str, Any]:
+    def _tool_call(self, arguments: str) -> JsonObject:
         function = {"name": self.reply.tool, "arguments": arguments}
         return {"id": f"call_{self.completion_id}", "type": "function", "function": function}
 
@@ -272,7 +273,7 @@ def text_tokens(text: str) -> int:
     return math.ceil(len(text) / CHARS_A_TOKEN)
 
 
-def request_tokens(body: dict[str, Any]) -> int:
+def request_tokens(body: JsonObject) -> int:
     """Tokens of the messages and of the tools' and response format's JSON."""
     tokens = sum(
         TOKENS_A_MESSAGE + text_tokens(text_of(m.get("content"))) for m in body["messages"]
@@ -286,7 +287,7 @@ def request_tokens(body: dict[str, Any]) -> int:
 # ---- one request --------------------------------------------------------------------------------
 
 
-def checked(raw: bytes) -> dict[str, Any]:
+def checked(raw: bytes) -> JsonObject:
     """The request's body. Raises Refusal where the OpenAI API would refuse it too."""
     try:
         body = orjson.loads(raw)
@@ -323,5 +324,5 @@ def _no_such_model(name: str) -> Refusal:
     return Refusal(404, f"The model '{name}' does not exist.", code="model_not_found")
 
 
-def _sse(payload: dict[str, Any]) -> bytes:
+def _sse(payload: JsonObject) -> bytes:
     return b"data: " + orjson.dumps(payload) + b"\n\n"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
 import orjson
 
-from store.jsontext import read_json
+from store.jsontext import JsonMapping, JsonObject, read_json
 
 Check = Callable[[Any], bool]
 
@@ -24,7 +24,7 @@ _checks: OrderedDict[bytes, Check] = OrderedDict()
 _lock = Lock()
 
 
-async def meets_format(text: str, response_format: Mapping[str, Any] | None) -> bool:
+async def meets_format(text: str, response_format: JsonMapping | None) -> bool:
     """Whether the text is valid JSON of the kind that is asked for. Any text will do for `text`.
 
     Valid is what all readers read alike: see store.jsontext.read_json.
@@ -42,7 +42,7 @@ async def meets_format(text: str, response_format: Mapping[str, Any] | None) -> 
     return schema is not None and await meets_schema(value, schema)
 
 
-async def meets_schema(value: Any, schema: Mapping[str, Any]) -> bool:
+async def meets_schema(value: Any, schema: JsonMapping) -> bool:
     """Whether a JSON value is valid by the schema (draft 2020-12), its formats included."""
     key = _key(schema)
     if key in _checks:
@@ -51,12 +51,12 @@ async def meets_schema(value: Any, schema: Mapping[str, Any]) -> bool:
     return (await asyncio.to_thread(_check, key))(value)
 
 
-def meets_schema_now(value: Any, schema: Mapping[str, Any]) -> bool:
+def meets_schema_now(value: Any, schema: JsonMapping) -> bool:
     """The same for whoever may wait."""
     return _check(_key(schema))(value)
 
 
-def _key(schema: Mapping[str, Any]) -> bytes:
+def _key(schema: JsonMapping) -> bytes:
     try:
         return orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # nested too deeply, or integers beyond 64 bits
@@ -73,7 +73,7 @@ def _check(key: bytes) -> Check:
     return check
 
 
-def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _schema_of(response_format: JsonMapping | None) -> JsonObject | None:
     inner = (response_format or {}).get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else None
     return schema if isinstance(schema, dict) else None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date
-from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 from referencing import Registry
+
+from store.jsontext import JsonObject
 
 # those that OpenAI's strict schemas know: https://platform.openai.com/docs/guides/structured-outputs
 # Any other is a remark, as the specification has it.
@@ -34,7 +35,7 @@ _OURS = {
 }
 
 
-def validator(schema: dict[str, Any]) -> Validator:
+def validator(schema: JsonObject) -> Validator:
     """Checks values by the draft that the schema names, 2020-12 without one.
 
     Raises an error of jsonschema's when the schema is none. What it says of a value is an error too

@@ -7,13 +7,13 @@ backtracking, so that no prompt can be written to keep a proxy busy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from store.chat.shape import MARK, rest_of_shape, system_text
+from store.jsontext import JsonObject
 from store.records import PromptTemplate
 
 
-def template_of(templates: Sequence[PromptTemplate], body: dict[str, Any]) -> PromptTemplate | None:
+def template_of(templates: Sequence[PromptTemplate], body: JsonObject) -> PromptTemplate | None:
     """The first of the templates that this chat completion request is made from."""
     if not templates:
         return None

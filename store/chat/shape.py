@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from store.chat.tools import rules
+from store.jsontext import JsonObject
 
-Messages = list[dict[str, Any]]
+Messages = list[JsonObject]
 
 # How several system prompts stand in one text: see `system_text`.
 MARK = "\x03"  # the control character "end of text", which no prompt has a use for
@@ -53,7 +54,7 @@ def system_text(messages: Messages) -> str:
     return BETWEEN.join(text.replace(MARK, ESCAPED) for text in system_texts(messages))
 
 
-def fingerprint(body: dict[str, Any]) -> str:
+def fingerprint(body: JsonObject) -> str:
     """Hash of what fixes a request's shape: system prompts, tools, response format, teacher model.
 
     Of requests with tools also whether to call one, and whether several at once, where they say so.
@@ -62,7 +63,7 @@ def fingerprint(body: dict[str, Any]) -> str:
     return _hash([system_texts(body.get("messages") or []), *_rest(body)])
 
 
-def rest_of_shape(body: dict[str, Any]) -> str:
+def rest_of_shape(body: JsonObject) -> str:
     """The fingerprint without the system prompts, for prompts that vary: 16 hex digits."""
     return _hash(_rest(body))
 
@@ -110,7 +111,7 @@ def _folded(text: str) -> str:
     return plain.decode("ascii")
 
 
-def _rest(body: dict[str, Any]) -> list[Any]:
+def _rest(body: JsonObject) -> list[Any]:
     tools = body.get("tools")
     rest = [tools or body.get("functions"), body.get("response_format"), body.get("model")]
     if tools and (how := rules(body)):  # only then: other requests keep the hash that they had

@@ -14,11 +14,10 @@ Words beside calls are left out: the calls are the answer. Pure functions.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from store.jsontext import read_json
+from store.jsontext import JsonMapping, JsonObject, read_json
 
 FIELDS = ("tools", "tool_choice", "parallel_tool_calls")  # of a request, that say what to call
 
@@ -31,9 +30,9 @@ class ToolCall:
     arguments_json: str  # a JSON object
 
     @property
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> JsonObject:
         """The arguments by name."""
-        found: dict[str, Any] = json.loads(self.arguments_json)
+        found: JsonObject = json.loads(self.arguments_json)
         return found
 
 
@@ -53,7 +52,7 @@ class Said:
 # ---- requests ------------------------------------------------------------------------------------
 
 
-def beyond_students(request: Mapping[str, Any]) -> bool:
+def beyond_students(request: JsonMapping) -> bool:
     """Whether a request asks of tools what no student can do.
 
     It can do functions whose names differ; `tool_choice` as none, auto, required or a function's
@@ -73,7 +72,7 @@ def beyond_students(request: Mapping[str, Any]) -> bool:
     return not known or len(names) < len(tools) or not isinstance(parallel, bool | None)
 
 
-def forced(request: Mapping[str, Any]) -> str | None:
+def forced(request: JsonMapping) -> str | None:
     """The one function that `tool_choice` names; None when it names none."""
     choice = request.get("tool_choice")
     if not isinstance(choice, dict) or choice.get("type") != "function" or len(choice) != 2:
@@ -83,7 +82,7 @@ def forced(request: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def rules(request: Mapping[str, Any]) -> dict[str, Any]:
+def rules(request: JsonMapping) -> JsonObject:
     """What a request with tools says of their use, as far as it is not what goes without saying.
 
     Part of the fingerprint where there is any.
@@ -109,7 +108,7 @@ def _is_function(tool: Any) -> bool:
 # ---- answers -------------------------------------------------------------------------------------
 
 
-def target_of(message: Mapping[str, Any]) -> str | None:
+def target_of(message: JsonMapping) -> str | None:
     """What is learned of the teacher's message in answer to a request with tools.
 
     None when there is nothing to learn: a refusal, no word, a call of something that is no
@@ -141,7 +140,7 @@ def read_said(text: str) -> Said | None:
     return Said(tuple(ToolCall(call["name"], _sent(call["arguments"])) for call in calls))
 
 
-def allowed(said: Said, request: Mapping[str, Any]) -> bool:
+def allowed(said: Said, request: JsonMapping) -> bool:
     """Whether a request's tools and `tool_choice` allow these calls, or an answer in words.
 
     Not looked at: whether the arguments are what the function's schema asks for.
@@ -156,12 +155,12 @@ def allowed(said: Said, request: Mapping[str, Any]) -> bool:
     return all(call.name in known for call in said.calls)
 
 
-def finish_reason(said: Said, request: Mapping[str, Any]) -> str:
+def finish_reason(said: Said, request: JsonMapping) -> str:
     """How such an answer ends: as OpenAI's, which calls a function that it is told to and stops."""
     return "tool_calls" if said.calls and forced(request) is None else "stop"
 
 
-def parameters(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+def parameters(name: str, request: JsonMapping) -> JsonObject:
     """The JSON schema of a function's arguments; one that takes none has none."""
     for tool in request["tools"]:
         if tool["function"]["name"] == name:
@@ -170,7 +169,7 @@ def parameters(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"not": {}}
 
 
-def _called(call: Mapping[str, Any]) -> dict[str, Any]:
+def _called(call: JsonMapping) -> JsonObject:
     if call.get("type", "function") != "function":
         raise ValueError("not a function")
     function = call["function"]

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from store.files.atomic import write_atomically
+from store.jsontext import JsonObject
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
@@ -34,8 +35,8 @@ _TRACE = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class KeptResponse:
     """A response, and what it takes to go on from it."""
 
-    response: dict[str, Any]  # the object that the client got
-    input: list[dict[str, Any]]  # the items that were asked, as the client sent them
+    response: JsonObject  # the object that the client got
+    input: list[JsonObject]  # the items that were asked, as the client sent them
     key_hash: str | None  # of the client's key; None where no keys are asked for
 
 

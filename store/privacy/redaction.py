@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from store.errors import RedactionError, RedactionSlow
-from store.jsontext import to_json
+from store.jsontext import JsonObject, to_json
 from store.privacy.regex import Rule, any_of, compiled, rules_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Redaction:
         """Whether a short text takes milliseconds."""
         return self._finder is not None
 
-    def view(self, chat: dict[str, Any], within_s: float = MAX_SECONDS) -> dict[str, Any]:
+    def view(self, chat: JsonObject, within_s: float = MAX_SECONDS) -> JsonObject:
         """A chat completion request without what the rules find; itself when that is nothing.
 
         Raises RedactionSlow when that takes longer than `within_s`, and RedactionError.
@@ -92,11 +92,11 @@ class Redaction:
             return {**chat, **changed} if changed else chat
 
     def messages(
-        self, messages: list[dict[str, Any]], within_s: float = MAX_SECONDS
-    ) -> list[dict[str, Any]]:
+        self, messages: list[JsonObject], within_s: float = MAX_SECONDS
+    ) -> list[JsonObject]:
         """The same of an answer's messages."""
         with _Failing():
-            found: list[dict[str, Any]] = self._search(within_s).value(messages, data=False)
+            found: list[JsonObject] = self._search(within_s).value(messages, data=False)
             return found
 
     def text(self, text: str, within_s: float = MAX_SECONDS) -> str:
@@ -156,8 +156,8 @@ class _Search:
             return value if new is said else new
         return value
 
-    def _object(self, value: dict[str, Any], data: bool, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _object(self, value: JsonObject, data: bool, depth: int) -> JsonObject:
+        found: JsonObject = {}
         changed = False
         speaker = not data and value.get("role") in _SPEAKERS
         for key, item in value.items():
@@ -276,7 +276,7 @@ def _in_bytes(text: str, found: Iterable[tuple[int, int, str]]) -> list[tuple[in
     return [(known[start], known[end], placeholder) for start, end, placeholder in spans]
 
 
-def _another(key: str, there: dict[str, Any]) -> str:
+def _another(key: str, there: JsonObject) -> str:
     """The key, or the key with a number: two names that are redacted stay two."""
     number, free = 2, key
     while free in there:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from store.errors import ConfigError
+from store.jsontext import JsonObject
 from store.privacy.settings import PrivacySettings
 from store.settings.limits import RateLimits, ServerLimits
 from store.settings.renamed import BothNamesGiven, with_current_names
@@ -114,12 +115,12 @@ class RetentionSettings(Settings):
 class Config(Settings):
     """The whole configuration."""
 
-    model_list: list[dict[str, Any]] = Field(min_length=1)
-    litellm_settings: dict[str, Any] | None = None
-    router_settings: dict[str, Any] | None = None
-    general_settings: dict[str, Any] | None = None
-    environment_variables: dict[str, Any] | None = None
-    callback_settings: dict[str, Any] | None = None
+    model_list: list[JsonObject] = Field(min_length=1)
+    litellm_settings: JsonObject | None = None
+    router_settings: JsonObject | None = None
+    general_settings: JsonObject | None = None
+    environment_variables: JsonObject | None = None
+    callback_settings: JsonObject | None = None
 
     data_dir: Path = Path("understudy-data")
     server: ServerSettings = Field(default_factory=ServerSettings)
@@ -132,14 +133,14 @@ class Config(Settings):
     scheduler: SchedulerSettings = Field(default_factory=SchedulerSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     task_defaults: TaskSettings = Field(default_factory=TaskSettings)
-    tasks: dict[Tag, dict[str, Any]] = Field(default_factory=dict)
+    tasks: dict[Tag, JsonObject] = Field(default_factory=dict)
 
     # what whoever wrote the config should know, one line each: `serve` and `check` show it
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("model_list")
     @classmethod
-    def _deployments_are_whole(cls, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _deployments_are_whole(cls, entries: list[JsonObject]) -> list[JsonObject]:
         for number, entry in enumerate(entries):
             if not isinstance(entry.get("model_name"), str):
                 raise ValueError(f"entry {number} has no model_name")
@@ -197,7 +198,7 @@ class Config(Settings):
         return self.data_dir / "runs"
 
 
-def _merged(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: JsonObject, overlay: JsonObject) -> JsonObject:
     merged = dict(base)
     for name, value in overlay.items():
         below = merged.get(name)
@@ -254,7 +255,7 @@ def config_from_yaml(content: bytes, *, where: str) -> Config:
     return parse_config(raw, where=where)
 
 
-def parse_config(raw: dict[str, Any], *, where: str = "config") -> Config:
+def parse_config(raw: JsonObject, *, where: str = "config") -> Config:
     """Checks settings that are already read. Raises ConfigError with every fault they have.
 
     Former names of settings are accepted; `Config.warnings` names them.

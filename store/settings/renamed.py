@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from store.jsontext import JsonObject
+
 # former name: current name, dotted, from the top of a config
 RENAMED = {"retention.retrain_marked": "retention.retrain_forgotten"}
 # the same for the settings of a task: below task_defaults and below each of tasks
@@ -26,7 +28,7 @@ class BothNamesGiven(ValueError):
     """A config sets the former and the current name of a setting. One line for each of them."""
 
 
-def with_current_names(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def with_current_names(raw: JsonObject) -> tuple[JsonObject, list[str]]:
     """The content of a config file under the current names, and a warning for each former one.
 
     Raises BothNamesGiven.
@@ -47,7 +49,7 @@ def with_current_names(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return current, warnings
 
 
-def _renamable(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
+def _renamable(raw: JsonObject) -> Iterator[tuple[str, JsonObject, dict[str, str]]]:
     """The dotted beginning of a name, what stands below it, and what may be renamed there."""
     yield "", raw, RENAMED
     defaults, tasks = raw.get("task_defaults"), raw.get("tasks")
@@ -58,7 +60,7 @@ def _renamable(raw: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[
             yield f"tasks.{tag}.", settings, RENAMED_IN_TASKS
 
 
-def _section(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+def _section(settings: JsonObject, name: str) -> tuple[JsonObject, str]:
     """The mapping that a setting stands in (empty when there is none), and its key there."""
     *above, key = name.split(".")
     for step in above:
@@ -67,17 +69,17 @@ def _section(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     return settings, key
 
 
-def _is_set(settings: dict[str, Any], name: str) -> bool:
+def _is_set(settings: JsonObject, name: str) -> bool:
     section, key = _section(settings, name)
     return key in section
 
 
-def _take(settings: dict[str, Any], name: str) -> Any:
+def _take(settings: JsonObject, name: str) -> Any:
     section, key = _section(settings, name)
     return section.pop(key)
 
 
-def _set(settings: dict[str, Any], name: str, value: Any) -> None:
+def _set(settings: JsonObject, name: str, value: Any) -> None:
     *above, key = name.split(".")
     for step in above:
         settings = settings.setdefault(step, {})

@@ -14,9 +14,9 @@ from functools import lru_cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from store.errors import ConfigError
+from store.jsontext import JsonObject
 from store.settings.config import LITELLM_BLOCKS, Config, from_environment
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -170,7 +170,7 @@ def price_of(found: Mapping[str, Price], model: str) -> Price | None:
     return next(fits, None)
 
 
-def _is_direct(config: Config, entry: dict[str, Any]) -> bool:
+def _is_direct(config: Config, entry: JsonObject) -> bool:
     if any(getattr(config, block) for block in LITELLM_BLOCKS):
         return False
     params = entry["litellm_params"]
@@ -193,7 +193,7 @@ def _wildcard(pattern: str, model: str) -> str | None:
     return model[len(before) : len(model) - len(after)] if fits and long_enough else None
 
 
-def _price(entry: dict[str, Any]) -> Price | None:
+def _price(entry: JsonObject) -> Price | None:
     for place in (entry.get("model_info") or {}, entry["litellm_params"]):
         if "input_cost_per_token" in place or "output_cost_per_token" in place:
             return Price(
@@ -208,12 +208,12 @@ def _price(entry: dict[str, Any]) -> Price | None:
 
 
 @lru_cache(maxsize=1)
-def _price_map() -> dict[str, dict[str, Any]]:
+def _price_map() -> dict[str, JsonObject]:
     """LiteLLM's price table, read from its package without importing it (that takes 12 s)."""
     spec = find_spec("litellm")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         file = Path(folder) / "model_prices_and_context_window_backup.json"
         if file.exists():
-            table: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+            table: dict[str, JsonObject] = json.loads(file.read_text(encoding="utf-8"))
             return table
     return {}
