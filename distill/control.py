@@ -41,6 +41,7 @@ from store.database.promotions import latest_promotions
 from store.database.store import Store
 from store.distribution import installed_version
 from store.errors import ConfigError, UnderstudyError
+from store.logs import configure_logging
 from store.process.runtime import Runtime
 from store.records import (
     Promotion,
@@ -298,14 +299,7 @@ def main() -> int:
     """Returns the exit code: 0 after a stop, 1 when the store or the config cannot be used."""
     runtime = Runtime.current()
     config = load_config(Path(runtime.config_path))
-    logging.basicConfig(
-        level=config.server.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # these log every job or request
-    for name in ("apscheduler", "httpx", "openai", "instructor", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    configure_logging(config.server.log_level)
     try:
         asyncio.run(run_control_plane(config, runtime))
     except (UnderstudyError, ConfigError) as error:

@@ -21,7 +21,7 @@ from proxy.routing.tagging import TASK_HEADER, task_of, without_tag
 from proxy.student import Student
 from proxy.surfaces.surface import Request, Surface
 from proxy.teacher import Teacher, refusal, teacher_body
-from proxy.upstream.client import UpstreamError
+from proxy.upstream.errors import UpstreamError
 from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer, reply_of
 from store.errors import RedactionError

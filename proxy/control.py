@@ -12,7 +12,8 @@ from proxy.http.errors import control_plane_down, foreign_command
 from proxy.http.headers import to_control_plane
 from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
-from proxy.upstream.client import Upstream, UpstreamError
+from proxy.upstream.client import Upstream
+from proxy.upstream.errors import UpstreamError
 
 PREFIX = "/distill"
 

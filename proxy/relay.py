@@ -6,7 +6,8 @@ from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.headers import from_upstream, without_length
 from proxy.surfaces.completion import Completion
-from proxy.upstream.client import Response, UpstreamError
+from proxy.upstream.errors import UpstreamError
+from proxy.upstream.response import Response
 from store.records import Outcome
 
 _EVENTS = "text/event-stream"

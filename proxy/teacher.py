@@ -10,7 +10,9 @@ import orjson
 
 from proxy.http.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
 from proxy.http.headers import Pairs
-from proxy.upstream.client import Body, Response, Slow, Unreachable, Upstream, UpstreamError
+from proxy.upstream.client import Body, Upstream
+from proxy.upstream.errors import Slow, Unreachable, UpstreamError
+from proxy.upstream.response import Response
 from store.jsontext import JsonObject
 from store.settings.config import TeacherSettings
 from store.settings.teachers import Deployment, TeacherPool

@@ -31,9 +31,9 @@ from proxy.app import build
 from proxy.http.accept import Acceptor
 from proxy.http.asgi import Handler
 from proxy.http.protocol import Protocol
-from proxy.observe.logs import configure
 from store.errors import ConfigError
 from store.files.journal import JournalHealth
+from store.logs import configure_logging
 from store.process.runtime import RETIRE, RETIRE_S, Runtime
 from store.process.workers import Roster
 from store.settings.config import ServerSettings, load_config
@@ -226,7 +226,7 @@ def main() -> None:
     runtime = Runtime.current()
     try:
         config = load_config(Path(runtime.config_path))
-        configure(config.server.log_level)
+        configure_logging(config.server.log_level)
         app = build(config, runtime)
     except ConfigError as error:
         sys.exit(str(error))

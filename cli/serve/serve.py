@@ -12,9 +12,9 @@ everything.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,12 +26,15 @@ from cli.serve.listen import listen, reserved_port, wait_for_answer
 from cli.serve.plan import ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
 from cli.serve.terminal import Terminal
+from store.logs import configure_logging
 from store.settings.config import config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
 
 # importing the control plane and LiteLLM takes the CPU that the proxy needs to be there soon
 HEAD_START_S = 2.0
 _VANISHES_S = 0.1  # the kernel may say that a terminal closes before it has taken it away
+
+log = logging.getLogger("understudy.serve")
 
 
 def serve(config_path: Path) -> None:
@@ -44,6 +47,7 @@ def serve(config_path: Path) -> None:
     content = read_config(config_path)
     config = config_from_yaml(content, where=str(config_path))
     teacher_pool(config)  # a key that is not set shows here, not at the first request
+    configure_logging("info")  # its lines are few, and shown at any `server.log_level`
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(hold_data_dir(config.data_dir))
         listener = stack.enter_context(listen(config.server))
@@ -119,5 +123,4 @@ def stop_on_signals(supervisor: Supervisor, terminal: Terminal) -> Iterator[None
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that is gone ends no server
-        print(f"understudy: {line}", file=sys.stderr, flush=True)
+    log.info("%s", line)

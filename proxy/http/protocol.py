@@ -1,15 +1,17 @@
 """A client's connection: HTTP/1.1 to ASGI, on top of uvicorn's protocol for httptools.
 
-What is different from uvicorn's own:
+`Protocol` is a connection, `Cycle` one request on it with its answer. What differs from uvicorn's:
 
 - `scope["on_disconnect"]` takes a callback for when the client hangs up before its answer is
   complete, and `scope["task"]` is the task that answers it. Nobody has to wait in `receive` for
-  that, so it costs no task of its own.
-- Draining: whoever may come with one more request is heard for `LINGER_S` and told
-  `connection: close` in the answer, since a request that meets a closing connection is lost.
+  that, so it needs no task of its own.
+- Draining: a client that may send one more request is waited for during `LINGER_S`, and its answer
+  says `connection: close`, since a request that meets a closing connection is lost.
 - Idle connections, clients that stop in the middle of a request and clients that do not read are
-  noticed by one look at all connections a second, instead of by a timer for each request.
-- It does less for each request; `proxy.http.cycle` has the other half of that.
+  found by one look at all connections per second, instead of a timer per request.
+- It does less per request: one scan checks all header values of an answer, names are checked once
+  and cached, the head of an answer waits for its body so that both are written in one go, and
+  `receive` creates nothing unless it has to wait.
 """
 
 from __future__ import annotations
@@ -24,14 +26,41 @@ from typing import Any
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
-from proxy.http.cycle import Cycle
+from proxy.http.asgi import Handler, Headers, Message, Scope
 
 HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers, or of what follows a body
 PIPELINED = 16  # requests that wait for an earlier one's answer before no more are read
 LINGER_S = 1.0  # how long a draining connection waits for one more request
 STALL_S = 300.0  # how long a client may leave an answer unread
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_FRAMING = (b"content-length", b"transfer-encoding")
+_MAX_CACHED_NAMES = 1_000  # an upstream that invents names must not fill the memory
+# bytes that a header's value may have: anything but control characters, except a tab
+_VALUE = bytes([9, *range(32, 127), *range(128, 256)])
+_prefixes: dict[bytes, bytes] = {}  # a header's name as it came → as it is written
+
+
+def _prefix(name: bytes) -> bytes:
+    """`name: ` in lower case. Raises RuntimeError if it is not a valid name."""
+    if not name or HEADER_RE.search(name):
+        raise RuntimeError("Invalid HTTP header name.")
+    prefix = name.lower() + b": "
+    if len(_prefixes) < _MAX_CACHED_NAMES:
+        _prefixes[name] = prefix
+    return prefix
+
+
+_LENGTH, _ENCODING, _CONNECTION = map(
+    _prefix, (b"content-length", b"transfer-encoding", b"connection")
+)
+_FRAMING_PREFIXES = frozenset({_LENGTH, _ENCODING, _CONNECTION})
 
 
 class Protocol(HttpToolsProtocol):
@@ -42,10 +71,10 @@ class Protocol(HttpToolsProtocol):
     draining = False
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
     _head_bytes: int | None = None  # of a request whose headers are not complete; None: no such
-    # bytes since the head, or a piece of the body, that brought nothing along: trailers, say;
-    _beside_body = -1  # -1: there was some just now
+    # bytes since the last piece of the body that were not part of it: trailers, say
+    _beside_body = -1  # -1: the last bytes were part of it
     _body_is_left = False  # the parser takes a request that offers an upgrade to end with its head
-    _broken = False  # what came is no HTTP: nothing more is read
+    _broken = False  # not HTTP: nothing more is read
     _stalled_at: float | None = None  # since when the client leaves an answer unread
     _heard_at = 0.0  # when the client last sent something, or got the end of an answer
 
@@ -67,7 +96,7 @@ class Protocol(HttpToolsProtocol):
             under_way.lost()
 
     def pause_writing(self) -> None:
-        """Called when more waits for the client than is kept for it: `send` waits from now on."""
+        """Called when the client's buffer is full: `send` waits from now on."""
         self._stalled_at = self.loop.time()
         self.flow.pause_writing()
 
@@ -83,14 +112,14 @@ class Protocol(HttpToolsProtocol):
                 self.transport.abort()
         elif now - self._heard_at > self.timeout_keep_alive and self._waits_for_client():
             if self.transport.get_write_buffer_size():
-                self.transport.abort()  # it would wait for its reader
+                self.transport.abort()  # `close` would wait for its reader
             else:
                 self.transport.close()
 
     def _waits_for_client(self) -> bool:
         if self.answering is None:
             return True
-        # unless it is us who do not read: then it is the upstream that its upload waits for
+        # unless it is us who do not read: then its upload waits for the upstream
         sending = self.cycle is self.answering and self.cycle.more_body
         return sending and not self.flow.read_paused
 
@@ -109,11 +138,11 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _has_unread(self) -> bool:
-        """Whether the kernel holds something of this client that was not read yet."""
+        """Whether the kernel has bytes of this client that were not read yet."""
         try:
             fd = self.transport.get_extra_info("socket").fileno()
             waiting = fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0")
-        except (OSError, ValueError):  # closed by now, the latter by Python's word
+        except (OSError, ValueError):  # closed by now; ValueError comes from Python
             return False
         return bool(struct.unpack("i", waiting)[0])
 
@@ -126,7 +155,7 @@ class Protocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # we do not: the request is answered as any other, and what follows is HTTP still
+            # not offered: the request is answered as any other, and HTTP continues
             if self._body_is_left:
                 self._body_is_left = False
                 self.parser = _parser_of_a_body(self)
@@ -147,7 +176,7 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(431, "The trailers of the request are too large.")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers what is no request, unless an answer is under way: that one is ended first."""
+        """Answers bytes that are not a request, unless an answer is under way, which ends first."""
         self._broken = True
         self._head_bytes = None
         under_way = self.answering
@@ -169,7 +198,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_bytes is None:
-            return  # a trailer: what counts stands in the head (RFC 9110, section 6.5.1)
+            return  # a trailer: only headers count (RFC 9110, section 6.5.1)
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -213,7 +242,7 @@ class Protocol(HttpToolsProtocol):
             self._answer(cycle)
         else:  # pipelined: answers keep the order of their requests
             if len(self.pipeline) >= PIPELINED:
-                self.flow.pause_reading()  # from now on nobody notices when the client hangs up
+                self.flow.pause_reading()  # a client that hangs up is not noticed from now on
             self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
@@ -267,31 +296,222 @@ def _parser_of_a_body(connection: Protocol) -> httptools.HttpRequestParser:
 
 
 class _AfterHead:
-    """A connection's callbacks, for a parser that reads a head which the connection knows."""
+    """A connection's callbacks, for a parser that reads a head the connection has read already."""
 
     def __init__(self, connection: Protocol) -> None:
         self._connection = connection
-        self._head_is_known = True
+        self._skips_head = True
         self.on_body = connection.on_body
         self.on_message_complete = connection.on_message_complete
 
     def on_message_begin(self) -> None:
-        if not self._head_is_known:
+        if not self._skips_head:
             self._connection.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        if not self._head_is_known:
+        if not self._skips_head:
             self._connection.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_is_known:
+        if not self._skips_head:
             self._connection.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self._head_is_known:
+        if not self._skips_head:
             self._connection.on_headers_complete()
-        self._head_is_known = False
+        self._skips_head = False
 
 
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
-_FRAMING = (b"content-length", b"transfer-encoding")
+class Cycle(RequestResponseCycle):
+    """One request and its answer. Attributes that most requests never change are the class's."""
+
+    disconnected = False
+    waiting_for_100_continue = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+    close_after = False  # the connection closes after this answer, whatever its headers say
+    _head: bytes | None = None  # of an answer with a length, until its body comes
+    _has_news = False  # whether `receive` has something to give
+    _arrived: asyncio.Event | None = None  # for a wait in `receive`
+    _callback: Callable[[], None] | None = None
+
+    def __init__(self, connection: Protocol, scope: Scope, *, keep_alive: bool) -> None:
+        self.connection = connection
+        self.scope = scope  # type: ignore[assignment]
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.logger = connection.logger
+        self.keep_alive = keep_alive
+        self.body = b""  # type: ignore[assignment]
+        scope["on_disconnect"] = self.on_disconnect
+
+    async def run_asgi(self, app: Handler) -> None:  # type: ignore[override]
+        """Has the application answer, and completes or breaks off an answer that it leaves open."""
+        try:
+            await app(self.scope, self.receive, self.send)  # type: ignore[arg-type]
+        except asyncio.CancelledError:
+            self._break_off()
+            raise
+        except BaseException as error:
+            self.logger.error("Exception in ASGI application\n", exc_info=error)
+            await self._end_unfinished()
+        else:
+            if not self.response_complete and not self.disconnected:
+                started = "completing" if self.response_started else "starting"
+                self.logger.error(f"ASGI callable returned without {started} response.")
+                await self._end_unfinished()
+        finally:
+            self.connection.tasks.discard(self.scope["task"])  # type: ignore[typeddict-item]
+            # it holds on to this: no work for the garbage collector
+            del self.scope["on_disconnect"]  # type: ignore[typeddict-item]
+
+    async def _end_unfinished(self) -> None:
+        if self.response_started:
+            self._break_off()
+        else:
+            await self.send_500_response()
+
+    def _break_off(self) -> None:
+        """Closes the connection, so that the client sees that its answer is not complete."""
+        if not self.response_complete and not self.disconnected:
+            if self._head is not None:
+                self.transport.write(self._head)
+            self.transport.close()
+
+    # ---- the client
+
+    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
+        """Has `callback` called when the client hangs up before its answer is complete.
+
+        Once at most; None takes it back. Soon, when the client is gone already.
+        """
+        self._callback = callback
+        if callback is not None and self.disconnected:
+            self.connection.loop.call_soon(self._tell)
+
+    def lost(self) -> None:
+        """Called by the connection when it is gone before the answer is complete."""
+        self.disconnected = True
+        self.wake()
+        self._tell()
+
+    def _tell(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+    # ---- the request
+
+    def wake(self) -> None:
+        """Called when there is something new for `receive`."""
+        self._has_news = True
+        if self._arrived is not None:
+            self._arrived.set()
+
+    async def receive(self) -> Message:  # type: ignore[override]
+        """The next part of the body; after the last one, that the client is gone."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if self.flow.read_paused and self.connection.cycle is self:
+            self.flow.resume_reading()
+        while not self._has_news and not self.disconnected and not self.response_complete:
+            if self._arrived is None:
+                self._arrived = asyncio.Event()
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        self._has_news = False
+        body, self.body = self.body, b""  # type: ignore[assignment]
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    # ---- the answer
+
+    async def send(self, message: Message) -> None:  # type: ignore[override]
+        """Takes a part of the answer; waits while the client is behind with reading."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if not self.response_started:
+            if kind != "http.response.start":
+                raise RuntimeError(f"Expected 'http.response.start', but got '{kind}'.")
+            self._start(message["status"], message.get("headers", ()))
+        elif kind != "http.response.body" or self.response_complete:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
+        else:
+            more = message.get("more_body", False)
+            self._continue(message.get("body", b""), more=more)
+            if more and self.flow.write_paused:  # now, before the caller fetches the next part
+                await self.flow.drain()
+
+    def _start(self, status: int, headers: Headers) -> None:
+        connection = self.connection
+        if connection.draining and not connection.pipeline:
+            self.keep_alive = False
+        lines = []
+        says_close = False
+        for name, value in headers:
+            prefix = _prefixes.get(name) or _prefix(name)
+            lines.append(prefix + value)
+            if prefix in _FRAMING_PREFIXES:
+                if prefix is _CONNECTION or prefix == _CONNECTION:
+                    says_close |= b"close" in [t.strip().lower() for t in value.split(b",")]
+                elif prefix == _ENCODING:
+                    self.chunked_encoding = value.lower() == b"chunked" or self.chunked_encoding
+                elif self.chunked_encoding is None:
+                    self.chunked_encoding = False
+                    self.expected_content_length = int(value)
+        if says_close:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close")
+        has_body = status not in (204, 304) and self.scope["method"] != "HEAD"
+        if self.chunked_encoding is None and has_body:
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked")
+        joined = b"\r\n".join(lines)
+        # without the bytes that a value may have, only our own line ends are left
+        if joined.translate(None, _VALUE) != b"\r\n" * (len(lines) - 1):
+            raise RuntimeError("Invalid HTTP header value.")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        head = STATUS_LINE[status] + joined + (b"\r\n\r\n" if lines else b"\r\n")
+        if self.chunked_encoding is False:
+            self._head = head
+        else:
+            self.transport.write(head)
+
+    def _continue(self, body: bytes, *, more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            self.expected_content_length = 0
+            body = b""
+        elif self.chunked_encoding:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            if not more:
+                body += b"0\r\n\r\n"
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0:
+                raise RuntimeError("Response content longer than Content-Length")
+        if self._head is not None:
+            body, self._head = self._head + body, None
+        if body:
+            self.transport.write(body)
+        if not more:
+            if self.expected_content_length > 0:
+                raise RuntimeError("Response content shorter than Content-Length")
+            self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self._callback = None
+        self.wake()
+        if self.close_after or not self.keep_alive:
+            self.transport.close()
+        self.connection.next_request()

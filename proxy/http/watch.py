@@ -15,7 +15,7 @@ class ClientWatch:
 
     A context around the work: whoever catches CancelledError in it finds in `gone` whether that is
     why. The server tells it through `scope["on_disconnect"]`, and `scope["task"]` is the task (see
-    proxy.http.cycle).
+    proxy.http.protocol).
     """
 
     __slots__ = ("_answering", "_register", "gone")

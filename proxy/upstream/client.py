@@ -6,8 +6,8 @@
     finally:
         response.close()
 
-A client of its own (see `connection` and `pool`), since it is a good part of what a request costs.
-Where the environment names a forward proxy for an address, aiohttp goes there instead.
+A client of its own (see `connection` and `pool`), since HTTP is a good part of a request's cost.
+Where the environment names a forward proxy for an address, aiohttp is used instead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.http.asgi import Headers, header
-from proxy.upstream.arriving import Arriving
+from proxy.upstream.connection import Arriving
 from proxy.upstream.decoding import decoded
 from proxy.upstream.environment import forward_proxy
-from proxy.upstream.errors import Broke, Slow, Unreachable, UpstreamError
+from proxy.upstream.errors import Broke, Unreachable, UpstreamError
 from proxy.upstream.pool import Pool
 from proxy.upstream.request import Origin, head_lines, target_of
 from proxy.upstream.response import Response
@@ -30,22 +30,20 @@ from proxy.upstream.response import Response
 if TYPE_CHECKING:
     from proxy.upstream.through_proxy import ThroughProxy
 
-__all__ = ["Body", "Broke", "Response", "Slow", "Unreachable", "Upstream", "UpstreamError"]
-
 Body = bytes | AsyncIterator[bytes] | None
 
-# A connection from the pool that its other end is just closing fails within a round trip. What
-# fails later may have been worked on, and is not sent twice.
+# A pooled connection that its other end is just closing fails within a round trip. A request that
+# fails later may have been processed, and is not sent again.
 _STALE_WITHIN_S = 1.0
-_SMALL = 64 * 1024  # a body that is copied behind its head rather than written beside it
-_WAYS = 512  # URLs that are kept in mind, each of at most so many characters
-_LENGTH_OF_A_WAY = 512
-_NO_LENGTH = ("GET", "HEAD", "OPTIONS", "TRACE")  # without a body they say nothing of its length
+_SMALL = 64 * 1024  # bytes: a body up to this size is copied behind its head, for one write
+_MAX_CACHED_TARGETS = 512  # by method and URL
+_MAX_CACHED_URL_CHARS = 512  # a longer URL is parsed each time
+_NO_LENGTH = ("GET", "HEAD", "OPTIONS", "TRACE")  # methods that state no length without a body
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """How a method and a URL are asked."""
+class _CachedTarget:
+    """A method and a URL, ready to be sent to."""
 
     pool: Pool
     first_lines: bytes
@@ -71,7 +69,7 @@ class Upstream:
         self._idle_s = idle_s
         self._idle = idle
         self._pools: dict[Origin, Pool] = {}
-        self._ways: dict[tuple[str, str], _Way] = {}
+        self._targets: dict[tuple[str, str], _CachedTarget] = {}
         self._context: ssl.SSLContext | None = None
         self._through_proxy: ThroughProxy | None = None
 
@@ -96,15 +94,15 @@ class Upstream:
         in gzip or deflate is read as what it holds. Redirects are answers like others. Raises
         UpstreamError, and ValueError on a header that would break out of its line.
         """
-        way = self._ways.get((method, url)) or self._way(method, url)
-        if way.authorized:
+        target = self._targets.get((method, url)) or self._cached(method, url)
+        if target.authorized:
             headers = [pair for pair in headers if pair[0] != b"authorization"]
-        if way.proxy is not None:
-            response = await self._take_proxy(way.proxy, method, url, headers, body)
+        if target.proxy is not None:
+            response = await self._send_through(target.proxy, method, url, headers, body)
         elif body is None or isinstance(body, bytes):
-            response = await self._send(way, method, headers, body)
+            response = await self._send(target, method, headers, body)
         else:
-            response = await self._upload(way, method, headers, body)
+            response = await self._upload(target, method, headers, body)
         return decoded(response) if decode else response
 
     async def answers(self, url: str, *, within_s: float) -> bool:
@@ -117,8 +115,10 @@ class Upstream:
         response.close()
         return response.status < 400
 
-    async def _send(self, way: _Way, method: str, headers: Headers, body: bytes | None) -> Arriving:
-        head = head_lines(way.first_lines, headers)
+    async def _send(
+        self, target: _CachedTarget, method: str, headers: Headers, body: bytes | None
+    ) -> Arriving:
+        head = head_lines(target.first_lines, headers)
         data: bytes | list[bytes]
         if body is None:
             data = head + (
@@ -128,7 +128,7 @@ class Upstream:
             data = b"%b\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         else:
             data = [b"%b\r\ncontent-length: %d\r\n\r\n" % (head, len(body)), body]
-        connection = way.pool.take() or await way.pool.connect()
+        connection = target.pool.take() or await target.pool.connect()
         response = Arriving(connection)
         connection.ask(data, response, bodiless=method == "HEAD")
         try:
@@ -138,31 +138,31 @@ class Upstream:
                 raise
         else:
             return response
-        connection = await way.pool.connect()
+        connection = await target.pool.connect()
         response = Arriving(connection)
         connection.ask(data, response, bodiless=method == "HEAD")
         await response.head()
         return response
 
     async def _upload(
-        self, way: _Way, method: str, headers: Headers, body: AsyncIterator[bytes]
+        self, target: _CachedTarget, method: str, headers: Headers, body: AsyncIterator[bytes]
     ) -> Arriving:
-        head = head_lines(way.first_lines, headers)
+        head = head_lines(target.first_lines, headers)
         stated = header(headers, b"content-length")
         length = None if stated is None else int(stated)
         end = b"\r\ntransfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n\r\n"
-        connection = way.pool.take() or await way.pool.connect()
+        connection = target.pool.take() or await target.pool.connect()
         response = Arriving(connection)
         connection.ask(head + end, response, bodiless=method == "HEAD")
         await connection.upload(response, body, length)
         await response.head()
         return response
 
-    async def _take_proxy(
+    async def _send_through(
         self, proxy: str, method: str, url: str, headers: Headers, body: Body
     ) -> Response:
         if self._through_proxy is None:
-            # a fifth of a second to import: only for who needs it
+            # a fifth of a second to import: only where it is needed
             from proxy.upstream.through_proxy import ThroughProxy  # noqa: PLC0415
 
             self._through_proxy = ThroughProxy(
@@ -172,37 +172,37 @@ class Upstream:
             )
         return await self._through_proxy.send(method, url, headers, body, proxy=proxy)
 
-    def _way(self, method: str, url: str) -> _Way:
-        """Raises Unreachable for what is no address."""
+    def _cached(self, method: str, url: str) -> _CachedTarget:
+        """Raises Unreachable if the URL is not an address."""
         assert self._opened, "Upstream.open comes first"
         try:
-            target = target_of(url)
+            parsed = target_of(url)
         except ValueError:
             raise Unreachable from None
-        pool = self._pools.get(target.origin)
+        pool = self._pools.get(parsed.origin)
         if pool is None:
-            pool = self._pools[target.origin] = Pool(
-                target.origin,
+            pool = self._pools[parsed.origin] = Pool(
+                parsed.origin,
                 connect_timeout_s=self._connect_timeout_s,
                 read_timeout_s=self._read_timeout_s,
                 idle_s=self._idle_s,
                 idle=self._idle,
                 trust=self._trust,
             )
-        way = _Way(
+        target = _CachedTarget(
             pool=pool,
-            first_lines=target.first_lines(method),
-            authorized=target.authorization is not None,
-            proxy=forward_proxy(target.origin),
+            first_lines=parsed.first_lines(method),
+            authorized=parsed.authorization is not None,
+            proxy=forward_proxy(parsed.origin),
         )
-        if len(url) <= _LENGTH_OF_A_WAY:
-            if len(self._ways) >= _WAYS:
-                self._ways.clear()
-            self._ways[method, url] = way
-        return way
+        if len(url) <= _MAX_CACHED_URL_CHARS:
+            if len(self._targets) >= _MAX_CACHED_TARGETS:
+                self._targets.clear()
+            self._targets[method, url] = target
+        return target
 
     def _trust(self) -> ssl.SSLContext:
-        """The certificates that count: the system's, or where SSL_CERT_FILE and _DIR point."""
+        """The trusted certificates: the system's, or those of SSL_CERT_FILE and SSL_CERT_DIR."""
         if self._context is None:
             self._context = ssl.create_default_context()
             self._context.set_alpn_protocols(["http/1.1"])

@@ -1,10 +1,10 @@
-"""One connection to an upstream: HTTP/1.1 as RFC 9112 has it, one request at a time.
+"""A connection to an upstream, and an answer on its way: HTTP/1.1 (RFC 9112), one at a time.
 
     idle ──ask──▶ asked ──head──▶ begun ──end of the message──▶ idle
                     └──────────────┴──broken, silent, closed──▶ gone
 
-The next request may be asked when the last answer has ended, whether or not somebody has read it
-by then.
+The connection fills an answer, and one reader empties it. The next request may be sent when the
+last answer has ended, whether or not it has been read by then.
 """
 
 from __future__ import annotations
@@ -12,40 +12,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Protocol, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.http.asgi import Headers, header
-from proxy.upstream.arriving import Arriving
 from proxy.upstream.errors import Broke, Slow, UpstreamError
-from proxy.upstream.response import MAX_BODY_BYTES
+from proxy.upstream.response import MAX_BODY_BYTES, Response
 
-_UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then the upstream has to wait
-_HEAD = 256 * 1024  # bytes of a head, or of anything that brings no body along
+_MAX_UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then reading pauses
+_MAX_HEAD = 256 * 1024  # bytes of a head, or of anything else that is not a body
 _NOT_HTTP = (HttpParserError, HttpParserUpgrade)
 
 
-class Keeper(Protocol):
-    """Who looks after connections that nobody uses."""
-
-    def idle(self, connection: Connection) -> None:
-        """An answer has ended, and the connection may be used again."""
-
-    def lost(self, connection: Connection) -> None:
-        """The connection is gone, or just going. May be called again."""
-
-
 class Connection(asyncio.Protocol):
-    """One connection. Its keeper hears when it may be used again, and when it is gone."""
+    """One connection. It tells its pool when it may be used again, and when it is gone."""
 
     def __init__(
-        self, keeper: Keeper, loop: asyncio.AbstractEventLoop, read_timeout_s: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        read_timeout_s: float,
+        *,
+        on_idle: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
     ) -> None:
+        """`on_idle`: called when an answer has ended and the connection may be used again.
+
+        `on_lost`: called when it is gone, or just going; maybe several times.
+        """
         self.loop = loop
         self.heard = 0.0  # loop time of the last byte, or of the request when there was none yet
-        self._keeper = keeper
+        self._on_idle = on_idle
+        self._on_lost = on_lost
         self._read_timeout_s = read_timeout_s
         self._time = loop.time
         self._timer: asyncio.TimerHandle | None = None
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._end(Broke())
             return
         if self._timer is None:
-            self._timer = self.loop.call_later(self._read_timeout_s, self._watch)
+            self._timer = self.loop.call_later(self._read_timeout_s, self._check_silence)
         if isinstance(data, bytes):
             self._transport.write(data)
         else:
@@ -135,7 +134,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def close(self) -> None:
-        """Closes an idle connection, with a farewell where TLS has one."""
+        """Closes an idle connection, with TLS's own shutdown."""
         self._transport.close()
 
     # ---- called by the transport
@@ -143,14 +142,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from it
         self._parser = HttpResponseParser(self)
-        # some servers end lines and sizes so; nothing can be hidden in it
+        # some servers end lines and sizes that way; it cannot hide anything
         self._parser.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         limit = getattr(transport, "set_read_buffer_limits", None)
         if limit is not None:
-            # TLS decrypts ahead of a paused reader, and at the end of TCP uvloop forgets what it
-            # has by then. Unless it stops at once: then the end is not seen before the rest.
+            # TLS decrypts ahead of a paused reader, and at the end of TCP uvloop drops those bytes,
+            # unless it stops at once: then the end is not seen before the rest.
             limit(high=1, low=0)
         plain = transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
@@ -158,8 +157,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         response = self._response
-        if response is None:  # nobody asked
-            self._keeper.lost(self)
+        if response is None:  # no request was sent
+            self._on_lost(self)
             self._transport.abort()
             return
         self.heard = self._time()
@@ -179,19 +178,19 @@ class Connection(asyncio.Protocol):
             if unread > MAX_BODY_BYTES:
                 self.drop(Broke())
         elif not response.chunks:
-            if unread > _HEAD:
+            if unread > _MAX_HEAD:
                 self.drop(Broke())
             elif response.begun:
                 response.wake()
         else:
-            if unread > _UNREAD and not self._paused:
+            if unread > _MAX_UNREAD and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
             response.wake()
 
     def eof_received(self) -> None:
         if self._response is None:
-            self._keeper.lost(self)  # at once: it takes a turn until it is closed
+            self._on_lost(self)  # at once: it takes a turn until it is closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -201,7 +200,7 @@ class Connection(asyncio.Protocol):
         if response is not None:
             whole = exc is None and response.begun and _until_close(response.headers)
             self._end(None if whole else Broke())
-        self._keeper.lost(self)
+        self._on_lost(self)
         del self._parser  # which holds on to this
 
     def pause_writing(self) -> None:
@@ -217,7 +216,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._ended:
-            self._reusable = False  # more than was asked for
+            self._reusable = False  # more than one answer
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -234,8 +233,8 @@ class Connection(asyncio.Protocol):
             return
         response.status = status
         response.begun = True
-        self._headers = []  # for trailers, which nobody reads
-        if self._bodiless:  # where a body is announced, the parser waits for it in vain
+        self._headers = []  # for trailers, which are not read
+        if self._bodiless:  # the parser would wait for an announced body in vain
             self._ended = True
             self._reusable = False
 
@@ -258,7 +257,7 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self.read_on()
         if self._reusable and not self._uploading and not self._transport.get_write_buffer_size():
-            self._keeper.idle(self)
+            self._on_idle(self)
         else:
             self._transport.abort()
 
@@ -270,21 +269,105 @@ class Connection(asyncio.Protocol):
             response.error = error
             response.wake()
 
-    def _watch(self) -> None:
-        """Ends an answer that is silent for too long. Armed once for many requests."""
+    def _check_silence(self) -> None:
+        """Ends an answer that is silent for too long. One timer serves many requests."""
         self._timer = None
         if self._response is None:
             return  # armed again with the next request
         left = max(self.heard, self._taken) + self._read_timeout_s - self._time()
         if self._paused or (self._uploading and not self._full):
-            left = self._read_timeout_s  # it is not the upstream that is waited for
+            left = self._read_timeout_s  # the upstream is not the one that is waited for
         elif left <= 0 and self._unsent > (unsent := self._transport.get_write_buffer_size()) > 0:
-            self._unsent = unsent  # it takes the request, if slowly
+            self._unsent = unsent  # it takes the request, slowly
             left = self._read_timeout_s
         if left > 0:
-            self._timer = self.loop.call_later(left, self._watch)
+            self._timer = self.loop.call_later(left, self._check_silence)
         else:
             self.drop(Slow())
+
+
+class Arriving(Response):
+    """An answer of which more may come."""
+
+    __slots__ = ("_waiter", "begun", "chunks", "connection", "error", "unread", "whole")
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = 0  # for now
+        self.headers: Headers = []
+        self.connection: Connection | None = connection  # None: nothing more will come
+        self.begun = False  # whether the status and the headers are here
+        self.chunks: list[bytes] = []
+        self.unread = 0  # bytes off the wire since something was last taken
+        self.whole = False  # whether the reader waits for the end
+        self.error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def head(self) -> None:
+        """Waits for the status and the headers. Raises Slow or Broke."""
+        try:
+            while not self.begun:
+                if self.connection is None:
+                    raise self.error or Broke
+                await self.news(self.connection)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    async def next_chunk(self) -> bytes:
+        try:
+            while not self.chunks:
+                if self.connection is None:
+                    if self.error is not None:
+                        raise self.error
+                    return b""
+                await self.news(self.connection)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        return self._take()
+
+    async def read(self) -> bytes:
+        if self.connection is not None:
+            self.whole = True
+            self.connection.read_on()
+            try:
+                while self.connection is not None:
+                    await self.news(self.connection)
+            except asyncio.CancelledError:
+                self.close()
+                raise
+        if self.error is not None:
+            raise self.error
+        return self._take()
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.drop(Broke())
+
+    def news(self, connection: Connection) -> asyncio.Future[None]:
+        """A future that ends when the connection has something new.
+
+        A reader that is cancelled while waiting for it closes this answer, as nobody else reads it.
+        """
+        self._waiter = waiter = connection.loop.create_future()
+        return waiter
+
+    def wake(self) -> None:
+        """Ends a wait."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _take(self) -> bytes:
+        chunks = self.chunks
+        taken = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self.unread = 0
+        if self.connection is not None:
+            self.connection.read_on()
+        return taken
 
 
 def _until_close(headers: Headers) -> bool:

@@ -1,7 +1,4 @@
-"""Reading a compressed answer as what it holds.
-
-Upstreams are asked for plain answers; some compress all the same.
-"""
+"""Decodes compressed answers. Upstreams are asked for plain ones, but some compress anyway."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from proxy.http.asgi import header
 from proxy.upstream.errors import Broke
 from proxy.upstream.response import MAX_BODY_BYTES, Response
 
-_STEP = 64 * 1024  # bytes that come out at a time, however much they were squeezed
-_STEPS_A_TURN = 16  # then others may run
+_STEP = 64 * 1024  # decoded bytes at a time, whatever the ratio
+_STEPS_PER_TURN = 16  # then other tasks may run
 _GZIP = 16 + zlib.MAX_WBITS
 _GZIP_BEGINS = 0x1F
 
@@ -38,18 +35,18 @@ class Decoder:
         self._gzip = gzip
         self._inflate: zlib._Decompress | None = None  # None: at the beginning of a member
         self._members = 0
-        self._ended = False  # what follows is padding
+        self._ended = False  # the rest is padding
         self._pending = b""
-        self._full = False  # the last step was filled: zlib may hold more
+        self._full = False  # the last step was full: zlib may have more
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes, when `step` has given all that came before."""
+        """Takes the next bytes, once `step` has returned all of the previous ones."""
         self._pending = data
 
     def step(self) -> bytes:
-        """Some of what the bytes so far hold; empty when it takes more of them.
+        """The next decoded bytes; empty if more input is needed.
 
-        Raises zlib.error when they are not in this encoding.
+        Raises zlib.error if the input is not in this encoding.
         """
         while (self._pending or self._full) and not self._ended:
             inflate = self._inflate or self._begin()
@@ -67,11 +64,11 @@ class Decoder:
 
     @property
     def whole(self) -> bool:
-        """Whether the bytes so far may be all."""
+        """Whether the input may end here."""
         return self._inflate is None
 
     def _begin(self) -> zlib._Decompress | None:
-        """What decodes the next member; None when there is only padding left."""
+        """The decoder of the next member; None if only padding is left."""
         first = self._pending[0]
         if self._members and not (self._gzip and first == _GZIP_BEGINS):
             self._ended = True
@@ -101,7 +98,6 @@ class Decoded(Response):
         self._decoder = decoder
 
     async def next_chunk(self) -> bytes:
-        """As Response has it."""
         try:
             while not (piece := self._decoder.step()):
                 raw = await self._inner.next_chunk()
@@ -116,7 +112,6 @@ class Decoded(Response):
         return piece
 
     async def read(self) -> bytes:
-        """As Response has it."""
         pieces: list[bytes] = []
         size = 0
         while piece := await self.next_chunk():
@@ -125,10 +120,9 @@ class Decoded(Response):
             if size > MAX_BODY_BYTES:
                 self.close()
                 raise Broke
-            if len(pieces) % _STEPS_A_TURN == 0:
+            if len(pieces) % _STEPS_PER_TURN == 0:
                 await asyncio.sleep(0)
         return b"".join(pieces)
 
     def close(self) -> None:
-        """As Response has it."""
         self._inner.close()

@@ -1,4 +1,4 @@
-"""The connections to one origin: made when needed, kept while they are used."""
+"""The connections to one origin: made when needed, kept for reuse."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.errors import Slow, Unreachable
 from proxy.upstream.request import Origin
 
-_ADDRESSES_S = 10.0  # how long a name's addresses count
+_ADDRESSES_S = 10.0  # how long a name's addresses are cached
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, section 5: try the next address beside one that is slow
-_FAREWELL_S = 2.0
+_TLS_SHUTDOWN_S = 2.0
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class Pool:
-    """Connections to one origin. The one used last is used next; the others grow old and go."""
+    """Connections to one origin. The one used last is used next, so the others can expire."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Pool:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._idle_s = idle_s
-        self._most_idle = idle
+        self._max_idle = idle
         self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []  # the longest unused first
@@ -48,7 +48,7 @@ class Pool:
         self._closed = False
 
     def take(self) -> Connection | None:
-        """A connection that waits for use."""
+        """An idle connection, if there is one."""
         return self._idle.pop() if self._idle else None
 
     async def connect(self) -> Connection:
@@ -56,7 +56,11 @@ class Pool:
         made: list[Connection] = []
 
         def protocol() -> Connection:
-            made.append(Connection(self, self._loop, self._read_timeout_s))
+            made.append(
+                Connection(
+                    self._loop, self._read_timeout_s, on_idle=self._keep, on_lost=self._forget
+                )
+            )
             return made[-1]
 
         try:
@@ -80,7 +84,7 @@ class Pool:
             ssl=self._trust() if secure else None,
             server_hostname=origin.host if secure else None,
             ssl_handshake_timeout=self._connect_timeout_s if secure else None,
-            ssl_shutdown_timeout=_FAREWELL_S if secure else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_S if secure else None,
         )
         if origin.address is not None:
             await connect(origin.host, origin.port)
@@ -111,22 +115,20 @@ class Pool:
             self._looked_up = now
         return self._addresses
 
-    def idle(self, connection: Connection) -> None:
-        """As Keeper has it."""
-        if self._closed or len(self._idle) >= self._most_idle:
+    def _keep(self, connection: Connection) -> None:
+        if self._closed or len(self._idle) >= self._max_idle:
             connection.close()
             return
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(self._idle_s, self._sweep)
 
-    def lost(self, connection: Connection) -> None:
-        """As Keeper has it."""
+    def _forget(self, connection: Connection) -> None:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
     def close(self) -> None:
-        """Closes what is idle now; a connection in use goes when its answer has ended."""
+        """Closes idle connections; one in use is closed when its answer has ended."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()

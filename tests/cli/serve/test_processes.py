@@ -48,7 +48,7 @@ def test_it_serves_and_stops_with_everything_it_started(
         assert served.stop() == []
         assert served.process.returncode == 0
 
-    assert "understudy: stopped" in served.output
+    assert "event=stopped" in served.output
     assert "Traceback" not in served.output
     assert TEACHER_KEY not in served.output
     with pytest.raises(openai.APIConnectionError), served.client() as client:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.client import Broke
 from proxy.upstream.decoding import Decoder
+from proxy.upstream.errors import Broke
 from tests.helpers.raw_server import in_pieces, raw_server, upstream, whole
 
 TEXT = b"".join(b"line %d of what was said\n" % n for n in range(5000))

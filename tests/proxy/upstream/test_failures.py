@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.upstream.client import Broke, Slow, Unreachable
+from proxy.upstream.errors import Broke, Slow, Unreachable
 from tests.helpers.raw_server import (
     event_loop_policy,  # noqa: F401
     in_pieces,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.upstream.client import Broke, Slow
+from proxy.upstream.errors import Broke, Slow
 from tests.helpers.raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 
 MB = 1024 * 1024

@@ -10,7 +10,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.client import Broke
+from proxy.upstream.errors import Broke
 from tests.helpers.raw_server import raw_server, read_request, upstream
 from tests.proxy.upstream.test_client import ANSWERS
 

@@ -5,7 +5,8 @@ import gc
 
 import pytest
 
-from proxy.upstream.client import Broke, Upstream
+from proxy.upstream.client import Upstream
+from proxy.upstream.errors import Broke
 from tests.helpers.raw_server import (  # noqa: F401
     OK,
     event_loop_policy,

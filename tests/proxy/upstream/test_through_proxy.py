@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from proxy.upstream.client import Broke, Slow, Unreachable
+from proxy.upstream.errors import Broke, Slow, Unreachable
 from tests.helpers.paths import ROOT
 from tests.helpers.raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 from tests.proxy.upstream.test_tls import authority, tls  # noqa: F401

@@ -8,7 +8,7 @@ import ssl
 import pytest
 import trustme
 
-from proxy.upstream.client import Broke, Unreachable
+from proxy.upstream.errors import Broke, Unreachable
 from tests.helpers.raw_server import (  # noqa: F401
     OK,
     event_loop_policy,
