@@ -31,7 +31,7 @@ MANY = 16  # connections of streams, and of what is not measured
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MeasurementPlan:
     """What is measured of each gateway in each round."""
 
     connections: Sequence[int]
@@ -40,7 +40,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class CpuUse:
     """CPU time during one cell."""
 
     answering: Cpu | None  # None: the gateway's processes are not known
@@ -52,7 +52,7 @@ class Cell:
     """Whole answers at so many connections."""
 
     load: Load
-    used: Used
+    used: CpuUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class StreamCell:
 
     kind: str
     load: StreamLoad
-    used: Used
+    used: CpuUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Measured:
     settled: bool  # its journal was collected in time after each cell
 
 
-def measure(gateway: Gateway, upstream: str, plan: Plan) -> Measured:
+def measure(gateway: Gateway, upstream: str, plan: MeasurementPlan) -> Measured:
     """Raises RuntimeError, OSError or psutil.Error when it does not start, or breaks."""
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         folder, ledger = Path(name), Path(name) / "ledger"
@@ -161,7 +161,7 @@ class _Meter:
         self._running = running
         self._first_look_at = 0.0
         self.settled = True
-        self.used = Used(None, None)
+        self.used = CpuUse(None, None)
 
     def settle(self) -> None:
         """Waits until all that was answered is in the store."""
@@ -201,7 +201,7 @@ class _Meter:
         yield
         used = cpu_of(answering) - before[0]
         self.settle()
-        self.used = Used(
+        self.used = CpuUse(
             used if answering else None, cpu_of(others) - before[1] if others else None
         )
 
@@ -222,7 +222,7 @@ def _cell(running: Running, meter: _Meter, connections: int, seconds: int) -> Ce
     return Cell(found, meter.used)
 
 
-def _streams(running: Running, meter: _Meter, plan: Plan) -> Iterator[StreamCell]:
+def _streams(running: Running, meter: _Meter, plan: MeasurementPlan) -> Iterator[StreamCell]:
     """First events at one connection; chunks that come one by one, and all at once, at many."""
     for kind, connections in ((SHORT, 1), (PACED, MANY), (UNPACED, MANY)):
         with meter.metered():

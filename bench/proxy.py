@@ -28,7 +28,7 @@ import psutil
 
 from bench.gateways import ROOT, Gateway, gateways, peer
 from bench.load import MissingTool, find_wrk
-from bench.measure import Measured, Plan, measure
+from bench.measure import Measured, MeasurementPlan, measure
 from bench.profiling import profile
 from bench.proxy_summary import summary
 from bench.proxy_tables import profile_text, show
@@ -40,7 +40,7 @@ DIRECT = "direct"
 
 def compare(
     chosen: Sequence[Gateway],
-    plan: Plan,
+    plan: MeasurementPlan,
     rounds: int,
     *,
     upstream_port: int = 0,
@@ -151,7 +151,7 @@ def main() -> None:
         sys.exit(str(error))
     result = compare(
         chosen,
-        Plan(asked.connections, asked.seconds, streams=not asked.no_streams),
+        MeasurementPlan(asked.connections, asked.seconds, streams=not asked.no_streams),
         asked.rounds,
         upstream_port=asked.upstream_port,
         say=lambda line: print(line, file=sys.stderr, flush=True),

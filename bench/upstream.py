@@ -80,7 +80,7 @@ STREAM_HEAD = (
 _LAST = _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
-class Upstream(asyncio.Protocol):
+class PacedUpstream(asyncio.Protocol):
     """One connection. A client sends its next request after the answer to the last one."""
 
     def __init__(self, chunks: int, pace_s: float) -> None:
@@ -138,7 +138,7 @@ class Upstream(asyncio.Protocol):
 async def _serve(port: int, chunks: int, pace_s: float) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Upstream(chunks, pace_s), "127.0.0.1", port, backlog=2048
+        lambda: PacedUpstream(chunks, pace_s), "127.0.0.1", port, backlog=2048
     )
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     ended = asyncio.Event()

@@ -1,4 +1,4 @@
-"""`understudy reload`: has a running server read its config again, and says what became of it."""
+"""`understudy reload`: has a running server read its config again, and prints the outcome."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from cli.serve.data_folder import is_held, running_server
+from cli.serve.data_folder import ServeNote, is_held, running_server
 from store.errors import ConfigError, ProductError
-from store.jsontext import JsonObject
 from store.settings.config import Config, from_environment, read_config
 
 # LiteLLM may have to start before anything is replaced
@@ -29,10 +28,10 @@ def reload(config_path: Path) -> str:
     running = running_server(folder)
     if running is None or not is_held(folder):
         raise ProductError(f"no understudy serves from {folder}: start one with `understudy serve`")
-    used = running.get("config", str(config_path.absolute()))
+    used = running.config or str(config_path.absolute())
     if not _same(Path(used), config_path):
         raise ProductError(f"the server on {folder} was started with {used}: give it with --config")
-    pid, awaited = int(running["pid"]), int(running.get("reloads", 0)) + 1
+    pid, awaited = running.pid, running.reloads + 1
     try:
         os.kill(pid, signal.SIGHUP)
     except ProcessLookupError:
@@ -40,18 +39,18 @@ def reload(config_path: Path) -> str:
     except PermissionError:
         raise ProductError(f"the server (PID {pid}) belongs to another user") from None
     outcome = _outcome(folder, pid, awaited)
-    if not outcome["applied"]:
-        raise ConfigError(f"reload refused: {outcome['said']}")
-    return str(outcome["said"])
+    if not outcome.applied:
+        raise ConfigError(f"reload refused: {outcome.said}")
+    return outcome.said
 
 
-def _outcome(folder: Path, pid: int, awaited: int) -> JsonObject:
+def _outcome(folder: Path, pid: int, awaited: int) -> ServeNote:
     """What the server noted of the reload with this number."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
-        found = running_server(folder)
-        if found is not None and found["pid"] == pid and found.get("reloaded", 0) >= awaited:
-            return found
+        note = running_server(folder)
+        if note is not None and note.pid == pid and note.reloaded >= awaited:
+            return note
         if not is_held(folder):
             raise ProductError("the server has ended instead of reading its config again")
         time.sleep(_POLL_S)

@@ -1,8 +1,8 @@
 """The config as it was accepted: a copy in the data folder, for children that start later.
 
-Whoever edits the config file has not asked for it to hold yet, and may be in the middle of it: a
-child that crashes meanwhile must come back as it was. `os.environ/…` stays a reference, and what is
-relative in a config is relative to the working directory, so a copy means the same as the original.
+The config file may be half edited when a child crashes, and the child must come back with the
+settings that it had. `os.environ/…` stays a reference, and relative paths in a config are relative
+to the working directory, so a copy means the same as the original.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from store.files.atomic import write_atomically
 FOLDER = "accepted"
 
 
-class Accepted:
+class AcceptedConfigs:
     """The copies of one `serve`."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -35,7 +35,7 @@ class Accepted:
         return file
 
     def keep_only(self, files: Collection[Path]) -> None:
-        """Removes what no child starts with any more, also of an earlier run."""
+        """Removes the other copies, also those of an earlier run."""
         for file in self._folder.glob("*.yaml"):
             if file not in files:
                 with contextlib.suppress(OSError):

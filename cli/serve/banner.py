@@ -7,12 +7,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cli.serve.plan import Plan
+from cli.serve.plan import ServePlan
 from store.settings.config import Config
 from store.settings.teachers import needs_litellm
 
 
-def show(plan: Plan, console: Console | None = None) -> None:
+def show(plan: ServePlan, console: Console | None = None) -> None:
     """Prints the start screen."""
     console = console or Console(stderr=True)
     facts = Table.grid(padding=(0, 2))
@@ -46,7 +46,7 @@ def summary(config: Config) -> list[tuple[str, str]]:
     ]
 
 
-def client_hint(plan: Plan) -> str:
+def client_hint(plan: ServePlan) -> str:
     """Five lines of Python that use the proxy."""
     key = "one of server.keys" if plan.config.server.keys else "none needed"
     task = next(iter(plan.config.tasks), "my-task")

@@ -6,16 +6,29 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from store.errors import ConfigError, ProductError
 
 LOCK_NAME = "serve.lock"
-# the note is written in one go, over whatever note was there
+# of a note, so that a write replaces the one before as a whole
 _NOTE_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ServeNote:
+    """Who serves on a data folder, and what became of the reloads that it was asked for."""
+
+    pid: int
+    url: str  # where clients reach it, without /v1
+    config: str = ""  # the config's path
+    reloads: int = 0  # how many have begun
+    reloaded: int = 0  # how many have ended
+    said: str = ""  # the outcome of the last one, in words
+    applied: bool = True  # whether it took effect
 
 
 @contextlib.contextmanager
@@ -37,7 +50,7 @@ def hold_data_dir(folder: Path) -> Iterator[int]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = running_server(folder)
-        who = f" (PID {holder['pid']}, {holder['url']})" if holder else ""
+        who = f" (PID {holder.pid}, {holder.url})" if holder else ""
         os.close(handle)
         raise ProductError(
             f"another understudy serves from {folder}{who}: stop it, or use another data_dir"
@@ -50,23 +63,22 @@ def hold_data_dir(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def leave_note(lock: int, note: dict[str, Any]) -> None:
-    """Writes down who serves: at least `pid` and `url`."""
-    line = orjson.dumps(note)
-    os.pwrite(lock, line.ljust(_NOTE_BYTES), 0)
+def leave_note(lock: int, note: ServeNote) -> None:
+    """Writes down who serves, over what was there."""
+    os.pwrite(lock, orjson.dumps(note).ljust(_NOTE_BYTES), 0)
 
 
-def running_server(folder: Path) -> dict[str, Any] | None:
-    """What the `serve` on this data folder wrote down, with its `pid` and `url`; None without one.
+def running_server(folder: Path) -> ServeNote | None:
+    """The note of the `serve` on this data folder; None without one.
 
     A `serve` that was killed leaves it there.
     """
     try:
-        found = orjson.loads((folder / LOCK_NAME).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        note = orjson.loads((folder / LOCK_NAME).read_bytes())
+        names = [field.name for field in fields(ServeNote)]
+        return ServeNote(**{name: note[name] for name in names if name in note})
+    except (OSError, ValueError, TypeError):  # none, torn, or without pid and url
         return None
-    whole = isinstance(found, dict) and {"pid", "url"} <= found.keys()
-    return found if whole else None
 
 
 def is_held(folder: Path) -> bool:

@@ -41,7 +41,7 @@ class ServeContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServePlan:
     """What is run for one config, for the supervisor and for the screen."""
 
     config: Config
@@ -95,7 +95,7 @@ def litellm_for(
 
 def plan_children(
     context: ServeContext, config: Config, accepted: Path, litellm: LitellmChild | None
-) -> Plan:
+) -> ServePlan:
     """A spec for each child. They read the config from `accepted`, a copy that nobody edits."""
     workers = config.server.workers
     roster = Roster.create(workers)
@@ -133,7 +133,7 @@ def plan_children(
         grace_s=CONTROL_GRACE_S,
         stage=CONTROL_STAGE,
     )
-    return Plan(
+    return ServePlan(
         config=config,
         config_path=context.config_path,
         url=url_of(context.listener),

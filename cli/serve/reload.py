@@ -19,38 +19,38 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cli.serve.accepted import FOLDER, Accepted
+from cli.serve.accepted import FOLDER, AcceptedConfigs
 from cli.serve.changes import Changes, changes
 from cli.serve.children import Child
+from cli.serve.data_folder import ServeNote
 from cli.serve.listen import listens
 from cli.serve.litellm_child import LitellmChild
 from cli.serve.plan import (
     CONTROL_PLANE,
     CUT_GRACE_S,
     LITELLM,
-    Plan,
     ServeContext,
+    ServePlan,
     litellm_for,
     plan_children,
 )
 from cli.serve.supervisor import Supervisor
 from store.errors import ConfigError, ProductError, UnderstudyError
-from store.jsontext import JsonObject
 from store.process.runtime import RETIRE, RETIRE_S
 from store.settings.config import Config, config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
 
 PROXIES_START_S = 30.0
-_LEFT_S = 5.0  # for the old proxies to accept no more, so that "done" means the new keys and limits
-GOES_ON = "the old config goes on"
-SAID_LIMIT = 4_000  # characters of an outcome that are noted
+_STOP_ACCEPTING_S = 5.0  # "done" means that the new keys and limits hold
+OLD_CONFIG_STAYS = "the old config goes on"
+MAX_OUTCOME_CHARS = 4_000  # of an outcome in the note
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What runs beside the old, ready to take over."""
+    """The new children, running beside the old ones and ready to replace them."""
 
-    plan: Plan
+    plan: ServePlan
     accepted: Path
     litellm: list[Child]
     proxies: list[Child]
@@ -60,20 +60,19 @@ class _Prepared:
 class Reload:
     """Reads the config again each time that it is called, in the supervisor's thread.
 
-    Leaves a note of each outcome for whoever asked: `reloads` counts those that began, `reloaded`
-    those that ended; `said` is the last outcome and `applied` whether the config holds now.
+    Leaves a note of each outcome, which `understudy reload` reads.
     """
 
     def __init__(
         self,
         context: ServeContext,
-        plan: Plan,
+        plan: ServePlan,
         accepted: Path,
         *,
         supervisor: Supervisor,
-        copies: Accepted,
+        copies: AcceptedConfigs,
         litellm_ports: contextlib.ExitStack,
-        note: Callable[[JsonObject], None],
+        note: Callable[[ServeNote], None],
         say: Callable[[str], None],
     ) -> None:
         self._context = context
@@ -85,7 +84,7 @@ class Reload:
         self._note = note
         self._say = say
         self._begun = 0
-        self._tell(0, "", applied=True)
+        self._write_note(0, "", applied=True)
 
     def close(self) -> None:
         """Gives back what is held for the children."""
@@ -95,26 +94,26 @@ class Reload:
     def __call__(self) -> None:
         """Reads the config, applies it, and says what became of it. Never raises."""
         self._begun += 1
-        self._tell(self._begun - 1, "", applied=True)
+        self._write_note(self._begun - 1, "", applied=True)
         try:
-            said, applied = self._reload(), True
+            outcome, applied = self._reload(), True
         except (UnderstudyError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            said, applied = f"{why}\n{GOES_ON}", False
-        self._say(f"reload{'' if applied else ' refused'}: {said}")
-        self._tell(self._begun, said, applied=applied)
+            outcome, applied = f"{why}\n{OLD_CONFIG_STAYS}", False
+        self._say(f"reload{'' if applied else ' refused'}: {outcome}")
+        self._write_note(self._begun, outcome, applied=applied)
 
-    def _tell(self, ended: int, said: str, *, applied: bool) -> None:
+    def _write_note(self, ended: int, outcome: str, *, applied: bool) -> None:
         self._note(
-            {
-                "pid": os.getpid(),
-                "url": self._plan.url,
-                "config": str(self._context.config_path),
-                "reloads": self._begun,
-                "reloaded": ended,
-                "said": said[:SAID_LIMIT],
-                "applied": applied,
-            }
+            ServeNote(
+                pid=os.getpid(),
+                url=self._plan.url,
+                config=str(self._context.config_path),
+                reloads=self._begun,
+                reloaded=ended,
+                said=outcome[:MAX_OUTCOME_CHARS],
+                applied=applied,
+            )
         )
 
     def _reload(self) -> str:
@@ -125,43 +124,43 @@ class Reload:
         for warning in config.warnings:
             if warning not in self._plan.config.warnings:
                 self._say(warning)
-        found = changes(self._plan.config, config)
-        if not found.settings:
+        changed = changes(self._plan.config, config)
+        if not changed.settings:
             return "nothing has changed"
-        if found.fixed:
+        if changed.fixed:
             raise ConfigError(
-                f"{', '.join(found.fixed)} cannot change while it runs, and nothing was applied: "
+                f"{', '.join(changed.fixed)} cannot change while it runs, and nothing was applied: "
                 "take that back, or stop `understudy serve` and start it again"
             )
         began = time.monotonic()
         with contextlib.ExitStack() as undo:
-            steps = self._prepare(config, content, found, undo)
+            prepared = self._prepare(config, content, changed, undo)
             undo.pop_all()
-        done = self._apply(steps, found)
-        return f"{', '.join(found.settings)} changed: {done}, in {time.monotonic() - began:.1f} s"
+        done = self._apply(prepared, changed)
+        return f"{', '.join(changed.settings)} changed: {done}, in {time.monotonic() - began:.1f} s"
 
     def _prepare(
-        self, config: Config, content: bytes, found: Changes, undo: contextlib.ExitStack
+        self, config: Config, content: bytes, changed: Changes, undo: contextlib.ExitStack
     ) -> _Prepared:
-        """Starts what can run beside the old. Whatever is raised here, `undo` takes it back."""
+        """Starts what can run beside the old. If it raises, `undo` takes it back."""
         accepted = self._copies.write(content)
         undo.callback(self._forget_copies)
         ports = undo.enter_context(contextlib.ExitStack())
-        litellm, its_child = self._plan.litellm, []
-        if found.litellm:
+        litellm, litellm_child = self._plan.litellm, []
+        if changed.litellm:
             name = f"{FOLDER}/litellm-{self._begun}.yaml"
             litellm = litellm_for(self._context, config, ports, name)
-            its_child = self._start_litellm(litellm, config) if litellm else []
-            undo.callback(self._supervisor.stop_candidates, its_child)
+            litellm_child = self._start_litellm(litellm, config) if litellm else []
+            undo.callback(self._supervisor.stop_candidates, litellm_child)
         plan = plan_children(self._context, config, accepted, litellm)
-        if found.proxies:
+        if changed.proxies:
             undo.callback(plan.roster.close)
             proxies = self._start_proxies(plan)
         else:
             plan.roster.close()
             plan = replace(plan, proxies=self._plan.proxies, roster=self._plan.roster)
             proxies = []
-        return _Prepared(plan, accepted, its_child, proxies, ports)
+        return _Prepared(plan, accepted, litellm_child, proxies, ports)
 
     def _start_litellm(self, litellm: LitellmChild, config: Config) -> list[Child]:
         self._say("reload: LiteLLM is started with its new config, which takes some 15 s")
@@ -174,7 +173,7 @@ class Reload:
             )
         return started
 
-    def _start_proxies(self, plan: Plan) -> list[Child]:
+    def _start_proxies(self, plan: ServePlan) -> list[Child]:
         workers = range(plan.roster.workers)
         started = self._supervisor.start_beside(
             plan.proxies, lambda: all(map(plan.roster.alive, workers)), PROXIES_START_S
@@ -183,33 +182,35 @@ class Reload:
             raise ProductError("the proxy did not start with the new config; see its output")
         return started
 
-    def _apply(self, ready: _Prepared, found: Changes) -> str:
-        """Puts what is ready in the place of the old; names who was replaced."""
-        before, gone, done = self._plan, [], []
-        if found.proxies:
-            gone = self._supervisor.replace(
-                ready.proxies,
+    def _apply(self, prepared: _Prepared, changed: Changes) -> str:
+        """Replaces the old children by the prepared ones; returns what was replaced, in words."""
+        before, replaced, done = self._plan, list[Child](), list[str]()
+        if changed.proxies:
+            replaced = self._supervisor.replace(
+                prepared.proxies,
                 [spec.name for spec in before.proxies],
                 number=RETIRE,
                 grace_s=RETIRE_S + CUT_GRACE_S,
             )
             old = before.roster
-            self._supervisor.wait_until(lambda: not any(row.alive for row in old), _LEFT_S)
+            self._supervisor.wait_until(
+                lambda: not any(row.alive for row in old), _STOP_ACCEPTING_S
+            )
             old.close()
-            self._proxies_config = ready.accepted
-            count = len(ready.proxies)
+            self._proxies_config = prepared.accepted
+            count = len(prepared.proxies)
             done.append("a new proxy" if count == 1 else f"{count} new proxies")
-        if found.control_plane:
-            self._supervisor.restart_with(CONTROL_PLANE, ready.plan.control_plane)
-            self._control_config = ready.accepted
+        if changed.control_plane:
+            self._supervisor.restart_with(CONTROL_PLANE, prepared.plan.control_plane)
+            self._control_config = prepared.accepted
             done.append("a new control plane")
-        if found.litellm:
-            its_old = [LITELLM] if before.litellm else []
-            self._supervisor.replace(ready.litellm, its_old, after=gone)
+        if changed.litellm:
+            old_litellm = [LITELLM] if before.litellm else []
+            self._supervisor.replace(prepared.litellm, old_litellm, after=replaced)
             self._litellm_ports.close()
-            self._litellm_ports = ready.ports
-            done.append("a new LiteLLM" if ready.litellm else "no LiteLLM")
-        self._plan = ready.plan
+            self._litellm_ports = prepared.ports
+            done.append("a new LiteLLM" if prepared.litellm else "no LiteLLM")
+        self._plan = prepared.plan
         self._forget_copies()
         return ", ".join(done)
 

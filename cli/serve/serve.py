@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from cli.serve.accepted import Accepted
-from cli.serve.data_folder import hold_data_dir, leave_note
+from cli.serve.accepted import AcceptedConfigs
+from cli.serve.data_folder import ServeNote, hold_data_dir, leave_note
 from cli.serve.listen import listen, reserved_port, wait_for_answer
 from cli.serve.plan import ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
@@ -54,7 +54,7 @@ def serve(config_path: Path) -> None:
         control_port = stack.enter_context(reserved_port())
         litellm_ports = stack.enter_context(contextlib.ExitStack())
         context = ServeContext.create(config_path, listener, control_port)
-        copies = Accepted(config.data_dir)
+        copies = AcceptedConfigs(config.data_dir)
         accepted = copies.write(content)
         copies.keep_only([accepted])
         litellm = litellm_for(context, config, litellm_ports)
@@ -63,7 +63,7 @@ def serve(config_path: Path) -> None:
         terminal = Terminal()
         with stop_on_signals(supervisor, terminal):
             supervisor.start(plan.proxies[0].name)
-            leave_note(lock, {"pid": os.getpid(), "url": plan.url})
+            leave_note(lock, ServeNote(os.getpid(), plan.url))
             from cli.serve.banner import show  # noqa: PLC0415  (rich loads while the proxy does)
 
             show(plan)
@@ -77,7 +77,7 @@ def serve(config_path: Path) -> None:
                 supervisor=supervisor,
                 copies=copies,
                 litellm_ports=litellm_ports.pop_all(),
-                note=lambda facts: leave_note(lock, facts),
+                note=lambda note: leave_note(lock, note),
                 say=_say,
             )
             stack.callback(reload.close)

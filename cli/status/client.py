@@ -119,7 +119,7 @@ def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
         key = settings.server.keys[0].key.get_secret_value()
     running = running_server(settings.data_dir) if settings.server.port == 0 else None
     if running is not None:
-        return str(running["url"]), key
+        return running.url, key
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
         settings.server.host, settings.server.host
     )

@@ -33,7 +33,7 @@ from demo.backtest.replay import MODEL, Phase, ReplayTeacher
 from demo.backtest.report import Report, build_report
 from demo.backtest.thresholds import TestRow, at_thresholds
 from demo.backtest.view import bars, show_report, silence
-from demo.drive.driver import Exchange, Product, Status, send
+from demo.drive.driver import Product, SentRequest, Status, send
 from demo.drive.ramp import is_live
 from distill.dataset.answers import describe
 from distill.evaluate.scorers.registry import score
@@ -155,11 +155,11 @@ async def _send(
     what: Backtest,
     stage: str,
     progress: Progress,
-) -> list[Exchange]:
+) -> list[SentRequest]:
     done = 0
     progress(stage, 0, len(rows), "")
 
-    def tell(exchange: Exchange) -> None:
+    def tell(exchange: SentRequest) -> None:
         nonlocal done
         done += 1
         progress(stage, done, len(rows), exchange.route or "")
@@ -174,7 +174,7 @@ async def _send(
     )
 
 
-def _check_traffic(sent: Sequence[Exchange]) -> None:
+def _check_traffic(sent: Sequence[SentRequest]) -> None:
     """The run waits for every row, so that one which failed would make it wait for ever."""
     failed = Counter(e.error for e in sent if e.error)
     if failed:
@@ -241,7 +241,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     product: Product,
     status: Status,
     rows: Sequence[LogRow],
-    exchanges: Sequence[Exchange],
+    exchanges: Sequence[SentRequest],
     agrees: Callable[[str, str], bool],
 ) -> list[JsonObject]:
     """What each threshold would have certified and served, from the store that the product left."""

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from demo.backtest.logs import Layout, LogRow
 from demo.backtest.replay import TOKEN_RULE, Tally, tokens_of
-from demo.drive.driver import Exchange, Status
+from demo.drive.driver import SentRequest, Status
 from store.jsontext import JsonObject
 from store.settings.tasks import TaskSettings
 from store.settings.teachers import Price
@@ -28,7 +28,7 @@ def build_report(
     price: Price,
     ledger: Mapping[str, Tally],
     status: Status,
-    exchanges: Sequence[Exchange],
+    exchanges: Sequence[SentRequest],
     agrees: Callable[[str, str], bool],
     seconds: Mapping[str, float],
 ) -> Report:
@@ -69,7 +69,7 @@ def build_report(
 
 def test_section(
     rows: Sequence[LogRow],
-    exchanges: Sequence[Exchange],
+    exchanges: Sequence[SentRequest],
     agrees: Callable[[str, str], bool],
     threshold: float,
 ) -> JsonObject:

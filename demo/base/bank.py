@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 
 from demo.base import english, lexicon
-from demo.base.draw import Example, invented, pick
+from demo.base.draw import GeneratedExample, invented, pick
 from demo.base.extraction import as_json
 from demo.base.sentences import dress
 
@@ -40,12 +40,14 @@ def tasks() -> tuple[MadeUp, ...]:
     return tuple(_task(rng) for _ in range(TASKS))
 
 
-def bank(rng: random.Random) -> Example:
+def bank(rng: random.Random) -> GeneratedExample:
     """A sentence of one of the tasks, in other dress each time."""
     task = pick(rng, tasks())
     label = pick(rng, tuple(task.sentences))
     text = dress(rng, pick(rng, task.sentences[label]))
-    return Example(task.system, text, label if task.key is None else as_json({task.key: label}))
+    return GeneratedExample(
+        task.system, text, label if task.key is None else as_json({task.key: label})
+    )
 
 
 def _task(rng: random.Random) -> MadeUp:

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from demo.base import corpus
-from demo.base.draw import Example
+from demo.base.draw import GeneratedExample
 from demo.base.tokenizer import END, SPECIAL, START
 
 TOKENS = 2_048  # a batch
@@ -32,7 +32,7 @@ class Encoded:
     answer: int  # where the answer starts
 
 
-def encode(tokenizer: Tokenizer, example: Example) -> Encoded:
+def encode(tokenizer: Tokenizer, example: GeneratedExample) -> Encoded:
     """The example as the chat template writes it."""
     ids: list[int] = []
     weights: list[float] = []

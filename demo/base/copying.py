@@ -6,12 +6,12 @@ import json
 import random
 
 from demo.base import english
-from demo.base.draw import Example, chance, invented, pick, value
+from demo.base.draw import GeneratedExample, chance, invented, pick, value
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
-def echo(rng: random.Random) -> Example:
+def echo(rng: random.Random) -> GeneratedExample:
     """The whole input again."""
     text = " ".join(value(rng) for _ in range(rng.randint(1, 5)))
     wordings = (
@@ -23,25 +23,25 @@ def echo(rng: random.Random) -> Example:
     )
     wording = pick(rng, wordings)
     if chance(rng, 0.6):
-        return Example(wording, text, text)
-    return Example(None, f"{wording} {text}", text)
+        return GeneratedExample(wording, text, text)
+    return GeneratedExample(None, f"{wording} {text}", text)
 
 
-def entries(rng: random.Random) -> Example:
+def entries(rng: random.Random) -> GeneratedExample:
     """One entry of a list, all of them as JSON, or their number."""
     values = [value(rng) for _ in range(rng.randint(2, 5))]
     form = rng.randrange(3)
     if form == 0:
         position = rng.randrange(len(values))
         wording = f"Give the {ORDINALS[position]} entry."
-        return Example(wording, ", ".join(values), values[position])
+        return GeneratedExample(wording, ", ".join(values), values[position])
     if form == 1:
         text = pick(rng, ("; ", " and ", ", ")).join(values)
-        return Example("Return a JSON list.", text, json.dumps(values, ensure_ascii=False))
-    return Example("How many?", ", ".join(values), str(len(values)))
+        return GeneratedExample("Return a JSON list.", text, json.dumps(values, ensure_ascii=False))
+    return GeneratedExample("How many?", ", ".join(values), str(len(values)))
 
 
-def words(rng: random.Random) -> Example:
+def words(rng: random.Random) -> GeneratedExample:
     """A word by its neighbour, or by its place, among everyday words."""
     text = list(dict.fromkeys(english.phrase(rng, 4, 12).split()))
     while len(text) < 3:
@@ -50,16 +50,18 @@ def words(rng: random.Random) -> Example:
     joined = " ".join(text)
     form = rng.randrange(4)
     if form == 0:
-        return Example(f"Which word follows {text[position]}?", joined, text[position + 1])
+        return GeneratedExample(f"Which word follows {text[position]}?", joined, text[position + 1])
     if form == 1:
-        return Example(f"Which word precedes {text[position + 1]}?", joined, text[position])
+        return GeneratedExample(
+            f"Which word precedes {text[position + 1]}?", joined, text[position]
+        )
     if form == 2:
-        return Example(None, f"{joined}\nLast word?", text[-1])
+        return GeneratedExample(None, f"{joined}\nLast word?", text[-1])
     start = " ".join(text[: position + 1])
-    return Example(f"Copy up to {text[position]}.", joined, start)
+    return GeneratedExample(f"Copy up to {text[position]}.", joined, start)
 
 
-def shots(rng: random.Random) -> Example:
+def shots(rng: random.Random) -> GeneratedExample:
     """A mapping shown by examples only: the same, the part before, or the part after."""
     form = rng.randrange(3)
 
@@ -75,4 +77,4 @@ def shots(rng: random.Random) -> Example:
 
     *shown, (left, right) = (pair() for _ in range(rng.randint(2, 4) + 1))
     lines = [f"{before} => {after}" for before, after in shown]
-    return Example(None, "\n".join([*lines, f"{left} =>"]), right)
+    return GeneratedExample(None, "\n".join([*lines, f"{left} =>"]), right)

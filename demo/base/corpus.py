@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable, Iterator
 
 from demo.base import bank, copying, extraction, labels, prose
-from demo.base.draw import Example
+from demo.base.draw import GeneratedExample
 
-Family = Callable[[random.Random], Example]
+Family = Callable[[random.Random], GeneratedExample]
 
 # How often each is drawn; the harder ones more often.
 FAMILIES: dict[Family, float] = {
@@ -46,13 +46,15 @@ EASY: dict[Family, float] = {
 }
 
 
-def draw(rng: random.Random, families: dict[Family, float] = FAMILIES) -> tuple[str, Example]:
+def draw(
+    rng: random.Random, families: dict[Family, float] = FAMILIES
+) -> tuple[str, GeneratedExample]:
     """The name of a family, and an example of it."""
     family = rng.choices(list(families), list(families.values()))[0]
     return family.__name__, family(rng)
 
 
-def examples(seed: int) -> Iterator[Example]:
+def examples(seed: int) -> Iterator[GeneratedExample]:
     """Examples without end, the same ones for the same seed."""
     rng = random.Random(seed)
     while True:

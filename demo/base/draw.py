@@ -15,7 +15,7 @@ CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Example:
+class GeneratedExample:
     """One generated exchange; some families ask without a system prompt."""
 
     system: str | None

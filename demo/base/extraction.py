@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from demo.base import english, lexicon, sentences
 from demo.base.draw import (
-    Example,
+    GeneratedExample,
     chance,
     city,
     clock,
@@ -29,7 +29,7 @@ def as_json(fields: Mapping[str, object]) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def pairs(rng: random.Random) -> Example:
+def pairs(rng: random.Random) -> GeneratedExample:
     """Some fields out of a list of `key: value`; a field that is not there is null."""
     keys = rng.sample(lexicon.KEYS, rng.randint(2, 6))
     values = {key: value(rng) for key in keys}
@@ -43,12 +43,12 @@ def pairs(rng: random.Random) -> Example:
     if len(wanted) > 1 or chance(rng, 0.25):
         wording = pick(rng, ("Extract", "Get", "Return JSON with", "Find"))
         ending = pick(rng, (".", " as JSON.", " from the text."))
-        return Example(f"{wording} {', '.join(wanted)}{ending}", text, as_json(found))
+        return GeneratedExample(f"{wording} {', '.join(wanted)}{ending}", text, as_json(found))
     key = wanted[0]
     question = pick(rng, (f"What is the {key}?", f"Which {key}?", f"Give me the {key}."))
     answer = found[key] or "none"
     system = pick(rng, ("Answer the question.", None))
-    return Example(system, text + pick(rng, (" ", "\n")) + question, answer)
+    return GeneratedExample(system, text + pick(rng, (" ", "\n")) + question, answer)
 
 
 def _pairs_text(rng: random.Random, values: Mapping[str, str]) -> str:
@@ -65,7 +65,7 @@ def _pairs_text(rng: random.Random, values: Mapping[str, str]) -> str:
     return text
 
 
-def fields(rng: random.Random) -> Example:
+def fields(rng: random.Random) -> GeneratedExample:
     """Some facts out of a sentence; dates and amounts as they stand, or as the prompt asks."""
     (day, iso), (amount, plain) = date(rng), money(rng)
     text, facts = _statement(rng, day, amount)
@@ -83,7 +83,7 @@ def fields(rng: random.Random) -> Example:
         hint += " Amounts as plain numbers."
     found = {key: normal.get(facts[key], facts[key]) for key in wanted}
     wording = pick(rng, ("Extract", "Return JSON with", "Find", "Give"))
-    return Example(f"{wording} {', '.join(wanted)}.{hint}", text, as_json(found))
+    return GeneratedExample(f"{wording} {', '.join(wanted)}.{hint}", text, as_json(found))
 
 
 def _statement(rng: random.Random, day: str, amount: str) -> tuple[str, dict[str, str]]:
@@ -141,7 +141,7 @@ def _statement(rng: random.Random, day: str, amount: str) -> tuple[str, dict[str
     return pick(rng, statements)
 
 
-def command(rng: random.Random) -> Example:
+def command(rng: random.Random) -> GeneratedExample:
     """A spoken-style command as nested JSON: what to do, and lists of what with."""
     verb = pick(rng, ("bring", "find", "move", "paint", "borrow", "hide", "wash", "count", "lend"))
     draws = {
@@ -159,15 +159,19 @@ def command(rng: random.Random) -> Example:
     outer, inner = pick(rng, (("do", "with"), ("action", "args"), ("verb", "parts")))
     found = {outer: verb, inner: {name: [draws[name][1]] for name in chosen}}
     wording = f'Parse the command into {{"{outer}": ..., "{inner}": {{...}}}}.'
-    return Example(wording, text, as_json(found))
+    return GeneratedExample(wording, text, as_json(found))
 
 
-def normal_form(rng: random.Random) -> Example:
+def normal_form(rng: random.Random) -> GeneratedExample:
     """A date or an amount, rewritten."""
     if chance(rng, 0.5):
         written, iso = date(rng)
         wordings = ("Write the date as YYYY-MM-DD.", "Normalise the date.", "ISO date:")
-        return Example(pick(rng, wordings), pick(rng, ("", "on ", "Date: ")) + written, iso)
+        return GeneratedExample(
+            pick(rng, wordings), pick(rng, ("", "on ", "Date: ")) + written, iso
+        )
     written, plain = money(rng)
     wordings = ("Write the amount as a plain number.", "Amount only:", "Number only.")
-    return Example(pick(rng, wordings), pick(rng, ("", "it was ", "Total ")) + written, plain)
+    return GeneratedExample(
+        pick(rng, wordings), pick(rng, ("", "it was ", "Total ")) + written, plain
+    )

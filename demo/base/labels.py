@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from demo.base import lexicon, sentences
-from demo.base.draw import Example, chance, invented, person, pick
+from demo.base.draw import GeneratedExample, chance, invented, person, pick
 from demo.base.extraction import as_json
 from demo.base.sentences import dress
 
@@ -29,7 +29,7 @@ SCALES = (
 )
 
 
-def topic(rng: random.Random) -> Example:
+def topic(rng: random.Random) -> GeneratedExample:
     """Which of the topics offered, or of those known."""
     offered = rng.sample(list(lexicon.TOPICS), rng.randint(2, 5))
     name, text = sentences.topic(rng, pick(rng, offered))
@@ -38,16 +38,16 @@ def topic(rng: random.Random) -> Example:
     text = dress(rng, text, after=0.1)
     names, form = ", ".join(offered), rng.randrange(4)
     if form == 0:
-        return Example(f"Classify the topic: {names}.", text, name)
+        return GeneratedExample(f"Classify the topic: {names}.", text, name)
     if form == 1:
         key = pick(rng, ("topic", "label", "class", "type", "kind"))
-        return Example(f"Return JSON with {key} ({names}).", text, as_json({key: name}))
+        return GeneratedExample(f"Return JSON with {key} ({names}).", text, as_json({key: name}))
     if form == 2:
-        return Example(None, f"{text}\nTopic ({names})?", name)
-    return Example("What is this about?", text, name)
+        return GeneratedExample(None, f"{text}\nTopic ({names})?", name)
+    return GeneratedExample("What is this about?", text, name)
 
 
-def tone(rng: random.Random) -> Example:
+def tone(rng: random.Random) -> GeneratedExample:
     """What the writer thinks of it."""
     names = dict(zip(("for", "against", "even"), pick(rng, TONES), strict=True))
     kind = pick(rng, tuple(names))
@@ -57,13 +57,13 @@ def tone(rng: random.Random) -> Example:
     text = dress(rng, text, after=0.1)
     good, bad, even = names.values()
     if chance(rng, 0.5):
-        return Example(f"Tone: {good}, {bad} or {even}?", text, names[kind])
+        return GeneratedExample(f"Tone: {good}, {bad} or {even}?", text, names[kind])
     key = pick(rng, ("tone", "mood", "opinion", "rating"))
     wording = f"Return JSON with {key} ({good}, {bad}, {even})."
-    return Example(wording, text, as_json({key: names[kind]}))
+    return GeneratedExample(wording, text, as_json({key: names[kind]}))
 
 
-def topic_and_tone(rng: random.Random) -> Example:
+def topic_and_tone(rng: random.Random) -> GeneratedExample:
     """Two labels in one JSON object."""
     names = dict(zip(("for", "against", "even"), pick(rng, TONES), strict=True))
     kind = pick(rng, tuple(names))
@@ -76,10 +76,10 @@ def topic_and_tone(rng: random.Random) -> Example:
         f"Return JSON with {first} ({', '.join(offered)}) "
         f"and {second} ({', '.join(names.values())})."
     )
-    return Example(wording, " ".join(parts), as_json({first: name, second: names[kind]}))
+    return GeneratedExample(wording, " ".join(parts), as_json({first: name, second: names[kind]}))
 
 
-def haste(rng: random.Random) -> Example:
+def haste(rng: random.Random) -> GeneratedExample:
     """How soon it is wanted, alone or beside the topic."""
     names = dict(zip(sentences.SOON, pick(rng, SCALES), strict=True))
     kind = pick(rng, tuple(names))
@@ -87,19 +87,19 @@ def haste(rng: random.Random) -> Example:
     text = dress(rng, text)
     scale = ", ".join(names.values())
     if chance(rng, 0.4):
-        return Example(f"When: {scale}?", text, names[kind])
+        return GeneratedExample(f"When: {scale}?", text, names[kind])
     key = pick(rng, ("when", "step", "queue", "slot"))
     if chance(rng, 0.4):
         wording = f"Return JSON with {key} ({scale})."
-        return Example(wording, text, as_json({key: names[kind]}))
+        return GeneratedExample(wording, text, as_json({key: names[kind]}))
     offered = list({name: None} | dict.fromkeys(rng.sample(list(lexicon.TOPICS), 2)))
     rng.shuffle(offered)
     about = pick(rng, ("topic", "class", "area"))
     wording = f"Return JSON with {about} ({', '.join(offered)}) and {key} ({scale})."
-    return Example(wording, text, as_json({about: name, key: names[kind]}))
+    return GeneratedExample(wording, text, as_json({about: name, key: names[kind]}))
 
 
-def rule(rng: random.Random) -> Example:
+def rule(rng: random.Random) -> GeneratedExample:
     """Invented labels, defined in the prompt by cue words."""
     names = [invented(rng, False) for _ in range(rng.randint(2, 3))]
     cues = (*lexicon.THINGS, *lexicon.COLOURS, *lexicon.CITIES)
@@ -115,4 +115,4 @@ def rule(rng: random.Random) -> Example:
     if chance(rng, 0.4):
         text = f"{pick(rng, lexicon.FILLERS)} {text}"
     defined = "; ".join(f"{', '.join(rules[label])} -> {label}" for label in rules)
-    return Example(f"Rules: {defined}.", text, name)
+    return GeneratedExample(f"Rules: {defined}.", text, name)

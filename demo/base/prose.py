@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 from demo.base import lexicon, sentences
-from demo.base.draw import Example, chance, city, code, company, person, pick
+from demo.base.draw import GeneratedExample, chance, city, code, company, person, pick
 
 
-def reply(rng: random.Random) -> Example:
+def reply(rng: random.Random) -> GeneratedExample:
     """A reply in the words of the prompt, its blanks filled from the message."""
     who, ref, thing, where = person(rng), code(rng), pick(rng, lexicon.THINGS), city(rng)
     texts = (
@@ -30,13 +30,13 @@ def reply(rng: random.Random) -> Example:
     greeting = pick(rng, ("Hi", "Hello", "Dear"))
     ending = pick(rng, ("Yours, the team", "Warmly", "Yours, " + company(rng)))
     system = f"Reply: greet with {greeting}, then say: {asked} Sign: {ending}."
-    return Example(system, text, f"{greeting} {who}, {said} {ending}")
+    return GeneratedExample(system, text, f"{greeting} {who}, {said} {ending}")
 
 
-def carry_on(rng: random.Random) -> Example:
+def carry_on(rng: random.Random) -> GeneratedExample:
     """The rest of a text, which nobody can know: it teaches what sentences look like."""
     text = " ".join(sentences.aside(rng) for _ in range(rng.randint(2, 4)))
     words = text.split()
     shown = rng.randint(1, len(words) - 1) if len(words) > 1 else 1
     rest = " ".join(words[shown:]) or text
-    return Example(pick(rng, ("Continue.", "Go on.")), " ".join(words[:shown]), rest)
+    return GeneratedExample(pick(rng, ("Continue.", "Go on.")), " ".join(words[:shown]), rest)

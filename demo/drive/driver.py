@@ -184,9 +184,9 @@ class Product:
     async def _answers(self) -> bool:
         """Whether it has said where it listens, and is healthy there."""
         running = running_server(self.config.data_dir)
-        if running is None or running["pid"] != self.pid:
+        if running is None or running.pid != self.pid:
             return False
-        self._base_url = str(running["url"])
+        self._base_url = running.url
         return await self._get("/health") is not None
 
     async def _get(self, path: str) -> Any:
@@ -239,7 +239,7 @@ def standing(status: Status | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class SentRequest:
     """One request of a client and what came of it."""
 
     answer: str | None  # None: an error
@@ -258,14 +258,14 @@ async def send(
     task: str | None,
     model: str,
     concurrency: int = 8,
-    done: Callable[[Exchange], None] = lambda exchange: None,
-) -> list[Exchange]:
+    done: Callable[[SentRequest], None] = lambda exchange: None,
+) -> list[SentRequest]:
     """Sends all requests, at most `concurrency` at a time, tagged with the task by header.
 
     Returns one exchange a request, in the order of the requests. `done` hears of each at once.
     """
     waiting = list(enumerate(requests))
-    found: list[Exchange | None] = [None] * len(waiting)
+    found: list[SentRequest | None] = [None] * len(waiting)
     queue = iter(waiting)
     headers = {} if task is None else {"X-Understudy-Task": task}
 
@@ -282,7 +282,7 @@ async def send(
 
 async def _ask(
     client: openai.AsyncOpenAI, messages: Messages, model: str, headers: dict[str, str]
-) -> Exchange:
+) -> SentRequest:
     began = time.perf_counter()
     seen: Mapping[str, str] = {}
     answer, error = None, None
@@ -300,7 +300,7 @@ async def _ask(
         error = f"{type(failed).__name__} {failed.status_code}"
     except openai.APIError as failed:
         error = type(failed).__name__
-    return Exchange(
+    return SentRequest(
         answer=answer,
         route=seen.get("x-understudy-route"),
         reason=seen.get("x-understudy-reason"),

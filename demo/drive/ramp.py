@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import openai
 
-from demo.drive.driver import Exchange, Product, Status, send
+from demo.drive.driver import Product, SentRequest, Status, send
 from demo.tasks.tasks import DemoTask
 from demo.teacher.teacher import MODEL
 from store.errors import ProductError
@@ -74,7 +74,7 @@ async def climb(
 
 async def _batch(
     client: openai.AsyncOpenAI, task: DemoTask, texts: Iterator[str], concurrency: int
-) -> tuple[list[str], list[Exchange]]:
+) -> tuple[list[str], list[SentRequest]]:
     batch = [next(texts) for _ in range(BATCH)]
     sent = await send(
         client, map(task.messages, batch), task=task.name, model=MODEL, concurrency=concurrency
@@ -82,7 +82,7 @@ async def _batch(
     return batch, sent
 
 
-def _count(found: Climb, task: DemoTask, texts: list[str], sent: list[Exchange]) -> None:
+def _count(found: Climb, task: DemoTask, texts: list[str], sent: list[SentRequest]) -> None:
     for text, exchange in zip(texts, sent, strict=True):
         found.requests += 1
         found.errors += exchange.error is not None

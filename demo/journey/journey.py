@@ -23,7 +23,7 @@ from openai import AsyncOpenAI
 
 from demo.backtest.plan import DEFAULT_PRICE
 from demo.base.student_settings import tiny_student
-from demo.drive.driver import Exchange, Product, Status, loopback_teacher, send
+from demo.drive.driver import Product, SentRequest, Status, loopback_teacher, send
 from demo.drive.ramp import Climb, climb, is_live
 from demo.journey.found_out import found_out, spoil
 from demo.journey.report import judge, task_report, total_report
@@ -42,7 +42,7 @@ SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was p
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class JourneyPlan:
     """What the demo does, and the price at which it counts."""
 
     traces: Mapping[str, int] = field(default_factory=lambda: dict(TRACES))  # until a task's run
@@ -56,7 +56,7 @@ class Plan:
     run_timeout_s: float = 900
 
 
-async def journey(plan: Plan, view: View) -> JsonObject:
+async def journey(plan: JourneyPlan, view: View) -> JsonObject:
     """Plays the demo and returns its report. Raises ProductError when the product stands still."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="understudy-demo-") as name:
@@ -88,7 +88,7 @@ async def journey(plan: Plan, view: View) -> JsonObject:
     return report
 
 
-async def _traffic(client: AsyncOpenAI, plan: Plan, view: View) -> int:
+async def _traffic(client: AsyncOpenAI, plan: JourneyPlan, view: View) -> int:
     """Sends what the students learn from. Returns how many requests failed."""
     errors = 0
     for task in TASKS.values():
@@ -103,7 +103,7 @@ async def _climbed(
     product: Product,
     client: AsyncOpenAI,
     statuses: Mapping[str, Status],
-    plan: Plan,
+    plan: JourneyPlan,
     view: View,
 ) -> dict[str, Climb]:
     """Sends each promoted task's traffic until its student has all of it."""
@@ -132,7 +132,7 @@ async def _fresh(
     client: AsyncOpenAI,
     statuses: Mapping[str, Status],
     climbs: Mapping[str, Climb],
-    plan: Plan,
+    plan: JourneyPlan,
     view: View,
 ) -> tuple[JsonObject, int]:
     """Sends texts that nobody has seen. Returns each task's report, and how many failed."""
@@ -153,7 +153,7 @@ async def _fresh(
 
 
 async def _sabotage(
-    product: Product, spoiled: str | None, plan: Plan, view: View
+    product: Product, spoiled: str | None, plan: JourneyPlan, view: View
 ) -> JsonObject | None:
     """Sends traffic to the spoiled student until it is found out; None without a student."""
     if spoiled is None:
@@ -170,7 +170,7 @@ async def _send(  # noqa: PLR0917  (each says something of the requests)
     concurrency: int,
     title: str,
     view: View,
-) -> list[Exchange]:
+) -> list[SentRequest]:
     with view.sending(title, total) as sent_one:
         return await send(
             client,
@@ -182,14 +182,14 @@ async def _send(  # noqa: PLR0917  (each says something of the requests)
         )
 
 
-def fresh_texts(task: DemoTask, plan: Plan) -> Iterator[str]:
+def fresh_texts(task: DemoTask, plan: JourneyPlan) -> Iterator[str]:
     """Texts that were not among the traffic."""
     known = set(islice(task.texts("traffic"), plan.traces[task.name]))
     unseen = (text for text in task.texts("fresh") if text not in known)
     return islice(unseen, plan.fresh)
 
 
-def product_config(plan: Plan, teacher_url: str) -> JsonObject:
+def product_config(plan: JourneyPlan, teacher_url: str) -> JsonObject:
     """The settings of `config.yaml` that the demo runs with."""
     defaults = tiny_student().model_dump()
     defaults["gate"]["threshold"] = plan.threshold
@@ -209,7 +209,7 @@ def product_config(plan: Plan, teacher_url: str) -> JsonObject:
     }
 
 
-async def _runs_ended(product: Product, plan: Plan, view: View) -> dict[str, Status]:
+async def _runs_ended(product: Product, plan: JourneyPlan, view: View) -> dict[str, Status]:
     """Waits until each task's run has its verdict."""
 
     async def one(name: str) -> Status:
@@ -232,7 +232,7 @@ def run(*, as_json: bool) -> int:
     """Plays the demo. Returns 0 when every task was promoted and its fresh traffic went well."""
     view = View(to_stderr=as_json)
     try:
-        report = asyncio.run(journey(Plan(), view))
+        report = asyncio.run(journey(JourneyPlan(), view))
     except ProductError as error:
         view.broke(str(error))
         return 1

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from demo.backtest.report import agreement, times
-from demo.drive.driver import Exchange, Status
+from demo.drive.driver import SentRequest, Status
 from store.jsontext import JsonMapping, JsonObject
 
 
@@ -14,7 +14,7 @@ def task_report(
     *,
     status: Status,
     ramp: JsonMapping | None,
-    exchanges: Sequence[Exchange],
+    exchanges: Sequence[SentRequest],
     right: Sequence[bool],
 ) -> JsonObject:
     """One task: its run, its certificate, its way to live, and what became of its fresh traffic.

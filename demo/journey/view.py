@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo.drive.driver import Exchange, Status
+from demo.drive.driver import SentRequest, Status
 from demo.drive.ramp import step_of
 from store.jsontext import JsonMapping
 
 if TYPE_CHECKING:
-    from demo.journey.journey import Plan
+    from demo.journey.journey import JourneyPlan
 
 _RAMP_DONE = {"teacher": 0.0, "shadow": 0.1, "live": 1.0}  # how far a step is
 
@@ -28,7 +28,7 @@ class View:
         self._bars: Progress | None = None
         self._bar: dict[str, TaskID] = {}
 
-    def started(self, url: str, plan: Plan) -> None:
+    def started(self, url: str, plan: JourneyPlan) -> None:
         """The product answers."""
         self._console.print("[bold]Understudy, the demo[/bold]")
         self._console.print(f"  proxy    {url}/v1")
@@ -42,12 +42,12 @@ class View:
         self._console.print(f"  status   {url}/distill\n")
 
     @contextmanager
-    def sending(self, name: str, total: int) -> Iterator[Callable[[Exchange], None]]:
+    def sending(self, name: str, total: int) -> Iterator[Callable[[SentRequest], None]]:
         """A bar for requests that are being sent."""
         with self._progress() as bars:
             bar = bars.add_task(name, total=total, note="requests")
 
-            def done(exchange: Exchange) -> None:
+            def done(exchange: SentRequest) -> None:
                 note = "requests" if exchange.error is None else f"[red]{exchange.error}[/red]"
                 bars.update(bar, advance=1, note=note)
 

@@ -131,7 +131,7 @@ class TeacherServer:
             await asyncio.sleep(self.latency_s)
         self.counts[reply.kind] += 1
         self._answered += 1
-        completion = Completion(body, reply, f"chatcmpl-{self._answered}", int(time.time()))
+        completion = StandInCompletion(body, reply, f"chatcmpl-{self._answered}", int(time.time()))
         if not body.get("stream"):
             return web.Response(
                 body=orjson.dumps(completion.whole()), content_type="application/json"
@@ -167,7 +167,7 @@ class TeacherServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class StandInCompletion:
     """A reply in OpenAI's wire format."""
 
     body: JsonObject  # the request

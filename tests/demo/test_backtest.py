@@ -28,7 +28,7 @@ from demo.backtest.report import agreement, build_report, percentile, savings, t
 from demo.backtest.thresholds import at_thresholds
 from demo.backtest.view import bars, show_report, silence
 from demo.base.student_settings import BASE, tiny_student
-from demo.drive.driver import Exchange
+from demo.drive.driver import SentRequest
 from demo.tasks.tasks import TASKS
 from store.errors import BacktestError, ConfigError
 from store.settings.config import parse_config
@@ -54,9 +54,9 @@ def exchange(
     route: str | None = "student",
     latency_ms: float = 1.0,
     reason: str | None = "certified",
-) -> Exchange:
+) -> SentRequest:
     error = None if answer is not None else "APITimeoutError"
-    return Exchange(answer, route, reason, "trace", "t", latency_ms, error)
+    return SentRequest(answer, route, reason, "trace", "t", latency_ms, error)
 
 
 def same(recorded: str, answer: str) -> bool:

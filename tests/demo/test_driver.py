@@ -19,7 +19,7 @@ import openai
 import psutil
 import pytest
 
-from demo.drive.driver import Exchange, Product, send, standing
+from demo.drive.driver import Product, SentRequest, send, standing
 from store.errors import ConfigError, ProductError
 
 MINIMAL = {"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/m"}}]}
@@ -118,7 +118,7 @@ def has_printed(running: Product) -> None:
         time.sleep(0.02)
 
 
-async def ask(client: openai.AsyncOpenAI, *texts: str, **how: Any) -> list[Exchange]:
+async def ask(client: openai.AsyncOpenAI, *texts: str, **how: Any) -> list[SentRequest]:
     requests = [[{"role": "user", "content": text}] for text in texts]
     return await send(client, requests, **{"task": "t", "model": "m", **how})
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from demo.teacher.teacher import DemoTeacher, start_teacher
-from demo.teacher.wire import Completion, Reply
+from demo.teacher.wire import Reply, StandInCompletion
 from distill.amplify.diversity import Aims, BatchPlan, plan_batch
 from distill.control import ControlPlane
 from distill.dataset.answers import answers_of
@@ -147,7 +147,10 @@ async def temperatures_sent(raw: Raw) -> set[float]:
 
 async def teacher_calls_at_a_time(raw: Raw) -> int:
     sound = DemoTeacher()
-    async with counting(lambda body: Completion(body, sound(body), "id", 0).whole()) as (url, most):
+    async with counting(lambda body: StandInCompletion(body, sound(body), "id", 0).whole()) as (
+        url,
+        most,
+    ):
         await amplified_with(raw, f"{url}/v1")
         return most()
 

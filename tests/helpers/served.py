@@ -13,7 +13,7 @@ import openai
 import psutil
 import yaml
 
-from cli.serve.data_folder import running_server
+from cli.serve.data_folder import ServeNote, running_server
 from tests.helpers.serving import CLIENT_KEY, wait_until
 
 
@@ -38,12 +38,12 @@ class Served:
                 stderr=output,
                 env={**os.environ, **self._env},
             )
-        self.url = str(wait_until(self._running, within_s=60)["url"])
+        self.url = str(wait_until(self._running, within_s=60).url)
         return self
 
-    def _running(self) -> dict[str, str | int] | None:
+    def _running(self) -> ServeNote | None:
         found = running_server(self.data_dir)
-        return found if found and found["pid"] == self.process.pid else None
+        return found if found and found.pid == self.process.pid else None
 
     def __exit__(self, *_: object) -> None:
         if self.process.is_running():

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.drive.driver import Exchange, Product, loopback_teacher, send
+from demo.drive.driver import Product, SentRequest, loopback_teacher, send
 from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.settings.teachers import Price
@@ -77,9 +77,9 @@ class Traffic:
 
     def __init__(self, product: Product, task: str, texts: list[str]) -> None:
         self.product, self.task, self.texts = product, task, iter(texts)
-        self.sent: list[Exchange] = []
+        self.sent: list[SentRequest] = []
 
-    async def some(self, count: int, system: str | None = None) -> list[Exchange]:
+    async def some(self, count: int, system: str | None = None) -> list[SentRequest]:
         said = [next(self.texts) for _ in range(count)]
         prompt = system or ITEMS[0].messages[0]["content"]
         requests = [

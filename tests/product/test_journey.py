@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
-from demo.drive.driver import Exchange, Product, send
+from demo.drive.driver import Product, SentRequest, send
 from demo.drive.ramp import is_live
-from demo.journey.journey import Plan, product_config
+from demo.journey.journey import JourneyPlan, product_config
 from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text
 from demo.teacher.wire import Reply, TeacherServer
@@ -52,7 +52,7 @@ class LabellingTeacher(DemoTeacher):
 
 def config(teacher_url: str) -> dict[str, Any]:
     """The demo's settings, smaller: this is about the way, not about how good the student gets."""
-    plan = Plan(traces={TASK.name: TRAFFIC}, synthetic=SYNTHETIC, threshold=0.7)
+    plan = JourneyPlan(traces={TASK.name: TRAFFIC}, synthetic=SYNTHETIC, threshold=0.7)
     found = product_config(plan, teacher_url)
     task = found["task_defaults"]
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
@@ -80,11 +80,11 @@ def child(product: Product, *words: str) -> psutil.Process:
     raise AssertionError(f"no process with {words}")
 
 
-def errors(exchanges: list[Exchange]) -> list[str]:
+def errors(exchanges: list[SentRequest]) -> list[str]:
     return [e.error for e in exchanges if e.error is not None]
 
 
-async def ask(product: Product, seed: str, count: int, **options: Any) -> list[Exchange]:
+async def ask(product: Product, seed: str, count: int, **options: Any) -> list[SentRequest]:
     async with product.client() as client:
         requests: Iterator[Any] = map(TASK.messages, texts(seed, count))
         return await send(client, requests, task=TASK.name, model=MODEL, **options)

@@ -19,7 +19,7 @@ from openai.types.chat import ChatCompletionMessage
 
 from demo.drive.driver import Product
 from demo.drive.ramp import is_live
-from demo.journey.journey import Plan, product_config
+from demo.journey.journey import JourneyPlan, product_config
 from demo.teacher.teacher import MODEL
 from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said
@@ -37,7 +37,7 @@ FRESH = 24
 
 def config(teacher_url: str) -> dict[str, Any]:
     """The demo's settings, smaller: this is about the way, not about how good the student gets."""
-    plan = Plan(traces={TASK.name: TRAFFIC}, synthetic=24, threshold=0.7)
+    plan = JourneyPlan(traces={TASK.name: TRAFFIC}, synthetic=24, threshold=0.7)
     found = product_config(plan, teacher_url)
     task = found["task_defaults"]
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}

@@ -17,9 +17,9 @@ import yaml
 from rich.console import Console
 
 from cli.serve.banner import client_hint, show
-from cli.serve.data_folder import hold_data_dir, is_held, leave_note, running_server
+from cli.serve.data_folder import ServeNote, hold_data_dir, is_held, leave_note, running_server
 from cli.serve.listen import listen, listens, reserved_port, wait_for_answer
-from cli.serve.plan import Plan, ServeContext, litellm_for, plan_children
+from cli.serve.plan import ServeContext, ServePlan, litellm_for, plan_children
 from store.errors import ConfigError, ProductError
 from store.settings.config import Config, ServerSettings, parse_config
 
@@ -32,7 +32,7 @@ def config(folder: Path, params: dict[str, str], **more: Any) -> Config:
     return parse_config({"model_list": [entry], "data_dir": str(folder / "data"), **more})
 
 
-def planned(folder: Path, params: dict[str, str], **more: Any) -> Plan:
+def planned(folder: Path, params: dict[str, str], **more: Any) -> ServePlan:
     settings = config(folder, params, **more)
     with listen(ServerSettings(port=0)) as listener, contextlib.ExitStack() as ports:
         context = ServeContext.create(folder / "config.yaml", listener, 5001)
@@ -71,10 +71,10 @@ def test_a_lock_that_says_nothing_is_still_a_lock(tmp_path: Path, content: str) 
 def test_a_note_is_whole_whatever_stood_there(tmp_path: Path) -> None:
     with hold_data_dir(tmp_path) as lock:
         for said in ("x" * 3000, "y"):
-            leave_note(lock, {"pid": 1, "url": "u", "said": said})
+            leave_note(lock, ServeNote(1, "u", said=said))
             found = running_server(tmp_path)
             assert found is not None
-            assert found["said"] == said
+            assert found.said == said
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
     assert not is_held(tmp_path / "nowhere")
@@ -206,7 +206,7 @@ def test_a_teacher_of_another_provider_brings_litellm(tmp_path: Path) -> None:
     assert runtime["litellm_key"].startswith("sk-")
 
 
-def screen(plan: Plan) -> str:
+def screen(plan: ServePlan) -> str:
     shown = io.StringIO()
     show(plan, Console(width=100, file=shown))
     return shown.getvalue()
