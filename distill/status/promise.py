@@ -5,13 +5,13 @@ Pure functions of a certificate as the history of its run has it, also of older 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from distill.evaluate.scorers.registry import is_paid
+from store.jsontext import JsonMapping
 from store.records import Promotion
 
 
@@ -56,7 +56,7 @@ class JudgeState:
     bias: Annotated[float | None, Field(description="mean of people - judge")] = None
 
 
-def promise(latest: Promotion | None, certificate: Mapping[str, Any] | None) -> str:
+def promise(latest: Promotion | None, certificate: JsonMapping | None) -> str:
     """What is proven of the serving student, else of the last one; empty when nothing is.
 
     `certificate`: the last one. For a serving student its own is used, also when a later run was
@@ -64,7 +64,7 @@ def promise(latest: Promotion | None, certificate: Mapping[str, Any] | None) -> 
     """
     serves = latest is not None and latest.target == "student"
     own = latest.certificate if latest is not None and serves else None
-    proven: Mapping[str, Any] | None = asdict(own) if own is not None else certificate
+    proven: JsonMapping | None = asdict(own) if own is not None else certificate
     if not proven or proven.get("lower_bound") is None:
         return ""
     bound = percent(proven["lower_bound"])
@@ -85,7 +85,7 @@ def promise(latest: Promotion | None, certificate: Mapping[str, Any] | None) -> 
     )
 
 
-def attempts(certificate: Mapping[str, Any] | None) -> Attempts | None:
+def attempts(certificate: JsonMapping | None) -> Attempts | None:
     """The error budget as this certificate leaves it.
 
     Attempt k may take alpha / (k (k + 1)), so that the first k take alpha k / (k + 1) together.
@@ -101,7 +101,7 @@ def attempts(certificate: Mapping[str, Any] | None) -> Attempts | None:
     )
 
 
-def ceiling(certificate: Mapping[str, Any] | None) -> TeacherCeiling | None:
+def ceiling(certificate: JsonMapping | None) -> TeacherCeiling | None:
     """The teacher's agreement with itself, and whether the threshold lies above it."""
     measured = (certificate or {}).get("ceiling")
     if not certificate or not measured:
@@ -120,7 +120,7 @@ def ceiling(certificate: Mapping[str, Any] | None) -> TeacherCeiling | None:
     return TeacherCeiling(**{name: measured[name] for name in names}, hint=hint)
 
 
-def judge(certificate: Mapping[str, Any] | None) -> JudgeState | None:
+def judge(certificate: JsonMapping | None) -> JudgeState | None:
     """Whether the judge was corrected by people's labels; None when no judge scored."""
     if not certificate or not is_paid(certificate.get("scorer", "")):
         return None

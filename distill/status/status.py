@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from distill.status.history import Demotion, Forced, ForgottenSources, HistoryEn
 from distill.status.promise import Attempts, JudgeState, TeacherCeiling
 from store.database.forgetting import Mark
 from store.database.statistics import ErrorCount, ExampleCounts, Served, TaskStatistics, TokenCount
+from store.jsontext import JsonObject
 from store.records import (
     Action,
     Promotion,
@@ -55,9 +56,7 @@ class RunSummary:
     started_at: float
     ended_at: float | None
     stages: Annotated[dict[str, float], Field(description="seconds by finished stage")]
-    detail: Annotated[
-        dict[str, Any], Field(description="the numbers that each stage left, by stage")
-    ]
+    detail: Annotated[JsonObject, Field(description="the numbers of each finished stage")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ class TaskStatus:
     stage: Stage | None
     examples: Annotated[dict[str, ExampleCounts], Field(description="of the last run, by origin")]
     last_run: RunSummary | None
-    certificate: Annotated[dict[str, Any] | None, Field(description="the last one, passed or not")]
+    certificate: Annotated[JsonObject | None, Field(description="the last one, passed or not")]
     promise: Annotated[
         str, Field(description="what is proven, as a sentence; empty when nothing is")
     ]
@@ -132,7 +131,7 @@ class TaskStatus:
         list[HistoryEntry],
         Field(description="of the route, and what was done by hand; newest first"),
     ]
-    route: Annotated[dict[str, Any], Field(description="what the proxy does now, and why")]
+    route: Annotated[JsonObject, Field(description="what the proxy does now, and why")]
     served: Annotated[dict[str, Served], Field(description="by route: teacher, student, fallback")]
     errors: list[ErrorCount]
     tokens: TokenUse
@@ -268,22 +267,22 @@ def _run_summary(events: Sequence[RunEvent]) -> RunSummary | None:
     )
 
 
-def _certificate(promotion: Promotion | None, events: Sequence[RunEvent]) -> dict[str, Any] | None:
+def _certificate(promotion: Promotion | None, events: Sequence[RunEvent]) -> JsonObject | None:
     """The certificate of the last run, passed or not, else that of the serving student."""
     last = events[-1] if events else None
     if last and last.state in (RunState.PROMOTED, RunState.REJECTED):
-        certificate: dict[str, Any] | None = last.detail.get("certificate")
+        certificate: JsonObject | None = last.detail.get("certificate")
         return certificate
     if promotion is not None and promotion.certificate is not None:
         return asdict(promotion.certificate)
     return None
 
 
-def _route(task: str, route: Route | None, latest: Promotion | None) -> dict[str, Any]:
+def _route(task: str, route: Route | None, latest: Promotion | None) -> JsonObject:
     if route is None:
         demoted = latest is not None and latest.target == "teacher"
         reason = Reason.DEMOTED if demoted else Reason.NO_STUDENT
         return {"task": task, "target": "teacher", "reason": reason.value}
     fields = asdict(route)
-    terms: dict[str, Any] = fields.pop("terms")  # shown among the other fields
+    terms: JsonObject = fields.pop("terms")  # shown among the other fields
     return {**fields, **terms}

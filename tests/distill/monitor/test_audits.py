@@ -1,4 +1,4 @@
-"""Audits: what a student served is asked of the teacher, each sampled trace once, come what may."""
+"""Audits: the teacher is asked for each sampled trace once, also across faults and restarts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def scene(tmp_path: Path):
         yield scene
 
 
-async def test_an_audit_is_compared_and_paid_for(scene: Scene) -> None:
+async def test_an_audit_becomes_a_comparison_and_a_teacher_call(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, wrong("two")))
 
@@ -38,7 +38,7 @@ async def test_an_audit_is_compared_and_paid_for(scene: Scene) -> None:
     assert scene.state().comparisons["audit"].n == 2
 
 
-async def test_the_teacher_gets_the_request_as_it_was(scene: Scene) -> None:
+async def test_the_teacher_gets_the_request_without_the_clients_own_fields(scene: Scene) -> None:
     student = scene.promote()
     trace = scene.served("one", student)
     params = '{"model":"gpt-4o","temperature":0.5,"stop":["x"],"user":"u-1","stream":true}'
@@ -51,7 +51,7 @@ async def test_the_teacher_gets_the_request_as_it_was(scene: Scene) -> None:
     assert not asked.json.keys() & {"user", "stream"}
 
 
-async def test_what_a_client_opted_out_of_is_not_audited(scene: Scene) -> None:
+async def test_an_opted_out_request_is_not_audited_but_counts_as_a_call(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, content="none"))
     assert [c.student_output for c in scene.comparisons(student)] == [right("one")]
@@ -59,16 +59,16 @@ async def test_what_a_client_opted_out_of_is_not_audited(scene: Scene) -> None:
     scene.monitor = scene.new_monitor()
     await scene.settle()
     assert len(scene.teacher.requests) == 1
-    assert scene.state().suspicion["faults"].n == 2  # that it was served well counts all the same
+    assert scene.state().suspicion["faults"].n == 2
 
 
-async def test_a_repeated_input_is_audited_each_time(scene: Scene) -> None:
+async def test_each_request_with_a_repeated_input_is_audited(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served("the same", student) for _ in range(7)))
     assert len(scene.teacher.requests) == len(scene.comparisons(student)) == 7
 
 
-async def test_only_what_is_sampled_is_audited(tmp_path: Path) -> None:
+async def test_only_sampled_requests_are_audited(tmp_path: Path) -> None:
     rate = 0.3
     async with Scene(tmp_path, audit={"first_share": rate, "last_share": rate}) as scene:
         student = scene.promote()
@@ -80,7 +80,7 @@ async def test_only_what_is_sampled_is_audited(tmp_path: Path) -> None:
         assert 50 < len(sampled) < 130
 
 
-async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
+async def test_audits_stay_pending_while_the_teacher_is_down(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no", type="auth", code="invalid_api_key")
     await scene.settle(*(scene.served(f"text {n}", student) for n in range(6)))
@@ -89,7 +89,7 @@ async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
     assert "status 401" in scene.state().waits_for
 
     asked = len(scene.teacher.requests)
-    await scene.settle()  # not at once again
+    await scene.settle()  # not before the back-off has ended
     assert len(scene.teacher.requests) == asked
 
     scene.teacher.answer = answering(right)
@@ -99,7 +99,7 @@ async def test_while_the_teacher_is_down_audits_stay_owed(scene: Scene) -> None:
     assert (scene.state().audits.owed, scene.state().waits_for) == (0, "")
 
 
-async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
+async def test_an_audit_that_is_pending_for_too_long_is_dropped(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")
     await scene.settle(scene.served("one", student))
@@ -117,7 +117,7 @@ async def test_what_is_owed_for_too_long_is_dropped(scene: Scene) -> None:
         (completion(" "), "no whole answer of the teacher", 1),
     ],
 )
-async def test_what_the_teacher_does_not_answer_is_not_asked_again(
+async def test_a_request_that_the_teacher_refuses_is_dropped(
     scene: Scene, reply, why: str, paid: int
 ) -> None:
     student = scene.promote()
@@ -132,14 +132,14 @@ async def test_what_the_teacher_does_not_answer_is_not_asked_again(
     assert len(calls) == paid
 
 
-async def test_a_restart_loses_no_audit_and_counts_none_twice(scene: Scene) -> None:
+async def test_a_restart_loses_no_audit_and_repeats_none(scene: Scene) -> None:
     student = scene.promote()
     done = [scene.served(f"done {n}", student) for n in range(5)]
     await scene.settle(*done)
     scene.teacher.answer = lambda r: answering(right)(r).slow(5)
-    owed = [scene.served(f"owed {n}", student) for n in range(9)]
-    await scene.tick(*owed)
-    await asyncio.sleep(0.2)  # some are under way
+    pending = [scene.served(f"owed {n}", student) for n in range(9)]
+    await scene.tick(*pending)
+    await asyncio.sleep(0.2)  # some are in progress
     await scene.monitor.stop()
     assert len(scene.comparisons(student)) == 5
 
@@ -147,12 +147,12 @@ async def test_a_restart_loses_no_audit_and_counts_none_twice(scene: Scene) -> N
     scene.monitor = scene.new_monitor()
     await scene.settle()
     found = [c.trace_id for c in scene.comparisons(student)]
-    assert sorted(found) == sorted(t.trace_id for t in (*done, *owed))
+    assert sorted(found) == sorted(t.trace_id for t in (*done, *pending))
     assert scene.state().comparisons["audit"].n == 14
     assert scene.state().suspicion["disagreement"].n == 14
 
 
-async def test_a_slow_teacher_holds_up_nobody_else(tmp_path: Path) -> None:
+async def test_slow_audits_of_one_task_do_not_delay_another(tmp_path: Path) -> None:
     async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
         one, other = scene.promote("one"), scene.promote("other")
 

@@ -1,4 +1,4 @@
-"""Faults of a student that serves: how many are tolerated, and what counts as one."""
+"""Faults of a serving student: how many are tolerated, and what counts as one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_faulty_student_is_demoted(
     scene: Scene, rate: float, at_most: int, fault: Reason
 ) -> None:
     student = scene.promote()
-    scene.teacher.answer = lambda _: error(401, "no")  # nothing but the faults speaks
+    scene.teacher.answer = lambda _: error(401, "no")  # no audits, so that only faults count
     await scene.settle()
     draw = random.Random(3)
     seen = 0
@@ -60,8 +60,8 @@ async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
     )
 
 
-async def test_a_student_that_crashed_once_serves_on(scene: Scene) -> None:
-    """Whatever comes until the supervisor has noticed finds it down: that is one fault."""
+async def test_one_crash_counts_as_one_fault(scene: Scene) -> None:
+    """However many requests fail until the supervisor restarts it."""
     student = scene.promote()
     await scene.settle(*(scene.served(f"a {n}", student) for n in range(5)))
     down = [scene.fell_back(f"b {n}", student, Reason.STUDENT_DOWN) for n in range(50)]
@@ -71,13 +71,13 @@ async def test_a_student_that_crashed_once_serves_on(scene: Scene) -> None:
     assert scene.promotion().target == "student"
     assert scene.state().suspicion["faults"].bad == 1
 
-    await scene.monitor.stop()  # nor after a restart
+    await scene.monitor.stop()  # the same after a restart
     scene.monitor = scene.new_monitor()
     await scene.settle()
     assert scene.state().suspicion["faults"].bad == 1
 
 
-async def test_a_student_that_dies_again_and_again_is_demoted(scene: Scene) -> None:
+async def test_a_student_that_crashes_repeatedly_is_demoted(scene: Scene) -> None:
     student = scene.promote()
     deaths = 0
     while scene.promotion().target == "student" and deaths < 20:

@@ -1,4 +1,4 @@
-"""What follows from feedback: complaints are failed audits, in whatever order things come."""
+"""Feedback as evidence: complaints are failed audits, in whatever order they are collected."""
 
 from __future__ import annotations
 
@@ -53,23 +53,26 @@ def served(**changes: Any) -> Trace:
 
 
 def after(db: Database, journal: Path, *written: Trace | Feedback) -> list[Comparison]:
-    """What follows from these records, which come in one segment."""
+    """The comparisons that follow from these records, collected in one segment."""
     write_segment(journal, *written)
     collect(db, journal, {})
     return feedback_comparisons(db)
 
 
-# ---- what is a complaint -----------------------------------------------------------------------
+# ---- complaints ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("says", "complaint"),
+    ("changes", "complaint"),
     [
         ({"score": 0.0}, True),
         ({"score": 0.49}, True),
         ({"score": 0.5}, False),
         ({"score": 1.0}, False),
-        ({"score": 0.0, "correction": "shipping"}, True),  # whoever says bad means bad
+        (
+            {"score": 0.0, "correction": "shipping"},
+            True,
+        ),  # a bad score is a complaint whatever the correction
         ({"score": 1.0, "correction": "returns"}, False),
         ({"score": None, "correction": "returns"}, True),
         ({"score": None, "correction": "shipping"}, False),
@@ -77,10 +80,10 @@ def after(db: Database, journal: Path, *written: Trace | Feedback) -> list[Compa
     ],
 )
 def test_a_complaint_is_a_comparison_that_disagrees(
-    db: Database, journal: Path, says: dict[str, Any], complaint: bool
+    db: Database, journal: Path, changes: dict[str, Any], complaint: bool
 ) -> None:
     trace = served()
-    feedback = a_feedback(trace.trace_id, **says)
+    feedback = a_feedback(trace.trace_id, **changes)
     found = after(db, journal, trace, feedback)
     score = feedback.score or 0.0
     expected = Comparison(
@@ -109,10 +112,10 @@ def test_a_complaint_is_a_comparison_that_disagrees(
         {"served_by": "teacher", "route": "fallback"},
         {"task": None},
         {"student_id": None},
-        {"student_id": "run-1"},  # nothing that we made
+        {"student_id": "run-1"},  # not an id of ours
     ],
 )
-def test_it_has_to_be_a_students_answer(
+def test_feedback_on_anything_but_a_students_answer_is_ignored(
     db: Database, journal: Path, changes: dict[str, Any]
 ) -> None:
     trace = served(**changes)
@@ -121,7 +124,7 @@ def test_it_has_to_be_a_students_answer(
 
 
 @pytest.mark.parametrize("messages", [None, "[]", "no json", "{}", "[5]", '[{"content":null}]'])
-def test_a_trace_without_an_answer_holds_up_nothing(
+def test_a_trace_without_a_readable_answer_does_not_block_others(
     db: Database, journal: Path, messages: str | None
 ) -> None:
     odd, trace = served(output_messages=messages), served()
@@ -129,19 +132,21 @@ def test_a_trace_without_an_answer_holds_up_nothing(
     assert {c.trace_id for c in found} == {odd.trace_id, trace.trace_id}
 
 
-def test_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
+def test_feedback_on_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
     assert after(db, journal, a_feedback(new_id()), a_trace()) == []
     assert db.query("has_new_feedback") == []
 
 
-def test_json_that_is_laid_out_differently_is_no_complaint() -> None:
+def test_a_correction_with_other_json_formatting_is_no_complaint() -> None:
     assert not complains(None, '{"b": 1, "a": 2}', '{"a":2,"b":1}')
     assert complains(None, '{"b": 1}', '{"a":2,"b":1}')
     assert complains(None, "anything", None)
     assert not complains(None, None, "an answer")
 
 
-def test_it_is_scored_as_the_student_was(db: Database, journal: Path) -> None:
+def test_the_comparison_has_the_scorer_of_the_students_last_route(
+    db: Database, journal: Path
+) -> None:
     other = new_id()
     for at, (run, scorer) in enumerate([(STUDENT, "json"), (STUDENT, "text"), (other, "judge")]):
         route = a_route(student_id=run, scorer=scorer)
@@ -156,10 +161,10 @@ def test_it_is_scored_as_the_student_was(db: Database, journal: Path) -> None:
     assert [c.scorer for c in found] == ["text", "judge"]
 
 
-# ---- the newest holds --------------------------------------------------------------------------
+# ---- newest feedback ----------------------------------------------------------------------------
 
 
-def test_a_complaint_that_is_taken_back_agrees(db: Database, journal: Path) -> None:
+def test_a_complaint_that_is_taken_back_becomes_an_agreement(db: Database, journal: Path) -> None:
     trace = served()
     [complaint] = after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=1.0))
     assert not complaint.agrees
@@ -171,8 +176,8 @@ def test_a_complaint_that_is_taken_back_agrees(db: Database, journal: Path) -> N
     assert comparisons_of_student(db, STUDENT) == [again]
 
 
-def test_what_comes_late_does_not_undo_what_is_newer(db: Database, journal: Path) -> None:
-    """A dead worker's segment is collected after those of the living."""
+def test_older_feedback_collected_later_does_not_replace_newer(db: Database, journal: Path) -> None:
+    """A dead worker's segment is collected after those of running ones."""
     trace = served()
     after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=5.0))
     after(db, journal, a_feedback(trace.trace_id, score=1.0, feedback_at=4.0))
@@ -180,7 +185,7 @@ def test_what_comes_late_does_not_undo_what_is_newer(db: Database, journal: Path
     assert (held.agrees, held.at) == (False, 5.0)
 
 
-def test_a_trace_counts_once_however_often_it_is_spoken_of(db: Database, journal: Path) -> None:
+def test_repeated_feedback_on_a_trace_counts_once(db: Database, journal: Path) -> None:
     trace = served()
     after(db, journal, trace, *(a_feedback(trace.trace_id, feedback_at=float(i)) for i in range(5)))
     after(db, journal, a_feedback(trace.trace_id, feedback_at=9.0))
@@ -188,7 +193,7 @@ def test_a_trace_counts_once_however_often_it_is_spoken_of(db: Database, journal
     assert held.at == 9.0
 
 
-def test_an_audit_of_the_same_trace_stays(db: Database, journal: Path) -> None:
+def test_feedback_does_not_replace_an_audit_of_the_same_trace(db: Database, journal: Path) -> None:
     trace = served()
     audit = a_comparison(trace_id=trace.trace_id, student_id=STUDENT, kind="audit", at=1.0)
     write_comparisons(db, [audit])
@@ -199,7 +204,7 @@ def test_an_audit_of_the_same_trace_stays(db: Database, journal: Path) -> None:
 # ---- order, restarts, repetition ---------------------------------------------------------------
 
 
-def test_the_same_call_again_finds_nothing_new(db: Database, journal: Path) -> None:
+def test_a_second_call_returns_nothing(db: Database, journal: Path) -> None:
     trace = served()
     assert len(after(db, journal, trace, a_feedback(trace.trace_id))) == 1
     assert feedback_comparisons(db) == []
@@ -231,15 +236,15 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(STEPS)
-def test_the_end_is_the_same_in_whatever_order_things_come(
+def test_the_result_does_not_depend_on_order_restarts_or_repeats(
     steps: list[tuple[str, int, float, int]],
 ) -> None:
-    """A trace has a comparison when its newest feedback complains; any that is there says that."""
+    """A trace whose newest feedback complains has a comparison that states this feedback."""
     traces = [served() for _ in range(4)]
     with tempfile.TemporaryDirectory() as place:
         file, journal = Path(place) / "u.duckdb", Path(place) / "journal"
         db = Database(file, StoreSettings())
-        said: list[Feedback] = []
+        sent: list[Feedback] = []
         written: set[int] = set()
         for number, (step, which, score, at) in enumerate(steps):
             if step == "trace" and which not in written:
@@ -249,9 +254,9 @@ def test_the_end_is_the_same_in_whatever_order_things_come(
                 when = at + number / 1000  # no two at once
                 given_feedback = a_feedback(traces[which].trace_id, score=score, feedback_at=when)
                 write_segment(journal, given_feedback)
-                said.append(given_feedback)
-            elif step == "again" and said:
-                write_segment(journal, said[which % len(said)])
+                sent.append(given_feedback)
+            elif step == "again" and sent:
+                write_segment(journal, sent[which % len(sent)])
             elif step == "collect":
                 collect(db, journal, {})
             elif step == "call":
@@ -267,7 +272,7 @@ def test_the_end_is_the_same_in_whatever_order_things_come(
         db.close()
     for trace in traces:
         of_trace = sorted(
-            (f for f in said if f.trace_id == trace.trace_id), key=lambda f: f.feedback_at
+            (f for f in sent if f.trace_id == trace.trace_id), key=lambda f: f.feedback_at
         )
         held = found.get(trace.trace_id)
         if of_trace and (of_trace[-1].score or 0) < 0.5:
@@ -282,7 +287,7 @@ def test_the_end_is_the_same_in_whatever_order_things_come(
 # ---- labels for the judge ----------------------------------------------------------------------
 
 
-def test_pairs_of_what_judge_and_people_said(db: Database, journal: Path) -> None:
+def test_judged_pairs_have_the_labels_of_judge_and_people(db: Database, journal: Path) -> None:
     def audited(at: float, agrees: bool, **changes: Any) -> str:
         values: dict[str, Any] = {"kind": "audit", "scorer": "judge", "agrees": agrees, "at": at}
         found = a_comparison(**{**values, **changes})

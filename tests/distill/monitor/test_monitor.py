@@ -1,4 +1,4 @@
-"""The watch over promoted students: who is found out, how soon, and who is left alone."""
+"""Monitoring promoted students: which are demoted, how soon, and which keep serving."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def scene(tmp_path: Path):
 
 
 def audits_until_alarm(bad: list[bool]) -> int:
-    """How many of these audits it takes, by the detector alone."""
+    """After how many of these audits the detector alone raises its alarm."""
     detector = ChangeDetector(1 - 0.95, RUN_LENGTH)
     return next(n for n, one in enumerate(bad, 1) if detector.update(one))
 
@@ -41,44 +41,47 @@ def before_demotion(scene: Scene, student: Promotion) -> list[Comparison]:
 
 
 @pytest.mark.parametrize("repeated", [False, True])
-async def test_a_wrong_student_is_demoted(scene: Scene, repeated: bool) -> None:
-    """Its answers keep their form. One input that comes for ever does not hide it."""
+async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
+    scene: Scene, repeated: bool
+) -> None:
+    """Its wrong answers have the right form. A repeated input does not hide them."""
     student = scene.promote()
     good = [scene.served(f"good {n}", student) for n in range(40)]
     await scene.settle(*good)
     assert scene.promotion().target == "student"
-    gone_wrong = scene.now
+    wrong_since = scene.now
 
-    soonest = audits_until_alarm([False] * 40 + [True] * 100)
+    fewest = audits_until_alarm([False] * 40 + [True] * 100)
     asked = 0
     while scene.promotion().target == "student":
         asked += 1
         text = "the same" if repeated else f"bad {asked}"
         await scene.settle(scene.served(text, student, wrong(text)))
-        assert asked <= soonest - 40
+        assert asked <= fewest - 40
     demotion = scene.promotion()
-    assert len(before_demotion(scene, student)) == soonest
+    assert len(before_demotion(scene, student)) == fewest
     assert (demotion.state, demotion.actor) == ("demoted", "audit")
     assert demotion.run_id == student.run_id
     assert demotion.reason
-    # since about the first wrong answer, and not before it
     assert demotion.suspect_since is not None
-    assert demotion.suspect_since >= gone_wrong
+    assert demotion.suspect_since >= wrong_since
 
     route = scene.route()
     assert (route.target, route.reason, route.base_url) == ("teacher", Reason.DEMOTED, None)
     assert scene.monitor.state("triage") is None
     asked_before = len(scene.teacher.requests)
-    await scene.settle(scene.served("late", student, "late"))  # a proxy that had not read it yet
+    await scene.settle(
+        scene.served("late", student, "late")
+    )  # by a proxy that has not read the routes yet
     assert len(scene.teacher.requests) == asked_before
 
 
-async def test_it_is_demoted_across_restarts(scene: Scene) -> None:
+async def test_restarts_do_not_delay_a_demotion(scene: Scene) -> None:
     student = scene.promote()
-    soonest = audits_until_alarm([False] * 30 + [True] * 100)
+    fewest = audits_until_alarm([False] * 30 + [True] * 100)
     await scene.settle(*(scene.served(f"good {n}", student) for n in range(30)))
     for asked in range(1, 100):
-        # each wrong answer meets another watch, and half of them one that was killed meanwhile
+        # a restart after each wrong answer, half of them during an audit
         if asked % 2:
             scene.teacher.answer = lambda r: answering(right)(r).slow(2)
             await scene.tick(scene.served(f"bad {asked}", student, "nonsense"))
@@ -93,11 +96,11 @@ async def test_it_is_demoted_across_restarts(scene: Scene) -> None:
         assert len(found) == len(set(found)) == 30 + asked  # none lost, none twice
         if scene.promotion().target == "teacher":
             break
-    assert asked == soonest - 30
+    assert asked == fewest - 30
 
 
-async def test_a_good_student_serves_on(scene: Scene) -> None:
-    """2 of 100 differ from the teacher: less than what is tolerated."""
+async def test_a_student_within_tolerance_keeps_serving(scene: Scene) -> None:
+    """2 of 100 answers differ from the teacher's, 5 are tolerated."""
     student = scene.promote()
     draw = random.Random(7)
     for batch in range(3):
@@ -111,7 +114,7 @@ async def test_a_good_student_serves_on(scene: Scene) -> None:
     assert scene.state().comparisons["audit"].n == 150
 
 
-async def test_two_tasks_share_nothing(scene: Scene) -> None:
+async def test_a_demotion_does_not_affect_another_task(scene: Scene) -> None:
     one, other = scene.promote("one"), scene.promote("other")
     for number in range(40):
         await scene.settle(
@@ -128,7 +131,7 @@ async def test_two_tasks_share_nothing(scene: Scene) -> None:
     assert scene.route("other").target == "student"
 
 
-async def test_from_shadow_to_live(tmp_path: Path) -> None:
+async def test_a_good_student_goes_from_shadow_to_live(tmp_path: Path) -> None:
     certified = {"n": 400, "agreed": 398, "heldout": 400}
     settings = {
         "shadow_share": 1.0,
@@ -163,13 +166,39 @@ async def test_from_shadow_to_live(tmp_path: Path) -> None:
         assert scene.state().comparisons["shadow"].n == 15
         await scene.monitor.stop()
 
-        scene.monitor = scene.new_monitor()  # a restart knows all of it
+        scene.monitor = scene.new_monitor()  # after a restart
         await scene.settle()
         assert scene.state().comparisons["shadow"].n == 15
         assert scene.state().promoted_at == student.at
 
 
-async def test_a_step_by_hand_is_followed(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("step", "share", "next_share"),
+    [("shadow", 0.0, 0.05), ("canary", 0.05, 0.25), ("canary", 0.25, 1.0), ("live", 1.0, None)],
+)
+async def test_the_state_names_the_next_step(
+    scene: Scene, step: str, share: float, next_share: float | None
+) -> None:
+    scene.promote(step=step, share=share)
+    await scene.settle()
+    state = scene.state()
+    assert (state.step, state.share, state.shares) == (step, share, [0.05, 0.25, 1.0])
+    assert (state.next_share, state.rows_needed) == (next_share, 1000)
+
+
+async def test_rows_of_a_step_are_fair_samples_without_feedback(scene: Scene) -> None:
+    student = scene.promote()
+    await scene.settle(*(scene.served(f"good {n}", student) for n in range(3)))
+    complaint = a_comparison(student_id=student.run_id, kind="feedback", agrees=False, at=scene.now)
+    write_comparisons(scene.db, [complaint])
+    await scene.monitor.stop()
+    scene.monitor = scene.new_monitor()
+    await scene.settle()
+    assert scene.state().comparisons["feedback"].n == 1
+    assert (scene.state().rows, scene.state().rows_agreed) == (3, 3)
+
+
+async def test_a_promotion_by_hand_continues_the_evidence(scene: Scene) -> None:
     student = scene.promote(step="shadow")
     await scene.settle()
     assert scene.state().step == "shadow"
@@ -179,7 +208,7 @@ async def test_a_step_by_hand_is_followed(scene: Scene) -> None:
     assert scene.state().step_at == by_hand.at
 
 
-async def test_a_student_that_comes_back_starts_anew(scene: Scene) -> None:
+async def test_a_demoted_student_promoted_again_has_new_evidence(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served(f"text {n}", student, "nonsense") for n in range(60)))
     assert scene.promotion().state == "demoted"
@@ -191,7 +220,7 @@ async def test_a_student_that_comes_back_starts_anew(scene: Scene) -> None:
     assert "past the gate" in scene.state().reason
 
 
-async def test_another_student_is_another_case(scene: Scene) -> None:
+async def test_a_new_student_does_not_inherit_evidence(scene: Scene) -> None:
     first = scene.promote()
     await scene.settle(*(scene.served(f"a {n}", first) for n in range(3)))
     second = scene.promote()
@@ -201,7 +230,7 @@ async def test_another_student_is_another_case(scene: Scene) -> None:
     assert scene.state().suspicion["disagreement"].bad == 0
 
 
-async def test_a_paused_task_is_left_alone(scene: Scene) -> None:
+async def test_a_paused_task_is_not_audited(scene: Scene) -> None:
     student = scene.promote()
     append_action(scene.db, an_action(command="pause", at=scene.now))
     await scene.settle(scene.served("one", student))
@@ -211,8 +240,8 @@ async def test_a_paused_task_is_left_alone(scene: Scene) -> None:
     assert len(scene.teacher.requests) == 1
 
 
-async def test_complaints_are_failed_audits(scene: Scene) -> None:
-    """Of a trace that failed its audit too, once."""
+async def test_complaints_count_as_failed_audits(scene: Scene) -> None:
+    """But once, for a trace that failed its audit too."""
     student = scene.promote()
     good = [scene.served(f"good {n}", student) for n in range(3)]
     await scene.settle(*good, scene.served("bad", student, "nonsense"))
@@ -240,8 +269,8 @@ async def test_complaints_are_failed_audits(scene: Scene) -> None:
     ) == (5, 2)
 
 
-async def test_what_a_beat_was_not_told_of_is_read(scene: Scene) -> None:
-    """A collecting that broke off after some traces were in the store."""
+async def test_requests_collected_unseen_are_read_after_a_reload(scene: Scene) -> None:
+    """As when collecting failed after some traces were stored."""
     student = scene.promote()
     await scene.settle(scene.served("one", student))
     await asyncio.to_thread(scene._collect, (scene.served("two", student),))
@@ -253,11 +282,11 @@ async def test_what_a_beat_was_not_told_of_is_read(scene: Scene) -> None:
     assert scene.state().suspicion["faults"].n == 2
 
 
-async def test_a_verdict_on_what_is_no_more_changes_nothing(scene: Scene) -> None:
-    """The task is demoted by hand while an audit that would demote it is under way."""
+async def test_a_demotion_by_hand_is_not_overwritten_by_a_late_audit(scene: Scene) -> None:
+    """The audit that would demote the student is in progress when it is demoted by hand."""
     student = scene.promote()
-    soonest = audits_until_alarm([True] * 100)
-    await scene.settle(*(scene.served(f"a {n}", student, "x") for n in range(soonest - 1)))
+    fewest = audits_until_alarm([True] * 100)
+    await scene.settle(*(scene.served(f"a {n}", student, "x") for n in range(fewest - 1)))
     scene.teacher.answer = lambda r: answering(right)(r).slow(0.3)
     await scene.tick(scene.served("last", student, "x"))
     by_hand = Promotion(

@@ -1,4 +1,4 @@
-"""A student's whole life at a running proxy: shadow, canary, live, wrong, and gone."""
+"""A student at a running proxy: from shadow to live, then wrong, then demoted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.serving import CLIENT_KEY, ProxyThread, settings
 
 SHARES = [0.5, 1.0]
 CERTIFIED = {"n": 400, "agreed": 398, "heldout": 400}
-READ_AGAIN_S = 1.0  # by then every proxy has read the routes
+ROUTES_READ_WITHIN_S = 1.0  # every proxy has read new routes by then
 
 
 def body(text: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ async def ask(proxy: ProxyThread, text: str) -> httpx.Response:
 
 
 @pytest.mark.timeout(120)
-async def test_up_all_steps_and_down_again(tmp_path: Path) -> None:
+async def test_a_student_climbs_all_steps_and_is_demoted_when_it_is_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     rollout = {"shadow_share": 1.0, "shares": SHARES, "min_comparisons": 5, "confirm": False}
     async with Scene(folder, audit=EVERY_AUDIT, rollout=rollout) as scene:
@@ -49,7 +49,7 @@ async def test_up_all_steps_and_down_again(tmp_path: Path) -> None:
             reasons: Counter[str] = Counter()
 
             async def some(name: str) -> None:
-                """Some requests, what the proxies have written of them, and a beat."""
+                """Sends some requests, waits for the journal, and runs a tick."""
                 for number in range(4):
                     answer = await ask(proxy, f"{name} {number}")
                     reasons[answer.headers["x-understudy-reason"]] += 1
@@ -66,8 +66,8 @@ async def test_up_all_steps_and_down_again(tmp_path: Path) -> None:
             assert list(dict.fromkeys(seen)) == ["shadow", "canary", "live"]
             assert {Reason.SHADOW, Reason.NOT_IN_SHARE, Reason.CERTIFIED} <= reasons.keys()
 
-            await asyncio.sleep(READ_AGAIN_S)
-            scene.student.answer = answering(wrong)  # of the same form
+            await asyncio.sleep(ROUTES_READ_WITHIN_S)
+            scene.student.answer = answering(wrong)  # in the right form
             served = 0
             while scene.promotion().state == "live":
                 served += 4
@@ -78,6 +78,6 @@ async def test_up_all_steps_and_down_again(tmp_path: Path) -> None:
             last = await ask(proxy, "after")
             while last.headers["x-understudy-route"] == "student":
                 last = await ask(proxy, "after")
-            assert time.time() - decided < READ_AGAIN_S
+            assert time.time() - decided < ROUTES_READ_WITHIN_S
             assert last.headers["x-understudy-reason"] == Reason.DEMOTED
             assert last.json()["choices"][0]["message"]["content"] == right("after")

@@ -48,7 +48,7 @@ def known(**changes: Any) -> Evidence:
 
 
 def rows(n: int, agreed: int, **changes: Any) -> Evidence:
-    """So many comparisons, all of them since the step began."""
+    """Evidence of n comparisons, all since the step began."""
     return known(n=n, agreed=agreed, step_n=n, step_agreed=agreed, **changes)
 
 

@@ -1,4 +1,4 @@
-"""The shadow: the student answers what the teacher has answered, when it has the time."""
+"""The shadow: the student answers what the teacher has answered, with the lowest priority."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def in_shadow(scene: Scene, text: str, task: str = "triage", **changes: Any) -> 
     return scene.request(text, task, reason=Reason.SHADOW, **changes)
 
 
-async def test_both_answers_are_compared(scene: Scene) -> None:
+async def test_the_students_answer_is_compared_with_the_teachers(scene: Scene) -> None:
     student = scene.promote(step="shadow")
     scene.student.answer = answering(lambda t: right(t) if t == "one" else wrong(t))
     await scene.settle(in_shadow(scene, "one"), in_shadow(scene, "two"))
@@ -50,7 +50,7 @@ async def test_both_answers_are_compared(scene: Scene) -> None:
         (DROP, Reason.STUDENT_DOWN, 1),
     ],
 )
-async def test_what_the_proxy_would_not_serve_is_not_servable(
+async def test_an_answer_that_the_proxy_would_not_serve_is_not_servable(
     scene: Scene, reply, fault: Reason | None, bad: int
 ) -> None:
     student = scene.promote(step="shadow")
@@ -62,7 +62,7 @@ async def test_what_the_proxy_would_not_serve_is_not_servable(
     assert scene.state().suspicion["disagreement"].n == (fault is None)
 
 
-async def test_the_requests_own_limits_hold(scene: Scene) -> None:
+async def test_the_students_request_keeps_the_clients_limits(scene: Scene) -> None:
     scene.promote(step="shadow", max_tokens=64)
     params = (
         '{"max_tokens":9,"stop":"END","model":"gpt-4o",'
@@ -72,10 +72,10 @@ async def test_the_requests_own_limits_hold(scene: Scene) -> None:
     [asked] = scene.student.requests
     assert (asked.json["max_tokens"], asked.json["stop"]) == (9, ["END"])
     assert asked.json["temperature"] == 0
-    assert scene.state().comparisons["shadow"].servable == 0  # no JSON
+    assert scene.state().comparisons["shadow"].servable == 0  # not JSON
 
 
-async def test_only_what_the_student_is_certified_for_is_asked(scene: Scene) -> None:
+async def test_only_requests_that_the_certificate_covers_are_asked(scene: Scene) -> None:
     student = scene.promote(step="canary")
     await scene.settle(
         in_shadow(scene, "shadow"),
@@ -92,7 +92,7 @@ async def test_only_what_the_student_is_certified_for_is_asked(scene: Scene) -> 
     assert asked == {"shadow", "canary"}
 
 
-async def test_what_waits_too_long_is_shed_and_the_newest_goes_first(scene: Scene) -> None:
+async def test_old_requests_are_shed_and_the_newest_is_asked_first(scene: Scene) -> None:
     scene.promote(step="shadow")
     scene.student.answer = lambda r: answering(right)(r).slow(0.3)
     old = [in_shadow(scene, f"old {n}") for n in range(20)]
@@ -105,7 +105,7 @@ async def test_what_waits_too_long_is_shed_and_the_newest_goes_first(scene: Scen
     assert scene.state().shed == 19
 
 
-async def test_a_slow_student_is_left_alone(scene: Scene) -> None:
+async def test_the_shadow_pauses_for_a_slow_student(scene: Scene) -> None:
     student = scene.promote(step="shadow", timeout_s=1.2)
     scene.student.answer = lambda r: answering(right)(r).slow(0.9)
     await scene.settle(*(in_shadow(scene, f"text {n}") for n in range(3)))
@@ -121,7 +121,7 @@ async def test_a_slow_student_is_left_alone(scene: Scene) -> None:
     assert len(scene.comparisons(student)) == 3
 
 
-async def test_a_student_that_is_not_up_is_not_asked(scene: Scene) -> None:
+async def test_a_student_that_is_down_is_not_asked(scene: Scene) -> None:
     scene.promote(step="shadow")
     scene.ready.clear()
     await scene.settle(in_shadow(scene, "one"))
@@ -130,7 +130,7 @@ async def test_a_student_that_is_not_up_is_not_asked(scene: Scene) -> None:
     assert "not up" in scene.state().waits_for
 
 
-async def test_a_share_of_the_requests(tmp_path: Path) -> None:
+async def test_only_the_shadow_share_of_the_requests_is_asked(tmp_path: Path) -> None:
     async with Scene(tmp_path, rollout={"shadow_share": 0.25, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow")
         await scene.settle(*(in_shadow(scene, f"text {n}") for n in range(200)))

@@ -1,4 +1,4 @@
-"""A student that calls tools, under audit and in the shadow."""
+"""Audits and the shadow of a student that calls tools."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def logged(trace: Any, *made: tuple[str, str]) -> Any:
     return trace
 
 
-async def test_audits_compare_calls_with_calls(tmp_path: Path) -> None:
+async def test_audits_compare_tool_calls(tmp_path: Path) -> None:
     async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
         student = scene.promote(output="tools", scorer="json")
         first, second = ("cancel", '{"order_id": "A-1"}'), ("cancel", '{"order_id": "A-2"}')
@@ -49,7 +49,7 @@ async def test_audits_compare_calls_with_calls(tmp_path: Path) -> None:
             assert (request.json["tools"], request.json["parallel_tool_calls"]) == (TOOLS, False)
 
 
-async def test_the_shadow_compares_calls_with_calls(tmp_path: Path) -> None:
+async def test_the_shadow_compares_tool_calls(tmp_path: Path) -> None:
     async with Scene(tmp_path, rollout={"shadow_share": 1.0, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow", output="tools", scorer="json")
 
@@ -58,7 +58,7 @@ async def test_the_shadow_compares_calls_with_calls(tmp_path: Path) -> None:
             return completion({"one": LEARNED, "two": OTHER}.get(text, "Well."), logprobs=[-0.01])
 
         scene.student.answer = answers
-        # what it says of tools is part of the fingerprint, and this one's is made up
+        # without tool settings, which are part of the (made up) fingerprint
         plain = {**CALLS, "request_params": '{"model":"gpt-4o"}'}
         asked = [scene.request(t, reason=Reason.SHADOW, **plain) for t in ("one", "two", "three")]
         await scene.settle(*(logged(t, ("cancel", '{"order_id":"A-1"}')) for t in asked))
