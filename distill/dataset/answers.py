@@ -1,4 +1,4 @@
-"""What kind of answers a task has: decided once a run, from the rows that nothing is certified on.
+"""The kind of a task's answers: decided once a run, from rows that nothing is certified on.
 
 The scorer, the checks of synthetic answers, the slices of the gate and the forms that the proxy
 enforces all use this one decision. The rules, in order (`describe`):
@@ -80,7 +80,7 @@ def describe(targets: Sequence[str], *, tools: Sequence[str] = ()) -> Answers:
     `tools`: those of the answers whose requests had tools. Raises ValueError without answers.
     """
     if not targets:
-        raise ValueError("no answers to tell their kind from")
+        raise ValueError("no answers to derive a kind from")
     count = len(targets)
     repeated = share_seen_once([normal_answer(t) for t in targets]) < REPEATED_BELOW
     if tools:
@@ -135,13 +135,13 @@ def parsed(text: str) -> object:
 
 
 def _tool_answers(tools: Sequence[str], count: int, repeated: bool) -> Answers:
-    said = [one for one in map(read_said, tools) if one is not None]
-    calling = sum(bool(one.calls) for one in said)
+    read = [answer for answer in map(read_said, tools) if answer is not None]
+    calling = sum(bool(answer.calls) for answer in read)
     return Answers(
         kind="tools",
         reason=f"{calling} of {count} answers call tools",
         repeated=repeated,
-        calls=_listed({name for one in said for name in one.names}),
+        calls=_listed({name for answer in read for name in answer.names}),
     )
 
 

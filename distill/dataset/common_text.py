@@ -1,4 +1,4 @@
-"""What several texts have in common, word by word: literals, and holes between them."""
+"""The common words of several texts, in order: literals, with holes between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MONTH = (
 )
 _WEEKDAY = r"(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-# a date in words is one word: all of it goes into a hole, not the day alone
+# a date in words counts as one word, so that all of it goes into a hole and not the day alone
 _DATE = (
     rf"(?:{_WEEKDAY},? (?:the )?)?"
     rf"(?:{_DAY} (?:of )?{_MONTH},? \d{{4}}|{_MONTH} {_DAY},? \d{{4}}|{_MONTH} \d{{4}})\b"
@@ -26,7 +26,7 @@ _DATE = (
 # scripts without spaces: each character is a word
 _IDEOGRAM = "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _IDEOGRAMS = _IDEOGRAM[1:-1]
-# a letter or digit, and what holds a number, a time, an address or a name together
+# a letter or digit; a word may hold the punctuation of numbers, times, addresses and names
 _ALNUM = rf"[^\W_{_IDEOGRAMS}]"
 _WORD = re.compile(
     rf"{MARK}.?|\s*(?:{_DATE}|{_IDEOGRAM}|{_ALNUM}+(?:[-+:./@_'\u2019]{_ALNUM}+)*|[^\s{MARK}])|\s+",
@@ -41,7 +41,7 @@ _CLOCK = re.compile(rf"{_MOMENT}(?:[T,\s]{{1,3}}{_MOMENT})*")
 
 
 class Skeleton:
-    """Words that stay, in their order; None is a hole."""
+    """The words that all texts share, in their order; None is a hole."""
 
     def __init__(self, parts: Sequence[str | None]) -> None:
         self.parts = parts
@@ -53,7 +53,7 @@ class Skeleton:
 
     @cached_property
     def borders(self) -> int:
-        """How often one system prompt ends and the next begins."""
+        """How many borders there are between two system prompts."""
         return sum(part == BETWEEN for part in self.parts)
 
     @cached_property
@@ -61,37 +61,37 @@ class Skeleton:
         return frozenset(part for part in self.parts if part is not None)
 
     def may_share(self, words: Set[str], share: float) -> bool:
-        """Whether so large a share of the words of either may be in both: a quick look."""
-        most = max(_chars(self._words), _chars(words), 1)
-        return _chars(self._words & words) >= share * most
+        """Whether this share of the longer text may be common to both: a cheap upper bound."""
+        longest = max(_chars(self._words), _chars(words), 1)
+        return _chars(self._words & words) >= share * longest
 
 
 def tokens(text: str) -> list[str]:
-    """The words of a text, each with the white space before it: joined, they are the text."""
+    """The words of a text, each with the white space before it; joined they give the text."""
     return _WORD.findall(text)
 
 
 def merged(skeleton: Skeleton, words: Sequence[str]) -> Skeleton:
-    """What of the skeleton stands in these words too: a longest common subsequence.
+    """The longest common subsequence of the skeleton and these words, as a skeleton.
 
-    Takes time and memory of the product of both lengths, in bits, without what they begin and end
-    with in common.
+    A common start and end cost nothing. For the rest, time and memory (in bits) grow with the
+    product of both lengths.
     """
     parts = skeleton.parts
     head = _same(parts, words)
     tail = min(_same(parts[::-1], words[::-1]), min(len(parts), len(words)) - head)
     before, after = parts[head : len(parts) - tail], words[head : len(words) - tail]
-    found: list[str | None] = [*parts[:head]]
+    common: list[str | None] = [*parts[:head]]
     for step in LCSseq.opcodes(before, after):
-        found.extend(before[step.src_start : step.src_end] if step.tag == "equal" else (None,))
-    found.extend(parts[len(parts) - tail :])
-    return Skeleton([p for p, q in pairwise([*found, ""]) if p is not None or q is not None])
+        common.extend(before[step.src_start : step.src_end] if step.tag == "equal" else (None,))
+    common.extend(parts[len(parts) - tail :])
+    return Skeleton([p for p, q in pairwise([*common, ""]) if p is not None or q is not None])
 
 
 def literals_of(skeleton: Skeleton) -> list[str]:
     """The literals: the first at the text's start and the last at its end, with a hole between two.
 
-    What stands between two holes and has no letter or digit is no hold: the holes become one.
+    Punctuation alone between two holes is not enough to tell them apart: they become one hole.
     """
     runs = [
         (hole, "" if hole else "".join(part or "" for part in run))
@@ -108,24 +108,24 @@ def literals_of(skeleton: Skeleton) -> list[str]:
 def trimmed(
     literals: Sequence[str], columns: Sequence[Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Moves what all values of a hole begin or end with into the literals around it.
+    """Moves a common start or end of a hole's values into the literals around it.
 
-    Only up to punctuation or white space, and no digits, which a date has in common for a while
-    only. A hole whose values are all the same is none.
+    Cut at punctuation or white space, and before digits, which dates share only for a while. A hole
+    whose values are all the same becomes part of the literal.
     """
-    found: list[str] = [literals[0]]
-    kept: list[list[str]] = []
+    texts: list[str] = [literals[0]]
+    holes: list[list[str]] = []
     for column, literal in zip(columns, literals[1:], strict=True):
         if len(set(column)) == 1:
-            found[-1] += column[0] + literal
+            texts[-1] += column[0] + literal
             continue
         head = _edge(_common_start(column))
         rest = [value[len(head) :] for value in column]
         tail = _edge(_common_start([value[::-1] for value in rest]))[::-1]
-        kept.append([value[: len(value) - len(tail)] for value in rest])
-        found[-1] += head
-        found.append(tail + literal)
-    return found, kept
+        holes.append([value[: len(value) - len(tail)] for value in rest])
+        texts[-1] += head
+        texts.append(tail + literal)
+    return texts, holes
 
 
 def is_clock(value: str) -> bool:

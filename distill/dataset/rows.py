@@ -1,7 +1,7 @@
-"""Real traces become rows to learn from: what is taken, what is left out and why.
+"""Chooses the rows of a run from logged exchanges, and says why the others are left out.
 
-A row is one input with the answer that it should have. An input is in one row only, so that rows
-are independent of each other, which is what the gate's statistics rest on.
+A row is one input with the answer that it should have. An input is in one row only: the gate's
+statistics assume that rows are independent of each other.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Row:
     """One real input with the answer that it should have."""
 
     trace_id: str
-    input_hash: str  # of what the user says and of the values in the prompt's template
+    input_hash: str  # of the conversation without system prompts, and of the template's values
     split: Split
-    fingerprint: str  # or the id of the template that the system prompt is made from
+    fingerprint: str  # or the id of the system prompt's template
     model: str  # as the client named the teacher
     messages: Messages  # OpenAI wire format, without the answer; the last one is the user's
     params: JsonObject  # of the request: REASKED_PARAMS that it had, with its tools
@@ -59,13 +59,13 @@ class Row:
 class Selection:
     """The rows of a task, oldest first, and how many traces were left out for which reason.
 
-    Its parts are the only way to the rows of one split: what must not see a held-out row is handed
-    `train`, `calibration` or `seen`, and filters nothing by itself.
+    Its properties are the only way to the rows of one split. Code that must not see a held-out row
+    is handed `train`, `calibration` or `seen`; no other code filters by split.
     """
 
     rows: list[Row]
     left_out: dict[str, int] = field(default_factory=dict)
-    templates: list[PromptTemplate] = field(default_factory=list)  # that rows are made from
+    templates: list[PromptTemplate] = field(default_factory=list)  # of the rows' system prompts
 
     @property
     def train(self) -> list[Row]:
@@ -97,10 +97,10 @@ class Selection:
 
     @property
     def fingerprints(self) -> list[str]:
-        """What the rows hold for: fingerprints and ids of templates.
+        """The fingerprints and template ids of the rows, and each template's rest of the shape.
 
-        And of each template the rest of its shape. That stays when a later run recognises the
-        template a little differently, so that both count as attempts under the same fingerprints.
+        The latter is the same when a later run recognises the template a little differently, so
+        both runs count as attempts under the same fingerprints.
         """
         names = {row.fingerprint for row in self.rows}
         return sorted(names | {template.shape for template in self.templates})

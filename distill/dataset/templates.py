@@ -1,13 +1,13 @@
 """Recognises system prompts that vary from request to request: a date, a name, an id, a profile.
 
-What varies so is input, not another version of the prompt. The two are told apart like this, and
-in doubt a prompt is a version, with a fingerprint of its own:
+Such a varying part is input. An edited prompt, in contrast, is another version, with a fingerprint
+of its own. The rules that tell the two apart; a doubtful prompt counts as a version:
 
-- A hole takes many values. Where a place takes few, or one of them most of the time, somebody edits
-  the prompt there: the prompts are parted by what stands in it.
-- Values come all the time. Prompts that follow each other, each used for a while, are versions,
-  unless what differs is a date or a time.
-- Values are short, and most of the prompt stays as it is.
+- A hole takes many values. A place with few values, or with one value most of the time, is one
+  where the prompt was edited: the prompts are grouped by that value.
+- Values alternate. Prompts that follow each other, each used for a while, are versions, unless
+  they differ in a date or a time only.
+- Values are short, and most of the prompt is constant.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
 import orjson
 
 from distill.dataset.common_text import Skeleton, is_clock, literals_of, merged, tokens, trimmed
 from store.chat.prompt_templates import match, values
 from store.chat.shape import BETWEEN
+from store.jsontext import JsonObject
 from store.records import PromptTemplate
 
 MIN_DISTINCT = 8  # different prompts that make a template, and different values that make a hole
-MAX_OF_ONE = 0.5  # of the requests may have one and the same prompt, at most
-LITERAL_SHARE = 0.5  # of the longest prompt must be literal
-LITERAL_CHARS = 16  # and at least so much
-ANY = 10**9  # characters in a hole without a bound
+MAX_OF_ONE = 0.5  # share of the requests that may have the same prompt
+LITERAL_SHARE = 0.5  # of the longest prompt that must be literal
+LITERAL_CHARS = 16  # that must be literal in any case
+ANY = 10**9  # characters: the length of a hole without a limit
 MAX_HOLES = 16
 MAX_VALUE_CHARS = 64  # characters
 MAX_PROFILE_CHARS = 240  # the same, where almost each request brings a prompt of its own
 PROMPTS_COMPARED = 300  # the newest under one shape; the others only count
-MAX_WORDS = 10_000  # of a prompt: comparing takes memory of their square, in bits
-GROUPS = 12  # of prompts that are alike, under one shape
+MAX_WORDS = 10_000  # of a prompt: a comparison takes the square of this in bits of memory
+MAX_GROUPS = 12  # of similar prompts, under one shape
 MAX_SHOWN_LITERAL = 120  # characters of a literal in a run's history
 HOLE = "\N{HORIZONTAL ELLIPSIS}"  # stands for what varies in a prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenShape:
-    """A fingerprint in the recent traffic of a task, whoever answered."""
+    """A fingerprint in the recent traffic of a task, answered by teacher or student."""
 
     fingerprint: str
     text: str  # its system prompts, as store.chat.shape.system_text joins them
     rest: str  # store.chat.shape.rest_of_shape
     requests: int
-    recent: int = 0  # of those, how many are among the newest ones, which decide what is learned
+    recent: int = 0  # of those, how many are among the newest, which decide which shapes count
     first_at: float = 0.0
     last_at: float = 0.0
 
 
 def recognise(seen: Sequence[SeenShape]) -> list[PromptTemplate]:
-    """The templates that these prompts are made from, the one with the most requests first.
+    """The templates of these prompts, the one with the most requests first.
 
     The order of `seen` does not matter.
     """
@@ -63,19 +63,19 @@ def recognise(seen: Sequence[SeenShape]) -> list[PromptTemplate]:
     for shape in seen:
         if shape.text:
             by_rest[shape.rest, shape.text.count(BETWEEN)].append(shape)
-    found: dict[str, PromptTemplate] = {}
+    templates: dict[str, PromptTemplate] = {}
     requests: Counter[str] = Counter()
     for (rest, _), shapes in sorted(by_rest.items()):
         shapes.sort(key=lambda s: (-s.last_at, s.fingerprint))
         for members in _alike(shapes[:PROMPTS_COMPARED]):
             for template in _templates(members):
-                twin = found.get(template.template_id, template)  # of another group
+                twin = templates.get(template.template_id, template)  # of another group
                 holes = [max(pair) for pair in zip(template.holes, twin.holes, strict=True)]
                 wider = replace(template, holes=holes)
-                made = [s for s in shapes if match(wider, s.text, rest)]
-                found[template.template_id] = replace(wider, distinct=len(made))
-                requests[template.template_id] = sum(s.requests for s in made)
-    return sorted(found.values(), key=lambda t: (-requests[t.template_id], t.template_id))
+                matching = [s for s in shapes if match(wider, s.text, rest)]
+                templates[template.template_id] = replace(wider, distinct=len(matching))
+                requests[template.template_id] = sum(s.requests for s in matching)
+    return sorted(templates.values(), key=lambda t: (-requests[t.template_id], t.template_id))
 
 
 def skeleton(template: PromptTemplate, *, max_literal: int | None = None) -> str:
@@ -92,8 +92,8 @@ def skeleton(template: PromptTemplate, *, max_literal: int | None = None) -> str
     return HOLE.join(literals)
 
 
-def described(template: PromptTemplate) -> dict[str, Any]:
-    """What a status says of a template."""
+def summary(template: PromptTemplate) -> JsonObject:
+    """A template as the history of a run stores it."""
     return {
         "template_id": template.template_id,
         "prompts": template.distinct,
@@ -103,7 +103,7 @@ def described(template: PromptTemplate) -> dict[str, Any]:
 
 
 class _Group:
-    """Prompts that are alike, and what they have in common."""
+    """Similar prompts, and their common words."""
 
     def __init__(self, first: SeenShape, words: list[str]) -> None:
         self.longest = len(first.text)
@@ -112,7 +112,7 @@ class _Group:
         self._take(Skeleton(words))
 
     def add(self, shape: SeenShape, words: list[str], share: float = 0.0) -> bool:
-        """Takes a prompt in, if so large a share of the longest stays common."""
+        """Adds a prompt if this share of the longest stays common. Returns whether it did."""
         longest = max(self.longest, len(shape.text))
         if not self.fits(shape):
             if not self._common.may_share(frozenset(words), share):
@@ -126,7 +126,7 @@ class _Group:
         return True
 
     def fits(self, shape: SeenShape) -> bool:
-        """Whether the prompt has all of the literals, whatever stands between them."""
+        """Whether the prompt has all of the literals, with any text between them."""
         return values(self.loose, shape.text) is not None
 
     def _take(self, common: Skeleton) -> None:
@@ -136,15 +136,15 @@ class _Group:
 
 
 def _alike(shapes: Sequence[SeenShape]) -> list[list[SeenShape]]:
-    """Groups of prompts that have most of their text in common, each prompt in one of them."""
+    """Groups of prompts that share most of their text; a prompt is in at most one."""
     groups: list[_Group] = []
     for shape in shapes:
         words = tokens(shape.text)
         if len(words) > MAX_WORDS or any(g.add(shape, words, LITERAL_SHARE) for g in groups):
             continue
-        if len(groups) < GROUPS:
+        if len(groups) < MAX_GROUPS:
             groups.append(_Group(shape, words))
-    # again, as a prompt that came early may fit what was found in common later
+    # again: an early prompt may fit the literals that were found later
     groups.sort(key=lambda g: -g.size)
     members: defaultdict[int, list[SeenShape]] = defaultdict(list)
     for shape in shapes:
@@ -155,7 +155,7 @@ def _alike(shapes: Sequence[SeenShape]) -> list[list[SeenShape]]:
 
 
 def _templates(members: list[SeenShape]) -> Iterator[PromptTemplate]:
-    """The templates of prompts that are alike: one, or one for each version, or none."""
+    """The templates of similar prompts: one, or one for each version, or none."""
     if len(members) < MIN_DISTINCT:
         return
     group = _Group(members[0], tokens(members[0].text))
@@ -167,20 +167,20 @@ def _templates(members: list[SeenShape]) -> Iterator[PromptTemplate]:
     literals, columns = trimmed(group.literals, columns)
     versions = [key for column in columns for key in _versions(column)]
     if versions:
-        parted: defaultdict[tuple[str, ...], list[SeenShape]] = defaultdict(list)
+        by_version: defaultdict[tuple[str, ...], list[SeenShape]] = defaultdict(list)
         for place, shape in enumerate(members):
-            parted[tuple(key[place] for key in versions)].append(shape)
-        for _, part in sorted(parted.items()):
+            by_version[tuple(key[place] for key in versions)].append(shape)
+        for _, part in sorted(by_version.items()):
             yield from _templates(part)
     elif columns and _varies(members, literals, columns):
         longest = [max(map(len, c)) for c in columns]
-        # a little longer than what was seen: the next name may be
+        # a little longer than the values so far: the next name may be longer
         holes = [n + max(4, n // 4) for n in longest]
         yield _template(members[0].rest, literals, holes)
 
 
 def _columns(template: PromptTemplate, group: list[SeenShape]) -> list[list[str]] | None:
-    """For each hole the value that each prompt has in it."""
+    """For each hole, the value of each prompt."""
     rows = [values(template, shape.text) for shape in group]
     if any(row is None for row in rows):
         return None  # a border between two prompts lies where they differ
@@ -188,11 +188,11 @@ def _columns(template: PromptTemplate, group: list[SeenShape]) -> list[list[str]
 
 
 def _versions(column: list[str]) -> list[list[str]]:
-    """By what the prompts are to be parted, where not all of this hole is a value.
+    """The keys that split the prompts into versions, where a hole is not only input.
 
-    The values themselves, where there are few, or one of them most of the time: somebody wrote
-    them one by one. Else the words that they begin or end with, if these are few: 'Hello Ann' and
-    'Hi Bob' stand in one hole when the prompt was edited beside it.
+    The values themselves where there are few, or one most of the time: they were written by hand.
+    Else the words that they begin or end with, if these are few: 'Hello Ann' and 'Hi Bob' are in
+    one hole when the prompt was edited beside it.
     """
     counts = Counter(column)
     if all(map(is_clock, counts)):
@@ -224,8 +224,8 @@ def _varies(group: list[SeenShape], literals: list[str], columns: list[list[str]
 def _come_and_go(group: list[SeenShape]) -> bool:
     """Whether prompts come back after others came, as those of users do and versions do not.
 
-    Of the prompts that were used more than once, at least half must have seen three others begin
-    while they were in use: one, with an overlap, is what a change to the next version looks like.
+    Of the prompts that were used more than once, at least half must overlap with the beginnings of
+    three others. An overlap with one looks like the change to the next version.
     """
     begins = sorted(s.first_at for s in group)
     again = [s for s in group if s.requests > 1]
@@ -236,12 +236,12 @@ def _come_and_go(group: list[SeenShape]) -> bool:
 
 
 def _template(rest: str, literals: list[str], holes: list[int]) -> PromptTemplate:
-    """The id says what stays. The holes' lengths are no part of it: they grow with what is seen."""
+    """The id is a hash of the constant parts alone: the holes' lengths grow with the traffic."""
     content = orjson.dumps([rest, literals])
     return PromptTemplate(
         template_id=blake2b(content, digest_size=8, person=b"template").hexdigest(),
         shape=rest,
         literals=literals,
         holes=holes,
-        distinct=0,  # counted at the end, over all that was seen
+        distinct=0,  # counted at the end, over all prompts
     )

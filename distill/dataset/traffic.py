@@ -1,7 +1,7 @@
 """The shapes of a task's recent requests: which prompts vary, and which shapes count now.
 
-What counts is decided by the newest requests, whoever answered them. So an edited prompt counts
-soon, however many traces the old one left, and a prompt that a student serves counts on.
+The newest requests decide, answered by teacher or student. So an edited prompt counts soon, however
+many traces the old one has, and a prompt that a student serves keeps counting.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from store.records import LoggedRequest, PromptTemplate
 
 MIN_SHARE = 0.1  # of the newest requests, for a shape that counts; the commonest always does
 NEWEST = 1_000  # requests that decide what counts
-REMEMBERED = 20_000  # requests in which prompts that vary are looked for
-MAX_SHAPES = 1_000  # fingerprints that are told apart in them: no fewer than NEWEST
+REMEMBERED = 20_000  # requests in which templates are looked for
+MAX_SHAPES = 1_000  # fingerprints among them that are looked at: no fewer than NEWEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a request is certified under, and what of its system prompt is input."""
+    """The name that a request is certified under, and the input in its system prompt."""
 
     name: str  # its fingerprint, or the id of its prompt's template
     values: list[str] = field(default_factory=list)  # in the template's holes
@@ -68,10 +68,10 @@ class Traffic:
         return _large(recent, self.recent.total())
 
     def fingerprints(self) -> dict[str, str]:
-        """Of the fingerprints in the recent traffic those whose shape counts, with its name."""
+        """The fingerprints in the recent traffic whose shape counts, with the name of the shape."""
         names = _large(self.recent, self.recent.total())
-        found = {s.fingerprint: self._shapes[s.fingerprint].name for s in self._seen}
-        return {fingerprint: name for fingerprint, name in found.items() if name in names}
+        known = {s.fingerprint: self._shapes[s.fingerprint].name for s in self._seen}
+        return {fingerprint: name for fingerprint, name in known.items() if name in names}
 
 
 def seen_shape(traffic: FingerprintTraffic) -> SeenShape:

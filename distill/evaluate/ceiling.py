@@ -1,8 +1,8 @@
-"""The ceiling: how much the teacher agrees with itself when it is asked the same once more.
+"""The ceiling: the teacher's self-consistency, its agreement with itself when asked again.
 
-A student learns from answers that the teacher might have given otherwise, so it can hardly agree
-with them more than the teacher does. It is not a strict limit: where answers are compared for
-equality, a student that always gives the likeliest one can reach the square root of the share.
+The teacher's answers are samples, so a student can hardly agree with them more than the teacher
+itself does. This is not a strict limit: where answers are compared for equality, a student that
+always gives the likeliest one can reach the square root of the share.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from math import ceil
-from typing import Any
 
 from distill.dataset.rows import Row
 from distill.evaluate.scoring import Scorer, run_scoring
@@ -22,10 +21,11 @@ from distill.run.run import Parts, Run, some_rows
 from distill.teacher.client import TeacherClient
 from store.errors import TeacherError, TeacherMalformed, TeacherRefused
 from store.files.line_log import LineLog
+from store.jsontext import JsonObject
 from store.records import Ceiling
 
 STAGE = "noise"
-MIN_ROWS = 20  # rows that are asked again, where there are so many
+MIN_ROWS = 20  # that are asked again, if there are so many
 MAX_ROWS = 200
 CONFIDENCE = 0.95  # of the interval
 
@@ -35,11 +35,11 @@ log = logging.getLogger("understudy.runs")
 async def noise_stage(
     run: Run, parts: Parts, heldout: Sequence[Row], scorer: Scorer, progress: Progress
 ) -> Ceiling | None:
-    """The teacher's agreement with itself on some of the held-out rows.
+    """The teacher's agreement with itself on a sample of the held-out rows.
 
-    None when it is not to be measured (evaluate.teacher_recheck is 0), or when the teacher or the
-    token budget does not allow it: no run fails for want of it. What was paid for is kept in the
-    run's folder, and a resumed run goes on from there.
+    None when evaluate.teacher_recheck is 0, or when the teacher or the token budget does not allow
+    it: no run fails because of it. Paid answers are in the run's folder, where a resumed run
+    continues.
     """
     rows = rows_again(heldout, run.settings.evaluate.teacher_recheck)
     if not rows:
@@ -63,9 +63,9 @@ async def measure_ceiling(
 ) -> Ceiling:
     """Asks the teacher for these rows again and scores its second answers against its first.
 
-    Rows that it refuses by an error this time do not count. A second answer that is no text, where
-    the first was, disagrees. Raises TeacherError when the teacher cannot be asked for MIN_ROWS of
-    the rows, or for all of fewer, and when a judge that is to score them cannot.
+    Rows that it refuses with an error this time do not count. A second answer without text
+    disagrees. Raises TeacherError when the teacher cannot be asked for MIN_ROWS of the rows (or for
+    all, if there are fewer), or when a paid scorer cannot be asked.
     """
     second = await _asked_again(run, parts, rows, progress)
     pairs = [(row, second[row.input_hash]) for row in rows if row.input_hash in second]
@@ -93,16 +93,16 @@ async def _asked_again(
     run: Run, parts: Parts, rows: Sequence[Row], progress: Progress
 ) -> dict[str, str | None]:
     """The teacher's second answers by input hash, those of an earlier start of the run included."""
-    log_of_answers = LineLog(run.folder / "noise.jsonl")
-    wanted = {row.input_hash for row in rows}
-    before = await asyncio.to_thread(log_of_answers.load)
-    lines = {line["input_hash"]: line for line in before if line["input_hash"] in wanted}
+    answers = LineLog(run.folder / "noise.jsonl")
+    hashes = {row.input_hash for row in rows}
+    before = await asyncio.to_thread(answers.load)
+    lines = {line["input_hash"]: line for line in before if line["input_hash"] in hashes}
     till = Till(run.settings.amplify.concurrency)
     progress(STAGE, len(lines), len(rows), "")
 
     async def ask(client: TeacherClient, row: Row) -> None:
         line = {"input_hash": row.input_hash, **await _second(client, row)}
-        log_of_answers.append(line)
+        answers.append(line)
         lines[row.input_hash] = line
         progress(STAGE, len(lines), len(rows), "")
 
@@ -110,20 +110,20 @@ async def _asked_again(
     try:
         for model in sorted({row.model for row in open_rows}):
             async with paid_client(run, parts, model) as client:
-                asked = [partial(ask, client, r) for r in open_rows if r.model == model]
-                await asyncio.gather(*map(till.pay, asked))
+                calls = [partial(ask, client, r) for r in open_rows if r.model == model]
+                await asyncio.gather(*map(till.pay, calls))
     except TeacherError as error:
         if sum(not line["fault"] for line in lines.values()) < min(MIN_ROWS, len(rows)):
             raise
         log.warning("task %s: not all rows were asked of the teacher again: %s", run.task, error)
     second = {of_input: line["text"] for of_input, line in lines.items() if not line["fault"]}
     if not second:
-        raise TeacherError("the teacher refused every row that it was asked once more")
+        raise TeacherError("the teacher refused every row that it was asked again")
     return second
 
 
-async def _second(client: TeacherClient, row: Row) -> dict[str, Any]:
-    """What the teacher answers now, and why that does not count, if it does not."""
+async def _second(client: TeacherClient, row: Row) -> JsonObject:
+    """The teacher's answer now, and the fault for which it does not count, if any."""
     try:
         answer = await client.answer(row.messages, row.params, "noise")
     except TeacherRefused:

@@ -1,8 +1,8 @@
-"""Fits how sure a student's answer is: a logistic regression on the calibration rows.
+"""Fits the confidence of a student's answers: a logistic regression on the calibration rows.
 
-Why the rivals lead: a token's probability says two things at once, how likely the answer is and in
-how many ways it could be written. A token that the base hardly knows is spread thin over many
-others, in every answer that has it, right or wrong. One strong rival is another answer.
+Why the rivals have the largest prior weight: a token's probability mixes how likely the answer is
+with the number of ways to write it. Where the base hardly knows a token, its probability is spread
+over many others, in right and wrong answers alike. One strong rival means another answer.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from store.records import (
     Evaluation,
 )
 
-# The weights of standardised certainties before a row is seen: the rivals alone.
+# The prior weights of the standardised certainties: the rivals alone.
 PRIOR = {"mean": 0.0, "rivals": 1.0}
-RIDGE = 3.0  # how strongly they are held: a Gaussian prior of variance 1 / RIDGE
+RIDGE = 3.0  # precision of that prior: Gaussian, with variance 1 / RIDGE
 # Half a row that agrees and half a row that does not, at the mean of all: Jeffreys' prior for an
 # agreement, so that rows which all agree do not make every answer certain.
 HALF = 0.5
-MIN_SPREAD = 0.5  # rows that differ by less are taken to differ by this much
+MIN_SPREAD = 0.5  # lower limit of the standard deviation that a signal is divided by
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
-    """The confidence that fits these rows, which are to be of the calibration split alone.
+    """The confidence model that fits these rows; pass rows of the calibration split alone.
 
-    No weight is negative: more doubt never makes an answer surer. With few rows, or without a
-    disagreement, the prior decides, and answers come in the order of their rivals. Rows with a
-    fault do not count: they are never served, however sure. The same rows give the same model.
+    No weight is negative: more doubt never raises the confidence. With few rows, or without a
+    disagreement, the prior decides, and answers are ordered by their rivals. Rows with a fault do
+    not count: they are never served, at any confidence. The same rows give the same model.
     """
     rows = [(e.signals, e.agrees) for e in evaluations if e.signals is not None and not e.fault]
     names = list(PRIOR)
@@ -74,5 +74,5 @@ def _logistic(z: _Floats, agrees: _Floats, prior: _Floats) -> tuple[float, _Floa
 
     start = np.concatenate([[0.0], prior])
     bounds = [(None, None), *[(0.0, None)] * len(prior)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return float(found.x[0]), found.x[1:]
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(fit.x[0]), fit.x[1:]

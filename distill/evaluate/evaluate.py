@@ -36,7 +36,7 @@ async def evaluate(
     by, as far as they are known: an answer that breaks them is a fault of its row. Without a
     confidence model, which is fitted to these evaluations, the confidence is the lowest token
     log-probability. `score`: how a pair is scored; None: as the scorer does by itself.
-    Raises TeacherError when that takes a judge who cannot be asked.
+    Raises TeacherError when the scorer is a paid one and the teacher cannot be asked.
     """
     score = score or scoring(scorer)
     slots = asyncio.Semaphore(settings.concurrency)

@@ -1,4 +1,4 @@
-"""The evaluated rows of a run, by split: the only way to those of one split."""
+"""The evaluated rows of a run by split; no other code filters evaluations by split."""
 
 from __future__ import annotations
 

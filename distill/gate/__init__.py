@@ -1,1 +1,4 @@
-"""."""
+"""The gate: the bounds, the cutoffs and the certificate. Pure functions.
+
+Imports store.
+"""

@@ -1,4 +1,4 @@
-"""Bounds of a mean that hold at every moment: one may look after each row, and stop at any.
+"""Anytime-valid bounds of a mean: one may look after each row, and stop at any.
 
 A student's agreement p is tested against the hypothesis p ≤ p0 by betting. The stake begins at 1.
 Before each row a share u of it is put on "agrees", at the odds that are fair when p = p0:
@@ -8,17 +8,16 @@ Before each row a share u of it is put on "agrees", at the odds that are fair wh
 While the hypothesis is true no such game is better than fair, so the stake is a nonnegative
 supermartingale, an *e-value* at every moment, and the chance that it ever reaches 1 / alpha is at
 most alpha (Ville's inequality). To bet u is to take the odds of the alternative q = p0 + (1-p0) u,
-one point of (p0, 1]. As nobody knows the best one, the stake is spread over many: a mixture, here
-the nodes of a Gauss-Jacobi rule for a beta density of u. It approximates the beta mixture, and as
-a finite mixture of fixed bets it is an e-value itself, without an error of approximation.
+one point of (p0, 1]. The best u is unknown, so the stake is spread over many: a mixture, here the
+nodes of a Gauss-Jacobi rule for a beta density of u. It approximates the beta mixture; as a finite
+mixture of fixed bets it is itself an e-value, without any error of approximation.
 
-For a fixed spread each factor falls as p0 grows, so the stake does too: the hypotheses that are
-rejected are exactly those below one number, the lower bound. A stake spread over u, not over q, is
-what makes this so.
+For a fixed spread each factor falls as p0 grows, and so does the stake: the rejected hypotheses are
+exactly those below one number, the lower bound. This needs a spread over u and not over q.
 
 The spread Beta(4, 2) was chosen by the exact distribution of the number of rows until a promotion,
-at thresholds 0.90, 0.95 and 0.98 (`bench/gate.py`): most students that are promoted err between a
-tenth and a half as often as is tolerated, which is u from 0.5 to 0.9.
+at thresholds 0.90, 0.95 and 0.98 (`bench/gate.py`): most promoted students err between a tenth and
+half as often as the threshold tolerates, which is u from 0.5 to 0.9.
 
 Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of the
 Royal Statistical Society B 86 (2024, online 2023), https://doi.org/10.1093/jrsssb/qkad009
@@ -35,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-# What a bound bets on, as a certificate stores it: nothing (the default spread), or what other rows
-# have shown: [rows that agreed, rows that did not, the p0 that the bets are meant for].
+# The prior of the bets, as a certificate stores it: empty (the default spread), or the result on
+# other rows: [rows that agreed, rows that did not, the p0 that the bets are meant for].
 Prior = Sequence[float]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,7 +44,7 @@ BETS_AGAINST = (1.0, 5.0)  # of the bets on disagreement, for the upper bound
 BETS_ON_SCORES = (0.5, 0.5)  # of the bets on scores of any spread
 NODES = 64
 NO_SCORE = 1e-9  # a mean below this has no lower bound but 0
-TRUST = 0.5  # what a row of the prior counts: the cutoff was chosen on the same rows
+TRUST = 0.5  # weight of a row of the prior: the cutoff was chosen on the same rows
 
 _HALVINGS = 40  # of an interval within (0, 1): to 1e-12, well above the noise of doubles
 
@@ -53,17 +52,17 @@ _HALVINGS = 40  # of an interval within (0, 1): to 1e-12, well above the noise o
 def log_e_value(agreed: int, n: int, p0: float, prior: Prior = ()) -> float:
     """Natural logarithm of the e-value against "the agreement is at most p0".
 
-    Its expectation is at most 1 under the hypothesis, at any time at which one chooses to look.
-    0 < p0 < 1. Raises ValueError on counts that cannot be.
+    Its expectation under the hypothesis is at most 1 at any stopping time. 0 < p0 < 1. Raises
+    ValueError on impossible counts.
     """
     _check(agreed, n)
     if not 0 < p0 < 1:
-        raise ValueError(f"{p0:g} is no share to test")
+        raise ValueError(f"p0 is {p0:g}, not between 0 and 1")
     return float(log_e_values(np.array([agreed]), np.array([n]), p0, prior)[0])
 
 
 def log_e_values(agreed: Floats, n: Floats, p0: float, prior: Prior = ()) -> Floats:
-    """`log_e_value` for many counts at a time: arrays of one shape, and an array of that shape."""
+    """`log_e_value` for many counts at once: takes arrays of one shape and returns one."""
     bets, log_weights = spread(prior)
     won, lost = outcomes(bets, p0)
     missed = np.subtract(n, agreed)
@@ -72,7 +71,7 @@ def log_e_values(agreed: Floats, n: Floats, p0: float, prior: Prior = ()) -> Flo
 
 
 def lower_bound(agreed: int, n: int, alpha: float, prior: Prior = ()) -> float:
-    """The agreement is at least this, with a chance of error of at most alpha over all looks.
+    """The agreement is at least this, with an error probability of at most alpha over all looks.
 
     The largest p0 below which every hypothesis is rejected; 0 without a row that agrees.
     """
@@ -83,14 +82,14 @@ def lower_bound(agreed: int, n: int, alpha: float, prior: Prior = ()) -> float:
 
 
 def most_missed(n: Floats, p0: float, alpha: float, log_weights: Floats) -> Floats:
-    """The most disagreements with which n rows reject "at most p0", -1 where none is few enough.
+    """The most disagreements with which n rows reject "at most p0"; -1 where even 0 do not.
 
-    The mirror of `lower_bound`, for many n at a time. `log_weights`: of the bets (`spread`,
-    `informed_weights`), the same for all or one row for each n. By halving, as the e-value falls
-    with each disagreement.
+    The inverse of `lower_bound`, for many n at once. `log_weights`: of the bets (`spread`,
+    `informed_weights`), the same for all or one row for each n. By bisection, since the e-value
+    falls with each disagreement.
     """
     won, lost = outcomes(_nodes(*BETS)[0], p0)
-    few, many = np.full(len(n), -1.0), np.asarray(n) + 1.0  # it rejects with few, not with many
+    few, many = np.full(len(n), -1.0), np.asarray(n) + 1.0  # `few` reject, `many` do not
     while np.any(many - few > 1):
         middle = np.floor((few + many) / 2)
         missed = np.maximum(middle, 0)
@@ -101,7 +100,7 @@ def most_missed(n: Floats, p0: float, alpha: float, log_weights: Floats) -> Floa
 
 
 def upper_bound(agreed: int, n: int, alpha: float) -> float:
-    """The agreement is at most this, with a chance of error of at most alpha over all looks."""
+    """The agreement is at most this, with an error probability of at most alpha over all looks."""
     _check(agreed, n)
     if agreed == n:
         return 1.0
@@ -112,8 +111,7 @@ def betting_lower_bound(scores: Sequence[float], alpha: float) -> float:
     """The mean of scores from 0 to 1 is at least this, with an error of at most alpha.
 
     The same game with a row's score x: the stake is multiplied by 1 - u + u x / m to test the mean
-    m. In whatever order the scores come, the bound is the same. Raises ValueError on scores outside
-    of 0..1.
+    m. The order of the scores does not matter. Raises ValueError on scores outside of 0..1.
     """
     values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     if values.size and not (values[0] >= 0 and values[-1] <= 1):
@@ -149,7 +147,7 @@ def prediction_powered_lower_bound(
     added. `bias_low`: bias_lower_bound(pairs, alpha / 2). The sum holds however bad the judge is,
     if the pairs are sampled like the answers. The estimate of Rogan and
     Gladen, (share + specificity - 1) / (sensitivity + specificity - 1), has the same aim, but it
-    divides by what few pairs tell little of, and is no bound.
+    divides by a difference that few pairs estimate badly, and it is no bound.
 
     Angelopoulos, Bates, Fannjiang, Jordan and Zrnic, "Prediction-powered inference", Science 382
     (2023), https://doi.org/10.1126/science.adi6000; Rogan and Gladen, "Estimating prevalence from
@@ -165,8 +163,8 @@ def prediction_powered_lower_bound(
 def spread(prior: Prior = ()) -> tuple[Floats, Floats]:
     """The bets and the logarithms of their weights, which add up to 1.
 
-    With a prior the weights are those that half of its rows leave, after Bayes: whoever has seen a
-    student agree on other rows bets on an agreement like that.
+    With a prior they are the posterior weights after its rows, each counted by TRUST: the bets then
+    favour the agreement that was seen on other rows.
     """
     bets, log_weights = _nodes(*BETS)
     if not prior:
@@ -185,14 +183,14 @@ def informed_weights(agreed: Floats, missed: Floats, p0: float) -> Floats:
 
 
 def outcomes(bets: Floats, p0: float) -> tuple[Floats, Floats]:
-    """What each bet makes of the stake, as logarithms: with a row that agrees, and with another."""
+    """The log factors of each bet: after a row that agrees, and after one that does not."""
     return np.log1p(bets * ((1 - p0) / p0)), np.log1p(-bets)
 
 
 def log_sum(logarithms: Floats) -> Floats:
-    """Logarithm of the sum along the last axis, of what these are the logarithms of."""
-    most = logarithms.max(axis=-1)
-    return np.asarray(most + np.log(np.exp(logarithms - most[..., None]).sum(axis=-1)))
+    """log(sum(exp(x))) along the last axis."""
+    largest = logarithms.max(axis=-1)
+    return np.asarray(largest + np.log(np.exp(logarithms - largest[..., None]).sum(axis=-1)))
 
 
 @cache
@@ -216,9 +214,9 @@ def _bound(hits: int, misses: int, bets_and_weights: tuple[Floats, Floats], alph
 
 
 def _smallest_kept(log_stake: Callable[[float], float], mean: float, alpha: float) -> float:
-    """The least p0 that is not rejected. It lies below the mean, where the stake is at most 1."""
+    """The smallest p0 that is not rejected: below the mean, where the stake is at most 1."""
     if not 0 < alpha < 1:
-        raise ValueError(f"{alpha:g} is no chance of error")
+        raise ValueError(f"alpha is {alpha:g}, not between 0 and 1")
     enough = -math.log(alpha)
     rejected, kept = 0.0, mean
     for _ in range(_HALVINGS):

@@ -1,9 +1,10 @@
-"""The cutoffs: from which confidence on a student could serve, and in which order that is tested.
+"""The cutoffs: the confidences from which a student could serve, and the order of their tests.
 
-Only the calibration rows are looked at here. What comes out is a fixed sequence: it begins where a
+Only the calibration rows are used here. The result is a fixed sequence: it begins where a
 certificate is likeliest, and goes on towards larger coverage. The gate tests it on the held-out
-rows, one cutoff after the other, until one fails; then each test may use the whole chance of error,
-and still at most that share of all students gets a cutoff whose served part is below the threshold.
+rows, one cutoff after the other, until one fails. Each test may then use the whole error
+probability, and still at most that share of all students gets a cutoff whose served part is below
+the threshold.
 
 Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then test", Annals of Applied Statistics 19
 (2025), https://doi.org/10.1214/24-AOAS1998 (fixed-sequence testing of thresholds)
@@ -23,20 +24,20 @@ from store.records import Evaluation
 from store.settings.tasks import GateSettings
 
 STEPS = 20  # cutoffs after the first, at most
-SLACK = 0.1  # share of the lowest confidence seen by which the lowest cutoff lies below it
-ESTIMATE = 0.5  # Jeffreys' prior for an agreement that is estimated from few rows
+SLACK = 0.1  # how far below the lowest confidence the lowest cutoff lies, as a share of it
+JEFFREYS = 0.5  # Jeffreys' prior for an agreement that is estimated from few rows
 
 
 @dataclass(frozen=True, slots=True)
 class Cutoff:
-    """From which confidence on a student would serve, as the calibration rows suggest."""
+    """A confidence from which a student would serve, with its estimates on the calibration rows."""
 
     value: float | None  # lowest confidence served; None: everything is served
     coverage: float  # share of the calibration rows that it serves
     agreement: float  # of those, the share that agrees; 0 when it serves none
     chance: float  # estimated probability that the held-out rows certify it
     reason: str
-    prior: tuple[float, ...] = ()  # what its bound bets on: see distill.gate.bounds
+    prior: tuple[float, ...] = ()  # of the bound's bets: see distill.gate.bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,15 @@ def serves(evaluation: Evaluation, cutoff: float | None) -> bool:
 def choose_cutoffs(
     calibration: Sequence[Evaluation], gate: GateSettings, *, heldout: int, alpha: float
 ) -> list[Cutoff]:
-    """The cutoffs that are to be tested, in this order. Never none.
+    """The cutoffs to test, in this order; at least one.
 
-    For each candidate it is estimated how likely `heldout` other rows of the same kind would
-    certify it at a chance of error of `alpha`: how many of them would be served, and how many of
-    those would agree, both with the uncertainty of an estimate from the calibration rows. The best
-    chance comes first, as nothing is certified when the first one fails; among equals the larger
-    coverage; where none has a chance, the surest that covers enough. Up to STEPS more follow, at
-    even steps of coverage; the last one serves whatever is about as sure as the least sure of the
-    calibration rows.
+    For each candidate the probability is estimated that `heldout` other rows of the same kind would
+    certify it at an error probability of `alpha`: how many of them would be served, and how many of
+    those would agree, both with the uncertainty of an estimate from the calibration rows. The most
+    probable one comes first, since nothing is certified when the first one fails; of equal ones the
+    larger coverage; when none has a chance, the highest that covers enough. Up to STEPS more
+    follow, at even steps of coverage; the last one serves answers about as confident as the least
+    confident of the calibration rows.
     """
     candidates = _candidates(calibration)  # largest coverage first
     if not candidates:
@@ -82,9 +83,9 @@ def choose_cutoffs(
 def _smallest(
     candidates: Sequence[_Candidate], calibration: Sequence[Evaluation], gate: GateSettings
 ) -> int:
-    """The place of the surest candidate that still covers enough: where none has a chance."""
-    least = gate.min_coverage * len(calibration)
-    return max((i for i, c in enumerate(candidates) if c.served >= least), default=0)
+    """The place of the highest cutoff that still covers enough."""
+    needed = gate.min_coverage * len(calibration)
+    return max((i for i, c in enumerate(candidates) if c.served >= needed), default=0)
 
 
 def _cutoff(candidate: _Candidate, calibration: int, chance: float, gate: GateSettings) -> Cutoff:
@@ -103,11 +104,11 @@ def _cutoff(candidate: _Candidate, calibration: int, chance: float, gate: GateSe
 
 
 def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
-    """Every cutoff that serves another set of rows, largest coverage first.
+    """One cutoff for each set of rows that can be served, largest coverage first.
 
-    A cutoff lies halfway between two distinct confidences, so that a confidence which comes out
-    slightly different next time, in another batch, falls on the same side. The lowest lies somewhat
-    below all that were seen: what is far less sure is nothing that a certificate speaks of.
+    A cutoff lies halfway between two distinct confidences, so that a confidence that comes out
+    slightly different in another batch falls on the same side. The lowest lies a little below all
+    confidences: a certificate covers no answer that is far less confident than those.
     """
     usable = [e for e in calibration if serves(e, None)]
     if not usable:
@@ -121,16 +122,16 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
         for _, agrees in rows:
             served, agreed = served + 1, agreed + agrees
         levels.append((confidence, served, agreed))
-    found = []
+    candidates = []
     if not levels or levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
-        found.append(_Candidate(None, len(usable), sum(e.agrees for e in usable)))
+        candidates.append(_Candidate(None, len(usable), sum(e.agrees for e in usable)))
     if levels:
         lowest, served, agreed = levels[-1]
-        found.append(_Candidate(lowest - SLACK * abs(lowest), served, agreed))
+        candidates.append(_Candidate(lowest - SLACK * abs(lowest), served, agreed))
     for (below, _, _), (above, served, agreed) in pairwise(reversed(levels)):
         halfway = (below + above) / 2
-        found.append(_Candidate(halfway if halfway > below else above, served, agreed))
-    return found
+        candidates.append(_Candidate(halfway if halfway > below else above, served, agreed))
+    return candidates
 
 
 # ---- the chance of a certificate ---------------------------------------------------------------
@@ -150,13 +151,13 @@ def _chances(
     n = np.rint(heldout * served / calibration)
     weights = informed_weights(agreed, missed, gate.threshold)
     most = most_missed(n, gate.threshold, alpha, weights)
-    good_enough = _at_most(most, n, missed + ESTIMATE, agreed + ESTIMATE)
+    good_enough = _at_most(most, n, missed + JEFFREYS, agreed + JEFFREYS)
     most_unserved = np.floor(heldout * (1 - gate.min_coverage) + 1e-9)
     covers_enough = _at_most(
         np.full(len(served), most_unserved),
         np.full(len(served), float(heldout)),
-        calibration - served + ESTIMATE,
-        served + ESTIMATE,
+        calibration - served + JEFFREYS,
+        served + JEFFREYS,
     )
     return good_enough * covers_enough
 

@@ -1,18 +1,18 @@
 """The gate: whether a student may serve, and from which confidence on. Pure functions.
 
-Two steps on two sets of rows, which never see each other:
+Two steps on two disjoint sets of rows:
 
-1. `choose_cutoffs` looks at the calibration rows alone, and fixes which cutoffs are to be tested
-   and in which order (distill.gate.cutoffs). What they show also decides what the bounds bet on.
-2. `certify` looks at the held-out rows alone. It goes through the cutoffs until one fails: the
-   lower bound of the agreement of what it would serve has to reach the threshold, and no slice of
-   that may lie far below (distill.gate.slices). The last one that passed is certified.
+1. `choose_cutoffs` uses the calibration rows alone. It fixes which cutoffs are tested and in which
+   order (distill.gate.cutoffs), and the prior of the bounds' bets.
+2. `certify` uses the held-out rows alone. It tests the cutoffs until one fails: the lower bound of
+   the agreement of the answers that it would serve has to reach the threshold, and no slice of them
+   may lie far below (distill.gate.slices). The last one that passed is certified.
 
-The bound holds at every moment (distill.gate.bounds), so more rows may be added, and looked at,
-whenever one likes; `extended_bound` goes on with the rows of live traffic. Each further attempt of
-a task under the same fingerprints gets a smaller part of the chance of error, alpha / (k (k + 1)),
-and these parts add up to alpha: a student whose served part agrees less than the threshold passes
-with a probability of at most 1 - confidence, in however many attempts.
+The bound is anytime-valid (distill.gate.bounds), so more rows may be added and looked at at any
+time; `extended_bound` continues it with live traffic. Attempt k of a task under the same
+fingerprints gets the error probability alpha / (k (k + 1)). These add up to alpha: a student whose
+served part agrees less than the threshold passes with a probability of at most 1 - confidence, over
+any number of attempts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from store.records import (
 from store.settings.tasks import GateSettings
 
 METHOD = "beta-mixture"
-CORRECTED = "prediction-powered"  # the judge's share, corrected by what people say
+CORRECTED = "prediction-powered"  # the judge's share, corrected by people's labels
 
 Pairs = Sequence[tuple[bool, bool]]  # (the judge calls an answer good, people call it good)
 
@@ -52,21 +52,21 @@ Pairs = Sequence[tuple[bool, bool]]  # (the judge calls an answer good, people c
 
 
 def attempt_alpha(gate: GateSettings, attempt: int) -> float:
-    """The chance of error of one attempt: all of them together have 1 - confidence."""
+    """The error probability of one attempt: those of all attempts add up to 1 - confidence."""
     return (1 - gate.confidence) / (attempt * (attempt + 1))
 
 
 def attempt_number(earlier: Sequence[Certificate], fingerprints: Sequence[str]) -> int:
     """Which attempt comes next: each earlier certificate that shares a fingerprint counts."""
-    wanted = set(fingerprints)
-    return 1 + sum(not wanted.isdisjoint(c.fingerprints) for c in earlier)
+    own = set(fingerprints)
+    return 1 + sum(not own.isdisjoint(c.fingerprints) for c in earlier)
 
 
 def rows_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0) -> int:
     """The fewest served held-out rows that can certify a student, if every one of them agrees.
 
-    `calibration`: how many calibration rows there are. All of them agree too, at best, and then the
-    bound bets on that.
+    `calibration`: how many calibration rows there are. At best all of them agree too, and are the
+    prior of the bound's bets.
     """
     alpha = attempt_alpha(gate, attempt)
     prior = (float(calibration), 0.0, gate.threshold) if calibration else ()
@@ -101,8 +101,8 @@ def certify(
     """Judges a student on rows that nothing was chosen on. The certificate says why it passed.
 
     A row whose answer cannot be served (a fault, or a confidence below the cutoff) goes to the
-    teacher: it lowers the coverage, and is no evidence for or against what is served. A cutoff that
-    fails ends the sequence; one that lacks nothing but coverage does not, as larger ones follow.
+    teacher: it lowers the coverage, and is no evidence about the served answers. A cutoff that
+    fails ends the sequence. One that only lacks coverage does not, as larger ones follow.
 
     `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`:
     rows that people have judged as well, perhaps none; None: the scorer does not err. Raises
@@ -113,21 +113,22 @@ def certify(
     alpha = attempt_alpha(gate, attempt)
     judge = _judge_check(labelled, alpha / 2) if labelled else None
     terms = _Terms(gate, attempt, alpha, output, judge)
-    tested: list[_Finding] = []
+    results: list[_CutoffResult] = []
     for cutoff in cutoffs:
-        tested.append(_find(heldout, cutoff, terms))
-        if not tested[-1].proven:
+        results.append(_test(heldout, cutoff, terms))
+        if not results[-1].proven:
             break
-    found = next((f for f in reversed(tested) if not f.objections), tested[-1])
-    said = found.objections or [_praise(found, len(heldout), terms)]
-    if found is not tested[-1]:
-        further = tested[-1].n / len(heldout)
-        said = [*said, f"no further: at coverage {further:.3f}, {tested[-1].objections[0]}"]
+    last = results[-1]
+    chosen = next((r for r in reversed(results) if not r.objections), last)
+    reasons = chosen.objections or [_passed(chosen, len(heldout), terms)]
+    if chosen is not last:
+        coverage = last.n / len(heldout)
+        reasons = [*reasons, f"no further: at coverage {coverage:.3f}, {last.objections[0]}"]
     if labelled is not None:
-        said = [*said, _of_judge(judge)]
+        reasons = [*reasons, _judge_reason(judge)]
     if ceiling is not None and ceiling.high < gate.threshold:
-        said = [*said, _low_ceiling(ceiling, gate.threshold)]
-    n, agreed, method = found.n, found.agreed, METHOD if judge is None else CORRECTED
+        reasons = [*reasons, _low_ceiling(ceiling, gate.threshold)]
+    n, agreed, method = chosen.n, chosen.agreed, METHOD if judge is None else CORRECTED
     return Certificate(
         certificate_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{method}/{run_id}")),
         task=task,
@@ -138,24 +139,24 @@ def certify(
         confidence_level=gate.confidence,
         attempt=attempt,
         alpha=alpha,
-        prior=list(found.prior),
+        prior=list(chosen.prior),
         n=n,
         agreed=agreed,
         score=agreed / n if n else 0.0,
-        lower_bound=found.bound,
-        cutoff=found.cutoff,
-        cutoffs_tested=len(tested),
+        lower_bound=chosen.bound,
+        cutoff=chosen.cutoff,
+        cutoffs_tested=len(results),
         coverage=n / len(heldout) if heldout else 0.0,
         heldout=len(heldout),
         agreement_all=sum(e.agrees for e in heldout) / len(heldout) if heldout else 0.0,
         min_coverage=gate.min_coverage,
         faults=sum(e.fault is not None for e in heldout),
-        slices=found.slices,
+        slices=chosen.slices,
         ceiling=ceiling,
         judge=judge,
         fingerprints=list(fingerprints),
-        passed=not found.objections,
-        reason="; ".join(said),
+        passed=not chosen.objections,
+        reason="; ".join(reasons),
         at=now,
     )
 
@@ -175,7 +176,7 @@ def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> f
 
 
 def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
-    """The lower bound that the live rows have by themselves, at the certificate's chance of error.
+    """The lower bound of the live rows by themselves, at the certificate's error probability.
 
     The held-out rows decide the bets alone, so it also holds after the live traffic has drifted
     from them.
@@ -199,7 +200,7 @@ def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What every cutoff of one certificate is judged by."""
+    """The conditions that all cutoffs of one certificate are tested under."""
 
     gate: GateSettings
     attempt: int
@@ -209,8 +210,8 @@ class _Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
-    """One cutoff on the held-out rows."""
+class _CutoffResult:
+    """The test of one cutoff on the held-out rows."""
 
     cutoff: float | None
     prior: tuple[float, ...]
@@ -222,7 +223,7 @@ class _Finding:
     objections: list[str]  # every reason why it is not certified, each with its numbers
 
 
-def _find(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _Finding:
+def _test(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     gate = terms.gate
     served = [e for e in heldout if serves(e, cutoff.value)]
     n, agreed = len(served), sum(e.agrees for e in served)
@@ -245,7 +246,7 @@ def _find(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _Find
             f"coverage {n / len(heldout):.3f} ({n} of {len(heldout)} held-out rows) is below "
             f"{gate.min_coverage:g}"
         )
-    return _Finding(cutoff.value, cutoff.prior, n, agreed, bound, slices, proven, objections)
+    return _CutoffResult(cutoff.value, cutoff.prior, n, agreed, bound, slices, proven, objections)
 
 
 def _too_low(n: int, agreed: int, bound: float, prior: Prior, terms: _Terms) -> str:
@@ -263,24 +264,22 @@ def _too_low(n: int, agreed: int, bound: float, prior: Prior, terms: _Terms) -> 
     )
 
 
-def _praise(found: _Finding, heldout: int, terms: _Terms) -> str:
+def _passed(result: _CutoffResult, heldout: int, terms: _Terms) -> str:
     return (
-        f"agreement {found.agreed / found.n:.3f} on {found.n} held-out rows, lower bound "
-        f"{found.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, coverage "
-        f"{found.n / heldout:.3f}"
+        f"agreement {result.agreed / result.n:.3f} on {result.n} held-out rows, lower bound "
+        f"{result.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, coverage "
+        f"{result.n / heldout:.3f}"
     )
 
 
 def _at_confidence(terms: _Terms) -> str:
-    said = f"at confidence {terms.gate.confidence:g}"
-    return (
-        said
-        if terms.attempt == 1
-        else f"{said} over all attempts (this one is number {terms.attempt})"
-    )
+    confidence = f"at confidence {terms.gate.confidence:g}"
+    if terms.attempt == 1:
+        return confidence
+    return f"{confidence} over all attempts (this one is number {terms.attempt})"
 
 
-def _of_judge(judge: JudgeCheck | None) -> str:
+def _judge_reason(judge: JudgeCheck | None) -> str:
     if judge is None:
         return "uncorrected for the judge's errors"
     return (
@@ -298,7 +297,7 @@ def _low_ceiling(ceiling: Ceiling, threshold: float) -> str:
 
 
 def _judge_check(pairs: Pairs, alpha: float) -> JudgeCheck:
-    """The judge against people. `alpha`: the chance of error of the bound of its bias."""
+    """The judge against people. `alpha`: the error probability of the bound of its bias."""
     good = [judge for judge, people in pairs if people]
     bad = [judge for judge, people in pairs if not people]
     return JudgeCheck(

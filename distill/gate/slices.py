@@ -1,9 +1,9 @@
-"""The worst slice: no fingerprint, label or call may lie far below what the whole has to reach.
+"""The worst slice: no fingerprint, label or call may lie far below the threshold of the whole.
 
 A mean over all rows hides a small part of the traffic that goes wrong. So the served rows of each
 fingerprint, and of each of the teacher's labels or calls, are tested by themselves: an exact
-binomial test of "it agrees at least as often as the floor", with Holm's procedure over all of them,
-so that among slices that all reach the floor one is blamed with a probability of at most
+binomial test of "it agrees at least as often as the floor", with Holm's procedure over all slices.
+When all slices reach the floor, the probability that any is reported as below is at most
 1 - confidence.
 
 Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
@@ -29,7 +29,7 @@ from store.settings.tasks import GateSettings
 
 
 def floor_of(gate: GateSettings) -> float:
-    """The agreement that a slice must not lie below."""
+    """The agreement that no slice may lie below."""
     return max(0.0, gate.threshold - gate.slice_tolerance)
 
 
@@ -44,7 +44,7 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
             agrees["label", normal_text(row.teacher_output)].append(row.agrees)
         elif output == "tools":
             agrees["call", _call(row)].append(row.agrees)
-    found = [
+    slices = [
         Slice(
             kind=kind,
             name=name,
@@ -56,21 +56,21 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
         for (kind, name), rows in agrees.items()
         if len(rows) >= gate.min_slice_rows
     ]
-    return judged(found, 1 - gate.confidence)
+    return holm(slices, 1 - gate.confidence)
 
 
-def judged(slices: Iterable[Slice], alpha: float) -> list[Slice]:
+def holm(slices: Iterable[Slice], alpha: float) -> list[Slice]:
     """The slices in the order of their p-values; `below` by Holm's procedure at this level."""
     ordered = sorted(slices, key=attrgetter("p_value", "kind", "name"))
-    found: list[Slice] = []
+    results: list[Slice] = []
     below = True
-    for place, one in enumerate(ordered):
-        below = below and one.p_value <= alpha / (len(ordered) - place)
-        found.append(replace(one, below=below))
-    return found
+    for place, part in enumerate(ordered):
+        below = below and part.p_value <= alpha / (len(ordered) - place)
+        results.append(replace(part, below=below))
+    return results
 
 
 def _call(evaluation: Evaluation) -> str:
     """The functions that the teacher calls, or `none`."""
-    said = read_said(evaluation.teacher_output)
-    return " + ".join(said.names) if said is not None and said.calls else "none"
+    answer = read_said(evaluation.teacher_output)
+    return " + ".join(answer.names) if answer is not None and answer.calls else "none"

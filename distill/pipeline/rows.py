@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
-from distill.dataset.templates import described
+from distill.dataset.templates import summary
 from distill.dataset.traffic import (
     MAX_SHAPES,
     MIN_SHARE,
@@ -130,7 +130,7 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         "rows": selection.sizes,
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
-        "templates": [described(template) for template in selection.templates],
+        "templates": [summary(template) for template in selection.templates],
         "suspect_since": since,
         "used_until": max((a.asked_at for a in answers), default=run.started_at),
     }

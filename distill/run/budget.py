@@ -1,4 +1,4 @@
-"""What a run pays the teacher for: written down call by call, and in the store at the end."""
+"""The paid calls of a run: logged one by one in its folder, and stored at the end."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def teacher_of(rows: Sequence[Row]) -> str:
 
 @asynccontextmanager
 async def paid_client(run: Run, parts: Parts, model: str) -> AsyncIterator[TeacherClient]:
-    """A client for a teacher, whose budget knows what the run has spent before.
+    """A client for a teacher, whose budget includes the run's earlier calls.
 
-    Each call is in the run's folder as soon as it is paid. On leaving, in whatever way, all calls
-    of the run are in the store. Only one such client of a run may be in use at a time.
+    Each call is in the run's folder as soon as it is paid. On leaving, also by an exception, all
+    calls of the run are in the store. Only one such client of a run may be in use at a time.
     """
     log = _call_log(run.folder)
     calls = await asyncio.to_thread(paid_calls, run.folder)
@@ -58,30 +58,30 @@ def _call_log(folder: Path) -> LineLog:
 
 
 class Till:
-    """Paid calls, so many at a time, of which none is lost when one of them fails.
+    """Limits how many paid calls run at a time, and loses none of them when one fails.
 
-    After a failure no further call begins. The error is raised to everybody who waits, but only
-    when the calls under way have ended: who hears of it may end them, and they are paid for.
+    After a failure no further call begins. The error is raised in all callers, but only once the
+    running calls have ended: a caller might cancel them, and they are paid for.
     """
 
     def __init__(self, at_a_time: int) -> None:
         self._slots = asyncio.Semaphore(at_a_time)
-        self._under_way = 0
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._failed: TeacherError | None = None
 
     async def pay(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Makes a call when there is a place for it. Raises TeacherError as described above."""
+        """Makes a call when there is a free slot. Raises TeacherError as described above."""
         async with self._slots:
             while self._failed is None:
                 try:
                     with self._counted():
                         return await call()
                 except BudgetSpent as error:
-                    if not self._under_way:
+                    if not self._running:
                         self._failed = error
-                    # else: what the others do not use of their share may do for this one
+                    # else: the others may leave enough of their reserved tokens for this one
                     await self._idle.wait()
                 except TeacherError as error:
                     self._failed = self._failed or error
@@ -90,11 +90,11 @@ class Till:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        self._under_way += 1
+        self._running += 1
         self._idle.clear()
         try:
             yield
         finally:
-            self._under_way -= 1
-            if not self._under_way:
+            self._running -= 1
+            if not self._running:
                 self._idle.set()

@@ -1,4 +1,4 @@
-"""The history of one run: which stages are finished, what each took, and how it ended."""
+"""The history of one run: its finished stages, their durations, and how it ended."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from store.database.store import Store
+from store.jsontext import JsonObject
 from store.records import (
     RunEvent,
     RunState,
@@ -18,14 +19,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StageResult(Generic[T]):
-    """What a stage hands on, and the numbers that it leaves in the history."""
+    """The result of a stage, and the numbers that it adds to the history."""
 
     value: T
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: JsonObject = field(default_factory=dict)
 
 
 class RunLog:
-    """Appends a run's events to the store, each state once, also when the run was resumed."""
+    """Appends a run's events to the store, each state once, also when the run is resumed."""
 
     def __init__(
         self,
@@ -45,14 +46,14 @@ class RunLog:
     async def open(
         cls, store: Store, run_id: str, task: str, clock: Callable[[], float] = time.time
     ) -> RunLog:
-        """Reads what the run has behind it."""
+        """Reads the run's events so far."""
         events = await store.events_of_run(run_id)
         return cls(store, run_id, task, events, clock)
 
     async def stage(self, state: RunState, work: Awaitable[StageResult[T]]) -> T:
         """Awaits a stage and records that it is finished. A resumed stage is not recorded twice.
 
-        The work itself finds its own result when it was finished before, and returns it.
+        The stage itself loads its result when an earlier start of the run has finished it.
         """
         began = time.monotonic()
         result = await work
@@ -61,7 +62,7 @@ class RunLog:
         return result.value
 
     async def end(self, state: RunState, reason: str, **detail: Any) -> RunEvent:
-        """Records how the run ended. Returns the last event, with what the stages found out."""
+        """Records how the run ended, with the stages' `used_until`. Returns this last event."""
         used = next(
             (e.detail["used_until"] for e in self._events if "used_until" in e.detail), None
         )
@@ -70,7 +71,7 @@ class RunLog:
         return await self._append(state, 0.0, reason, detail)
 
     async def _append(
-        self, state: RunState, seconds: float, reason: str, detail: dict[str, Any]
+        self, state: RunState, seconds: float, reason: str, detail: JsonObject
     ) -> RunEvent:
         event = RunEvent(
             run_id=self._run_id,

@@ -1,4 +1,4 @@
-"""How the stages of a run say how far they are: one callback, and the board that remembers it."""
+"""The progress of a run's stages: one callback, and the board that stores its last values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-# stage, done, total (same unit, whatever the stage counts), note
+# stage, done, total (both in the unit of the stage: rows, iterations, …), note
 Progress = Callable[[str, float, float, str], None]
 
 

@@ -1,4 +1,4 @@
-"""What a run is, and what it needs from outside."""
+"""A run, and the services that it uses."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run needs from outside."""
+    """The services that a run uses."""
 
     store: Store
     clock: Callable[[], float]
-    # (task's model, run, what to do with each paid call) → a client for the teacher's endpoint
+    # (teacher's name, run, callback for each paid call) → a client for the teacher's endpoint
     teacher: Callable[[str, Run, Callable[[TeacherCall], None]], TeacherClient]
-    placeholders: Sequence[str] = ()  # what stands for what is redacted
+    placeholders: Sequence[str] = ()  # texts that replace redacted ones
 
 
 def some_rows(rows: list[Row], most: int) -> list[Row]:
-    """At most `most` rows, drawn by their hash: the same ones each time, whatever their order."""
+    """At most `most` rows, sampled by their hash: always the same, in whatever order they come."""
     return sorted(rows, key=lambda r: r.input_hash)[:most]
 
 

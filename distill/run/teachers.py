@@ -1,4 +1,4 @@
-"""Clients for the teachers that runs and audits ask, by the names that clients know them by."""
+"""Makes clients for teachers, by the names under which users' clients know them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Teachers:
         self._pool = pool
 
     def for_run(self, model: str, run: Run, record: Callable[[TeacherCall], None]) -> TeacherClient:
-        """The teacher as a run asks it: within its budget."""
+        """A client for a run, limited by the run's token budget."""
         budget = run.settings.amplify.token_budget
         return self._client(model, run.run_id, run.task, record, budget)
 
     def for_audits(
         self, model: str, student_id: str, task: str, record: Callable[[TeacherCall], None]
     ) -> TeacherClient:
-        """The teacher as audits ask it: for as long as their student serves."""
+        """A client for the audits of a student, without a budget."""
         return self._client(model, student_id, task, record, None)
 
     def _client(

@@ -1,7 +1,7 @@
-"""Every call to the teacher that serves distilling: paid for, counted, and held to a budget.
+"""The client for all calls to the teacher made for distillation: counted, and held to a budget.
 
-Structured answers come by way of `instructor` as one forced tool call. Of its modes that is the one
-which most endpoints understand, and LiteLLM translates it for all of its providers.
+Structured answers come through `instructor` as one forced tool call. Most endpoints understand this
+mode, and LiteLLM translates it for all of its providers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from distill.dataset.exchange import target_in_message
 from store.chat.shape import Messages, text_of
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.ids import new_id
+from store.jsontext import JsonMapping, JsonObject
 from store.records import (
     Purpose,
     TeacherCall,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:  # the control plane starts in half the time without it
 
 CLIENT_RETRIES = 3  # the OpenAI client's own: connection errors, 408, 409, 429 and 5xx
 VALIDATION_RETRIES = 2  # instructor's, each shown what was wrong
-CHARS_A_TOKEN = 3  # a careful guess: hardly a text has more tokens than that
-# output tokens expected of a call, until one with the same purpose was longer
+CHARS_A_TOKEN = 3  # a cautious estimate: few texts have more tokens than that
+# output tokens reserved for a call, until one with the same purpose was longer
 EXPECTED_OUTPUT: Mapping[Purpose, int] = {
     "policy": 800,
     "inputs": 800,
@@ -42,9 +43,9 @@ EXPECTED_OUTPUT: Mapping[Purpose, int] = {
     "judge": 128,
     "audits": 64,
 }
-# what to lower when a call of this purpose is too much
+# the setting to lower when the budget does not allow a call of this purpose
 _LOWER: Mapping[Purpose, str] = {"judge": "evaluate.max_rows", "noise": "evaluate.teacher_recheck"}
-# statuses that speak of our access; any other 4xx is about the one request
+# statuses about our access; any other 4xx is about the one request
 _ABOUT_ACCESS = (401, 402, 403, 408, 409, 429)
 _ERROR_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
@@ -53,7 +54,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a call took."""
+    """The tokens of a call."""
 
     input: int = 0
     output: int = 0
@@ -66,22 +67,21 @@ class Tokens:
 class Answer:
     """The teacher's answer to a production prompt."""
 
-    text: (
-        str | None
-    )  # as a student should give it (distill.dataset.exchange); None: it refused, or called
+    # as a student should give it (distill.dataset.exchange); None: a refusal, or unlearnable calls
+    text: str | None
     finish_reason: str
     tokens: Tokens
 
     @property
     def whole(self) -> bool:
-        """Whether it says something and came to its own end."""
+        """Whether it is not empty and was not cut off."""
         ended = self.finish_reason in ("stop", "tool_calls")
         return ended and bool((self.text or "").strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Structured(Generic[Schema]):
-    """A structured answer, with the tokens of all the attempts that it took."""
+    """A structured answer, with the tokens of all attempts."""
 
     value: Schema
     tokens: Tokens
@@ -90,9 +90,9 @@ class Structured(Generic[Schema]):
 class TeacherClient:
     """The teacher's endpoint, for one run of one task, or for the audits of its student.
 
-    `record` hears of every call that was answered, and so paid for, also of one whose answer was
-    no good. `spent` counts their tokens; whoever resumes a run adds what it had spent before.
-    `token_budget` None: as many as it takes.
+    `record` is called with every call that was answered, and so paid for, also when its answer was
+    unusable. `spent` counts their tokens; a resumed run adds those of its earlier starts.
+    `token_budget` None: no limit.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class TeacherClient:
     ) -> None:
         import openai  # noqa: PLC0415 - slow to import
 
-        # they log prompts and answers: instructor when validation fails, openai when debugging
+        # both log prompts and answers: instructor when validation fails, openai when debugging
         logging.getLogger("instructor").setLevel(logging.CRITICAL + 1)
         logging.getLogger("openai").setLevel(logging.WARNING)
         self.model = model
         self.spent = 0  # tokens, input and output
-        self._reserved = 0  # tokens that the calls under way are expected to take
+        self._reserved = 0  # tokens expected for the calls that are running
         self._budget = token_budget
         self._record = record
         self._run_id = run_id
@@ -123,7 +123,7 @@ class TeacherClient:
         self._refuses_temperature = False
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
-            api_key=api_key or "none",  # it insists on one
+            api_key=api_key or "none",  # the client requires one
             max_retries=CLIENT_RETRIES,
             timeout=openai.Timeout(timeout_s, connect=10),
         )
@@ -138,12 +138,12 @@ class TeacherClient:
         await self._client.close()
 
     async def answer(
-        self, messages: Messages, params: Mapping[str, Any], purpose: Purpose = "answers"
+        self, messages: Messages, params: JsonMapping, purpose: Purpose = "answers"
     ) -> Answer:
         """Asks a production prompt, with the request's own parameters and tools.
 
-        Raises BudgetSpent before a call that the budget does not allow, TeacherRefused when the
-        teacher refuses this request, TeacherError when it cannot be used at all.
+        Raises BudgetSpent instead of making a call that the budget does not allow, TeacherRefused
+        when the teacher refuses this request, TeacherError when the teacher cannot be used at all.
         """
         completion, tokens = await self._paid(purpose, messages, dict(params))
         if not completion.choices:
@@ -163,11 +163,11 @@ class TeacherClient:
         purpose: Purpose,
         schema: type[Schema],
         messages: Messages,
-        params: Mapping[str, Any] | None = None,
+        params: JsonMapping | None = None,
     ) -> Structured[Schema]:
-        """Asks for an answer of this schema. An invalid one is asked again, with what was wrong.
+        """Asks for an answer of this schema. After an invalid one it asks again, with the error.
 
-        Raises TeacherMalformed when it is still invalid then, and what `answer` raises.
+        Raises TeacherMalformed when the answer is still invalid then, and the errors of `answer`.
         """
         import instructor  # noqa: PLC0415 - slow to import
         from instructor.core.exceptions import (  # noqa: PLC0415
@@ -185,7 +185,7 @@ class TeacherClient:
 
         ask: Any = instructor.patch(create=create, mode=instructor.Mode.TOOLS)
         try:
-            found = await ask(
+            value = await ask(
                 response_model=schema,
                 messages=messages,
                 max_retries=VALIDATION_RETRIES,
@@ -198,13 +198,13 @@ class TeacherClient:
             raise TeacherMalformed(
                 f"the teacher gave no valid {schema.__name__} in {1 + VALIDATION_RETRIES} attempts"
             ) from None
-        # without what instructor hangs on to it: a class of its own and the raw response
-        return Structured(schema.model_validate(found.model_dump()), total)
+        # a plain value: instructor's has a class of its own and holds the raw response
+        return Structured(schema.model_validate(value.model_dump()), total)
 
     async def _paid(
-        self, purpose: Purpose, messages: Messages, params: dict[str, Any]
+        self, purpose: Purpose, messages: Messages, params: JsonObject
     ) -> tuple[ChatCompletion, Tokens]:
-        """One call: allowed by the budget before, recorded afterwards."""
+        """One call: checked against the budget before, recorded afterwards."""
         expected = _request_tokens(messages, params) + self._longest_output[purpose]
         allowed = math.inf if self._budget is None else self._budget
         if self.spent + self._reserved + expected > allowed:
@@ -241,8 +241,8 @@ class TeacherClient:
         )
         return completion, tokens
 
-    async def _ask(self, messages: Messages, params: dict[str, Any]) -> ChatCompletion:
-        """One request. Reasoning models refuse a temperature; it is left out from then on."""
+    async def _ask(self, messages: Messages, params: JsonObject) -> ChatCompletion:
+        """One request. Reasoning models refuse a temperature; after that none is sent."""
         import openai  # noqa: PLC0415 - slow to import
 
         if self._refuses_temperature:
@@ -255,7 +255,7 @@ class TeacherClient:
             self._refuses_temperature = True
             return await self._send(messages, _without_temperature(params))
 
-    async def _send(self, messages: Messages, params: dict[str, Any]) -> ChatCompletion:
+    async def _send(self, messages: Messages, params: JsonObject) -> ChatCompletion:
         from openai.types.chat import ChatCompletion  # noqa: PLC0415 - slow to import
 
         try:
@@ -264,45 +264,43 @@ class TeacherClient:
                 messages=messages,  # type: ignore[arg-type]  # the wire format itself
                 extra_body=params,
             )
-        except ValueError:  # a body that says it is JSON, and is not
+        except ValueError:  # a body that is declared as JSON and is not
             completion = None
         if not isinstance(completion, ChatCompletion):
             raise TeacherError("the teacher's endpoint does not speak OpenAI's API: check api_base")
         return completion
 
 
-def _without_temperature(params: dict[str, Any]) -> dict[str, Any]:
+def _without_temperature(params: JsonObject) -> JsonObject:
     return {name: value for name, value in params.items() if name != "temperature"}
 
 
 def _tokens_of(completion: ChatCompletion) -> Tokens | None:
-    """What the endpoint says that the call took; None when it does not count."""
+    """The tokens of the call by the endpoint's count; None when it does not count."""
     usage = completion.usage
     if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
         return None
     return Tokens(usage.prompt_tokens or 0, usage.completion_tokens or 0)
 
 
-def _guessed_tokens(
-    completion: ChatCompletion, messages: Messages, params: Mapping[str, Any]
-) -> Tokens:
-    said = "".join(choice.message.model_dump_json() for choice in completion.choices or [])
-    return Tokens(_request_tokens(messages, params), _text_tokens(said))
+def _guessed_tokens(completion: ChatCompletion, messages: Messages, params: JsonMapping) -> Tokens:
+    answer = "".join(choice.message.model_dump_json() for choice in completion.choices or [])
+    return Tokens(_request_tokens(messages, params), _text_tokens(answer))
 
 
-def _request_tokens(messages: Messages, params: Mapping[str, Any]) -> int:
-    said = sum(_text_tokens(text_of(m.get("content"))) for m in messages)
-    return said + _text_tokens(orjson.dumps(dict(params), default=str).decode())
+def _request_tokens(messages: Messages, params: JsonMapping) -> int:
+    prompt = sum(_text_tokens(text_of(m.get("content"))) for m in messages)
+    return prompt + _text_tokens(orjson.dumps(dict(params), default=str).decode())
 
 
 def _text_tokens(text: str) -> int:
-    # a letter of most scripts beyond Latin is a token of its own, near enough
+    # in most scripts beyond Latin a letter is about one token
     wide = sum(ord(letter) > 0x2E7F for letter in text)
     return wide + math.ceil((len(text) - wide) / CHARS_A_TOKEN)
 
 
 def _as_teacher_error(error: openai.APIError, purpose: Purpose) -> TeacherError:
-    """Our error for the OpenAI client's, without its message: that may quote the request."""
+    """Our error for the OpenAI client's, without its message, which may quote the request."""
     import openai  # noqa: PLC0415 - slow to import
 
     if not isinstance(error, openai.APIStatusError):
@@ -311,6 +309,6 @@ def _as_teacher_error(error: openai.APIError, purpose: Purpose) -> TeacherError:
         )
     code = str(error.code or "")
     named = f" ({code})" if _ERROR_CODE.fullmatch(code) else ""
-    said = f"the teacher answered a call for {purpose} with status {error.status_code}{named}"
+    message = f"the teacher answered a call for {purpose} with status {error.status_code}{named}"
     about_request = error.status_code < 500 and error.status_code not in _ABOUT_ACCESS
-    return TeacherRefused(said) if about_request else TeacherError(said)
+    return TeacherRefused(message) if about_request else TeacherError(message)

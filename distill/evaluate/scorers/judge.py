@@ -1,12 +1,12 @@
-"""The judge: the teacher says whether two answers to the same request come to the same.
+"""Scorer `judge` (LLM-as-a-judge): the teacher decides whether two answers are equivalent.
 
-It is for free text, where equal answers are seldom the same words. A verdict is yes or no and not a
-grade: sensitivity and specificity are of such, and a person can be asked for the same.
+It is for free text, where equivalent answers seldom have the same words. A verdict is yes or no
+rather than a grade: sensitivity and specificity are defined for it, and people can give the same.
 
-Neither answer is called the student's, and which of them comes first is drawn by a hash of the
-pair: a judge that prefers the first one, or the teacher's, gains or costs the student nothing on
-average. The answers are material: they stand between marks that no text can hold, as the marks are
-a hash of all of it, and what comes back is a value of a schema, whose words nobody reads.
+Against bias: neither answer is called the student's, and a hash of the pair decides which comes
+first, so that a preference for the first one or for the teacher's cancels out on average. Against
+injection: the answers stand between marks that no text can contain, because the marks are a hash of
+all of it, and the reply is a value of a schema whose free text is not used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_CHARS = 12_000  # of the request, whose middle is left out; the answers are 
 class Verdict(BaseModel):
     """Whether two answers to the same request are equivalent by the rubric."""
 
-    # first, because a verdict after a reason is a better one
+    # first: a verdict that follows its reason is a better one
     difference: str = Field(
         description="the difference that counts most by the rubric, in one sentence; or: none"
     )
@@ -42,9 +42,9 @@ class Verdict(BaseModel):
 
 
 class Judge:
-    """Scores a pair of answers: 1 when the teacher finds them equivalent, else 0. A `Scoring`.
+    """Scores a pair of answers: 1 when the teacher calls them equivalent, else 0. A `Scoring`.
 
-    `file`: keeps each verdict, and gives it again for the same pair without another call.
+    `file`: stores each verdict; the same pair is not asked about again.
     `faults`: counts the pairs without a verdict, by what was wrong.
     """
 
@@ -65,10 +65,10 @@ class Judge:
             self._known = {line["pair"]: line["equivalent"] for line in self._log.load()}
 
     async def __call__(self, teacher: str, student: str, messages: Messages) -> float:
-        """Identical texts are not asked about. A judge that refuses the pair, or gives no verdict
-        that can be read, has not found them equivalent.
+        """The score. Equal texts cost no call. A refusal or an unreadable verdict counts as 0.
 
-        Raises TeacherError when it cannot be asked at all, BudgetSpent when it may not.
+        Raises TeacherError when the teacher cannot be asked at all, BudgetSpent when the budget
+        does not allow it.
         """
         if exact_score(teacher, student):
             return 1.0
@@ -86,12 +86,12 @@ class Judge:
     async def _ask(self, teacher: str, student: str, messages: Messages) -> tuple[bool, str]:
         prompt = judge_prompt(self._rubric, messages, teacher, student)
         try:
-            found = await self._client.structured("judge", Verdict, prompt, {"temperature": 0})
+            verdict = await self._client.structured("judge", Verdict, prompt, {"temperature": 0})
         except TeacherRefused:
             return False, "refused"
         except TeacherMalformed:
             return False, "malformed"
-        return found.value.equivalent, ""
+        return verdict.value.equivalent, ""
 
 
 _INSTRUCTION = """\
@@ -113,8 +113,8 @@ equivalent to one that does not."""
 
 def judge_prompt(rubric: str, messages: Messages, teacher: str, student: str) -> Messages:
     """The messages that ask for a verdict."""
-    drawn = _hash_of(messages, teacher, student)
-    mark, teacher_first = drawn[:16], int(drawn[-1], 16) % 2
+    digest = _hash_of(messages, teacher, student)
+    mark, teacher_first = digest[:16], int(digest[-1], 16) % 2
     first, second = (teacher, student) if teacher_first else (student, teacher)
     request = "\n\n".join(f"{m.get('role')}: {text_of(m.get('content'))}" for m in messages)
     parts = [
@@ -135,7 +135,7 @@ def _marked(name: str, mark: str, text: str) -> str:
 
 
 def _hash_of(*parts: object) -> str:
-    """32 hex digits. A text cannot hold a hash that it goes into itself."""
+    """32 hex digits. A text cannot contain the hash of itself."""
     return blake2b(to_json(parts), digest_size=16).hexdigest()
 
 

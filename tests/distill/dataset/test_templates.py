@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.dataset.common_text import Skeleton, is_clock, literals_of, merged, tokens, trimmed
-from distill.dataset.templates import SeenShape, described, recognise, skeleton
+from distill.dataset.templates import SeenShape, recognise, skeleton, summary
 from store.chat.prompt_templates import match, values
 from store.chat.shape import BETWEEN
 
@@ -244,7 +244,7 @@ def test_the_order_of_what_was_seen_does_not_matter() -> None:
 
 def test_what_a_status_says() -> None:
     [found] = recognise(seen([f"Today is {d}.{TAIL * 5}" for d in DAYS], 40))
-    told = described(found)
+    told = summary(found)
     assert told["prompts"] == 30 and told["holes"] == [14]
     assert told["skeleton"].startswith("Today is …. You route requests")
     assert len(told["skeleton"]) < 150

@@ -228,13 +228,13 @@ def test_no_row_tells_nothing() -> None:
 
 @pytest.mark.parametrize("p0", [0.0, 1.0, 1.5])
 def test_what_is_tested_is_a_share(p0: float) -> None:
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="between 0 and 1"):
         log_e_value(3, 4, p0)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_an_error_that_never_or_always_happens_is_refused(alpha: float) -> None:
-    with pytest.raises(ValueError, match="chance of error"):
+    with pytest.raises(ValueError, match="between 0 and 1"):
         lower_bound(3, 4, alpha)
 
 

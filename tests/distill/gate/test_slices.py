@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from distill.gate.slices import floor_of, judged, slices_of
+from distill.gate.slices import floor_of, holm, slices_of
 from store.records import Reason, Slice
 from store.settings.tasks import GateSettings
 from tests.helpers.gate_samples import GATE, judge, row, rows
@@ -30,7 +30,7 @@ def a_slice(name: str, p_value: float) -> Slice:
 )
 def test_holms_procedure(p_values: list[float], below: str) -> None:
     slices = [a_slice("abcd"[place], p) for place, p in enumerate(p_values)]
-    found = judged(slices, 0.05)
+    found = holm(slices, 0.05)
     assert "".join(s.name for s in found if s.below) == below
     assert [s.p_value for s in found] == sorted(p_values)
 
