@@ -15,7 +15,7 @@ from store.records import (
 )
 from store.settings.tasks import TaskSettings
 from tests.helpers.samples import a_certificate, a_promotion, a_route, an_action
-from tests.helpers.status_samples import a_promotion_to
+from tests.helpers.status_samples import a_promotion_to, every_state, one_task, status_json
 
 PASSED = a_certificate(lower_bound=0.95279, at=100.0)
 FAILED = a_certificate(lower_bound=0.9, passed=False, at=200.0)
@@ -139,3 +139,15 @@ def test_the_history_has_route_changes_and_commands_newest_first() -> None:
     assert [t.state for t in turns] == ["live", "resume", "pause", "shadow"]
     many = [a_promotion(route=a_route(), at=float(at)) for at in range(20, 0, -1)]
     assert [t.at for t in history(many, [])] == [float(at) for at in range(20, 10, -1)]
+
+
+def test_the_route_shows_its_terms_of_service_among_its_other_fields() -> None:
+    route = one_task("t", a_promotion_to("live", 40.0)).route
+    assert {"target", "share", "cutoff", "max_tokens", "timeout_s", "forms"} <= route.keys()
+    assert "terms" not in route
+
+
+def test_a_detectors_fields_for_the_rollout_are_not_sent() -> None:
+    sent = status_json(every_state())
+    detectors = [d for t in sent["tasks"] if t["live"] for d in t["live"]["suspicion"].values()]
+    assert {tuple(d) for d in detectors} == {("n", "bad", "tolerated", "level", "run_length")}
