@@ -44,14 +44,14 @@ TASK_HEADER, TRACE_HEADER = "x-understudy-task", "x-understudy-trace"
 STORE_HEADER = "x-understudy-store"
 MAX_WAITING = 1_000  # calls in the queue
 TICK_S = 0.25
-SAY_AGAIN_S = 60.0
+REPORT_EVERY_S = 60.0
 CLOSE_S = 5.0
 
 log = logging.getLogger("understudy.litellm")
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LitellmEvent:
     """What LiteLLM says of a call, as it stands: it is read by the thread that writes."""
 
     payload: JsonMapping  # LiteLLM's standard logging payload
@@ -70,13 +70,13 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
         data_dir: Path | None = None,
         *,
         privacy: PrivacySettings | None = None,
-        most_waiting: int = MAX_WAITING,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         """What is not given here, the environment says."""
         super().__init__()
         self._data_dir = data_dir
         self._privacy = privacy or PrivacySettings()
-        self._most = most_waiting
+        self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._writing: _Writing | None = None
         self._off = False  # nowhere to write to
@@ -128,11 +128,13 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
     def _start(self) -> _Writing | None:
         with self._lock:
             if self._writing is None or self._writing.pid != os.getpid():
-                place = _place() if self._data_dir is None else (self._data_dir, self._privacy)
+                place = (
+                    _destination() if self._data_dir is None else (self._data_dir, self._privacy)
+                )
                 if place is None:
                     self._off = True
                     return None
-                self._writing = _Writing(*place, self._most)
+                self._writing = _Writing(*place, self._max_waiting)
                 atexit.register(self.close)
             return self._writing
 
@@ -140,20 +142,20 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
 class _Writing:
     """The queue of one process, and the thread that empties it into the journal."""
 
-    def __init__(self, data_dir: Path, privacy: PrivacySettings, most_waiting: int) -> None:
+    def __init__(self, data_dir: Path, privacy: PrivacySettings, max_waiting: int) -> None:
         self.pid = os.getpid()
         self._privacy = privacy
         self._redaction: Redaction | None = None
         self._unredacted = False  # the redaction cannot be used
         self.dropped: Counter[str] = Counter()
         self._journal = JournalWriter(data_dir / "journal", JournalSettings(), worker=self.pid)
-        self._queue: queue.Queue[Event | None] = queue.Queue(most_waiting)
-        self._said: Counter[str] = Counter()
-        self._said_at = 0.0
+        self._queue: queue.Queue[LitellmEvent | None] = queue.Queue(max_waiting)
+        self._reported: Counter[str] = Counter()
+        self._reported_at = 0.0
         self._thread = threading.Thread(target=self._run, name="understudy-journal", daemon=True)
         self._thread.start()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: LitellmEvent) -> None:
         try:
             self._queue.put_nowait(event)
         except queue.Full:
@@ -188,12 +190,12 @@ class _Writing:
         self._journal.close()
         self._tick(last=True)
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: LitellmEvent) -> None:
         try:
             if self._unredacted:
                 raise Unusable("the redaction cannot be used")
-            kept = keeps(event, self._privacy)
-            trace = trace_of_event(event, redaction=self._redaction, kept=kept)
+            keep_content = may_keep_content(event, self._privacy)
+            trace = trace_of_event(event, redaction=self._redaction, keep_content=keep_content)
             if trace is not None:
                 self._journal.append(trace)
         except Unusable as why:
@@ -207,25 +209,25 @@ class _Writing:
         if health.lost:
             self.dropped["the disk is full or slow"] = health.lost
         now = time.monotonic()
-        if self.dropped != self._said and (last or now - self._said_at >= SAY_AGAIN_S):
-            told = ", ".join(f"{count} ({why})" for why, count in self.dropped.most_common())
-            log.warning("calls that were not journalled since the start: %s", told)
-            self._said, self._said_at = self.dropped.copy(), now
+        if self.dropped != self._reported and (last or now - self._reported_at >= REPORT_EVERY_S):
+            counts = ", ".join(f"{count} ({why})" for why, count in self.dropped.most_common())
+            log.warning("calls that were not journalled since the start: %s", counts)
+            self._reported, self._reported_at = self.dropped.copy(), now
 
 
-def keeps(event: Event, privacy: PrivacySettings) -> bool:
+def may_keep_content(event: LitellmEvent, privacy: PrivacySettings) -> bool:
     """Whether the content of a call may be kept, by its header and by `store` in its body."""
-    said = next((v for n, v in event.headers.items() if n.lower() == STORE_HEADER), "true")
+    header = next((v for n, v in event.headers.items() if n.lower() == STORE_HEADER), "true")
     refused = event.body.get("store") is False and "chat_completions" in privacy.store_false
-    return str(said).strip().lower() == "true" and not refused
+    return str(header).strip().lower() == "true" and not refused
 
 
 def trace_of_event(
-    event: Event, *, redaction: Redaction | None = None, kept: bool = True
+    event: LitellmEvent, *, redaction: Redaction | None = None, keep_content: bool = True
 ) -> Trace | None:
     """The trace that a call makes; None for what is none of ours: other calls than chat.
 
-    `kept`: False for a client that has opted out.
+    `keep_content`: False for a client that has opted out.
     Raises Unusable with the reason, when LiteLLM redacted it, say.
     """
     payload, body = event.payload, event.body
@@ -271,11 +273,11 @@ def trace_of_event(
         model=as_text(model),
         at=time.time(),
         redaction=redaction,
-        kept=kept,
+        keep_content=keep_content,
     )
 
 
-def _event(kwargs: Any) -> Event | None:
+def _event(kwargs: Any) -> LitellmEvent | None:
     payload = kwargs.get("standard_logging_object")
     if not isinstance(payload, Mapping) or KEY_VARIABLE in os.environ:
         return None  # as Understudy's own child, whose calls the proxy journals
@@ -283,10 +285,10 @@ def _event(kwargs: Any) -> Event | None:
     if any(TRACE_HEADER in str(name).replace("_", "-") for name in answered):
         return None  # Understudy is the endpoint that answered
     sent = as_object(as_object(kwargs.get("litellm_params")).get("proxy_server_request"))
-    return Event(payload, as_object(sent.get("body")), as_object(sent.get("headers")))
+    return LitellmEvent(payload, as_object(sent.get("body")), as_object(sent.get("headers")))
 
 
-def _place() -> tuple[Path, PrivacySettings] | None:
+def _destination() -> tuple[Path, PrivacySettings] | None:
     """Where the environment says that Understudy keeps its data, and what of the calls may be kept.
 
     None with a line in the log.
@@ -294,8 +296,8 @@ def _place() -> tuple[Path, PrivacySettings] | None:
     folder, config = os.environ.get(DATA_DIR), os.environ.get(CONFIG)
     try:
         if config:
-            found = load_config(Path(config))
-            return Path(folder) if folder else found.data_dir, found.privacy
+            settings = load_config(Path(config))
+            return Path(folder) if folder else settings.data_dir, settings.privacy
         if folder:
             return Path(folder), PrivacySettings()
         log.error(

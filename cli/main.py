@@ -81,13 +81,13 @@ def status(
         wide = None if sys.stdout.isatty() else 140
         console = Console(width=wide, markup=False, highlight=False)
         while True:
-            found = fetch_status(server, key=key, task=task)
+            result = fetch_status(server, key=key, task=task)
             if watch and not as_json:
                 console.clear()
             if as_json:
-                typer.echo(json.dumps(found, indent=None if watch else 2, ensure_ascii=False))
+                typer.echo(json.dumps(result, indent=None if watch else 2, ensure_ascii=False))
             else:
-                console.print(render_task(found) if task else render_status(found))
+                console.print(render_task(result) if task else render_status(result))
             if not watch:
                 return
             time.sleep(1)
@@ -105,12 +105,12 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         from store.settings.config import load_config
         from store.settings.teachers import teacher_pool
 
-        found = load_config(config)
-        teacher_pool(found)
+        settings = load_config(config)
+        teacher_pool(settings)
         typer.echo(f"{config} can be used")
-        for name, value in summary(found):
+        for name, value in summary(settings):
             typer.echo(f"{name:<8} {value}")
-        for warning in found.warnings:
+        for warning in settings.warnings:
             typer.echo(f"warning  {warning}")
 
 
@@ -206,7 +206,7 @@ def import_(
 
         run(
             files,
-            wanted=format_,
+            format_name=format_,
             task=task,
             tag_from=tag_from,
             model=model,

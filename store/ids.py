@@ -24,9 +24,9 @@ def new_id() -> str:
 def _random_tail() -> str:
     """What follows the time. The system is asked for many at once: a system call less a request."""
     digits = os.urandom(10 * 200).hex()
-    found = [
+    tails = [
         f"-7{one[1:4]}-{_VARIANT[int(one[4], 16) & 3]}{one[5:8]}-{one[8:]}"
         for one in (digits[at : at + 20] for at in range(0, len(digits), 20))
     ]
-    _tails.extend(found[1:])
-    return found[0]
+    _tails.extend(tails[1:])
+    return tails[0]

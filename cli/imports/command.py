@@ -25,7 +25,7 @@ from store.settings.config import TAG, load_config
 def run(
     files: Sequence[Path],
     *,
-    wanted: str | None,
+    format_name: str | None,
     task: str | None,
     tag_from: str | None,
     model: str | None,
@@ -38,7 +38,7 @@ def run(
     Raises ConfigError when the options do not fit, ImportFailed when a file cannot be read or
     nothing could be taken, JournalError when the disk is full.
     """
-    if wanted is not None and wanted not in FORMATS:
+    if format_name is not None and format_name not in FORMATS:
         raise ConfigError(f"--format takes one of {', '.join(FORMATS)}")
     if task is not None and not TAG.fullmatch(task):
         raise ConfigError(
@@ -46,19 +46,19 @@ def run(
         )
     if task is not None and tag_from is not None:
         raise ConfigError("--task is for all rows, --tag-from for each: give one of them")
-    found = load_config(config) if config else None
-    if data_dir is None and found is None:
+    settings = load_config(config) if config else None
+    if data_dir is None and settings is None:
         raise ConfigError("there is no config.yaml here: give --config or --data-dir")
-    folder = data_dir or (found.data_dir if found else Path())
-    labels, kept = Labels(task, tag_from, model), KeepRules()
-    if found is not None:
-        labels = Labels(task, tag_from, model, teacher_names(found))
-        kept = KeepRules.by(found.privacy)
-    journal = open_journal(found, folder)
+    folder = data_dir or (settings.data_dir if settings else Path())
+    labels, keep = Labels(task, tag_from, model), KeepRules()
+    if settings is not None:
+        labels = Labels(task, tag_from, model, teacher_names(settings))
+        keep = KeepRules.by(settings.privacy)
+    journal = open_journal(settings, folder)
     done: list[FileReport] = []
     try:
         for file in files:
-            done.append(import_file(file, journal, labels, wanted=wanted, kept=kept))
+            done.append(import_file(file, journal, labels, format_name=format_name, keep=keep))
             if not as_json:
                 typer.echo(_told(done[-1]))
     finally:

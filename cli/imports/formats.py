@@ -23,14 +23,14 @@ FORMATS: dict[str, Format] = {
 
 
 def recognize(
-    rows: Iterator[Row | Unusable], path: Path, wanted: str | None
+    rows: Iterator[Row | Unusable], path: Path, format_name: str | None
 ) -> tuple[Iterator[Row | Unusable], Format]:
-    """The rows, and their format: `wanted`, or the first that a row fits.
+    """The rows, and their format: `format_name`, or the first that a row fits.
 
     Raises ImportFailed when no row fits any.
     """
-    if wanted is not None:
-        return rows, FORMATS[wanted]
+    if format_name is not None:
+        return rows, FORMATS[format_name]
     ahead: list[Row | Unusable] = []
     for row in rows:
         ahead.append(row)

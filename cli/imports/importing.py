@@ -73,15 +73,15 @@ def import_file(
     journal: JournalWriter,
     labels: Labels,
     *,
-    wanted: str | None = None,
-    kept: KeepRules = KeepRules(),
+    format_name: str | None = None,
+    keep: KeepRules = KeepRules(),
 ) -> FileReport:
-    """Writes the calls of a file into the journal. `wanted`: the format, else it is recognised.
+    """Writes the calls of a file into the journal. `format_name`: None: it is recognised.
 
     Raises ImportFailed when the file cannot be read or recognised, JournalError when the journal
     cannot be written; what came before is in the journal, and does no harm when it comes again.
     """
-    rows, format_ = recognize(read_rows(path), path, wanted)
+    rows, format_ = recognize(read_rows(path), path, format_name)
     at = _modified(path)
     now = time.time()
     taken = 0
@@ -93,7 +93,7 @@ def import_file(
                     raise call
                 if call.start_time is not None and call.start_time > now + _CLOCKS_DIFFER_S:
                     raise Unusable("its time lies in the future")
-                if kept.store_false and call.request.get("store") is False:
+                if keep.store_false and call.request.get("store") is False:
                     raise Unusable(OPTED_OUT)
                 trace = make_trace(
                     call,
@@ -101,7 +101,7 @@ def import_file(
                     task=_task(call, row, labels),
                     model=_model(call, labels),
                     at=at,
-                    redaction=kept.redaction,
+                    redaction=keep.redaction,
                 )
             except Unusable as why:
                 left_out[str(why)] += 1
@@ -144,8 +144,8 @@ def teacher_names(config: Config) -> Callable[[str | None], str | None]:
         if model in own:
             return model
         for candidate in _shorter(model):
-            found = names.get(candidate, set())
-            if len(found) == 1 and "*" not in (name := next(iter(found))):
+            candidates = names.get(candidate, set())
+            if len(candidates) == 1 and "*" not in (name := next(iter(candidates))):
                 return name
         return model
 
@@ -176,19 +176,19 @@ def _task(call: LoggedCall, row: Any, labels: Labels) -> str:
         if labels.tag_from
         else call.task_names
     )
-    found = first_task(names, () if labels.task or labels.tag_from else call.tags)
-    if found is None:
+    task = first_task(names, () if labels.task or labels.tag_from else call.tags)
+    if task is None:
         raise Unusable(NO_TASK)
-    return found
+    return task
 
 
 def _model(call: LoggedCall, labels: Labels) -> str:
     logged = call.request.get("model")
     name = logged if isinstance(logged, str) and logged else None
-    found = labels.model or labels.teacher(name)
-    if found is None:
+    model = labels.model or labels.teacher(name)
+    if model is None:
         raise Unusable(NO_MODEL)
-    return found
+    return model
 
 
 def _modified(path: Path) -> float:

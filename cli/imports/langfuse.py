@@ -64,8 +64,8 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
         return Unusable("not a generation")
     if str(row.get("level") or "").upper() == "ERROR":
         return Unusable("the call failed")
-    asked = parsed(row.get("input"))
-    request = asked if isinstance(asked, dict) else {"messages": asked}
+    prompt = parsed(row.get("input"))
+    request = prompt if isinstance(prompt, dict) else {"messages": prompt}
     if not isinstance(request.get("messages"), list):
         return Unusable("its input is no list of chat messages")
     completion = _completion(row.get("output"))
@@ -87,7 +87,7 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
     if end is None and start is not None and latency is not None:
         end = start + latency
     metadata = [as_object(place.get("metadata")) for place in (row, trace)]
-    said = {name: value for name, value in usage.items() if value is not None}
+    counts = {name: value for name, value in usage.items() if value is not None}
     return LoggedCall(
         request={
             **params,
@@ -95,7 +95,7 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
             **request,
             "model": first_of(row, "model", "providedModelName", "provided_model_name"),
         },
-        **{**completion, **said, "finish_reasons": reasons},
+        **{**completion, **counts, "finish_reasons": reasons},
         call_id=as_text(first_of(row, "traceId", "trace_id", "id")) or "",
         start_time=start,
         end_time=end,

@@ -99,10 +99,10 @@ def _why_not(
     if "failure" in (row.get("status"), metadata.get("status")):
         return "the call failed"
     if not messages or not response:
-        kept = not isinstance(parsed(row.get("response")), str) or row.get("response") == "{}"
+        is_chat = not isinstance(parsed(row.get("response")), str) or row.get("response") == "{}"
         return (
             "LiteLLM kept no prompt or no answer: general_settings.store_prompts_in_spend_logs"
-            if kept
+            if is_chat
             else "the answer is not a chat completion"
         )
     written = to_json([messages, response])

@@ -107,8 +107,8 @@ def first_task(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
     """The first of the names that is a tag, else the tag behind `task:`, else the first tag."""
     labels = [tag for tag in tags if isinstance(tag, str)]
     named = [tag.removeprefix(_TASK_PREFIX) for tag in labels if tag.startswith(_TASK_PREFIX)]
-    found = (name for name in (*names, *named, *labels) if isinstance(name, str))
-    return next((name for name in found if TAG.fullmatch(name)), None)
+    texts = (name for name in (*names, *named, *labels) if isinstance(name, str))
+    return next((name for name in texts if TAG.fullmatch(name)), None)
 
 
 def make_trace(
@@ -119,7 +119,7 @@ def make_trace(
     model: str | None,
     at: float,
     redaction: Redaction | None = None,
-    kept: bool = True,
+    keep_content: bool = True,
 ) -> Trace:
     """The trace of a logged call: an answer of the teacher.
 
@@ -148,7 +148,7 @@ def make_trace(
     kept_tools = tools or request.get("functions")
     try:
         trace = Trace(
-            trace_id=_id(call, messages, answers, task, model) if kept else new_id(),
+            trace_id=_id(call, messages, answers, task, model) if keep_content else new_id(),
             start_time=start,
             end_time=end,
             task=task,
@@ -173,17 +173,17 @@ def make_trace(
             cost_usd=call.cost_usd,
             request_params=_text({**request, "model": model}),
             tool_definitions=_text(kept_tools) if kept_tools else None,
-            input_messages=(asked := _text(messages)),
-            output_messages=(said := _text(answers)) if answers else None,
+            input_messages=(input_text := _text(messages)),
+            output_messages=(output_text := _text(answers)) if answers else None,
             input_hash=input_hash(messages),
             fingerprint=fingerprint(body),
-            content_bytes=len(asked.encode()) + (len(said.encode()) if answers else 0),
+            content_bytes=len(input_text.encode()) + (len(output_text.encode()) if answers else 0),
             api_key_hash=call.api_key_hash,
             end_user=user,
             source=source,
             content=content,
         )
-        return trace if kept else without_content(trace)
+        return trace if keep_content else without_content(trace)
     except (TypeError, ValueError, RecursionError):  # nested deeper than JSON is written
         raise Unusable("it is nested too deeply, or holds what JSON cannot") from None
 
@@ -196,10 +196,10 @@ def _redacted(
         new = redaction.view({**body, "user_of_log": user}), redaction.messages(answers)
     except RedactionError:
         raise Unusable("it could not be redacted") from None
-    view, said = new
-    changed = said is not answers or any(view[name] is not body[name] for name in body)
+    view, new_answers = new
+    changed = new_answers is not answers or any(view[name] is not body[name] for name in body)
     changed = changed or view["user_of_log"] is not user
-    return view, said, view["user_of_log"], "redacted" if changed else "full"
+    return view, new_answers, view["user_of_log"], "redacted" if changed else "full"
 
 
 def messages_in(value: Any) -> Messages:
@@ -244,12 +244,12 @@ def _id(
     and from the task and the teacher, so that a file that was imported under a wrong name can be
     imported again.
     """
-    said = [[text_of(a.get("content")), a.get("tool_calls")] for a in answers]
+    texts = [[text_of(a.get("content")), a.get("tool_calls")] for a in answers]
     parts: list[Any] = [
         call.call_id,
         system_texts(messages),
         input_hash(messages),
-        said,
+        texts,
         task,
         model,
     ]

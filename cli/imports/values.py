@@ -29,14 +29,14 @@ def parsed(value: Any) -> Any:
 
 def as_object(value: Any) -> JsonObject:
     """The object that a value is, or says in JSON; else an empty one."""
-    found = parsed(value)
-    return found if isinstance(found, dict) else {}
+    value = parsed(value)
+    return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
     """The list that a value is, or says in JSON; else an empty one."""
-    found = parsed(value)
-    return found if isinstance(found, list) else []
+    value = parsed(value)
+    return value if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str | None:
@@ -61,14 +61,14 @@ def as_number(value: Any) -> float | None:
 
 def as_count(value: Any) -> int | None:
     """A count that the store can hold, also one written as text; else None."""
-    found = as_number(value)
-    return int(found) if found is not None and 0 <= found < 2**63 else None
+    number = as_number(value)
+    return int(number) if number is not None and 0 <= number < 2**63 else None
 
 
 def as_cost(value: Any) -> float | None:
     """US dollars, or None where a log says nothing, or the 0 of a price that it does not know."""
-    found = as_number(value)
-    return found if found is not None and 0 < found < 1e9 else None
+    number = as_number(value)
+    return number if number is not None and 0 < number < 1e9 else None
 
 
 def as_time(value: Any) -> float | None:
@@ -76,16 +76,16 @@ def as_time(value: Any) -> float | None:
 
     None where a value is no time, or none of this century.
     """
-    found = as_number(value)
-    if found is not None:
-        found = found / 1000 if found >= _MILLISECONDS_FROM else found
+    seconds = as_number(value)
+    if seconds is not None:
+        seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
     elif isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value.strip())
-            found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
-    return found if found is not None and _MIN_TIME <= found <= _MAX_TIME else None
+    return seconds if seconds is not None and _MIN_TIME <= seconds <= _MAX_TIME else None
 
 
 def first_of(row: JsonMapping, *names: str) -> Any:

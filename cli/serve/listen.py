@@ -62,20 +62,22 @@ def reserved_port() -> Iterator[int]:
 
 def listens(port: int) -> bool:
     """Whether somebody accepts connections on this port of loopback."""
-    with socket.socket() as asked:
-        asked.settimeout(1)
+    with socket.socket() as connection:
+        connection.settimeout(1)
         # a socket that happens to get the port that it asks for is connected to itself
-        return asked.connect_ex(("127.0.0.1", port)) == 0 and asked.getsockname()[1] != port
+        return (
+            connection.connect_ex(("127.0.0.1", port)) == 0 and connection.getsockname()[1] != port
+        )
 
 
 def wait_for_answer(listener: socket.socket, timeout_s: float) -> bool:
     """Asks for /health until there is any answer; False when there was none in time."""
     deadline = time.monotonic() + timeout_s
-    there = _reachable(listener)
-    with contextlib.suppress(OSError), socket.create_connection(there, timeout_s) as asked:
-        asked.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        readable, _, _ = select.select([asked], [], [], max(0.0, deadline - time.monotonic()))
-        return bool(readable) and bool(asked.recv(1))
+    address = _reachable(listener)
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout_s) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        readable, _, _ = select.select([connection], [], [], max(0.0, deadline - time.monotonic()))
+        return bool(readable) and bool(connection.recv(1))
     return False
 
 

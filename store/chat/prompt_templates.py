@@ -45,14 +45,14 @@ def values(template: PromptTemplate, text: str) -> list[str] | None:
     ends = _ends(template, text)
     if not ends:
         return None
-    found = []
+    texts = []
     start = len(text) - len(template.literals[-1])  # of the literal after the hole
     for place in range(len(template.holes) - 1, -1, -1):
         hole, literal = template.holes[place], template.literals[place]
         end = next(e for e in ends[place] if 0 <= start - e <= hole)
-        found.append(text[end:start])
+        texts.append(text[end:start])
         start = end - len(literal)
-    return found[::-1]
+    return texts[::-1]
 
 
 def _ends(template: PromptTemplate, text: str) -> list[list[int]]:
@@ -82,7 +82,7 @@ def _ends(template: PromptTemplate, text: str) -> list[list[int]]:
 
 def _next_ends(text: str, literal: str, ends: list[int], hole: int) -> list[int]:
     """Where the literal can end when the one before ended at one of `ends`, both ascending."""
-    found = []
+    texts = []
     behind = 0  # index of the first end that a hole reaches from
     limit = ends[-1] + hole + len(literal)
     at = text.find(literal, ends[0], limit)
@@ -90,6 +90,6 @@ def _next_ends(text: str, literal: str, ends: list[int], hole: int) -> list[int]
         while ends[behind] + hole < at:
             behind += 1
         if ends[behind] <= at:
-            found.append(at + len(literal))
+            texts.append(at + len(literal))
         at = text.find(literal, max(at + 1, ends[behind]), limit)
-    return found
+    return texts

@@ -32,8 +32,8 @@ class ToolCall:
     @property
     def arguments(self) -> JsonObject:
         """The arguments by name."""
-        found: JsonObject = json.loads(self.arguments_json)
-        return found
+        arguments: JsonObject = json.loads(self.arguments_json)
+        return arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ def rules(request: JsonMapping) -> JsonObject:
 
     Part of the fingerprint where there is any.
     """
-    found = {}
+    choices = {}
     if request.get("tool_choice") not in (None, "auto"):
-        found["tool_choice"] = request["tool_choice"]
+        choices["tool_choice"] = request["tool_choice"]
     if request.get("parallel_tool_calls") not in (None, True):
-        found["parallel_tool_calls"] = request["parallel_tool_calls"]
-    return found
+        choices["parallel_tool_calls"] = request["parallel_tool_calls"]
+    return choices
 
 
 def _is_function(tool: Any) -> bool:
@@ -140,24 +140,24 @@ def read_said(text: str) -> Said | None:
     return Said(tuple(ToolCall(call["name"], _sent(call["arguments"])) for call in calls))
 
 
-def allowed(said: Said, request: JsonMapping) -> bool:
+def allowed(answer: Said, request: JsonMapping) -> bool:
     """Whether a request's tools and `tool_choice` allow these calls, or an answer in words.
 
     Not looked at: whether the arguments are what the function's schema asks for.
     """
     choice = request.get("tool_choice")
-    if not said.calls:
+    if not answer.calls:
         return choice in (None, "auto", "none")
     name = forced(request)
-    if choice == "none" or (len(said.calls) > 1 and request.get("parallel_tool_calls") is False):
+    if choice == "none" or (len(answer.calls) > 1 and request.get("parallel_tool_calls") is False):
         return False
     known = {tool["function"]["name"] for tool in request["tools"]} if name is None else {name}
-    return all(call.name in known for call in said.calls)
+    return all(call.name in known for call in answer.calls)
 
 
-def finish_reason(said: Said, request: JsonMapping) -> str:
+def finish_reason(answer: Said, request: JsonMapping) -> str:
     """How such an answer ends: as OpenAI's, which calls a function that it is told to and stops."""
-    return "tool_calls" if said.calls and forced(request) is None else "stop"
+    return "tool_calls" if answer.calls and forced(request) is None else "stop"
 
 
 def parameters(name: str, request: JsonMapping) -> JsonObject:
@@ -173,10 +173,10 @@ def _called(call: JsonMapping) -> JsonObject:
     if call.get("type", "function") != "function":
         raise ValueError("not a function")
     function = call["function"]
-    found = {"name": function["name"], "arguments": read_json(function["arguments"] or "{}")}
-    if not _is_call(found):
+    plain = {"name": function["name"], "arguments": read_json(function["arguments"] or "{}")}
+    if not _is_call(plain):
         raise ValueError("not a call")
-    return found
+    return plain
 
 
 def _is_call(call: Any) -> bool:

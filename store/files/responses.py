@@ -58,14 +58,14 @@ def trace_of(own: str) -> str | None:
 
 
 def keep_response(
-    folder: Path, trace_id: str, response: bytes, asked: list[Any], key_hash: str | None
+    folder: Path, trace_id: str, response: bytes, input_items: list[Any], key_hash: str | None
 ) -> None:
     """Writes a response, as JSON, with what it takes to go on from it: see KeptResponse.
 
     Raises OSError when that fails; there is none then.
     """
     content = orjson.dumps(
-        {"key_hash": key_hash, "input": asked, "response": orjson.Fragment(response)}
+        {"key_hash": key_hash, "input": input_items, "response": orjson.Fragment(response)}
     )
     # what a power cut takes is answered as what has expired: no wait for the disk
     write_atomically(_file(folder, trace_id), content, durable=False)

@@ -96,7 +96,7 @@ class RoutesFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._file_state: tuple[int, int, int] | None = None
         self.routes: dict[str, Route] = {}
         self.error: str | None = None
         self.refresh()
@@ -108,19 +108,19 @@ class RoutesFile:
         """
         try:
             stat = self._path.stat()
-            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            state = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
         except FileNotFoundError:
-            seen = None
+            state = None
         except OSError as error:
             self.error = f"{self._path}: routes cannot be read: {error.strerror}"
             return False
-        if seen == self._seen:
+        if state == self._file_state:
             return False
         try:
             routes = read_routes(self._path)
         except StoreError as error:
-            self._seen, self.error = seen, str(error)
+            self._file_state, self.error = state, str(error)
             return False
         changed = routes != self.routes
-        self._seen, self.routes, self.error = seen, routes, None
+        self._file_state, self.routes, self.error = state, routes, None
         return changed

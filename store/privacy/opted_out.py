@@ -35,7 +35,7 @@ def without_content(trace: Trace) -> Trace:
     prompt that is otherwise known, which the fingerprint is a hash of.
     """
     params = orjson.loads(trace.request_params)
-    kept = {
+    numbers = {
         name: params[name]
         for name in KEPT_PARAMS
         if isinstance(params.get(name), bool | int | float)
@@ -43,7 +43,7 @@ def without_content(trace: Trace) -> Trace:
     return replace(
         trace,
         content="none",
-        request_params=orjson.dumps({"model": trace.request_model, **kept}).decode(),
+        request_params=orjson.dumps({"model": trace.request_model, **numbers}).decode(),
         tool_definitions=None,
         input_messages="[]",
         output_messages=None,

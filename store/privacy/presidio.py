@@ -34,16 +34,18 @@ class PresidioFinder:
         """From, to, in characters, and what stands there instead; not where that stands already."""
         settings = self._settings
         with self._lock:
-            found = self._engine.analyze(
+            results = self._engine.analyze(
                 text,
                 language=settings.language,
                 entities=settings.entities,
                 score_threshold=settings.score,
             )
-        there = [match.span() for match in self._placeholder.finditer(text)]
-        for one in found:
-            if not any(start < one.end and one.start < end for start, end in there):
-                yield one.start, one.end, settings.placeholders[one.entity_type]
+        placeholders_found = [match.span() for match in self._placeholder.finditer(text)]
+        for result in results:
+            if not any(
+                start < result.end and result.start < end for start, end in placeholders_found
+            ):
+                yield result.start, result.end, settings.placeholders[result.entity_type]
 
 
 def _engine(settings: PresidioSettings) -> Any:

@@ -96,8 +96,8 @@ class Redaction:
     ) -> list[JsonObject]:
         """The same of an answer's messages."""
         with _Failing():
-            found: list[JsonObject] = self._search(within_s).value(messages, data=False)
-            return found
+            redacted: list[JsonObject] = self._search(within_s).value(messages, data=False)
+            return redacted
 
     def text(self, text: str, within_s: float = MAX_SECONDS) -> str:
         """The same of one text."""
@@ -151,32 +151,32 @@ class _Search:
                 items.append(new)
             return items if changed else value
         if data and type(value) in (int, float):
-            said = str(value)
-            new = self._plain(said, False)
-            return value if new is said else new
+            text = str(value)
+            new = self._redact_once(text, False)
+            return value if new is text else new
         return value
 
     def _object(self, value: JsonObject, data: bool, depth: int) -> JsonObject:
-        found: JsonObject = {}
+        redacted: JsonObject = {}
         changed = False
         speaker = not data and value.get("role") in _SPEAKERS
         for key, item in value.items():
             new_key = self._key(key, data)
             if new_key is not key:
                 changed = True
-                new_key = _another(new_key, found)
+                new_key = _unused_key(new_key, redacted)
             naming = not data and key in _NAMING and not (speaker and key == "name")
             if naming and isinstance(item, str) and _A_NAME.fullmatch(item):
-                found[new_key] = item
+                redacted[new_key] = item
                 continue
             new = self.value(item, data=data, depth=depth + 1)
             changed = changed or new is not item
-            found[new_key] = new
-        return found if changed else value
+            redacted[new_key] = new
+        return redacted if changed else value
 
     def _key(self, key: str, data: bool) -> str:
         name = _A_NAME.fullmatch(key) is not None
-        return key if name and not data else self._settled(key, find=not name)
+        return key if name and not data else self._fixpoint(key, find=not name)
 
     def text(self, text: str) -> str:
         """A text, or JSON in one."""
@@ -188,20 +188,20 @@ class _Search:
             value = _read(text) if _JSON.match(text) else None
         except ValueError:
             value = None
-        return self._settled(text) if value is None else self._json(text, value)
+        return self._fixpoint(text) if value is None else self._json(text, value)
 
     def _json(self, text: str, value: Any) -> str:
         new = self.value(value, data=True)
-        plain = self._settled(text, find=False)
+        plain = self._fixpoint(text, find=False)
         if (new is value and plain is text) or _is_json(plain, new):
             return plain  # as it was written, but for the placeholders
         written = to_json(new).decode()
-        plain = self._settled(written, find=False)  # what is only seen with keys and brackets
+        plain = self._fixpoint(written, find=False)  # what is only seen with keys and brackets
         if plain is written or _is_json(plain):
             return plain
         return to_json(self._first_placeholder(written)).decode()
 
-    def _settled(self, text: str, *, find: bool = True) -> str:
+    def _fixpoint(self, text: str, *, find: bool = True) -> str:
         """Until nothing more is found: what was redacted once stays as it is for ever.
 
         `find`: also what the finder finds.
@@ -210,7 +210,7 @@ class _Search:
             return text
         if monotonic() > self.until:
             raise TimeoutError
-        new = self._plain(text, find)
+        new = self._redact_once(text, find)
         if new is text:
             return text
         for _ in range(_MAX_ROUNDS):
@@ -219,11 +219,11 @@ class _Search:
                 return new
         raise RedactionError("the rules never come to an end on a text")
 
-    def _plain(self, text: str, find: bool) -> str:
-        found = self._found(text)
+    def _redact_once(self, text: str, find: bool) -> str:
+        spans = self._found(text)
         if find and self.finder is not None and text:
-            found += _in_bytes(text, self.finder(text))
-        return self._replaced(text, found)
+            spans += _in_bytes(text, self.finder(text))
+        return self._replaced(text, spans)
 
     def _found(self, text: str) -> list[tuple[int, int, str]]:
         data = text.encode()
@@ -235,11 +235,11 @@ class _Search:
             for start, end in rule.spans(data, self.until)
         ]
 
-    def _replaced(self, text: str, found: list[tuple[int, int, str]]) -> str:
-        if not found:
+    def _replaced(self, text: str, spans: list[tuple[int, int, str]]) -> str:
+        if not spans:
             return text
         data, pieces, at = text.encode(), [], 0
-        for start, end, placeholder in _apart(found):
+        for start, end, placeholder in _merged(spans):
             pieces += [data[at:start], placeholder.encode()]
             at = end
         new = b"".join([*pieces, data[at:]]).decode()
@@ -249,25 +249,25 @@ class _Search:
         return min(self._found(text))[2]
 
 
-def _apart(found: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _merged(spans: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """Spans that overlap as one, with the placeholder of the longest; of the first among equals."""
-    apart: list[tuple[int, int, str]] = []
+    merged: list[tuple[int, int, str]] = []
     longest = 0
-    for start, end, placeholder in sorted(found, key=lambda span: span[0]):
-        if not apart or start >= apart[-1][1]:
-            apart.append((start, end, placeholder))
+    for start, end, placeholder in sorted(spans, key=lambda span: span[0]):
+        if not merged or start >= merged[-1][1]:
+            merged.append((start, end, placeholder))
             longest = end - start
             continue
-        begun, ended, said = apart[-1]
+        begun, ended, kept = merged[-1]
         if end - start > longest:
-            longest, said = end - start, placeholder
-        apart[-1] = (begun, max(ended, end), said)
-    return apart
+            longest, kept = end - start, placeholder
+        merged[-1] = (begun, max(ended, end), kept)
+    return merged
 
 
-def _in_bytes(text: str, found: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _in_bytes(text: str, matches: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """Spans of characters as spans of UTF-8."""
-    spans = list(found)
+    spans = list(matches)
     places = sorted({place for start, end, _ in spans for place in (start, end)})
     known, at, size = {}, 0, 0
     for place in places:
@@ -276,10 +276,10 @@ def _in_bytes(text: str, found: Iterable[tuple[int, int, str]]) -> list[tuple[in
     return [(known[start], known[end], placeholder) for start, end, placeholder in spans]
 
 
-def _another(key: str, there: JsonObject) -> str:
+def _unused_key(key: str, taken: JsonObject) -> str:
     """The key, or the key with a number: two names that are redacted stay two."""
     number, free = 2, key
-    while free in there:
+    while free in taken:
         number, free = number + 1, f"{key}_{number}"
     return free
 
@@ -301,10 +301,10 @@ _ANYTHING = object()
 def _is_json(text: str, value: Any = _ANYTHING) -> bool:
     """Whether it is JSON, and of this value when there is one."""
     try:
-        found = _read(text)
+        parsed = _read(text)
     except ValueError:
         return False
-    return value is _ANYTHING or bool(found == value)
+    return value is _ANYTHING or bool(parsed == value)
 
 
 # ---- from the config -----------------------------------------------------------------------------

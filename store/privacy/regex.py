@@ -34,16 +34,16 @@ class Rule:
         at = number = 0
         while (match := self.regex.search(data, at)) is not None:
             start, end = match.span()
-            found: Span | None = (start, end)
+            span: Span | None = (start, end)
             if end > start and self.check is not None:
-                found = self.check(data, start, end)
-            if found is None or end == start:
+                span = self.check(data, start, end)
+            if span is None or end == start:
                 at = start + 1
                 while at < len(data) and data[at] & 0xC0 == 0x80:  # within a character
                     at += 1
             else:
-                yield found
-                at = found[1]
+                yield span
+                at = span[1]
             if at > len(data):
                 return
             number += 1
@@ -108,6 +108,6 @@ def compiled(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        said = error.args[0] if error.args else b""
-        why = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        message = error.args[0] if error.args else b""
+        why = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
         raise ValueError(f"no regular expression of RE2 ({why})") from None

@@ -89,15 +89,15 @@ def _phone(data: bytes, start: int, end: int) -> Span | None:
     """
     while data[end - 1] not in b"0123456789":
         end -= 1
-    said = data[start:end]
-    count = len(_DIGIT.findall(said))
+    text = data[start:end]
+    count = len(_DIGIT.findall(text))
     if not 7 <= count <= 15 or not (_begins(data, start) and _ends(data, end)):
         return None
-    if said.startswith(b"+"):
-        return None if _A_DAY.match(said) else (start, end)
-    if not said.startswith(b"0"):  # of North America: the pattern says it all
+    if text.startswith(b"+"):
+        return None if _A_DAY.match(text) else (start, end)
+    if not text.startswith(b"0"):  # of North America: the pattern says it all
         return start, end
-    groups = _GROUPS.findall(said)
+    groups = _GROUPS.findall(text)
     between = {space for space, _ in groups[2:]}
     whole = all(len(digits) > 1 for _, digits in groups[1:])
     return (start, end) if count >= 9 and len(between) <= 1 and whole else None
@@ -113,20 +113,20 @@ def _ipv6(data: bytes, start: int, end: int) -> Span | None:
     """What the standard library takes for one."""
     from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415 - only where it is used
 
-    said = data[start:end]
-    if said.endswith(b":") and not said.endswith(b"::"):
-        said = said[:-1]
+    text = data[start:end]
+    if text.endswith(b":") and not text.endswith(b"::"):
+        text = text[:-1]
     try:
-        IPv6Address(said.decode("ascii"))
+        IPv6Address(text.decode("ascii"))
     except AddressValueError:
         return None
-    return start, start + len(said)
+    return start, start + len(text)
 
 
 def _key(data: bytes, start: int, end: int) -> Span | None:
     """Keys have digits in them; names of things with the same beginning mostly have not."""
-    said = data[start:end]
-    return (start, end) if said.startswith(b"-----") or _DIGIT.search(said) else None
+    text = data[start:end]
+    return (start, end) if text.startswith(b"-----") or _DIGIT.search(text) else None
 
 
 def _begins(data: bytes, start: int, joints: bytes = b".-/") -> bool:

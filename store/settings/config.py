@@ -214,10 +214,10 @@ def from_environment(value: Any, where: str) -> Any:
     """
     if isinstance(value, str) and value.startswith(ENV_PREFIX):
         name = value.removeprefix(ENV_PREFIX)
-        found = os.environ.get(name)
-        if not found:
+        resolved = os.environ.get(name)
+        if not resolved:
             raise ConfigError(f"{where}: the environment variable {name} is not set")
-        return found
+        return resolved
     if isinstance(value, dict):
         return {k: from_environment(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, list):

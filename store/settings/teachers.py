@@ -66,7 +66,7 @@ def deployments(
 
     Raises ConfigError when a directly called one names an environment variable that is not set.
     """
-    found = []
+    result = []
     for number, entry in enumerate(config.model_list):
         name, params = entry["model_name"], entry["litellm_params"]
         provider, _, upstream = (
@@ -87,9 +87,9 @@ def deployments(
                     f"model_list[{number}] ({name}): no api_key, and OPENAI_API_KEY is not set"
                 )
             upstream = params["model"].removeprefix("openai/")
-            found.append(Deployment(name, upstream, base.rstrip("/"), key, "openai", True))
+            result.append(Deployment(name, upstream, base.rstrip("/"), key, "openai", True))
         else:
-            found.append(
+            result.append(
                 Deployment(
                     name,
                     name,
@@ -99,17 +99,17 @@ def deployments(
                     False,
                 )
             )
-    return found
+    return result
 
 
 class TeacherPool:
     """Chooses the deployment for a model name; several of one name take turns."""
 
-    def __init__(self, found: list[Deployment], default: str | None) -> None:
-        self.deployments = found
-        self.default = default or found[0].model_name
+    def __init__(self, deployments: list[Deployment], default: str | None) -> None:
+        self.deployments = deployments
+        self.default = default or deployments[0].model_name
         self._named: dict[str, list[Deployment]] = {}
-        for deployment in found:
+        for deployment in deployments:
             self._named.setdefault(deployment.model_name, []).append(deployment)
         self._turns: dict[str, count[int]] = {}
 
@@ -154,19 +154,19 @@ def teacher_pool(
 
 def prices(config: Config) -> dict[str, Price]:
     """The price of each model name that has one: stated in the config, else in LiteLLM's table."""
-    found: dict[str, Price] = {}
+    known: dict[str, Price] = {}
     for entry in config.model_list:
         price = _price(entry)
         if price is not None:
-            found.setdefault(entry["model_name"], price)
-    return found
+            known.setdefault(entry["model_name"], price)
+    return known
 
 
-def price_of(found: Mapping[str, Price], model: str) -> Price | None:
+def price_of(known: Mapping[str, Price], model: str) -> Price | None:
     """The price of one model name among `prices`, wildcard names included; None when unknown."""
-    if model in found:
-        return found[model]
-    fits = (price for name, price in found.items() if _wildcard(name, model) is not None)
+    if model in known:
+        return known[model]
+    fits = (price for name, price in known.items() if _wildcard(name, model) is not None)
     return next(fits, None)
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from cli.imports.litellm import spend_log
 from cli.imports.logged import LoggedCall, Unusable, make_trace
-from cli.litellm_callback import CONFIG, DATA_DIR, Event, UnderstudyJournal, trace_of_event
+from cli.litellm_callback import CONFIG, DATA_DIR, LitellmEvent, UnderstudyJournal, trace_of_event
 from cli.serve.litellm_child import KEY_VARIABLE
 from store.chat.shape import fingerprint
 from tests.helpers import log_samples as logs
@@ -59,8 +59,8 @@ def kwargs(body: Any = None, headers: Any = None, **more: Any) -> dict[str, Any]
     return {"standard_logging_object": payload(**more), "litellm_params": sent}
 
 
-def event(**more: Any) -> Event:
-    return Event(payload(**more), {"model": "big", "messages": logs.MESSAGES}, {})
+def event(**more: Any) -> LitellmEvent:
+    return LitellmEvent(payload(**more), {"model": "big", "messages": logs.MESSAGES}, {})
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_litellm_does_not_wait_when_the_queue_is_full(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
 
-    journal = UnderstudyJournal(data, most_waiting=10)
+    journal = UnderstudyJournal(data, max_waiting=10)
     slow = [{"role": "user", "content": PROMPT * 20_000}]
     began = time.perf_counter()
     for number in range(300):

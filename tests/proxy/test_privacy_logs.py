@@ -13,7 +13,14 @@ from typer.testing import CliRunner
 
 from cli.imports.importing import OPTED_OUT
 from cli.imports.logged import LoggedCall, Unusable, make_trace
-from cli.litellm_callback import CONFIG, DATA_DIR, Event, UnderstudyJournal, keeps, trace_of_event
+from cli.litellm_callback import (
+    CONFIG,
+    DATA_DIR,
+    LitellmEvent,
+    UnderstudyJournal,
+    may_keep_content,
+    trace_of_event,
+)
 from cli.main import app
 from store.privacy.redaction import redaction_of
 from store.privacy.settings import PrivacySettings
@@ -50,10 +57,10 @@ def test_a_logged_call_is_redacted() -> None:
 
 def test_a_logged_call_of_a_client_that_opted_out() -> None:
     given: dict[str, Any] = {"source": "litellm", "task": "t", "model": "gpt-4.1", "at": 5.0}
-    trace = make_trace(call(input_tokens=7), **given, kept=False)
+    trace = make_trace(call(input_tokens=7), **given, keep_content=False)
     assert (trace.content, trace.input_tokens, trace.task) == ("none", 7, "t")
     assert SECRET not in repr(trace)
-    assert trace.trace_id != make_trace(call(input_tokens=7), **given, kept=False).trace_id
+    assert trace.trace_id != make_trace(call(input_tokens=7), **given, keep_content=False).trace_id
 
 
 def test_what_cannot_be_redacted_is_left_out() -> None:
@@ -123,7 +130,7 @@ def test_the_callback_redacts(tmp_path: Path) -> None:
 def test_who_opts_out_of_the_callback(
     tmp_path: Path, body: dict[str, Any], headers: dict[str, str], kept: bool
 ) -> None:
-    assert keeps(Event({}, body, headers), PRIVACY) is kept
+    assert may_keep_content(LitellmEvent({}, body, headers), PRIVACY) is kept
     journal = UnderstudyJournal(tmp_path, privacy=PRIVACY)
     journal.log_success_event(asked(body=body, headers=headers), None, None, None)
     journal.close()
@@ -133,9 +140,9 @@ def test_who_opts_out_of_the_callback(
 
 
 def test_store_false_means_what_the_config_says() -> None:
-    event = Event({}, {"store": False}, {})
-    assert keeps(event, PrivacySettings(store_false=[]))
-    assert trace_of_event(Event({"call_type": "aembedding"}, {}, {})) is None
+    event = LitellmEvent({}, {"store": False}, {})
+    assert may_keep_content(event, PrivacySettings(store_false=[]))
+    assert trace_of_event(LitellmEvent({"call_type": "aembedding"}, {}, {})) is None
 
 
 def test_the_callback_takes_its_rules_from_the_config(
