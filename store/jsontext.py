@@ -1,6 +1,6 @@
 """JSON as this project writes it: UTF-8 in every case, whatever text a client or a teacher sent.
 
-And as it reads it where a client is to get it: one reading, whoever reads it.
+And one strict way to read JSON that a client may get.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 # A JSON object of somebody else's: of a client, a teacher, a foreign log.
 JsonObject = dict[str, Any]
 JsonMapping = Mapping[str, Any]
 
+_struct_to_json = msgspec.json.Encoder().encode
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -26,8 +29,9 @@ def to_json(value: Any) -> bytes:
     Half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD. Infinite numbers become null.
     """
     try:
-        return orjson.dumps(value)
-    except TypeError:  # a lone surrogate, or an integer beyond 64 bits
+        return _struct_to_json(value) if isinstance(value, Struct) else orjson.dumps(value)
+    # a lone surrogate, or an integer beyond 64 bits
+    except (TypeError, UnicodeEncodeError, OverflowError):
         finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
         text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
         return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text).encode()
@@ -39,10 +43,10 @@ def to_json_line(value: Any) -> bytes:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text of which every reader has the same idea.
+    """The value of a JSON text that every reader reads alike.
 
     Raises ValueError on anything else: text around it, NaN and infinite numbers, half of a
-    surrogate pair, and an object that says a key twice, of which some readers take the first and
+    surrogate pair, and an object with a key twice, of which some readers take the first and
     some the last. Integers have any size.
     """
     orjson.loads(text)  # stricter than the standard library, which alone shows the keys
@@ -60,6 +64,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return msgspec.structs.asdict(value)
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)

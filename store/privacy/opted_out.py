@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import orjson
 
 from store.records import Trace
@@ -40,7 +39,7 @@ def without_content(trace: Trace) -> Trace:
         for name in KEPT_PARAMS
         if isinstance(params.get(name), bool | int | float)
     }
-    return replace(
+    return msgspec.structs.replace(
         trace,
         content="none",
         request_params=orjson.dumps({"model": trace.request_model, **numbers}).decode(),

@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ def segment(folder: Path, *lines: bytes) -> Path:
 
 
 def line(trace: Trace, **changes: Any) -> bytes:
-    return json.dumps({**asdict(trace), **changes}).encode()
+    return json.dumps({**msgspec.structs.asdict(trace), **changes}).encode()
 
 
 def read(db: Database, trace_id: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def test_a_trace_reads_back_as_it_was_written(
         row = read(db, trace.trace_id)
         cost = row.pop("cost_usd")
         assert row.pop("imported_at") is None
-        kept = {name: as_kept(value) for name, value in asdict(trace).items()}
+        kept = {name: as_kept(value) for name, value in msgspec.structs.asdict(trace).items()}
         assert kept.pop("cost_usd") is None
         assert row == kept
         assert cost == (0 if trace.served_by == "student" else None)
@@ -262,7 +262,7 @@ def test_a_newer_or_an_older_writer_is_understood(db: Database, journal: Path) -
     assert collect(db, journal, {}) == Collected(1, 2, 0)
     assert read(db, newer.trace_id)["finish_reasons"] == []
     row = read(db, older["trace_id"])  # type: ignore[arg-type]
-    defaults = asdict(a_trace(trace_id=older["trace_id"], start_time=5.5))
+    defaults = msgspec.structs.asdict(a_trace(trace_id=older["trace_id"], start_time=5.5))
     names = ("operation_name", "stream", "request_params", "content_bytes", "schema_version")
     for name in (*names, "api", "content"):
         assert row[name] == defaults[name]

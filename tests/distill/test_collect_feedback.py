@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,7 +163,7 @@ DAMAGED: dict[str, bytes] = {
     "score_is_no_number": line(GOOD, score="nan"),
     "says_nothing": line(GOOD, score=None, correction=None),
     "a_trace_with_a_feedback_id": json.dumps(
-        {**asdict(a_trace()), "feedback_id": "no uuid"}
+        {**msgspec.structs.asdict(a_trace()), "feedback_id": "no uuid"}
     ).encode(),
     "two_on_a_line": line(GOOD) + line(GOOD),
 }
@@ -175,7 +176,7 @@ def test_damaged_feedback_is_set_aside_and_nothing_else_is(
 ) -> None:
     trace = a_trace(trace_id=TRACE)
     whole = a_feedback(TRACE)
-    lines = [json.dumps(asdict(trace)).encode(), line(whole)]
+    lines = [json.dumps(msgspec.structs.asdict(trace)).encode(), line(whole)]
     lines.insert(place, damage)
     path = segment(journal, *lines)
     assert collected(file, journal) == Collected(1, 1, 1, 1)
@@ -191,7 +192,9 @@ def test_a_newer_and_a_terser_writer_are_understood(file: Path, journal: Path) -
         journal,
         line(newer, colour={"deep": [1]}),
         json.dumps({**terse, "feedback_at": 5.5, "correction": "x"}).encode(),
-        json.dumps({**asdict(a_trace()), "feedback_id": None}).encode(),  # a trace all the same
+        json.dumps(
+            {**msgspec.structs.asdict(a_trace()), "feedback_id": None}
+        ).encode(),  # a trace all the same
     )
     assert collected(file, journal) == Collected(1, 1, 0, 2)
     assert kept(file) == [Feedback(**terse, feedback_at=5.5, correction="x"), newer]

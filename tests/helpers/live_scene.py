@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
+
+import msgspec
 
 from distill.collect import collect
 from distill.monitor.monitor import LiveMonitor
@@ -237,4 +238,6 @@ class Scene:
 
 def later(trace: Trace, seconds: float) -> Trace:
     """The same request, so much later."""
-    return replace(trace, start_time=trace.start_time + seconds, end_time=trace.end_time + seconds)
+    return msgspec.structs.replace(
+        trace, start_time=trace.start_time + seconds, end_time=trace.end_time + seconds
+    )

@@ -24,7 +24,7 @@ from store.files.journal import sealed_segments
 from store.ids import new_id
 from store.jsontext import to_json
 from tests.conftest import StartProxy
-from tests.helpers.paths import ROOT
+from tests.helpers.documents import blocks, text_of
 from tests.helpers.serving import CLIENT_KEY, ProxyProcess, ProxyThread, settings
 from tests.helpers.teacher_server import LoopbackServer
 
@@ -349,16 +349,18 @@ def test_kill_9_under_load_loses_no_feedback_that_was_acknowledged(process: Prox
 # ---- the documentation -------------------------------------------------------------------------
 
 
-def test_the_readmes_snippet_works(client: openai.OpenAI, proxy: ProxyThread) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("\n## Feedback\n")[2].partition("\n## ")[0]
-    [snippet] = re.findall(r"```python\n(.*?)```", section, re.S)
-    assert "gpt-4.1" in snippet
-    exec(snippet.replace("gpt-4.1", "gpt-4o"), {"client": client})
+def test_the_snippet_of_the_manual_works(proxy: ProxyThread) -> None:
+    [snippet] = blocks("docs/feedback.md", "python")
+    address = f'base_url="{proxy.base_url}", api_key="{CLIENT_KEY}"'
+    changes = {'base_url="http://127.0.0.1:4100/v1"': address, "gpt-4.1": "gpt-4o"}
+    for written, here in changes.items():
+        assert written in snippet
+        snippet = snippet.replace(written, here)
+    exec(snippet, {})
     trace, feedback = proxy.traces()
     assert trace["task"] == "triage"
     assert feedback["trace_id"] == trace["trace_id"]
     assert feedback["score"] == 0.0
     assert feedback["correction"]
     for label in LABELS:
-        assert f"`{label}`" in section
+        assert f"`{label}`" in text_of("docs/feedback.md")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from distill.monitor.audits import FIRST_BACKOFF_S, MAX_PENDING_S
@@ -42,7 +43,7 @@ async def test_the_teacher_gets_the_request_without_the_clients_own_fields(scene
     student = scene.promote()
     trace = scene.served("one", student)
     params = '{"model":"gpt-4o","temperature":0.5,"stop":["x"],"user":"u-1","stream":true}'
-    object.__setattr__(trace, "request_params", params)
+    trace = msgspec.structs.replace(trace, request_params=params)
     await scene.settle(trace)
 
     [asked] = scene.teacher.requests

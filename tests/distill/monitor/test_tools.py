@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from store.records import Reason
@@ -30,8 +31,8 @@ def calls_reply(*made: tuple[str, str]) -> Reply:
 
 
 def logged(trace: Any, *made: tuple[str, str]) -> Any:
-    object.__setattr__(trace, "output_messages", said(*(call(*one) for one in made)))
-    return trace
+    messages = said(*(call(*one) for one in made))
+    return msgspec.structs.replace(trace, output_messages=messages)
 
 
 async def test_audits_compare_tool_calls(tmp_path: Path) -> None:

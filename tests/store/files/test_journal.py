@@ -10,9 +10,9 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,7 +48,7 @@ def test_a_trace_is_in_the_file_when_append_returns(folder: Path) -> None:
     writer.append(trace)
     (segment,) = folder.iterdir()
     assert segment.suffix == ".open"
-    assert json.loads(segment.read_text()) == asdict(trace)
+    assert json.loads(segment.read_text()) == msgspec.structs.asdict(trace)
     assert sealed_segments(folder) == []  # its writer lives
     assert writer.health.ok
     writer.close()
