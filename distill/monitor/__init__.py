@@ -1,4 +1,4 @@
-"""Promoted students under watch: live evidence, its decision, and the way from shadow to live.
+"""Monitors promoted students: live evidence, and the decisions from shadow to live and back.
 
 Imports store and, of distill, dataset, gate, teacher, evaluate and students.
 """

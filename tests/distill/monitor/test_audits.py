@@ -25,13 +25,13 @@ async def test_an_audit_becomes_a_comparison_and_a_teacher_call(scene: Scene) ->
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, wrong("two")))
 
-    found = {c.student_output: c for c in scene.comparisons(student)}
-    assert {text: c.agrees for text, c in found.items()} == {
+    comparisons = {c.student_output: c for c in scene.comparisons(student)}
+    assert {text: c.agrees for text, c in comparisons.items()} == {
         right("one"): True,
         wrong("two"): False,
     }
-    assert {c.teacher_output for c in found.values()} == {right("one"), right("two")}
-    assert {(c.kind, c.servable, c.fault, c.confidence) for c in found.values()} == {
+    assert {c.teacher_output for c in comparisons.values()} == {right("one"), right("two")}
+    assert {(c.kind, c.servable, c.fault, c.confidence) for c in comparisons.values()} == {
         ("audit", True, None, -0.01)
     }
     calls = teacher_calls_of_run(scene.db, str(student.run_id))
@@ -147,8 +147,8 @@ async def test_a_restart_loses_no_audit_and_repeats_none(scene: Scene) -> None:
     scene.teacher.answer = answering(right)
     scene.monitor = scene.new_monitor()
     await scene.settle()
-    found = [c.trace_id for c in scene.comparisons(student)]
-    assert sorted(found) == sorted(t.trace_id for t in (*done, *pending))
+    comparisons = [c.trace_id for c in scene.comparisons(student)]
+    assert sorted(comparisons) == sorted(t.trace_id for t in (*done, *pending))
     assert scene.state().comparisons["audit"].n == 14
     assert scene.state().suspicion["disagreement"].n == 14
 

@@ -21,10 +21,10 @@ STREAM = st.lists(st.booleans(), max_size=200)
 def detector_after(
     stream: list[bool], tolerated: float = 0.05, run_length: float = 5000
 ) -> ChangeDetector:
-    found = ChangeDetector(tolerated, run_length)
+    seen = ChangeDetector(tolerated, run_length)
     for bad in stream:
-        found.update(bad)
-    return found
+        seen.update(bad)
+    return seen
 
 
 # ---- the guarantee -----------------------------------------------------------------------------
@@ -61,17 +61,17 @@ def test_the_mean_time_to_a_false_alarm_is_at_least_the_run_length(
 ) -> None:
     rounds = 1500
     streams = Shipped(rounds, tolerated, calibrate(tolerated, run_length))
-    found = alarms(streams, rounds, tolerated, np.random.default_rng(2), 40 * int(run_length))
-    found = np.minimum(found, 40 * int(run_length))
-    assert found.mean() + 2.5 * found.std() / rounds**0.5 >= run_length
+    result = alarms(streams, rounds, tolerated, np.random.default_rng(2), 40 * int(run_length))
+    result = np.minimum(result, 40 * int(run_length))
+    assert result.mean() + 2.5 * result.std() / rounds**0.5 >= run_length
 
 
 def test_a_student_within_tolerance_is_hardly_ever_demoted() -> None:
     """At a true agreement of 0.97, at most 1 % are demoted within 3,000 audits."""
     rounds = 4000
     streams = Shipped(rounds, 0.05, calibrate(0.05, 5000))
-    found = alarms(streams, rounds, 0.03, np.random.default_rng(3), 3000)
-    assert (found < NEVER).mean() <= 0.01 + 2 * (0.01 * 0.99 / rounds) ** 0.5
+    result = alarms(streams, rounds, 0.03, np.random.default_rng(3), 3000)
+    assert (result < NEVER).mean() <= 0.01 + 2 * (0.01 * 0.99 / rounds) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_the_benchmark_runs_the_same_detector(tolerated: float, seed: int, rate:
     one = ChangeDetector(tolerated, 500)
     many = Shipped(1, tolerated, calibrate(tolerated, 500))
     for bad in stream:
-        found = bool(many.update(np.array([bad]))[0])
-        assert one.update(bad) == found
-        if found:
+        result = bool(many.update(np.array([bad]))[0])
+        assert one.update(bad) == result
+        if result:
             break
 
 
@@ -166,7 +166,7 @@ def test_good_observations_alone_leave_the_level_at_zero() -> None:
 
 def test_the_suspects_begin_near_the_change() -> None:
     rng = random.Random(7)
-    found = []
+    result = []
     for _ in range(200):
         seen = ChangeDetector(0.05, 5000)
         for _ in range(500):
@@ -175,10 +175,10 @@ def test_the_suspects_begin_near_the_change() -> None:
         while not seen.alarmed:
             seen.update(rng.random() < 0.4)
             after += 1
-        found.append(seen.suspects - after)
+        result.append(seen.suspects - after)
         assert seen.suspects_bad >= 1
-    assert abs(float(np.median(found))) <= 3
-    assert np.quantile(np.abs(found), 0.9) <= 40
+    assert abs(float(np.median(result))) <= 3
+    assert np.quantile(np.abs(result), 0.9) <= 40
 
 
 def test_impossible_settings_raise() -> None:
@@ -209,5 +209,5 @@ def test_the_benchmarks_reference_detector_has_the_same_run_length() -> None:
 
     threshold = cusum_threshold(0.05, 0.2, 500)
     streams = Cusum(2000, 0.05, 0.2, threshold)
-    found = alarms(streams, 2000, 0.05, np.random.default_rng(8))
-    assert found.mean() == pytest.approx(500, rel=0.1)
+    result = alarms(streams, 2000, 0.05, np.random.default_rng(8))
+    assert result.mean() == pytest.approx(500, rel=0.1)

@@ -64,12 +64,12 @@ def finding(comparison: Comparison) -> ComparisonOutcome:
 
 def some_comparisons(promotion: Promotion, count: int, seed: int) -> list[Comparison]:
     draw = random.Random(seed)
-    found = []
+    result = []
     for number in range(count):
         kind = draw.choice(["shadow", "audit"])
         fault = draw.choice([None, *[Reason.STUDENT_UNSURE, Reason.STUDENT_DOWN]])
         fault = fault if kind == "shadow" else None
-        found.append(
+        result.append(
             a_comparison(
                 student_id=promotion.run_id,
                 kind=kind,
@@ -79,7 +79,7 @@ def some_comparisons(promotion: Promotion, count: int, seed: int) -> list[Compar
                 at=BEGAN + 1 + number,
             )
         )
-    return found
+    return result
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,14 +124,14 @@ def test_counts_include_comparisons_that_are_not_replayed(db: Database) -> None:
         for n in range(1, MAX_TIMES + 400)
     ]
     write_comparisons(db, many)
-    found = load_evidence(
+    tracker = load_evidence(
         db, replace(promotion, at=BEGAN + 100), promoted_at=BEGAN, settings=SETTINGS
     )
-    assert found.counts["audit"].n == len(many)
-    assert found.counts["audit"].agreed == sum(c.agrees for c in many)
-    assert found.step_counts["audit"].n == len(many) - 100
-    assert found.disagreement.state().n == MAX_TIMES
-    assert found.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
+    assert tracker.counts["audit"].n == len(many)
+    assert tracker.counts["audit"].agreed == sum(c.agrees for c in many)
+    assert tracker.step_counts["audit"].n == len(many) - 100
+    assert tracker.disagreement.state().n == MAX_TIMES
+    assert tracker.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
 
 
 def test_a_step_counts_only_comparisons_of_its_own_requests(db: Database, tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_a_step_counts_only_comparisons_of_its_own_requests(db: Database, tmp_pa
     comparison = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 300)
     write_comparisons(db, [replace(comparison, trace_id=t.trace_id) for t in traces])
     step = replace(promotion, at=BEGAN + 100)
-    found = load_evidence(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
-    assert (found.n, found.step_n) == (2, 1)
+    result = load_evidence(db, step, promoted_at=BEGAN, settings=SETTINGS).evidence()
+    assert (result.n, result.step_n) == (2, 1)
 
 
 def test_comparisons_before_the_promotion_do_not_count(db: Database) -> None:
@@ -162,23 +162,23 @@ def test_a_complaint_and_a_failed_audit_of_one_trace_count_once(db: Database) ->
     praise = replace(complaint, trace_id=new_id(), agrees=True, at=BEGAN + 3)
     other = replace(complaint, trace_id=new_id(), at=BEGAN + 4)
     write_comparisons(db, [audit, complaint, praise, other])
-    found = read(db, promotion)
-    assert (found.disagreement.state().n, found.disagreement.state().bad) == (2, 2)
-    assert found.evidence().n == 1  # feedback is no fair sample
-    assert found.evidence().complaints == 2
+    tracker = read(db, promotion)
+    assert (tracker.disagreement.state().n, tracker.disagreement.state().bad) == (2, 2)
+    assert tracker.evidence().n == 1  # feedback is no fair sample
+    assert tracker.evidence().complaints == 2
 
 
 def test_the_audit_rate_is_remembered_by_time(db: Database) -> None:
     promotion = promoted()
-    found = read(db, promotion)
-    assert found.audit_rate_at(BEGAN) == found.audit_rate_at(BEGAN + 1e6) == 0.5
+    tracker = read(db, promotion)
+    assert tracker.audit_rate_at(BEGAN) == tracker.audit_rate_at(BEGAN + 1e6) == 0.5
     for number in range(400):
-        found.add_comparison(
+        tracker.add_comparison(
             finding(a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 1 + number))
         )
-    assert found.audit_rate_at(BEGAN + 50) == 0.5
-    assert found.audit_rate_at(BEGAN + 200) == pytest.approx(0.25)
-    assert found.audit_rate_at(BEGAN + 1e6) == pytest.approx(0.125)
+    assert tracker.audit_rate_at(BEGAN + 50) == 0.5
+    assert tracker.audit_rate_at(BEGAN + 200) == pytest.approx(0.25)
+    assert tracker.audit_rate_at(BEGAN + 1e6) == pytest.approx(0.125)
 
 
 def test_a_forced_student_has_the_forced_audit_rate(db: Database) -> None:
@@ -243,8 +243,8 @@ def test_tolerated_deferrals_follow_from_the_coverage(
     min_coverage: float, certified: float, tolerated: float
 ) -> None:
     settings = TaskSettings(gate=GateSettings(min_coverage=min_coverage))
-    found = tolerated_unsure(a_certificate(coverage=certified), settings)
-    assert found == pytest.approx(tolerated)
+    result = tolerated_unsure(a_certificate(coverage=certified), settings)
+    assert result == pytest.approx(tolerated)
 
 
 async def test_restarts_do_not_change_which_traces_are_audited(tmp_path: Path) -> None:

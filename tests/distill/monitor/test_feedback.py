@@ -84,7 +84,7 @@ def test_a_complaint_is_a_comparison_that_disagrees(
 ) -> None:
     trace = served()
     feedback = a_feedback(trace.trace_id, **changes)
-    found = after(db, journal, trace, feedback)
+    made = after(db, journal, trace, feedback)
     score = feedback.score or 0.0
     expected = Comparison(
         trace_id=trace.trace_id,
@@ -101,8 +101,8 @@ def test_a_complaint_is_a_comparison_that_disagrees(
         student_output="shipping",
         at=feedback.feedback_at,
     )
-    assert found == ([expected] if complaint else [])
-    assert comparisons_of_student(db, STUDENT) == found
+    assert made == ([expected] if complaint else [])
+    assert comparisons_of_student(db, STUDENT) == made
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_trace_without_a_readable_answer_does_not_block_others(
     db: Database, journal: Path, messages: str | None
 ) -> None:
     odd, trace = served(output_messages=messages), served()
-    found = after(db, journal, odd, trace, a_feedback(odd.trace_id), a_feedback(trace.trace_id))
-    assert {c.trace_id for c in found} == {odd.trace_id, trace.trace_id}
+    made = after(db, journal, odd, trace, a_feedback(odd.trace_id), a_feedback(trace.trace_id))
+    assert {c.trace_id for c in made} == {odd.trace_id, trace.trace_id}
 
 
 def test_feedback_on_an_unknown_trace_has_no_effect(db: Database, journal: Path) -> None:
@@ -155,10 +155,10 @@ def test_the_comparison_has_the_scorer_of_the_students_last_route(
         db, a_promotion(run_id=STUDENT, target="teacher", state="demoted", route=None, at=9.0)
     )
     first, second = served(), served(student_id=other)
-    found = after(
+    made = after(
         db, journal, first, second, a_feedback(first.trace_id), a_feedback(second.trace_id)
     )
-    assert [c.scorer for c in found] == ["text", "judge"]
+    assert [c.scorer for c in made] == ["text", "judge"]
 
 
 # ---- newest feedback ----------------------------------------------------------------------------
@@ -267,14 +267,14 @@ def test_the_result_does_not_depend_on_order_restarts_or_repeats(
         write_segment(journal, *(t for i, t in enumerate(traces) if i not in written))
         collect(db, journal, {})
         feedback_comparisons(db)
-        found = {c.trace_id: c for c in comparisons_of_student(db, STUDENT)}
+        made = {c.trace_id: c for c in comparisons_of_student(db, STUDENT)}
         assert feedback_comparisons(db) == []
         db.close()
     for trace in traces:
         of_trace = sorted(
             (f for f in sent if f.trace_id == trace.trace_id), key=lambda f: f.feedback_at
         )
-        held = found.get(trace.trace_id)
+        held = made.get(trace.trace_id)
         if of_trace and (of_trace[-1].score or 0) < 0.5:
             assert held is not None
             assert not held.agrees
@@ -290,16 +290,16 @@ def test_the_result_does_not_depend_on_order_restarts_or_repeats(
 def test_judged_pairs_have_the_labels_of_judge_and_people(db: Database, journal: Path) -> None:
     def audited(at: float, agrees: bool, **changes: Any) -> str:
         values: dict[str, Any] = {"kind": "audit", "scorer": "judge", "agrees": agrees, "at": at}
-        found = a_comparison(**{**values, **changes})
-        write_comparisons(db, [found])
-        return found.trace_id
+        made = a_comparison(**{**values, **changes})
+        write_comparisons(db, [made])
+        return made.trace_id
 
     both, judge_only, people_only, neither = (
         audited(float(i), agrees) for i, agrees in enumerate([True, True, False, False])
     )
     corrected = audited(5.0, True)
     changed = audited(6.0, True)
-    audited(7.0, True)  # nobody spoke of it
+    audited(7.0, True)  # no feedback on it
     others = [
         audited(8.0, True, task="other"),
         audited(9.0, True, kind="shadow"),  # the teacher's answer is what the client spoke of

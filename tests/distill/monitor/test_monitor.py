@@ -92,8 +92,8 @@ async def test_restarts_do_not_delay_a_demotion(scene: Scene) -> None:
             await scene.settle()
         else:
             await scene.settle(scene.served(f"bad {asked}", student, "nonsense"))
-        found = [c.trace_id for c in scene.comparisons(student)]
-        assert len(found) == len(set(found)) == 30 + asked  # none lost, none twice
+        audited = [c.trace_id for c in scene.comparisons(student)]
+        assert len(audited) == len(set(audited)) == 30 + asked  # none lost, none twice
         if scene.promotion().target == "teacher":
             break
     assert asked == fewest - 30

@@ -339,8 +339,8 @@ def test_the_audit_rate_falls_with_audits_and_rises_with_suspicion() -> None:
 def test_a_forced_student_has_one_audit_rate(
     audits: int, level: float, settings: AuditSettings
 ) -> None:
-    found = audit_rate(audits=audits, level=level, settings=settings, forced=True)
-    assert found == settings.forced_share
+    rate_now = audit_rate(audits=audits, level=level, settings=settings, forced=True)
+    assert rate_now == settings.forced_share
 
 
 @given(audits=st.integers(0, 10**5), more=st.integers(0, 10**5), settings=AUDITS, data=st.data())
@@ -352,7 +352,7 @@ def test_the_audit_rate_stays_within_first_and_last(
     def at(audits: int, level: float) -> float:
         return audit_rate(audits=audits, level=level, settings=settings, forced=False)
 
-    found = at(audits, level)
-    assert settings.last_share <= found <= max(settings.first_share, settings.last_share)
-    assert at(audits, higher) >= found
-    assert at(audits + more, level) <= found * (1 + 1e-12)  # but for rounding
+    rate_now = at(audits, level)
+    assert settings.last_share <= rate_now <= max(settings.first_share, settings.last_share)
+    assert at(audits, higher) >= rate_now
+    assert at(audits + more, level) <= rate_now * (1 + 1e-12)  # but for rounding

@@ -31,12 +31,14 @@ async def test_the_students_answer_is_compared_with_the_teachers(scene: Scene) -
     student = scene.promote(step="shadow")
     scene.student.answer = answering(lambda t: right(t) if t == "one" else wrong(t))
     await scene.settle(in_shadow(scene, "one"), in_shadow(scene, "two"))
-    found = {c.student_output: c for c in scene.comparisons(student)}
-    assert {text: c.agrees for text, c in found.items()} == {
+    comparisons = {c.student_output: c for c in scene.comparisons(student)}
+    assert {text: c.agrees for text, c in comparisons.items()} == {
         right("one"): True,
         wrong("two"): False,
     }
-    assert {(c.kind, c.servable, c.scorer) for c in found.values()} == {("shadow", True, "exact")}
+    assert {(c.kind, c.servable, c.scorer) for c in comparisons.values()} == {
+        ("shadow", True, "exact")
+    }
     assert not scene.teacher.requests
 
 
@@ -56,8 +58,12 @@ async def test_an_answer_that_the_proxy_would_not_serve_is_not_servable(
     student = scene.promote(step="shadow")
     scene.student.answer = lambda _: reply
     await scene.settle(in_shadow(scene, "one"))
-    [found] = scene.comparisons(student)
-    assert (found.fault, found.servable, found.agrees) == (fault, fault is None, fault is None)
+    [comparison] = scene.comparisons(student)
+    assert (comparison.fault, comparison.servable, comparison.agrees) == (
+        fault,
+        fault is None,
+        fault is None,
+    )
     assert scene.state().suspicion["faults"].bad == bad
     assert scene.state().suspicion["disagreement"].n == (fault is None)
 

@@ -44,8 +44,10 @@ async def test_audits_compare_tool_calls(tmp_path: Path) -> None:
             logged(scene.served("one", student, **CALLS), first),
             logged(scene.served("two", student, **CALLS), second),
         )
-        found = {c.student_output: (c.agrees, c.teacher_output) for c in scene.comparisons(student)}
-        assert found == {LEARNED: (True, LEARNED), OTHER: (False, LEARNED)}
+        outcomes = {
+            c.student_output: (c.agrees, c.teacher_output) for c in scene.comparisons(student)
+        }
+        assert outcomes == {LEARNED: (True, LEARNED), OTHER: (False, LEARNED)}
         for request in scene.teacher.requests:
             assert (request.json["tools"], request.json["parallel_tool_calls"]) == (TOOLS, False)
 
@@ -63,8 +65,8 @@ async def test_the_shadow_compares_tool_calls(tmp_path: Path) -> None:
         plain = {**CALLS, "request_params": '{"model":"gpt-4o"}'}
         asked = [scene.request(t, reason=Reason.SHADOW, **plain) for t in ("one", "two", "three")]
         await scene.settle(*(logged(t, ("cancel", '{"order_id":"A-1"}')) for t in asked))
-        found = {c.student_output: (c.agrees, c.fault) for c in scene.comparisons(student)}
-        assert found == {
+        outcomes = {c.student_output: (c.agrees, c.fault) for c in scene.comparisons(student)}
+        assert outcomes == {
             LEARNED: (True, None),
             OTHER: (False, None),
             "Well.": (False, Reason.STUDENT_MALFORMED),

@@ -18,24 +18,24 @@ def samples(status):
 
 def test_each_tasks_metrics_equal_its_status():
     status = every_state()
-    found = samples(status)
+    metrics = samples(status)
     for task in status.tasks:
         label = (("task", task.task),)
-        assert found["understudy_task_traces", label] == task.traces
-        assert found["understudy_task_new_traces", label] == task.new_traces
-        assert found["understudy_task_paused", label] == (task.paused is not None)
-        step = found["understudy_task_student_step", label]
+        assert metrics["understudy_task_traces", label] == task.traces
+        assert metrics["understudy_task_new_traces", label] == task.new_traces
+        assert metrics["understudy_task_paused", label] == (task.paused is not None)
+        step = metrics["understudy_task_student_step", label]
         assert STEPS[int(step)] == (task.live.step if task.live else "none")
-        share = found["understudy_task_student_share", label]
+        share = metrics["understudy_task_student_share", label]
         assert share == (task.live.share if task.live else 0)
         bound = (task.certificate or {}).get("lower_bound")
-        assert found.get(("understudy_task_lower_bound", label)) == bound
-        assert found.get(("understudy_task_saved_usd", label)) == task.cost_usd.saved
-        for of, suspicion in (task.live.suspicion if task.live else {}).items():
-            labels = (("of", of), ("task", task.task))
-            assert found["understudy_task_suspicion", labels] == suspicion.level
-    assert found["understudy_store_ok", ()] == status.store.ok
-    assert found["understudy_collected_traces_total", ()] == status.store.collected
+        assert metrics.get(("understudy_task_lower_bound", label)) == bound
+        assert metrics.get(("understudy_task_saved_usd", label)) == task.cost_usd.saved
+        for name, detector in (task.live.suspicion if task.live else {}).items():
+            labels = (("of", name), ("task", task.task))
+            assert metrics["understudy_task_suspicion", labels] == detector.level
+    assert metrics["understudy_store_ok", ()] == status.store.ok
+    assert metrics["understudy_collected_traces_total", ()] == status.store.collected
 
 
 def test_every_metric_has_our_prefix_and_a_description():

@@ -23,7 +23,7 @@ AGREES = "The student agrees with the teacher on at least 95.2 % of what it "
 
 
 @pytest.mark.parametrize(
-    ("latest", "certificate", "said"),
+    ("latest", "certificate", "expected"),
     [
         (None, None, ""),
         (None, FAILED, "The last student was not good enough: only 90 % agreement"),
@@ -49,10 +49,10 @@ AGREES = "The student agrees with the teacher on at least 95.2 % of what it "
         ),
     ],
 )
-def test_the_promise_in_a_sentence(latest: Any, certificate: Any, said: str) -> None:
-    found = promise(latest, asdict(certificate) if certificate else None)
-    assert found.startswith(said)
-    assert bool(found) == bool(said)
+def test_the_promise_in_a_sentence(latest: Any, certificate: Any, expected: str) -> None:
+    result = promise(latest, asdict(certificate) if certificate else None)
+    assert result.startswith(expected)
+    assert bool(result) == bool(expected)
 
 
 def test_a_certificate_of_an_older_version_does_not_raise() -> None:
@@ -62,11 +62,11 @@ def test_a_certificate_of_an_older_version_does_not_raise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "said"),
+    ("share", "expected"),
     [(0.95, "95 %"), (0.9529, "95.2 %"), (0.9999, "99.9 %"), (1.0, "100 %"), (0.0, "0 %")],
 )
-def test_a_promised_share_is_never_rounded_up(share: float, said: str) -> None:
-    assert percent(share) == said
+def test_a_promised_share_is_never_rounded_up(share: float, expected: str) -> None:
+    assert percent(share) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,27 +76,27 @@ def test_a_promised_share_is_never_rounded_up(share: float, said: str) -> None:
 def test_the_spent_error_budget_is_the_sum_over_attempts(
     attempt: int, alpha: float, spent: float
 ) -> None:
-    found = attempts(asdict(a_certificate(attempt=attempt, alpha=alpha)))
-    assert found is not None
-    assert found.alpha_spent == pytest.approx(spent)
-    assert found.alpha_spent == pytest.approx(
+    result = attempts(asdict(a_certificate(attempt=attempt, alpha=alpha)))
+    assert result is not None
+    assert result.alpha_spent == pytest.approx(spent)
+    assert result.alpha_spent == pytest.approx(
         sum(0.05 / (k * (k + 1)) for k in range(1, attempt + 1))
     )
-    assert found.alpha_spent < found.alpha_total
+    assert result.alpha_spent < result.alpha_total
 
 
 @pytest.mark.parametrize(
-    ("share", "high", "said"),
+    ("share", "high", "expected"),
     [(0.97, 0.99, ""), (0.94, 0.98, "may lie above it"), (0.85, 0.93, "95 % lies above it")],
 )
 def test_a_threshold_above_the_teachers_self_consistency_gives_a_hint(
-    share: float, high: float, said: str
+    share: float, high: float, expected: str
 ) -> None:
     again = Ceiling(n=40, agreed=30, share=share, low=0.5, high=high)
-    found = ceiling(asdict(a_certificate(ceiling=again)))
-    assert found is not None
-    assert said in found.hint
-    assert bool(found.hint) == bool(said)
+    result = ceiling(asdict(a_certificate(ceiling=again)))
+    assert result is not None
+    assert expected in result.hint
+    assert bool(result.hint) == bool(expected)
 
 
 def test_a_judge_is_reported_as_corrected_or_uncorrected() -> None:
@@ -108,10 +108,10 @@ def test_a_judge_is_reported_as_corrected_or_uncorrected() -> None:
     assert bare is not None
     assert not bare.corrected
     assert bare.reason.startswith("uncorrected")
-    found = judge(asdict(a_certificate(scorer="judge", judge=check)))
-    assert found is not None
-    assert found.corrected
-    assert (found.n, found.agreement, found.specificity) == (40, 0.9, None)
+    result = judge(asdict(a_certificate(scorer="judge", judge=check)))
+    assert result is not None
+    assert result.corrected
+    assert (result.n, result.agreement, result.specificity) == (40, 0.9, None)
 
 
 def test_a_task_is_paused_by_the_last_command_or_by_the_config() -> None:
@@ -122,9 +122,9 @@ def test_a_task_is_paused_by_the_last_command_or_by_the_config() -> None:
     assert by_hand is not None
     assert (by_hand.by, by_hand.reason) == ("tester", "a new prompt is coming")
     assert paused([resume, pause], TaskSettings()) is None
-    told = paused([resume, pause], by_config)
-    assert told is not None
-    assert told.by == "config"
+    by_the_config = paused([resume, pause], by_config)
+    assert by_the_config is not None
+    assert by_the_config.by == "config"
 
 
 def test_the_history_has_route_changes_and_commands_newest_first() -> None:

@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-def gone(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True
@@ -61,7 +61,7 @@ async def test_a_trained_student_earns_a_certificate_through_its_own_server(
         pid = server.pid
         assert pid is not None
         assert await server.healthy()
-        found = await evaluate(
+        evaluations = await evaluate(
             server.base_url,
             asked,
             run_id="run",
@@ -71,25 +71,25 @@ async def test_a_trained_student_earns_a_certificate_through_its_own_server(
             progress=lambda *_: None,
         )
         await malformed(server.base_url)
-    assert gone(pid)
+    assert has_ended(pid)
     assert SECRET not in (tmp_path / "student.log").read_text()
 
-    assert [e.fault for e in found] == [None] * len(asked)
-    assert all(e.confidence is not None and e.confidence <= 0 for e in found)
-    assert sum(e.agrees for e in found) >= 0.9 * len(found)
-    wrong = [e.confidence for e in found if not e.agrees and e.confidence is not None]
-    right = sorted(e.confidence for e in found if e.agrees and e.confidence is not None)
+    assert [e.fault for e in evaluations] == [None] * len(asked)
+    assert all(e.confidence is not None and e.confidence <= 0 for e in evaluations)
+    assert sum(e.agrees for e in evaluations) >= 0.9 * len(evaluations)
+    wrong = [e.confidence for e in evaluations if not e.agrees and e.confidence is not None]
+    right = sorted(e.confidence for e in evaluations if e.agrees and e.confidence is not None)
     assert not wrong or max(wrong) < right[len(right) // 2]  # it knows when it is unsure
 
     gate = GateSettings(threshold=0.8, confidence=0.9)
     cutoffs = choose_cutoffs(
-        Evaluations(found).calibration,
+        Evaluations(evaluations).calibration,
         gate,
         heldout=60,
         alpha=attempt_alpha(gate, 1),
     )
     certificate = certify(
-        Evaluations(found).heldout,
+        Evaluations(evaluations).heldout,
         cutoffs,
         gate,
         attempt=1,
@@ -190,20 +190,20 @@ async def test_a_port_in_use_by_another_server_is_not_taken_for_ours(
 
 
 @pytest.mark.parametrize(
-    ("base", "settings", "said"),
+    ("base", "settings", "message"),
     [
         ("broken", QUICK, "its log ends with"),
         (BASE, StudentSettings(start_timeout_s=0.3), r"student\.start_timeout_s \(0\.3 s\)"),
     ],
 )
 async def test_a_failed_start_raises_an_error_with_the_cause(
-    adapter: Path, tmp_path: Path, base: str, settings: StudentSettings, said: str
+    adapter: Path, tmp_path: Path, base: str, settings: StudentSettings, message: str
 ) -> None:
     if base == "broken":
         base = str(tmp_path / "broken")
         await asyncio.to_thread((tmp_path / "broken").mkdir)
     server = StudentServer(base, adapter, settings, tmp_path / "logs")
-    with pytest.raises(StudentError, match=said):
+    with pytest.raises(StudentError, match=message):
         await server.start()
     assert server.pid is None
 
@@ -223,7 +223,7 @@ async def test_a_killed_student_is_restarted_and_answers(adapter: Path, tmp_path
         (process,) = [p for p in psutil.Process().children() if "mlx_lm" in p.cmdline()]
         process.kill()
         heard.clear()
-        await until(lambda: gone(process.pid))
+        await until(lambda: has_ended(process.pid))
         while students.ready():
             await students.check()
         assert heard.is_set()
@@ -258,10 +258,10 @@ async def test_a_student_server_ends_when_its_parent_is_killed(
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
-    assert not gone(pid)
+    assert not has_ended(pid)
     parent.kill()
     await parent.wait()
-    await until(lambda: gone(pid))
+    await until(lambda: has_ended(pid))
 
 
 async def serve_until_killed(adapter: Path, log_dir: Path) -> None:
