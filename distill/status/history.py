@@ -77,7 +77,7 @@ class ForgottenSources:
     says: Annotated[str, Field(description="what that means, and what to do")]
 
 
-def demotion(latest: Promotion | None) -> Demotion | None:
+def last_demotion(latest: Promotion | None) -> Demotion | None:
     """Why the task's last student serves no more; None when it was not demoted."""
     if latest is None or latest.target != "teacher":
         return None
@@ -90,14 +90,14 @@ def demotion(latest: Promotion | None) -> Demotion | None:
     )
 
 
-def forced(latest: Promotion | None) -> Forced | None:
+def forced_promotion(latest: Promotion | None) -> Forced | None:
     """Who promoted the present student past the gate, if anybody did."""
     if latest is None or latest.target != "student" or not latest.forced:
         return None
     return Forced(at=latest.at, actor=latest.actor, reason=latest.reason)
 
 
-def paused(actions: Sequence[Action], settings: TaskSettings) -> Paused | None:
+def pause_state(actions: Sequence[Action], settings: TaskSettings) -> Paused | None:
     """Whether the task is paused: by hand, or by the config. `actions`: newest first."""
     last = next((a for a in actions if a.command in ("pause", "resume")), None)
     if last is not None and last.command == "pause":
@@ -105,7 +105,9 @@ def paused(actions: Sequence[Action], settings: TaskSettings) -> Paused | None:
     return Paused(by="config", reason="`paused: true`") if settings.paused else None
 
 
-def history(promotions: Sequence[Promotion], actions: Sequence[Action]) -> list[HistoryEntry]:
+def history_entries(
+    promotions: Sequence[Promotion], actions: Sequence[Action]
+) -> list[HistoryEntry]:
     """The last changes of a task's route and other commands by hand, newest first."""
     entries = [
         HistoryEntry(

@@ -56,7 +56,7 @@ class JudgeState:
     bias: Annotated[float | None, Field(description="mean of people - judge")] = None
 
 
-def promise(latest: Promotion | None, certificate: JsonMapping | None) -> str:
+def promise_sentence(latest: Promotion | None, certificate: JsonMapping | None) -> str:
     """What is proven of the serving student, else of the last one; empty when nothing is.
 
     `certificate`: the last one. For a serving student its own is used, also when a later run was
@@ -85,7 +85,7 @@ def promise(latest: Promotion | None, certificate: JsonMapping | None) -> str:
     )
 
 
-def attempts(certificate: JsonMapping | None) -> Attempts | None:
+def spent_budget(certificate: JsonMapping | None) -> Attempts | None:
     """The error budget as this certificate leaves it.
 
     Attempt k may take alpha / (k (k + 1)), so that the first k take alpha k / (k + 1) together.
@@ -101,7 +101,7 @@ def attempts(certificate: JsonMapping | None) -> Attempts | None:
     )
 
 
-def ceiling(certificate: JsonMapping | None) -> TeacherCeiling | None:
+def teacher_ceiling(certificate: JsonMapping | None) -> TeacherCeiling | None:
     """The teacher's agreement with itself, and whether the threshold lies above it."""
     measured = (certificate or {}).get("ceiling")
     if not certificate or not measured:
@@ -120,7 +120,7 @@ def ceiling(certificate: JsonMapping | None) -> TeacherCeiling | None:
     return TeacherCeiling(**{name: measured[name] for name in names}, hint=hint)
 
 
-def judge(certificate: JsonMapping | None) -> JudgeState | None:
+def judge_state(certificate: JsonMapping | None) -> JudgeState | None:
     """Whether the judge was corrected by people's labels; None when no judge scored."""
     if not certificate or not is_paid(certificate.get("scorer", "")):
         return None

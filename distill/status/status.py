@@ -16,9 +16,27 @@ from distill.dataset.templates import skeleton
 from distill.monitor.state import LiveStudent
 from distill.pipeline.due import Due
 from distill.run.progress import Standing
-from distill.status import history, promise
-from distill.status.history import Demotion, Forced, ForgottenSources, HistoryEntry, Paused
-from distill.status.promise import Attempts, JudgeState, TeacherCeiling
+from distill.status.history import (
+    Demotion,
+    Forced,
+    ForgottenSources,
+    HistoryEntry,
+    Paused,
+    forced_promotion,
+    forgotten_sources,
+    history_entries,
+    last_demotion,
+    pause_state,
+)
+from distill.status.promise import (
+    Attempts,
+    JudgeState,
+    TeacherCeiling,
+    judge_state,
+    promise_sentence,
+    spent_budget,
+    teacher_ceiling,
+)
 from store.database.forgetting import Mark
 from store.database.statistics import ErrorCount, ExampleCounts, Served, TaskStatistics, TokenCount
 from store.jsontext import JsonObject
@@ -196,17 +214,17 @@ def task_status(
         examples=statistics.examples,
         last_run=_run_summary(events),
         certificate=certificate,
-        promise=promise.promise(latest, certificate),
-        attempts=promise.attempts(certificate),
-        ceiling=promise.ceiling(certificate),
-        judge=promise.judge(certificate),
+        promise=promise_sentence(latest, certificate),
+        attempts=spent_budget(certificate),
+        ceiling=teacher_ceiling(certificate),
+        judge=judge_state(certificate),
         live=live,
-        demotion=history.demotion(latest),
-        unlearned=history.forgotten_sources(latest, mark),
-        forced=history.forced(latest),
-        paused=history.paused(actions, settings),
+        demotion=last_demotion(latest),
+        unlearned=forgotten_sources(latest, mark),
+        forced=forced_promotion(latest),
+        paused=pause_state(actions, settings),
         varying_prompts=_varying_prompts(route or (latest.route if latest else None)),
-        history=history.history(promotions, actions),
+        history=history_entries(promotions, actions),
         route=_route(task, route, latest),
         served=statistics.served,
         errors=statistics.errors,

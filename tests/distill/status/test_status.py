@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from distill.status.history import history, paused
-from distill.status.promise import attempts, ceiling, judge, percent, promise
+from distill.status.history import history_entries, pause_state
+from distill.status.promise import (
+    judge_state,
+    percent,
+    promise_sentence,
+    spent_budget,
+    teacher_ceiling,
+)
 from store.records import (
     Ceiling,
     JudgeCheck,
@@ -50,15 +56,15 @@ AGREES = "The student agrees with the teacher on at least 95.2 % of what it "
     ],
 )
 def test_the_promise_in_a_sentence(latest: Any, certificate: Any, expected: str) -> None:
-    result = promise(latest, asdict(certificate) if certificate else None)
+    result = promise_sentence(latest, asdict(certificate) if certificate else None)
     assert result.startswith(expected)
     assert bool(result) == bool(expected)
 
 
 def test_a_certificate_of_an_older_version_does_not_raise() -> None:
     old = {"score": 0.97, "passed": True}
-    assert promise(None, old) == ""
-    assert attempts(old) is ceiling(old) is judge(old) is None
+    assert promise_sentence(None, old) == ""
+    assert spent_budget(old) is teacher_ceiling(old) is judge_state(old) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_a_promised_share_is_never_rounded_up(share: float, expected: str) -> No
 def test_the_spent_error_budget_is_the_sum_over_attempts(
     attempt: int, alpha: float, spent: float
 ) -> None:
-    result = attempts(asdict(a_certificate(attempt=attempt, alpha=alpha)))
+    result = spent_budget(asdict(a_certificate(attempt=attempt, alpha=alpha)))
     assert result is not None
     assert result.alpha_spent == pytest.approx(spent)
     assert result.alpha_spent == pytest.approx(
@@ -93,7 +99,7 @@ def test_a_threshold_above_the_teachers_self_consistency_gives_a_hint(
     share: float, high: float, expected: str
 ) -> None:
     again = Ceiling(n=40, agreed=30, share=share, low=0.5, high=high)
-    result = ceiling(asdict(a_certificate(ceiling=again)))
+    result = teacher_ceiling(asdict(a_certificate(ceiling=again)))
     assert result is not None
     assert expected in result.hint
     assert bool(result.hint) == bool(expected)
@@ -103,12 +109,12 @@ def test_a_judge_is_reported_as_corrected_or_uncorrected() -> None:
     check = JudgeCheck(
         n=40, agreement=0.9, sensitivity=0.95, specificity=None, bias=-0.02, bias_low=-0.1
     )
-    assert judge(asdict(a_certificate(scorer="exact"))) is None
-    bare = judge(asdict(a_certificate(scorer="judge")))
+    assert judge_state(asdict(a_certificate(scorer="exact"))) is None
+    bare = judge_state(asdict(a_certificate(scorer="judge")))
     assert bare is not None
     assert not bare.corrected
     assert bare.reason.startswith("uncorrected")
-    result = judge(asdict(a_certificate(scorer="judge", judge=check)))
+    result = judge_state(asdict(a_certificate(scorer="judge", judge=check)))
     assert result is not None
     assert result.corrected
     assert (result.n, result.agreement, result.specificity) == (40, 0.9, None)
@@ -118,17 +124,17 @@ def test_a_task_is_paused_by_the_last_command_or_by_the_config() -> None:
     pause, resume = an_action(command="pause"), an_action(command="resume")
     retrain = an_action(command="retrain")
     by_config = TaskSettings(paused=True)
-    by_hand = paused([retrain, pause, resume], TaskSettings())
+    by_hand = pause_state([retrain, pause, resume], TaskSettings())
     assert by_hand is not None
     assert (by_hand.by, by_hand.reason) == ("tester", "a new prompt is coming")
-    assert paused([resume, pause], TaskSettings()) is None
-    by_the_config = paused([resume, pause], by_config)
+    assert pause_state([resume, pause], TaskSettings()) is None
+    by_the_config = pause_state([resume, pause], by_config)
     assert by_the_config is not None
     assert by_the_config.by == "config"
 
 
 def test_the_history_has_route_changes_and_commands_newest_first() -> None:
-    turns = history(
+    turns = history_entries(
         [a_promotion_to("live", 40.0), a_promotion_to("shadow", 10.0)],
         [
             an_action(command="promote", at=40.0),
@@ -138,7 +144,7 @@ def test_the_history_has_route_changes_and_commands_newest_first() -> None:
     )
     assert [t.state for t in turns] == ["live", "resume", "pause", "shadow"]
     many = [a_promotion(route=a_route(), at=float(at)) for at in range(20, 0, -1)]
-    assert [t.at for t in history(many, [])] == [float(at) for at in range(20, 10, -1)]
+    assert [t.at for t in history_entries(many, [])] == [float(at) for at in range(20, 10, -1)]
 
 
 def test_the_route_shows_its_terms_of_service_among_its_other_fields() -> None:
