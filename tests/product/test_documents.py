@@ -20,6 +20,7 @@ from cli.imports.formats import FORMATS
 from cli.main import app
 from cli.status.table import render_task
 from distill.evaluate import ceiling
+from distill.evaluate.scorers.registry import SCORERS
 from distill.gate import bounds, cutoffs
 from distill.gate.gate import attempt_alpha, rows_needed
 from distill.monitor import detector, rollout
@@ -274,6 +275,14 @@ def test_the_line_for_litellms_config_names_a_callback() -> None:
 
 
 # ---- the promise -------------------------------------------------------------------------------
+
+
+def test_the_scorers_in_the_manual_are_those_of_the_registry() -> None:
+    rows = table("docs/promise.md", "What is compared")
+
+    assert {name.strip("`"): float(bar) for name, _, bar in rows} == {
+        spec.name: spec.agree_at for spec in SCORERS.values()
+    }
 
 
 def test_the_table_of_rows_that_a_certificate_needs_is_computed() -> None:
