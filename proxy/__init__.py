@@ -1,1 +1,4 @@
-"""The data plane: takes requests, tags, routes, forwards, relays, and journals them."""
+"""The data plane: takes requests, tags, routes, forwards, relays, and journals them.
+
+Imports store. Its own order: http, upstream, access, routing, surfaces, observe, then these files.
+"""

@@ -1,4 +1,4 @@
-"""Who may use the proxy: nobody but this machine, or whoever brings a key of `server.keys`."""
+"""Who may use the proxy: this machine only, or clients with a key of `server.keys`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whom a request comes from."""
+    """The client that sent a request."""
 
-    key_hash: str | None  # 16 hex digits; None where no keys are asked for
+    key_hash: str | None  # 16 hex digits; None without `server.keys`
     task: str | None  # the key's default task
-    name: str = "local"  # the key's name in the config; `local` where no keys are asked for
+    name: str = "local"  # the key's name in the config; `local` without `server.keys`
     store: bool = True  # whether content of its requests may be kept
 
 
@@ -43,10 +43,10 @@ class Keys:
     def authenticate(self, headers: Headers, *, browser: bool = False) -> Client:
         """The client that sent these headers. Raises ApiError 401 or 403.
 
-        A key is a bearer token (OpenAI's way) or stands in `x-api-key` (Anthropic's); of two good
-        ones the bearer token holds.
-        Hashes are compared, all of them, each in constant time: how long it takes says nothing.
-        `browser`: the key may also be the password of HTTP Basic, which browsers ask a user for.
+        A key is a bearer token (as OpenAI's clients send it) or the value of `x-api-key` (as
+        Anthropic's do); of two valid keys the bearer token counts. All hashes are compared, each in
+        constant time, so that the time reveals nothing. `browser`: the key may also be the password
+        of HTTP Basic, which browsers ask a user for.
         """
         if not self._known:
             _refuse_foreign_page(headers)
@@ -54,18 +54,18 @@ class Keys:
         presented = [sha256(key).digest() for key in _presented(headers, browser=browser)]
         if not presented:
             raise unauthorized(presented=False, browser=browser)
-        found: Client | None = None
-        for shown in reversed(presented):
+        known: Client | None = None
+        for one in reversed(presented):
             for digest, client in self._known:
-                if compare_digest(digest, shown):
-                    found = client
-        if found is None:
+                if compare_digest(digest, one):
+                    known = client
+        if known is None:
             raise unauthorized(presented=True, browser=browser)
-        return found
+        return known
 
 
 def hash_of(entry: ApiKey) -> str:
-    """The `Client.key_hash` of whoever brings this key."""
+    """The `Client.key_hash` of clients with this key."""
     return _digest(entry).hex()[:16]
 
 
@@ -86,7 +86,7 @@ def _presented(headers: Headers, *, browser: bool) -> list[bytes]:
 
 
 def _password(credentials: bytes) -> bytes:
-    """The password of HTTP Basic, empty when there is none. RFC 7617."""
+    """The password of HTTP Basic (RFC 7617), empty if there is none."""
     try:
         return b64decode(credentials, validate=True).partition(b":")[2]
     except ValueError:

@@ -1,7 +1,7 @@
-"""Whether one more request may come in: limits of a key, and of all clients together.
+"""Rate limits: of each key, and of all clients together.
 
-What is over a limit is refused at once with 429 and `Retry-After`, before its body is read. The
-clients of OpenAI wait and ask again by themselves.
+A request over a limit is refused with 429 and `Retry-After` before its body is read. OpenAI's
+clients wait and retry by themselves.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from store.settings.config import ApiKey
 from store.settings.limits import RateLimits, ServerLimits
 
 _MB = 1024 * 1024
-_BUSY_S = 1.0  # after which to come again when there are too many at a time
+_BUSY_S = 1.0  # `Retry-After` when too many requests are in flight
 _ALL = "all"
 
 
 class _Party:
-    """A key, or all clients together: its limits and what it uses now."""
+    """A key, or all clients together: its limits and its present use."""
 
-    __slots__ = ("in_flight", "most", "requests", "scope", "tokens")
+    __slots__ = ("in_flight", "max_in_flight", "requests", "scope", "tokens")
 
     def __init__(self, scope: str, limits: RateLimits, cells: list[str]) -> None:
         self.scope = scope
-        self.most = math.inf if limits.in_flight is None else limits.in_flight
+        self.max_in_flight = math.inf if limits.in_flight is None else limits.in_flight
         self.in_flight = 0
         self.requests = self._rate("requests", limits.requests_per_minute, cells)
         self.tokens = self._rate("tokens", limits.tokens_per_minute, cells)
@@ -42,7 +42,7 @@ class _Party:
 
 
 class Ticket:
-    """One request that was let in. To be handed back when it is over."""
+    """An admitted request; to be released when it has ended."""
 
     __slots__ = ("_limits", "_parties", "_size")
 
@@ -50,12 +50,12 @@ class Ticket:
         self._limits, self._parties, self._size = limits, parties, size
 
     def release(self, tokens: int = 0) -> None:
-        """The request is over. `tokens`: what it took, in and out."""
+        """The request has ended. `tokens`: its input and output together."""
         self._limits._leave(self._parties, self._size, tokens)
 
 
 class Limits:
-    """Counts the requests of one worker, and with the other workers their rates."""
+    """Counts the requests of one worker; rates are counted with the other workers."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Limits:
         self._parties = {
             hash_of(key): (self._all, _Party(key.name, key.limits, cells)) for key in keys
         }
-        self._most_bytes = settings.in_flight_mb * _MB
+        self._max_bytes = settings.in_flight_mb * _MB
         self._bytes = 0
         self._cells = shared_cells(folder, cells) if cells else []
         self._clock = clock
@@ -82,13 +82,13 @@ class Limits:
         return self._all.in_flight
 
     def admit(self, client: Client, size: int) -> Ticket:
-        """Lets a request in whose body will take `size` bytes of memory. Raises ApiError 429."""
+        """Admits a request whose body takes `size` bytes of memory. Raises ApiError 429."""
         parties = self._parties.get(client.key_hash or "", (self._all,))
         for party in parties:
-            if party.in_flight >= party.most:
+            if party.in_flight >= party.max_in_flight:
                 raise too_many("requests at a time", party.scope, _BUSY_S)
-        # one that is alone may be of any size that a body may have
-        if self._bytes and self._bytes + size > self._most_bytes:
+        # a request that is alone may be as large as a body may be
+        if self._bytes and self._bytes + size > self._max_bytes:
             raise too_many("megabytes of requests at a time", _ALL, _BUSY_S)
         if self._cells:
             self._take_rates(parties)
@@ -103,7 +103,7 @@ class Limits:
         for party in parties:
             if party.requests is not None:
                 _wait(party.requests.wait_s(self._cells, now), "requests", party)
-            if party.tokens is not None:  # what it will take is not known: is the last one paid?
+            if party.tokens is not None:  # its cost is unknown yet: only the former ones count
                 _wait(party.tokens.wait_s(self._cells, now, 0.0), "tokens", party)
         for party in parties:
             if party.requests is not None:

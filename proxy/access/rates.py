@@ -1,9 +1,9 @@
-"""How often something may happen in a minute, counted by all workers together.
+"""Rates per minute, counted by all workers together.
 
-The generic cell rate algorithm (ITU-T I.371, there for ATM cells): of each rate only one number is
-kept, the time at which everything that was let in would be paid off at that rate. Whoever would
-push it more than a minute into the future has to wait. So a minute's worth may come at once, and
-then as much as the rate allows.
+The generic cell rate algorithm (ITU-T I.371, there for ATM cells): a rate is one number, the time
+at which all admitted requests would be paid off at that rate. A request that would push it more
+than a minute into the future has to wait. So a burst of a minute's worth is admitted, and then as
+many requests as the rate allows.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ _PREFIX = "limits-"
 
 
 class Cells(Protocol):
-    """Numbers that can be read and written by their place."""
+    """Numbers that are read and written by index."""
 
-    def __getitem__(self, place: int, /) -> float: ...
+    def __getitem__(self, index: int, /) -> float: ...
 
-    def __setitem__(self, place: int, value: float, /) -> None: ...
+    def __setitem__(self, index: int, value: float, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A limit that is counted in cell number `cell`."""
+    """A limit; `cell` is the index of its number."""
 
     cell: int
     per_minute: int
 
     def wait_s(self, cells: Cells, now: float, cost: float = 1.0) -> float:
-        """Seconds until so much more may come; 0: now. `now`: seconds since the epoch."""
+        """Seconds until a request of this cost is admitted; 0: now. `now`: since the epoch."""
         paid_off = self._paid_off(cells, now)
         return max(0.0, paid_off + cost * WINDOW_S / self.per_minute - WINDOW_S - now)
 
     def take(self, cells: Cells, now: float, cost: float = 1.0) -> None:
-        """Counts so much, whether it was allowed or not."""
+        """Counts a cost, whether it was admitted or not."""
         cells[self.cell] = self._paid_off(cells, now) + cost * WINDOW_S / self.per_minute
 
     def _paid_off(self, cells: Cells, now: float) -> float:
-        # a clock that is set back must not close the door for as long
+        # a clock that was set back must not refuse everything for that long
         return min(max(cells[self.cell], now), now + _MAX_PERIOD_S)
 
 
 def shared_cells(folder: Path, names: Sequence[str]) -> Cells:
-    """One number for each name, in a file that all workers map.
+    """One number per name, in a file that all workers map.
 
-    Other names, as after a change of the config, make another file, and the old one goes. Two
-    workers that count in the same microsecond may count one for two; nobody waits for a lock.
-    Without a folder that can be written they are of this process alone.
+    Other names, as after a change of the config, have another file, and the old one is deleted.
+    There is no lock: two workers that count in the same microsecond may count once. If the folder
+    cannot be written, each process counts by itself.
     """
     layout = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
     path = folder / f"{_PREFIX}{layout}"

@@ -1,10 +1,10 @@
-"""Taking connections from a listening socket that several workers share.
+"""Accepts connections from a listening socket that several workers share.
 
-The kernel wakes them all, and whoever comes first could empty the queue: asyncio's own loop does,
-and then one worker has everything. So a worker that has more connections than another leaves a new
-one to it, for a moment: when it is still there after `PATIENCE_S`, the other is busy, and waiting
-would cost more than it gains. What waits in the queue of a worker that was killed is taken by the
-others, because there is one queue (which SO_REUSEPORT would divide).
+The kernel wakes them all, and the first one could empty the queue: asyncio's own loop does, and
+then one worker has all connections. So a worker that has more connections than another leaves a new
+one to that worker for a moment. If it is still there after `PATIENCE_S`, the other one is busy, and
+waiting would cost more than it gains. There is one queue (SO_REUSEPORT would divide it), so the
+other workers take the connections of a worker that was killed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from store.process.workers import Roster
 
 PATIENCE_S = 0.005
 _LOOK_AGAIN_S = 0.0005
-_FULL_WAIT_S = 0.5  # when no descriptor is left
+_FULL_WAIT_S = 0.5  # to wait when no descriptor is left
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _Opened = tuple[asyncio.Transport, Protocol]
 
 
 class Acceptor:
-    """Accepts for one worker. `connections` are those that it has, closed ones left out."""
+    """Accepts for one worker. `connections`: its open connections."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Acceptor:
         self._worker = worker
         self._alone = roster is None or roster.workers == 1
         self._opening: set[asyncio.Task[_Opened]] = set()
-        self._left_since: float | None = None  # since when the connection is left to another
+        self._declined_since: float | None = None  # a connection is left to another
         self._again: asyncio.TimerHandle | None = None
 
     @property
     def count(self) -> int:
-        """The connections of this worker, those that are being opened included."""
+        """The connections of this worker, including those that are being opened."""
         return len(self._connections) + len(self._opening)
 
     def start(self) -> None:
@@ -62,11 +62,11 @@ class Acceptor:
         self._listen()
 
     async def stop(self) -> None:
-        """Takes what waits in the queue, for whom nobody else may come, and accepts no more."""
+        """Takes the connections in the queue, as no other worker may come, and accepts no more."""
         self._loop.remove_reader(self._listening)
         if self._again is not None:
             self._again.cancel()
-        while self._take():
+        while self._accept():
             pass
         self._listening.close()
         if self._opening:
@@ -77,20 +77,20 @@ class Acceptor:
         self._loop.add_reader(self._listening, self._readable)
 
     def _readable(self) -> None:
-        """Called when somebody waits; again at once while there are more."""
+        """Called when a connection waits; again at once while there are more."""
         if self._alone or self._is_ours():
-            self._take()
-            self._left_since = None
+            self._accept()
+            self._declined_since = None
 
     def _is_ours(self) -> bool:
-        """Whether to take the connection; if not, looks again a moment later."""
+        """Whether to take the connection; if not, it is looked at again a moment later."""
         assert self._roster is not None
         if self.count <= self._roster.fewest(but=self._worker):
             return True
         now = self._loop.time()
-        if self._left_since is None or now - self._left_since > 2 * PATIENCE_S:
-            self._left_since = now  # the one that was left before was taken
-        elif now - self._left_since >= PATIENCE_S:
+        if self._declined_since is None or now - self._declined_since > 2 * PATIENCE_S:
+            self._declined_since = now  # another connection than before
+        elif now - self._declined_since >= PATIENCE_S:
             return True
         self._pause(_LOOK_AGAIN_S)
         return False
@@ -99,7 +99,7 @@ class Acceptor:
         self._loop.remove_reader(self._listening)
         self._again = self._loop.call_later(seconds, self._listen)
 
-    def _take(self) -> bool:
+    def _accept(self) -> bool:
         """Whether there was a connection."""
         try:
             connection, _ = self._listening.accept()
@@ -115,25 +115,25 @@ class Acceptor:
             return False
         connection.setblocking(False)
         opening = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._with_watch, connection)
+            self._loop.connect_accepted_socket(self._new_protocol, connection)
         )
         self._opening.add(opening)
         opening.add_done_callback(self._opened)
-        self._tell()
+        self._share_count()
         return True
 
     def _opened(self, opening: asyncio.Task[_Opened]) -> None:
         self._opening.discard(opening)
         error = None if opening.cancelled() else opening.exception()
-        if error is not None and not isinstance(error, OSError):  # which says that it is gone
+        if error is not None and not isinstance(error, OSError):  # OSError: the client is gone
             log.error("a connection cannot be opened", exc_info=error)
 
-    def _with_watch(self) -> Protocol:
+    def _new_protocol(self) -> Protocol:
         protocol = self._protocol()
         if not self._alone:
-            protocol.on_gone = self._tell
+            protocol.on_gone = self._share_count
         return protocol
 
-    def _tell(self) -> None:
+    def _share_count(self) -> None:
         if self._roster is not None:
             self._roster.connected(self._worker, self.count)

@@ -1,4 +1,4 @@
-"""The few words of ASGI that the data plane speaks: types, and sending a whole answer."""
+"""The part of ASGI that the data plane uses: types, and sending a whole answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a request's body: its size, its JSON, and the types that we rely on."""
+"""Reads a request's body: its size, its JSON, and the types that we rely on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClientGone(Exception):
 
 
 def body_size(headers: Headers, unknown: int) -> int:
-    """Bytes of the body that the headers declare, 0 without one; `unknown` when they do not say."""
+    """The declared size of the body in bytes: 0 without a body, `unknown` if not declared."""
     declared = header(headers, b"content-length")
     if declared is not None and declared.isdigit():
         return int(declared)
@@ -35,7 +35,7 @@ def body_size(headers: Headers, unknown: int) -> int:
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 as soon as it is known to be over `limit` bytes."""
+    """The whole body. Raises ApiError 413 as soon as it exceeds `limit` bytes."""
     declared = header(headers, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
@@ -84,9 +84,9 @@ def check_types(fields: JsonObject, types: Types, path: str = "") -> None:
 
 
 def _check_depth(body: JsonObject) -> None:
-    """What is nested so deeply that it can be read and not written again is refused.
+    """Refuses JSON that is nested too deeply to be written again.
 
-    Wrapped as deep as a surface's view of the body may put a part of it.
+    It is wrapped as deeply as a surface's view may wrap a part of the body.
     """
     try:
         orjson.dumps([[[[body]]]])
@@ -102,9 +102,9 @@ def _parse_json(raw: bytes) -> Any:
 
 
 def _parse_lone_surrogates(raw: bytes) -> Any:
-    r"""JSON that only `\ud800` without its other half keeps orjson from reading.
+    r"""JSON with half a surrogate pair (`\ud800`), which orjson does not read.
 
-    JavaScript cuts strings there, and OpenAI takes them. U+FFFD stands for them on our side.
+    JavaScript cuts strings there, and OpenAI accepts them. Here U+FFFD replaces it.
     """
     try:
         text = json.dumps(json.loads(raw, parse_constant=_refuse), ensure_ascii=False)
@@ -118,7 +118,7 @@ def _refuse(constant: str) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raises ApiError 400 on what names no model."""
+    """Raises ApiError 400 if no model is named."""
     if model is None:
         raise bad_request("you must provide a model parameter", param="model")
     if not isinstance(model, str):
@@ -126,7 +126,7 @@ def check_model(model: Any) -> None:
 
 
 def check_messages(messages: Any) -> None:
-    """Raises ApiError 400 on what is no list of messages with their roles."""
+    """Raises ApiError 400 unless this is a list of messages with roles."""
     if messages is None:
         raise bad_request(
             "Missing required parameter: 'messages'.",
@@ -145,10 +145,10 @@ def check_messages(messages: Any) -> None:
         if type(message) is not dict:
             raise wrong_type(f"messages[{number}]", "an object", message)
         if type(message.get("role")) is not str or type(message.get("content")) not in _CONTENT:
-            raise _wrong_message(f"messages[{number}]", message)
+            raise _invalid_message(f"messages[{number}]", message)
 
 
-def _wrong_message(where: str, message: JsonObject) -> ApiError:
+def _invalid_message(where: str, message: JsonObject) -> ApiError:
     role = message.get("role")
     if role is None:
         return bad_request(
@@ -163,7 +163,7 @@ def _wrong_message(where: str, message: JsonObject) -> ApiError:
 
 
 def wrong_type(param: str, expected: str, value: Any) -> ApiError:
-    """400: a field of the body is of another JSON type than `expected` says."""
+    """400: a field of the body has another JSON type than `expected`."""
     names = {bool: "a boolean", int: "an integer", float: "a decimal", str: "a string"}
     names |= {list: "an array", dict: "an object", type(None): "null"}
     return bad_request(

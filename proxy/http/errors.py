@@ -30,13 +30,13 @@ class ApiError(Exception):
         param: str | None = None,
         headers: Headers | None = None,
     ) -> None:
-        super().__init__(f"{status} {code or ''}".strip())  # what a log may show
+        super().__init__(f"{status} {code or ''}".strip())  # this may be logged
         self.status = status
         self.message = message
         self.code = code
         self.param = param
         self.headers = headers or []
-        self.request_id: str | None = None  # what the client is told to name it by
+        self.request_id: str | None = None  # the id that the client is told
 
     @property
     def type(self) -> str:
@@ -65,12 +65,12 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
 
 
 def too_deep() -> ApiError:
-    """400: JSON that can be read and could not be written again."""
+    """400: JSON that is nested too deeply to be written again."""
     return bad_request("The body of your request is nested too deeply.")
 
 
 def unauthorized(*, presented: bool, browser: bool = False) -> ApiError:
-    """401: no key, or one that is not in `server.keys`. A browser then asks its user for one."""
+    """401: no key, or one that is not in `server.keys`. `browser`: it asks its user for one."""
     ask = [(b"www-authenticate", b'Basic realm="Understudy: a key as the password"')]
     headers = ask if browser else None
     if presented:
@@ -85,7 +85,7 @@ def unauthorized(*, presented: bool, browser: bool = False) -> ApiError:
 
 
 def foreign_page() -> ApiError:
-    """403: a web page from elsewhere tries to use a proxy that asks for no key."""
+    """403: a web page of another site tries to use a proxy without keys."""
     return ApiError(
         403,
         "This proxy has no server.keys and answers programs of this machine, not web pages from "
@@ -95,7 +95,7 @@ def foreign_page() -> ApiError:
 
 
 def foreign_command() -> ApiError:
-    """403: a web page from elsewhere tries to change something as the one who reads it."""
+    """403: a web page of another site tries to change something in its reader's name."""
     return ApiError(
         403,
         "Pages of other sites may not change anything here.",
@@ -119,7 +119,7 @@ def unknown_model(name: str) -> ApiError:
 
 
 def wrong_method(method: str, allowed: str) -> ApiError:
-    """405: the path is served, but not so."""
+    """405: the path is served, but not with this method."""
     return ApiError(
         405,
         f"Not allowed: {method}. Use {allowed}.",
@@ -151,17 +151,17 @@ def too_many(what: str, whose: str, wait_s: float) -> ApiError:
 
 
 def internal() -> ApiError:
-    """500: a fault of ours."""
+    """500: an error in the proxy."""
     return ApiError(500, "The proxy failed on this request; its log says where.", code="internal")
 
 
 def teacher_down(name: str) -> ApiError:
-    """502: the teacher could not be reached, or hung up without a whole answer."""
+    """502: the teacher could not be reached, or closed the connection too early."""
     return ApiError(502, f"No answer from the teacher ({name}).", code="teacher_down")
 
 
 def teacher_slow(name: str) -> ApiError:
-    """504: the teacher said nothing within `teacher.read_timeout_s`."""
+    """504: the teacher sent nothing within `teacher.read_timeout_s`."""
     return ApiError(504, f"The teacher ({name}) did not answer in time.", code="teacher_slow")
 
 

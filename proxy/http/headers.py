@@ -1,6 +1,6 @@
 """Which headers cross the proxy, in both directions. Pure functions.
 
-A client's credentials end here: the teacher sees the deployment's own.
+A client's credentials are dropped here: the teacher gets the deployment's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from proxy.http.asgi import Header, Headers
 from store.settings.teachers import Deployment
 
-# RFC 9110, section 7.6.1: about one connection, not about the message
+# RFC 9110, section 7.6.1: for one connection, not for the message
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -39,10 +39,10 @@ _CREDENTIALS = frozenset(
 _NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
 _NOT_SENT_READABLE = _NOT_SENT | {b"accept-encoding"}
 _READABLE: Header = (b"accept-encoding", b"identity")
-_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # whose cookies are not sent sets none either
+_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # cookies are not sent either
 _OURS = b"x-understudy-"
 
-Pairs = Headers  # as they are sent: names and values in bytes, never decoded on the way
+Pairs = Headers  # as they are sent: bytes, never decoded
 
 
 def to_teacher(
@@ -50,8 +50,8 @@ def to_teacher(
 ) -> Pairs:
     """The client's headers as the teacher gets them, with the deployment's own key.
 
-    The body's length is left to whoever sends it. `readable`: they ask for an answer that can be
-    read as it passes, not for a compressed one.
+    The body's length is added by the sender. `readable`: asks for an uncompressed answer, which can
+    be read as it passes.
     """
     if readable:
         sent = _passed_on(headers, _NOT_SENT_READABLE)
@@ -64,7 +64,7 @@ def to_teacher(
 
 
 def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs:
-    """The client's headers as the control plane gets them, with this run's token and who asks.
+    """The client's headers for the control plane, with this run's token and the client's name.
 
     The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
     """
@@ -82,7 +82,7 @@ def from_upstream(headers: Iterable[Header]) -> Headers:
 
 
 def without_length(headers: Headers) -> Headers:
-    """Headers of a body whose length the server states, or whose end it marks."""
+    """Headers without a length: the server states it, or marks the end of the body."""
     return [pair for pair in headers if pair[0] != b"content-length"]
 
 

@@ -1,4 +1,4 @@
-"""Noticing that a client hangs up while nothing is being sent to it."""
+"""Notices that a client hangs up while nothing is being sent to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from proxy.http.asgi import Scope
 class ClientWatch:
     """Cancels the task that answers a client when the client hangs up.
 
-    A context around the work: whoever catches CancelledError in it finds in `gone` whether that is
-    why. The server tells it through `scope["on_disconnect"]`, and `scope["task"]` is the task (see
-    proxy.http.protocol).
+    A context around the work. In a handler of CancelledError, `gone` says whether this is the
+    cause. The server provides `scope["on_disconnect"]` and `scope["task"]` (see proxy.http.protocol).
     """
 
     __slots__ = ("_answering", "_register", "gone")
@@ -26,7 +25,7 @@ class ClientWatch:
         self.gone = False
 
     def __enter__(self) -> Self:
-        self._register(self._left)
+        self._register(self._hung_up)
         return self
 
     def __exit__(
@@ -37,6 +36,6 @@ class ClientWatch:
     ) -> None:
         self._register(None)
 
-    def _left(self) -> None:
+    def _hung_up(self) -> None:
         self.gone = True
         self._answering.cancel()

@@ -1,1 +1,4 @@
-"""."""
+"""What is recorded of each request: the journal's trace, metrics, OpenTelemetry spans.
+
+Imports store, proxy.http and proxy.access.
+"""

@@ -1,16 +1,16 @@
-"""What the data plane counts of its requests, for Prometheus.
+"""Counts of the data plane's requests, for Prometheus.
 
-Counted by plain numbers, since it is on the way of every request: half a microsecond each. What
-Prometheus reads is made from them when it asks (proxy.observe.metrics_page). The bounds of the
-histograms are those that OpenTelemetry's conventions for generative AI advise.
+Plain numbers, since every request is counted: half a microsecond each. The metrics are made from
+them when Prometheus asks (proxy.observe.metrics_page). The bounds of the histograms are those that
+OpenTelemetry's conventions for generative AI advise.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import Any
 
+from store.jsontext import JsonObject
 from store.records import Trace
 
 DURATION_S = (
@@ -22,7 +22,7 @@ FIRST_CHUNK_S = (
     *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 MAX_TASKS = 1000  # a client that invents tags must not fill the memory, here and at Prometheus'
-OTHER_TASKS = "_other"  # no tag: none begins so
+OTHER_TASKS = "_other"  # not a valid tag
 
 # task ("" without one), api, route; then reason and outcome for the count of requests
 Kind = tuple[str, str, str]
@@ -31,7 +31,7 @@ Ending = tuple[str, str, str, str, str]
 
 @dataclass(slots=True)
 class Histogram:
-    """How often which values came: `counts[n]` of those up to bound n, the last of all others."""
+    """`counts[n]`: observed values up to bound n; the last one: those above all bounds."""
 
     counts: list[int]
     sum: float = 0.0
@@ -47,7 +47,7 @@ def _histogram(bounds: tuple[float, ...]) -> Histogram:
 
 
 @dataclass(slots=True)
-class Used:
+class Usage:
     """Time and tokens of the requests of one kind."""
 
     duration: Histogram = field(default_factory=lambda: _histogram(DURATION_S))
@@ -62,8 +62,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests: dict[Ending, int] = {}
-        self.used: dict[Kind, Used] = {}
-        self.refusals: dict[int, int] = {}  # by status: what was refused before it was a trace
+        self.usage: dict[Kind, Usage] = {}
+        self.refusals: dict[int, int] = {}  # by status: requests without a trace
         self._tasks: set[str] = set()
 
     def count(self, trace: Trace) -> None:
@@ -72,18 +72,18 @@ class Metrics:
         kind = (task, trace.api, trace.route)
         ending = (*kind, trace.reason, trace.outcome)
         self.requests[ending] = self.requests.get(ending, 0) + 1
-        used = self.used.get(kind)
-        if used is None:
-            used = self.used[kind] = Used()
-        used.duration.observe(trace.duration_ms / 1000, DURATION_S)
+        usage = self.usage.get(kind)
+        if usage is None:
+            usage = self.usage[kind] = Usage()
+        usage.duration.observe(trace.duration_ms / 1000, DURATION_S)
         if trace.time_to_first_chunk_ms is not None:
-            used.first_chunk.observe(trace.time_to_first_chunk_ms / 1000, FIRST_CHUNK_S)
-        used.input_tokens += trace.input_tokens or 0
-        used.output_tokens += trace.output_tokens or 0
-        used.cached_tokens += trace.cached_tokens or 0
+            usage.first_chunk.observe(trace.time_to_first_chunk_ms / 1000, FIRST_CHUNK_S)
+        usage.input_tokens += trace.input_tokens or 0
+        usage.output_tokens += trace.output_tokens or 0
+        usage.cached_tokens += trace.cached_tokens or 0
 
     def refused(self, status: int) -> None:
-        """Counts a request that was refused before it was understood, or let in."""
+        """Counts a request that was refused before it was understood or admitted."""
         self.refusals[status] = self.refusals.get(status, 0) + 1
 
     def _task(self, task: str | None) -> str:
@@ -94,24 +94,24 @@ class Metrics:
         self._tasks.add(task)
         return task
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> JsonObject:
         """The counts as plain values, for another worker to show."""
         return {
             "requests": [[*ending, count] for ending, count in self.requests.items()],
             "used": [
                 [
                     *kind,
-                    used.duration.counts,
-                    used.duration.sum,
-                    used.first_chunk.counts,
-                    used.first_chunk.sum,
+                    usage.duration.counts,
+                    usage.duration.sum,
+                    usage.first_chunk.counts,
+                    usage.first_chunk.sum,
                     {
-                        "input": used.input_tokens,
-                        "output": used.output_tokens,
-                        "cached": used.cached_tokens,
+                        "input": usage.input_tokens,
+                        "output": usage.output_tokens,
+                        "cached": usage.cached_tokens,
                     },
                 ]
-                for kind, used in self.used.items()
+                for kind, usage in self.usage.items()
             ],
             "refusals": list(self.refusals.items()),
         }

@@ -1,8 +1,8 @@
 """`GET /metrics`: the counts of all workers, as Prometheus reads them.
 
-Prometheus asks one worker, whichever takes the connection. So each worker leaves its counts in a
-file once a second, and the one that is asked adds the others'. Each series has the number of its
-worker as a label, so that a worker that starts again from 0 looks as Prometheus expects it.
+Prometheus asks one worker, whichever takes the connection. So each worker writes its counts to a
+file once a second, and the worker that is asked adds those of the others. Each series has its
+worker's number as a label, so that a restarted worker is a counter's reset for Prometheus.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -22,6 +22,7 @@ from proxy.http.asgi import Receive, Scope, Send, header, respond
 from proxy.observe.metrics import DURATION_S, FIRST_CHUNK_S, Metrics
 from store.files.atomic import write_atomically
 from store.files.journal import JournalWriter
+from store.jsontext import JsonMapping, JsonObject
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 PATH = "/metrics"
 FOLDER = "metrics"  # below data_dir
 _SHARED_EVERY_S = 1.0
-_STALE_AFTER_S = 60.0  # a worker that has not been heard of for so long is none any more
+_STALE_AFTER_S = 60.0  # a worker whose file is older has stopped
 
-Snapshot = Mapping[str, Any]
+Snapshot = JsonMapping
 
 
 class MetricsPage:
-    """Shows the counts, and shares this worker's with the others."""
+    """Serves the counts, and shares this worker's with the others."""
 
     def __init__(
         self,
@@ -62,28 +63,28 @@ class MetricsPage:
         self._shared_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises ApiError 401: the names of tasks are nobody else's business."""
+        """Raises ApiError 401: the names of tasks are for clients with a key."""
         self._keys.authenticate(scope["headers"])
         accept = (header(scope["headers"], b"accept") or b"").decode("latin-1")
-        # the first time it imports prometheus_client
+        # the first call imports prometheus_client
         kind, page = await asyncio.to_thread(_page, self._all(), accept)
         await respond(send, 200, [(b"content-type", kind.encode())], page)
 
     def tick(self) -> None:
-        """Leaves this worker's counts for the others, where there are some."""
+        """Shares this worker's counts, if there are other workers."""
         now = self._clock()
         if self._workers > 1 and now - self._shared_at >= _SHARED_EVERY_S:
             self._shared_at = now
-            there = self._read(self._worker)
-            if there is not None and there["began"] > self._began:
-                return  # this worker's successor has taken over; this one only drains
-            with suppress(OSError):  # a full disk: the journal says so; these are a little old
+            shared = self._read(self._worker)
+            if shared is not None and shared["began"] > self._began:
+                return  # by this worker's successor: this one is draining
+            with suppress(OSError):  # a full disk, which the journal reports
                 write_atomically(self._file(self._worker), orjson.dumps(self._own()))
 
     def _file(self, worker: int) -> Path:
         return self._folder / f"worker-{worker}.json"
 
-    def _own(self) -> dict[str, Any]:
+    def _own(self) -> JsonObject:
         journal = self._journal.health
         return {
             "at": self._clock(),
@@ -104,17 +105,17 @@ class MetricsPage:
                 found[worker] = other
         return found
 
-    def _read(self, worker: int) -> dict[str, Any] | None:
-        """What a worker has left; None when it has not been up for a second yet."""
+    def _read(self, worker: int) -> JsonObject | None:
+        """The counts that a worker shared; None in its first second."""
         try:
-            found: dict[str, Any] = orjson.loads(self._file(worker).read_bytes())
+            found: JsonObject = orjson.loads(self._file(worker).read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return None
         return found
 
 
 class _Collector:
-    """What prometheus_client asks for metrics."""
+    """The collector that prometheus_client asks."""
 
     def __init__(self, workers: Mapping[int, Snapshot]) -> None:
         self._workers = workers
@@ -124,12 +125,12 @@ class _Collector:
 
 
 def _page(workers: Mapping[int, Snapshot], accept: str) -> tuple[str, bytes]:
-    """The content type and the text that Prometheus asks for."""
+    """The content type and the text of the page."""
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
     try:
         encode, kind = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is none
+    except (TypeError, ValueError):  # an unknown version
         encode, kind = choose_encoder("")
     return kind, encode(_Collector(workers))
 
@@ -201,7 +202,7 @@ def families(workers: Mapping[int, Snapshot]) -> Iterable[Metric]:
 
 
 def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[tuple[str, float]]:
-    """Prometheus' buckets, in which each holds all below it too."""
+    """Prometheus' buckets, which are cumulative."""
     total, found = 0, []
     for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
         total += count

@@ -1,4 +1,4 @@
-"""Where a trace goes once it is whole: into the journal, the metrics, and to whoever watches."""
+"""Records a finished trace: in the journal, in the metrics, and with every watcher."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Takes the traces of one process."""
+    """Records the traces of one process."""
 
     def __init__(
         self, journal: JournalWriter, metrics: Metrics, watchers: Sequence[Watcher] = ()
@@ -26,7 +26,7 @@ class Recorder:
         self._watchers = tuple(watchers)
 
     def record(self, trace: Trace, headers: Headers) -> None:
-        """Journals the trace before it returns. A watcher that fails is logged, and no more."""
+        """Journals the trace before it returns. A watcher's failure is only logged."""
         self._journal.append(trace)
         self._metrics.count(trace)
         if log.isEnabledFor(logging.DEBUG):
@@ -42,5 +42,5 @@ class Recorder:
                 log.error("watcher_failed trace=%s", trace.trace_id, exc_info=error)
 
     def refused(self, status: int) -> None:
-        """Takes note of a request that was refused before it was a trace."""
+        """Counts a request that was refused without a trace."""
         self._metrics.refused(status)

@@ -1,9 +1,9 @@
 """OpenTelemetry: each trace as a span, with the attributes of its conventions for generative AI.
 
-https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ says what they are called. What a
-client or a model said is in none of them. Spans leave in batches, from a thread of their own, by
-OTLP over HTTP; the exporter's own environment variables (OTEL_EXPORTER_OTLP_HEADERS…) hold. A span
-is a child of the `traceparent` that the client sent; without one, its trace id is our trace's id.
+The names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/. No attribute holds text
+of a client or a model. Spans are sent in batches by a thread of their own, by OTLP over HTTP; the
+exporter's environment variables (OTEL_EXPORTER_OTLP_HEADERS…) apply. A span is a child of the
+client's `traceparent`; without one, its trace id is our trace's id.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _NS = 1_000_000_000
 
 
 def attributes_of(trace: Trace) -> dict[str, Value]:
-    """The attributes of a trace's span; what is not known is left out."""
-    found: Mapping[str, Value | None] = {
+    """The attributes of a trace's span, without unknown ones."""
+    attributes: Mapping[str, Value | None] = {
         "gen_ai.operation.name": trace.operation_name,
-        "gen_ai.provider.name": trace.provider_name or _SERVICE,  # a student is nobody else's
+        "gen_ai.provider.name": trace.provider_name or _SERVICE,  # a student is our own
         "gen_ai.request.model": trace.request_model,
         "gen_ai.response.model": trace.response_model,
         "gen_ai.response.id": trace.response_id,
@@ -52,7 +52,7 @@ def attributes_of(trace: Trace) -> dict[str, Value]:
         "understudy.student_id": trace.student_id,
         "understudy.confidence": trace.confidence,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _error_type(trace: Trace) -> str | None:
@@ -76,7 +76,7 @@ class Spans:
         )
 
         class Ids(RandomIdGenerator):
-            """Gives a span without a parent the id that it is told."""
+            """Gives a span without a parent the id set before."""
 
             next_trace_id = 0
 

@@ -1,9 +1,9 @@
-"""Whether a request's task has a student that was certified for exactly such a request.
+"""Decides whether a request goes to its task's student.
 
-A pure function of the request and the published routes, which says why. It errs towards the
-teacher: a field that is not listed here is one that no certificate speaks of. Shadow and canary
-come last: a request that is left to the teacher for them is one that the student may be compared
-on.
+A pure function of the request and the published routes, with the reason in its result. In doubt the
+teacher answers: no certificate covers a field that is not listed here. Shadow and canary are
+checked last, so that the student can be compared on each request that the teacher gets for these
+reasons.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.routing.bucket import position
+from proxy.routing.bucket import rollout_bucket
 from store.chat.prompt_templates import template_of
 from store.chat.shape import input_chars
 from store.chat.tools import FIELDS as TOOL_FIELDS
@@ -20,10 +20,10 @@ from store.chat.tools import beyond_students as beyond_with_tools
 from store.jsontext import JsonObject
 from store.records import Reason, Route
 
-# What a student honours, or what does not change an answer. `model` and `response_format` are part
-# of the fingerprint, as is all that a request says of its tools (store.chat.tools); `temperature`,
-# `top_p` and `seed` say how to sample what the certificate already compared; a student's limits and
-# stops are set from the client's.
+# Fields that a student honours, or that do not change an answer. `model` and `response_format` are
+# part of the fingerprint, as are all fields about tools (store.chat.tools); `temperature`, `top_p`
+# and `seed` say how to sample, which the certificate has covered already; a student gets the
+# client's limits and stops.
 HONOURED = frozenset(
     {
         "model",
@@ -45,10 +45,10 @@ HONOURED = frozenset(
         "service_tier",
     }
 )
-# Field → the values that ask for nothing. null always asks for nothing.
+# Field → its values that ask for nothing. null always asks for nothing.
 IDLE: dict[str, tuple[Any, ...]] = {
     "n": (1,),
-    "store": (False,),  # true: the teacher's platform is to keep it for later look-up
+    "store": (False,),  # true: the teacher's platform keeps it for later look-up
     "logprobs": (False,),
     "functions": ([],),
     "modalities": (["text"],),
@@ -56,7 +56,7 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "logit_bias": ({},),
 }
-_WHY = {
+_REASONS = {
     "n": Reason.SEVERAL_CHOICES,
     "logprobs": Reason.LOGPROBS,
     "top_logprobs": Reason.LOGPROBS,
@@ -71,7 +71,7 @@ _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whom to ask, and why."""
+    """Who answers, and why."""
 
     reason: Reason
     student: Route | None = None  # None: the teacher
@@ -85,13 +85,13 @@ def decide(
         return Decision(Reason.UNTAGGED)
     route = routes.get(task)
     if route is None or route.target != "student":
-        return Decision(_why_teacher(route))
+        return Decision(_teacher_reason(route))
     against = _beyond_certificate(route, fingerprint, body) or _beyond_share(route, body)
     return Decision(Reason.CERTIFIED, route) if against is None else Decision(against)
 
 
 def _beyond_certificate(route: Route, fingerprint: str, body: JsonObject) -> Reason | None:
-    # a template is looked for only where the fingerprint is not known as it is
+    # templates are tried only for unknown fingerprints
     if fingerprint not in route.fingerprints and template_of(route.templates, body) is None:
         return Reason.OTHER_FINGERPRINT
     if body.get("tools") and route.terms.output != "tools":
@@ -107,12 +107,12 @@ def _beyond_share(route: Route, body: JsonObject) -> Reason | None:
         return None
     if route.share <= 0:
         return Reason.SHADOW
-    within = position(route.student_id or route.task, body) < route.share
+    within = rollout_bucket(route.student_id or route.task, body) < route.share
     return None if within else Reason.NOT_IN_SHARE
 
 
 def beyond_students(body: JsonObject) -> Reason | None:
-    """What in this request no student can do, or None when one may be asked."""
+    """What no student can do of this request; None if a student may be asked."""
     if beyond_with_tools(body):
         return Reason.TOOLS
     for name, value in body.items():
@@ -123,7 +123,7 @@ def beyond_students(body: JsonObject) -> Reason | None:
             or asks_nothing(value, IDLE.get(name, ()))
         ):
             continue
-        return _WHY.get(name, Reason.UNKNOWN_FIELD)
+        return _REASONS.get(name, Reason.UNKNOWN_FIELD)
     if not _STREAM_OPTIONS.issuperset(body.get("stream_options") or ()):
         return Reason.UNKNOWN_FIELD
     stop = body.get("stop")
@@ -164,8 +164,8 @@ def asks_nothing(value: Any, idle: Sequence[Any]) -> bool:
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in idle)
 
 
-def _why_teacher(route: Route | None) -> Reason:
-    """A teacher's route says why in its reason; what is not one of ours means: no student now."""
+def _teacher_reason(route: Route | None) -> Reason:
+    """The reason of a teacher's route; one that is not in Reason means that there is no student."""
     try:
         return Reason(route.reason) if route is not None else Reason.NO_STUDENT
     except ValueError:

@@ -1,6 +1,6 @@
 """Which task a request belongs to: header, then metadata, then the key's default.
 
-Pure functions. What is ours in a request is taken out before a teacher sees it.
+Pure functions. The tag is removed before a teacher sees the request.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.http.errors import ApiError, bad_request
+from store.jsontext import JsonObject
 from store.settings.config import TAG
 
 TASK_HEADER = b"x-understudy-task"
 METADATA_KEY = "task"
 
 
-def task_of(
-    header: bytes | None, metadata: dict[str, Any] | None, key_task: str | None
-) -> str | None:
+def task_of(header: bytes | None, metadata: JsonObject | None, key_task: str | None) -> str | None:
     """The request's task, None for an untagged one. Raises ApiError 400 on an invalid tag.
 
     `key_task` is the default of the key that the client used.
@@ -28,11 +27,11 @@ def task_of(
     return key_task
 
 
-def without_tag(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The body without its tag, or None when there is none in it.
+def without_tag(body: JsonObject) -> JsonObject | None:
+    """The body without its tag; None if it has none.
 
-    OpenAI refuses `metadata` without `store`, so metadata that carried only the tag goes as a
-    whole. The client's own other keys stay as they are.
+    OpenAI refuses `metadata` without `store`, so metadata with only the tag is removed as a whole.
+    Other keys stay.
     """
     metadata = body.get("metadata")
     if not metadata or METADATA_KEY not in metadata:

@@ -1,1 +1,4 @@
-"""The APIs through which clients ask, each in its own words."""
+"""The APIs through which clients ask; each reads requests and answers, and writes answers.
+
+Imports store, proxy.http, proxy.access and proxy.routing.
+"""

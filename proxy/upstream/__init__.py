@@ -1,1 +1,4 @@
-"""Everything that speaks HTTP to others: teachers, students, the control plane."""
+"""The client half of HTTP: requests to teachers, students and the control plane.
+
+Imports store and proxy.http.
+"""

@@ -80,27 +80,31 @@ def test_what_a_worker_loads():
     assert loaded & {*NOT_IN_THE_DATA_PLANE, "aiohttp"} == set()
 
 
-# Each package of distill/ imports those of earlier lines alone; files of distill/ itself come last.
-ORDER = (
-    {"dataset", "gate"},
-    {"teacher"},
-    {"run"},
-    {"amplify", "train"},
-    {"evaluate", "students"},
-    {"monitor"},
-    {"pipeline"},
-    {"forget", "status"},
-)
+# Each package imports those of earlier lines alone; the files beside the packages come last.
+ORDERS = {
+    "distill": (
+        {"dataset", "gate"},
+        {"teacher"},
+        {"run"},
+        {"amplify", "train"},
+        {"evaluate", "students"},
+        {"monitor"},
+        {"pipeline"},
+        {"forget", "status"},
+    ),
+    "proxy": ({"http"}, {"upstream"}, {"access"}, {"routing"}, {"surfaces"}, {"observe"}),
+}
 
 
-def place_of(module):
-    """The place in ORDER of a module of distill/, with its package; None for other modules."""
-    top, _, rest = module.partition(".")
+def place_of(module, top):
+    """The place of a module of `top` in its order, with its package; None for other modules."""
+    root, _, rest = module.partition(".")
     package = rest.partition(".")[0]
-    if top != "distill" or not package:
+    if root != top or not package:
         return None
-    places = (place for place, packages in enumerate(ORDER) if package in packages)
-    return next(places, len(ORDER)), package
+    order = ORDERS[top]
+    places = (place for place, packages in enumerate(order) if package in packages)
+    return next(places, len(order)), package
 
 
 def imported_modules(path):
@@ -112,18 +116,17 @@ def imported_modules(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_packages_of_distill_import_only_those_before_them():
-    folders = {
-        path.name for path in (ROOT / "distill").iterdir() if (path / "__init__.py").exists()
-    }
-    assert folders == set().union(*ORDER)
+@pytest.mark.parametrize("top", ORDERS)
+def test_packages_import_only_those_before_them(top):
+    folders = {path.name for path in (ROOT / top).iterdir() if (path / "__init__.py").exists()}
+    assert folders == set().union(*ORDERS[top])
     wrong = set()
-    for path in files("distill"):
+    for path in files(top):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        place, package = place_of(module)
+        place, package = place_of(module, top)
         for name in imported_modules(path):
-            other = place_of(name)
-            if other is None or place == len(ORDER) or other[1] == package:
+            other = place_of(name, top)
+            if other is None or place == len(ORDERS[top]) or other[1] == package:
                 continue
             if other[0] >= place:
                 wrong.add(f"{module} imports {name}")

@@ -1,1 +1,4 @@
-"""."""
+"""Anthropic's Messages.
+
+Imports as proxy.surfaces does, and proxy.surfaces.chat.
+"""

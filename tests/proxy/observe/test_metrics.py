@@ -89,7 +89,7 @@ def test_clients_that_invent_tags_do_not_fill_the_memory():
         metrics.count(a_trace(task=f"task-{number}"))
     metrics.count(a_trace(task="task-0"))
     samples = shown(metrics)
-    assert len(metrics.used) == MAX_TASKS + 1
+    assert len(metrics.usage) == MAX_TASKS + 1
     assert total(samples, "understudy_requests_total", task=OTHER_TASKS) == 50
     assert total(samples, "understudy_requests_total", task="task-0") == 2
 

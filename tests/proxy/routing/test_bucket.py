@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.routing.bucket import position
+from proxy.routing.bucket import rollout_bucket
 from proxy.routing.decision import decide
 from store.chat.shape import BETWEEN, MARK, fingerprint, rest_of_shape
 from store.files.routes import publish_routes, read_routes
@@ -134,14 +134,14 @@ def test_turns_and_retries_of_a_conversation_land_on_one_side(
     said: list[str], user: str | None
 ) -> None:
     first = a_body(said[0], user=user)
-    place = position(STUDENT, first)
+    place = rollout_bucket(STUDENT, first)
     assert 0 <= place < 1
-    assert position(STUDENT, a_body(*said, user=user, stream=True, temperature=0.5)) == place
+    assert rollout_bucket(STUDENT, a_body(*said, user=user, stream=True, temperature=0.5)) == place
     # also when its system prompt tells the time
-    assert position(STUDENT, a_body(*said, user=user, system="It is 10:32.")) == place
+    assert rollout_bucket(STUDENT, a_body(*said, user=user, system="It is 10:32.")) == place
     in_parts = [{"type": "text", "text": said[0]}]
     parts = {**first, "messages": [{"role": "user", "content": in_parts}]}
-    assert position(STUDENT, parts) == place
+    assert rollout_bucket(STUDENT, parts) == place
 
 
 @settings(deadline=None)
@@ -161,17 +161,17 @@ def test_other_conversations_users_and_students_stand_elsewhere() -> None:
     opened = {"model": "m", "messages": [{"role": "assistant", "content": "Welcome"}]}
     opened["messages"] += a_body("hi")["messages"]
     places = [
-        position(STUDENT, a_body("hi")),
-        position(STUDENT, a_body("hello")),
-        position(STUDENT, a_body("hi", user="u1")),
-        position(STUDENT, a_body("hi", user="u2")),
-        position(STUDENT, opened),
-        position(OTHER, a_body("hi")),
+        rollout_bucket(STUDENT, a_body("hi")),
+        rollout_bucket(STUDENT, a_body("hello")),
+        rollout_bucket(STUDENT, a_body("hi", user="u1")),
+        rollout_bucket(STUDENT, a_body("hi", user="u2")),
+        rollout_bucket(STUDENT, opened),
+        rollout_bucket(OTHER, a_body("hi")),
     ]
     assert len(set(places)) == len(places)
 
 
 def test_what_cannot_be_a_conversation_has_a_place_too() -> None:
     for messages in ([], [{"role": "system", "content": None}], [{"role": "assistant"}]):
-        assert 0 <= position(STUDENT, {"messages": messages, "user": {"a": [1]}}) < 1
-    assert 0 <= position("é" * 200, a_body("hi")) < 1
+        assert 0 <= rollout_bucket(STUDENT, {"messages": messages, "user": {"a": [1]}}) < 1
+    assert 0 <= rollout_bucket("é" * 200, a_body("hi")) < 1
