@@ -14,7 +14,7 @@ class ClientWatch:
     """Cancels the task that answers a client when the client hangs up.
 
     A context around the work. In a handler of CancelledError, `gone` says whether this is the
-    cause. The server provides `scope["on_disconnect"]` and `scope["task"]` (see proxy.http.protocol).
+    cause. `scope["on_disconnect"]` and `scope["task"]` are the server's (see proxy.http.protocol).
     """
 
     __slots__ = ("_answering", "_register", "gone")
