@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill.pipeline.promotion import kept_route
+from distill.pipeline.promotion import saved_route
 from store.database.actions import append_action, paused_tasks
 from store.database.database import Database
 from store.database.promotions import append_promotion, promotions_of_task
@@ -238,7 +238,7 @@ class Commands:
             route = found.promotion.route
         else:
             try:
-                kept = kept_route(folder)
+                kept = saved_route(folder)
             except RunError as error:
                 raise CommandRefused(f"{error}; `retrain` makes another student") from None
             if kept is None:

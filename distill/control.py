@@ -230,7 +230,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         plane = ControlPlane(config, runtime, db)
         reporter = Reporter(
             plane.store,
-            due=plane.runner.verdicts.get,
+            due=plane.runner.decisions.get,
             board=plane.board,
             route=plane.services.publisher.route,
             prices=plane.distilling_prices(),

@@ -1,10 +1,10 @@
-"""Amplification: the teacher writes new inputs for a task and answers them.
+"""Amplification: the teacher writes new inputs for a task and answers them (synthetic data).
 
-New inputs are bought in batches and checked. Those that pass are answered by the teacher through
-the task's own production prompt: a real train row's request with another text at its end. Then the
-answers are checked. Everything that is paid for is appended to a file before anything else is done
-with it (`inputs.jsonl`, `answers.jsonl`), and read again at the start, so that a run that was
-killed goes on without paying twice. `manifest.json` is written last.
+New inputs are bought in batches and checked. The teacher answers those that pass, through the
+task's own production prompt: a real train row's request with the new text at its end. Then the
+answers are checked. Each paid reply is appended to a file before it is used (`inputs.jsonl`,
+`answers.jsonl`). The files are replayed at the start, so that a run that was killed resumes without
+paying twice. `manifest.json` is written last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from typing import Any
 
 import orjson
 
-from distill.amplify.candidates import DRY_BATCHES, Candidate, Candidates
+from distill.amplify.candidates import (
+    DRY_BATCHES,
+    AnswerLine,
+    CandidatePool,
+    InputCandidate,
+    InputsLine,
+)
 from distill.amplify.checks import Fault
 from distill.amplify.diversity import RECENT, BatchPlan, SyntheticInputs, inputs_prompt, plan_batch
 from distill.amplify.policy import TaskPolicy
@@ -38,7 +44,7 @@ STAGE = "amplify"
 
 @dataclass(frozen=True, slots=True)
 class Amplified:
-    """The synthetic examples of a run, kept and rejected, and why no more were made."""
+    """The synthetic examples of a run, kept and rejected, and the reason why no more were made."""
 
     examples: list[Example]
     stopped: str
@@ -57,15 +63,15 @@ async def amplify(
     settings: AmplifySettings,
     progress: Progress,
 ) -> Amplified:
-    """Makes exactly `settings.target` synthetic examples, or says in `stopped` why fewer.
+    """Makes exactly `settings.target` synthetic examples; if fewer, `stopped` says why.
 
     `answers`: what the task's real answers look like. `rows`: the real train rows. `forbidden`:
     the input hashes of all real rows of any split.
-    Fewer come when the token budget is spent, or when DRY_BATCHES batches in a row bring nothing.
-    Raises TeacherError when the teacher cannot be used; what was bought until then is kept.
+    There are fewer when the token budget is spent, or when DRY_BATCHES batches in a row give no
+    example. Raises TeacherError when the teacher cannot be used; paid replies stay in the files.
     """
     candidates = await asyncio.to_thread(  # seconds for ten thousands of rows
-        Candidates,
+        CandidatePool,
         run_id=run_id,
         task=task,
         policy=policy,
@@ -88,13 +94,13 @@ async def amplify(
 
 
 class _Amplification:
-    """One amplification under way. Read `run` first."""
+    """One amplification while it runs. Read `run` first."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        candidates: Candidates,
+        candidates: CandidatePool,
         run_id: str,
         policy: TaskPolicy,
         rows: Sequence[Row],
@@ -112,9 +118,9 @@ class _Amplification:
         self._client = client
         self._settings = settings
         self._progress = progress
-        self._batches_under_way = 0
-        self._answers_under_way = 0
-        self._planned = 0  # batches, also those under way
+        self._batches_running = 0
+        self._answers_running = 0
+        self._planned = 0  # batches, running ones included
 
     async def run(self) -> Amplified:
         await asyncio.to_thread(self._replay)
@@ -124,15 +130,15 @@ class _Amplification:
             self._write_manifest(stopped)
         return Amplified(self._candidates.examples(), stopped)
 
-    # ---- what was bought before -----------------------------------------------------------------
+    # ---- replay ---------------------------------------------------------------------------------
 
     def _replay(self) -> None:
-        for line in self._inputs.load():
-            self._candidates.admit(line)
-        answers = self._answers.load()
-        for line in answers:
-            self._candidates.settle(line)
-        self._candidates.drop_open({line["example_id"] for line in answers})
+        for inputs in self._inputs.load():
+            self._candidates.add_inputs(InputsLine(**inputs))
+        answers = [AnswerLine(**line) for line in self._answers.load()]
+        for answer in answers:
+            self._candidates.add_answer(answer)
+        self._candidates.drop_open({answer.example_id for answer in answers})
         self._planned = self._candidates.batches
 
     def _finished_before(self) -> str | None:
@@ -156,7 +162,7 @@ class _Amplification:
     # ---- buying ---------------------------------------------------------------------------------
 
     async def _buy(self) -> str:
-        """Calls the teacher until the target is reached, or something stops it; says what."""
+        """Calls the teacher until the target is reached or it has to stop; returns the reason."""
         running: set[asyncio.Task[None]] = set()
         failed: TeacherError | None = None
         broke: BudgetSpent | None = None
@@ -179,7 +185,9 @@ class _Amplification:
                     elif error is not None:
                         raise error
                 if broke and any(task.exception() is None for task in ended):
-                    broke = None  # what that call did not use of its share may do for another
+                    broke = (
+                        None  # that call may have left enough of its reserved tokens for another
+                    )
         finally:
             for task in running:
                 task.cancel()
@@ -189,15 +197,15 @@ class _Amplification:
         return self._why_stopped(broke)
 
     def _next_call(self) -> Coroutine[Any, Any, None] | None:
-        """What to buy next; None when what is under way may be enough, or nothing is to be had."""
+        """The next call; None when the running ones may be enough, or no more inputs come."""
         candidates, settings = self._candidates, self._settings
-        certain = candidates.kept + self._answers_under_way
+        certain = candidates.kept + self._answers_running
         if certain < settings.target and candidates.open:
-            self._answers_under_way += 1
+            self._answers_running += 1
             return self._buy_answer(candidates.open.popleft())
-        hoped_for = certain + len(candidates.open) + self._batches_under_way * settings.batch
-        if hoped_for < settings.target and not candidates.dry:
-            self._batches_under_way += 1
+        expected = certain + len(candidates.open) + self._batches_running * settings.batch
+        if expected < settings.target and not candidates.dry:
+            self._batches_running += 1
             self._planned += 1
             return self._buy_inputs(self._planned)
         return None
@@ -205,7 +213,7 @@ class _Amplification:
     async def _buy_inputs(self, number: int) -> None:
         recent = self._candidates.latest(RECENT)
         plan = plan_batch(
-            Random(f"{self._run_id}/{number}"),  # noqa: S311 - a seeded draw, not a secret
+            Random(f"{self._run_id}/{number}"),  # noqa: S311 - seeded sampling, not a secret
             self._rows,
             self._settings,
             aims=self._candidates.aims,
@@ -227,27 +235,27 @@ class _Amplification:
         except TeacherMalformed:
             fault = Fault.TEACHER_MALFORMED.value
         finally:
-            self._batches_under_way -= 1
+            self._batches_running -= 1
         shown = [candidate.example_id for candidate in recent]
         self._keep_inputs(plan, shown, inputs, fault, tokens)
 
     def _keep_inputs(
         self, plan: BatchPlan, shown: list[str], inputs: list[str], fault: str, tokens: Tokens
     ) -> None:
-        line = {
-            "batch": self._candidates.batches,
-            "at": time.time(),
-            "model": self._client.model,
-            "inputs": inputs,
-            "fault": fault,
-            "tokens": asdict(tokens),
-            "context": [row.trace_id for row in plan.context],
-            "shown": shown,  # ids of the synthetic inputs to keep away from
-        }
-        self._inputs.append(line)
-        self._candidates.admit(line)
+        line = InputsLine(
+            batch=self._candidates.batches,
+            at=time.time(),
+            model=self._client.model,
+            inputs=inputs,
+            fault=fault,
+            tokens=asdict(tokens),
+            context=[row.trace_id for row in plan.context],
+            shown=shown,
+        )
+        self._inputs.append(asdict(line))
+        self._candidates.add_inputs(line)
 
-    async def _buy_answer(self, candidate: Candidate) -> None:
+    async def _buy_answer(self, candidate: InputCandidate) -> None:
         answer = Answer(text=None, finish_reason="", tokens=Tokens())
         fault = ""
         try:
@@ -260,19 +268,19 @@ class _Amplification:
             self._candidates.open.appendleft(candidate)
             raise
         finally:
-            self._answers_under_way -= 1
-        line = {
-            "example_id": candidate.example_id,
-            "at": time.time(),
-            "text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "fault": fault,
-            "tokens": asdict(answer.tokens),
-        }
-        self._answers.append(line)
-        self._candidates.settle(line)
+            self._answers_running -= 1
+        line = AnswerLine(
+            example_id=candidate.example_id,
+            at=time.time(),
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            fault=fault,
+            tokens=asdict(answer.tokens),
+        )
+        self._answers.append(asdict(line))
+        self._candidates.add_answer(line)
 
-    # ---- saying ---------------------------------------------------------------------------------
+    # ---- progress and reason --------------------------------------------------------------------
 
     def _report(self) -> None:
         note = f"{self._candidates.rejected.total()} rejected, {self._client.spent} tokens"

@@ -1,19 +1,18 @@
-"""What a synthetic example must pass. Pure functions; each says why not, in one word.
+"""The checks of synthetic inputs and answers. Pure functions that return the fault, if any.
 
 Inputs are checked before their answers are paid for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from distill.amplify.policy import TaskPolicy
 from distill.dataset.answers import Answers, parsed
 from store.chat.formats import meets_schema_now
 from store.chat.normal_form import normal_text
 from store.chat.tools import allowed, parameters, read_said
+from store.jsontext import JsonMapping
 
 
 class Fault(StrEnum):
@@ -28,8 +27,8 @@ class Fault(StrEnum):
     # of the answer
     TEACHER_REFUSED = "teacher_refused"  # an error status for this input alone
     TEACHER_MALFORMED = "teacher_malformed"
-    NO_TEXT = "no_text"  # a refusal in words, or a tool call that nobody asked for
-    CUT_OFF = "cut_off"  # did not come to its own end
+    NO_TEXT = "no_text"  # a refusal, or a tool call in answer to a request without tools
+    CUT_OFF = "cut_off"  # ended by a limit
     OUTPUT_LENGTH = "output_length"  # outside of the policy's range
     NOT_JSON = "not_json"
     OTHER_KEYS = "other_keys"  # keys that no real answer has
@@ -39,7 +38,7 @@ class Fault(StrEnum):
 
 
 def input_fault(text: str, policy: TaskPolicy) -> Fault | None:
-    """What is wrong with a synthetic input on its own, if anything."""
+    """The fault of a synthetic input, looked at by itself."""
     if not text.strip():
         return Fault.EMPTY_INPUT
     return None if text in policy.input_length_range else Fault.INPUT_LENGTH
@@ -51,12 +50,12 @@ def answer_fault(
     *,
     answers: Answers,
     policy: TaskPolicy,
-    request: Mapping[str, Any] | None = None,
+    request: JsonMapping | None = None,
 ) -> Fault | None:
-    """What is wrong with the teacher's answer to a synthetic input, if anything.
+    """The fault of the teacher's answer to a synthetic input.
 
-    `answers`: what real ones look like. `request`: what it was asked with, whose tools a call has
-    to keep to.
+    `answers`: of the real rows. `request`: the parameters that it was asked with; a call must keep
+    to their tools.
     """
     if text is None or not text.strip():
         return Fault.NO_TEXT
@@ -69,13 +68,14 @@ def answer_fault(
     )
 
 
-def _may_be_called(text: str, request: Mapping[str, Any]) -> bool:
-    said = read_said(text)
+def _may_be_called(text: str, request: JsonMapping) -> bool:
+    answer = read_said(text)
     return (
-        said is not None
-        and allowed(said, request)
+        answer is not None
+        and allowed(answer, request)
         and all(
-            meets_schema_now(call.arguments, parameters(call.name, request)) for call in said.calls
+            meets_schema_now(call.arguments, parameters(call.name, request))
+            for call in answer.calls
         )
     )
 
@@ -89,8 +89,8 @@ def _form_fault(text: str, answers: Answers) -> Fault | None:
         if not (known if isinstance(value, dict) else answers.lists):
             return Fault.OTHER_KEYS
     if answers.kind == "tools":
-        said = read_said(text)  # None for an answer to a request without tools
-        if said is not None and answers.calls and not answers.calls.issuperset(said.names):
+        read = read_said(text)  # None for an answer to a request without tools
+        if read is not None and answers.calls and not answers.calls.issuperset(read.names):
             return Fault.OTHER_CALL
     if answers.closed and normal_text(text) not in answers.labels:
         return Fault.OTHER_LABEL

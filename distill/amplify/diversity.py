@@ -1,8 +1,8 @@
-"""What a batch of synthetic inputs is asked for with: how the batches are kept apart.
+"""Plans the batches of synthetic inputs so that they differ from each other.
 
-Left alone, a teacher writes the same typical inputs again and again. So every batch shows other
-real rows, and every wanted input has its own length, difficulty and, where answers repeat, its own
-answer to aim at, the one that is rarest so far.
+Without guidance a teacher writes the same typical inputs again and again. So every batch shows
+other real rows, and every input has its own length, its own difficulty and, where answers repeat,
+its own target answer: the rarest one so far.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from store.chat.shape import Messages
 from store.chat.tools import read_said
 from store.settings.tasks import AmplifySettings
 
-DIFFICULTIES = {"easy": 1, "typical": 2, "hard": 1}  # how often each is wanted
-RECENT = 20  # latest synthetic inputs that a prompt says to keep away from
+DIFFICULTIES = {"easy": 1, "typical": 2, "hard": 1}  # relative frequency of each
+RECENT = 20  # latest synthetic inputs that a prompt shows as not to be repeated
 RECENT_CHARS = 160
 
 
@@ -36,22 +36,22 @@ class SyntheticInputs(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One input that is asked for."""
+class InputSpec:
+    """One input that a batch asks for."""
 
-    shortest: int  # characters
-    longest: int
+    min_chars: int
+    max_chars: int
     difficulty: str
-    aim: str | None  # what its answer should say; None: anything
+    aim: str | None  # the answer that it should lead to; None: any
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
     """One call for synthetic inputs."""
 
-    context: list[Row]  # real rows of one fingerprint, shown as examples
-    wanted: list[Wanted]
-    avoid: list[str]  # synthetic inputs so far, the latest ones
+    context: list[Row]  # real rows of one fingerprint: the examples
+    inputs: list[InputSpec]
+    avoid: list[str]  # the latest synthetic inputs
 
 
 class Aims:
@@ -59,27 +59,27 @@ class Aims:
     called, or the fields of JSON objects whose values repeat."""
 
     def __init__(self, answers: Answers, targets: Sequence[str]) -> None:
-        """`targets`: the answers of the train rows; nothing else is asked for."""
+        """`targets`: the answers of the train rows, the only ones that are asked for."""
         self._answers = answers
         self._fields = () if answers.repeated else _repeating_fields(targets)
         counts = Counter(aim for aim in map(self.of, targets) if aim is not None)
         self.all = [aim for aim, _ in counts.most_common()]
 
     def of(self, target: str) -> str | None:
-        """What this answer says, as far as one can ask for it."""
+        """The part of an answer that one can ask for; None when there is none."""
         if self._answers.kind == "label":
             label = normal_text(target)
-            return label if is_short(label) else None  # an apology is nothing to ask for
+            return label if is_short(label) else None  # an apology, say, is not asked for
         if self._answers.repeated:
             return normal_answer(target)
-        called = read_said(target)
-        if called is not None and called.calls:
-            return " + ".join(called.names)
+        answer = read_said(target)
+        if answer is not None and answer.calls:
+            return " + ".join(answer.names)
         value = parsed(target)
         if not self._fields or not isinstance(value, dict):
             return None
-        said = {name: value[name] for name in self._fields if name in value}
-        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode()
+        fields = {name: value[name] for name in self._fields if name in value}
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _repeating_fields(targets: Sequence[str]) -> tuple[str, ...]:
@@ -92,8 +92,9 @@ def _repeating_fields(targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         sorted(
             name
-            for name, said in values.items()
-            if len(said) > len(targets) / 2 and share_seen_once(said) < REPEATED_BELOW
+            for name, field_values in values.items()
+            if len(field_values) > len(targets) / 2
+            and share_seen_once(field_values) < REPEATED_BELOW
         )
     )
 
@@ -107,10 +108,10 @@ def plan_batch(
     so_far: Mapping[str, int],
     avoid: Sequence[str],
 ) -> BatchPlan:
-    """Draws a batch. `so_far` counts the synthetic inputs that each aim has got already."""
+    """Samples a batch. `so_far`: how many synthetic inputs there are for each aim."""
     counts = Counter(so_far)
     lengths = sorted(len(user_text(row.messages)) for row in rows)
-    wanted = []
+    inputs = []
     for _ in range(settings.batch):
         aim = None
         if aims.all:
@@ -118,27 +119,27 @@ def plan_batch(
             aim = rng.choice([a for a in aims.all if counts[a] == fewest])
             counts[aim] += 1
         third = rng.randrange(3)
-        wanted.append(
-            Wanted(
-                shortest=lengths[third * (len(lengths) - 1) // 3],
-                longest=lengths[(third + 1) * (len(lengths) - 1) // 3],
+        inputs.append(
+            InputSpec(
+                min_chars=lengths[third * (len(lengths) - 1) // 3],
+                max_chars=lengths[(third + 1) * (len(lengths) - 1) // 3],
                 difficulty=rng.choices(list(DIFFICULTIES), list(DIFFICULTIES.values()))[0],
                 aim=aim,
             )
         )
-    context = _context(rng, rows, settings.context, aims, [w.aim for w in wanted])
-    return BatchPlan(context, wanted, list(avoid[-RECENT:]))
+    context = _context(rng, rows, settings.context, aims, [spec.aim for spec in inputs])
+    return BatchPlan(context, inputs, list(avoid[-RECENT:]))
 
 
 def _context(
-    rng: Random, rows: Sequence[Row], count: int, aims: Aims, wanted: Sequence[str | None]
+    rng: Random, rows: Sequence[Row], count: int, aims: Aims, targets: Sequence[str | None]
 ) -> list[Row]:
-    """Real rows of one fingerprint: first one for each answer that is aimed at, then any."""
+    """Real rows of one fingerprint: first one for each aim of the batch, then any."""
     fingerprint = rng.choice(rows).fingerprint
     shuffled = [row for row in rows if row.fingerprint == fingerprint]
     rng.shuffle(shuffled)
     of_aim = {aims.of(row.target): row for row in shuffled}
-    first = [of_aim[aim] for aim in dict.fromkeys(wanted) if aim is not None and aim in of_aim]
+    first = [of_aim[aim] for aim in dict.fromkeys(targets) if aim is not None and aim in of_aim]
     chosen = {row.input_hash: row for row in (*first, *shuffled)}
     return list(chosen.values())[:count]
 
@@ -162,15 +163,15 @@ def inputs_prompt(plan: BatchPlan, policy: TaskPolicy) -> Messages:
     if plan.avoid:
         recent = "\n".join(f"- {shortened(text, RECENT_CHARS)}" for text in plan.avoid)
         parts.append(f"<recent>\n{recent}\n</recent>")
-    lines = "\n".join(_line(number, w) for number, w in enumerate(plan.wanted, start=1))
-    parts.append(f"Write {len(plan.wanted)} new inputs, one for each of these lines:\n{lines}")
+    lines = "\n".join(_line(number, spec) for number, spec in enumerate(plan.inputs, start=1))
+    parts.append(f"Write {len(plan.inputs)} new inputs, one for each of these lines:\n{lines}")
     return [
         {"role": "system", "content": _INSTRUCTION},
         {"role": "user", "content": "\n\n".join(parts)},
     ]
 
 
-def _line(number: int, wanted: Wanted) -> str:
-    aim = f" answer='{shortened(wanted.aim, RECENT_CHARS)}'" if wanted.aim else ""
-    length = f"{wanted.shortest}-{wanted.longest} characters"
-    return f"<wanted number='{number}' length='{length}' difficulty='{wanted.difficulty}'{aim}/>"
+def _line(number: int, spec: InputSpec) -> str:
+    aim = f" answer='{shortened(spec.aim, RECENT_CHARS)}'" if spec.aim else ""
+    length = f"{spec.min_chars}-{spec.max_chars} characters"
+    return f"<wanted number='{number}' length='{length}' difficulty='{spec.difficulty}'{aim}/>"

@@ -1,4 +1,4 @@
-"""Finds texts that say almost the same as an earlier one."""
+"""Finds texts that are almost equal to an earlier one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rensa import RMinHash, RMinHashLSH
 
 SHINGLE = 4  # characters
 PERMUTATIONS = 64
-BANDS = 32  # of two: texts with a Jaccard similarity of 0.4 are found in 99.6 % of cases
+BANDS = 32  # of two rows: texts with a Jaccard similarity of 0.4 are found in 99.6 % of cases
 SEED = 1
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
 class NearDuplicates:
-    """The texts so far. MinHash proposes the ones that may be alike, an edit distance decides.
+    """An index of texts. MinHash proposes similar ones, an edit distance decides.
 
-    `threshold` is what the similarity must reach: 1 minus the share of characters that differ,
-    case, punctuation and white space left aside.
+    `threshold`: of the similarity, 1 minus the share of characters that differ. Case, punctuation
+    and white space do not count.
     """
 
     def __init__(self, threshold: float, texts: Iterable[str] = ()) -> None:
@@ -51,7 +51,7 @@ class NearDuplicates:
 
 
 def simplified(text: str) -> str:
-    """Lower case words with one space between; the text itself where it has no words."""
+    """The words in lower case with one space between them; the text itself if it has no words."""
     return _NOT_WORDS.sub(" ", text.casefold()).strip() or text.strip()
 
 

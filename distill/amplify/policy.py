@@ -1,7 +1,7 @@
-"""The policy: what the teacher's answers to a task obey, as the teacher itself sees it.
+"""The policy: the rules that the teacher's answers to a task follow, described by the teacher.
 
-It steers what synthetic inputs look like, and its length ranges are checked on every one of them.
-It is checked itself first: a range that the real rows contradict is widened until it holds.
+It is part of the prompt for synthetic inputs, and every one of them is checked against its length
+ranges. A range that the real rows contradict is widened first.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ recognise a valid answer. Say only what the examples support. Lengths are in cha
 
 
 async def extract_policy(client: TeacherClient, rows: Sequence[Row]) -> TaskPolicy:
-    """Asks the teacher for the policy that train rows show. One call, and it is paid for.
+    """Asks the teacher for the policy of the train rows, in one paid call.
 
     Raises TeacherError, and BudgetSpent when the token budget does not allow the call.
     """
-    found = await client.structured("policy", TaskPolicy, policy_prompt(rows))
-    return made_to_cover(found.value, rows)
+    answer = await client.structured("policy", TaskPolicy, policy_prompt(rows))
+    return made_to_cover(answer.value, rows)
 
 
 def parents_of_policy(rows: Sequence[Row]) -> list[str]:
@@ -122,16 +122,16 @@ def production_parts(row: Row) -> list[str]:
 
 
 def diverse(rows: Sequence[Row], count: int) -> list[Row]:
-    """Up to `count` rows, as unlike each other as is cheap to tell.
+    """Up to `count` rows that differ from each other.
 
-    They take turns by answer, so that a rare label is seen too; within one answer they come from
-    the shortest to the longest input, spread evenly.
+    They alternate between answers, so that rare labels are included. Within one answer they are
+    spread evenly over the lengths of the inputs.
     """
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[normal_answer(row.target)].append(row)
     queues = [deque(_spread(group)) for group in groups.values()]
-    if len(queues) > count:  # answers are too many to see each: spread over their lengths too
+    if len(queues) > count:  # too many answers to show each: spread over the lengths instead
         queues = [deque(_spread([row for queue in queues for row in queue]))]
     chosen: list[Row] = []
     while queues and len(chosen) < count:
@@ -141,7 +141,7 @@ def diverse(rows: Sequence[Row], count: int) -> list[Row]:
 
 
 def _spread(rows: list[Row]) -> list[Row]:
-    """The rows in an order whose every beginning is spread over the lengths of the inputs."""
+    """The rows in an order in which every prefix is spread over the lengths of the inputs."""
     by_length = sorted(rows, key=lambda r: (len(user_text(r.messages)), r.input_hash))
     order: list[Row] = []
     ranges = deque([(0, len(by_length))])

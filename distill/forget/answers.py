@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distill.pipeline.promotion import keep_route, kept_route
+from distill.pipeline.promotion import save_route, saved_route
 from store.chat.normal_form import normal_text, object_keys
 from store.database.database import Database
 from store.database.forgetting import staged_targets
@@ -105,11 +105,11 @@ def retract_answers(db: Database) -> dict[str, RetractedAnswers]:
 def clear_kept_route(folder: Path, retracted: RetractedAnswers) -> None:
     """Clears the route that a run left in its folder in the same way."""
     with suppress(RunError):  # a route that cannot be read is never promoted by
-        route = kept_route(folder)
+        route = saved_route(folder)
         if route is not None:
             cleared = retracted.removed_from_route(route)
             if cleared != route:
-                keep_route(folder, cleared)
+                save_route(folder, cleared)
 
 
 def _clear_promotions(db: Database, run_id: str, retracted: RetractedAnswers) -> None:

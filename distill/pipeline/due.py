@@ -1,4 +1,4 @@
-"""When a task gets a run: a pure decision with its reason."""
+"""Whether a task gets a run now: a pure decision with its reason."""
 
 from __future__ import annotations
 
@@ -38,13 +38,12 @@ def due(
 ) -> Due:
     """Decides whether a task gets a run now.
 
-    `new_traces`: what a run could learn from and no judged run has seen (promoted or rejected); a
-    run that failed has used up nothing. `ended`: the last events of the task's ended runs, oldest
-    first. `paused`: by hand. `demoted_at`: when its student was, None when it is not demoted.
-    `retrain`: a run was asked for by hand since the last one began; it starts with whatever
-    `usable_traces` there are, old and new, and waits for no cooldown. `marked`: the student that is
-    promoted learned from what was forgotten: one new trace is enough, and with `retrain_forgotten`
-    the usable ones are.
+    `new_traces`: those that no judged run (promoted or rejected) has used; a failed run has used
+    none. `ended`: the last events of the task's ended runs, oldest first. `paused`: by hand.
+    `demoted_at`: when its student was demoted; None when it is not demoted. `retrain`: a run was
+    requested by hand since the last one began; it starts with all `usable_traces`, old and new, and
+    without a cooldown. `marked`: the promoted student was trained on forgotten traces: one new
+    trace is then enough, and with `retrain_forgotten` the usable ones are.
     """
     if paused or settings.paused:
         return Due(False, "paused")
@@ -68,7 +67,7 @@ def due(
 def _cooling(
     settings: TaskSettings, ended: Sequence[RunEvent], demoted_at: float | None, now: float
 ) -> str:
-    """For how long the task still cools down, and after what; empty when it does not."""
+    """How long the task still cools down, and why; empty when it does not."""
     failures = _failures_in_a_row(ended)
     pause = backoff_s(failures, first_s=settings.cooldown_s, max_s=MAX_BACKOFF_S)
     run = f"{failures} failed runs in a row" if failures else "the last run"
@@ -82,8 +81,8 @@ def _cooling(
 def used_until(ended: Sequence[RunEvent]) -> float:
     """The time up to which traces are used up, as seconds since the epoch; 0 when none are.
 
-    A judged run says in `used_until` when it collected its traces: what arrived while it was
-    under way is new. A failed run uses up nothing.
+    A judged run stores it as `used_until`, the time of its newest trace: traces that arrived while
+    it was running are new. A failed run uses up none.
     """
     judged = (e for e in ended if e.state is not RunState.FAILED)
     return max((float(e.detail.get("used_until", e.at)) for e in judged), default=0.0)

@@ -1,11 +1,10 @@
-"""The fourth stage: the student answers rows that it has not learned from."""
+"""The fourth stage: the student answers rows that it was not trained on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from distill.dataset.rows import Selection
 from distill.evaluate.confidence_fit import fit_confidence
@@ -20,7 +19,7 @@ from distill.students.server import StudentServer
 from store.chat.confidence import confidence_of
 from store.database.runs import evaluation_of
 from store.files.atomic import read_lines, write_atomically
-from store.jsontext import to_json_line
+from store.jsontext import JsonObject, to_json_line
 from store.records import (
     ConfidenceModel,
     Evaluation,
@@ -47,8 +46,8 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
 ) -> StageResult[Evaluated]:
     """Asks the student for every calibration and held-out row as the proxy would ask it.
 
-    Then fits the confidence on the calibration rows, and gives every row its own by it. The file in
-    the run's folder is enough to fit the same model again.
+    Then fits the confidence model on the calibration rows and sets every row's confidence by it.
+    The file in the run's folder is enough to fit the same model again.
     """
     file = run.folder / "evaluations.jsonl"
     if file.exists():
@@ -83,7 +82,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
 
 
 def with_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
-    """Fits the confidence on the calibration rows alone, and sets that of every row by it."""
+    """Fits the confidence model on the calibration rows alone and sets every row's confidence."""
     model = fit_confidence(Evaluations(evaluations).calibration)
     rows = [
         replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
@@ -92,7 +91,7 @@ def with_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
     return Evaluated(Evaluations(rows), model)
 
 
-def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> dict[str, Any]:
+def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> JsonObject:
     return {
         "scorer": asdict(scorer),
         "trained_on": trained.trained_on,

@@ -1,4 +1,4 @@
-"""The second stage: the policy and the synthetic examples that are made under it."""
+"""The second stage: the policy, and the synthetic examples that it describes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def make_examples(
                 policy=policy,
                 answers=answers,
                 rows=train_rows,
-                # by what the user says, whatever stands in a template's holes: the more cautious
+                # without the values in the template's holes, which forbids more
                 forbidden={input_hash(r.messages) for r in rows},
                 client=client,
                 settings=settings,

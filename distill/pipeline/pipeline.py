@@ -3,8 +3,8 @@
     collect → amplify → train → evaluate → gate → promoted | rejected
 
 Read `distil` from top to bottom. Every stage is a function of files in the run's folder and leaves
-its result there, so that a run which was killed goes on at its last finished stage: whoever finds
-a stage's result does not do, or pay for, that stage again.
+its result there. A run that was killed resumes after its last finished stage: a stage that finds
+its result does its work, and pays for it, only once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distill.dataset.answers import answers_of
 from distill.evaluate.scoring import choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
-from distill.pipeline.promotion import first_promotion, keep_route, route_of
+from distill.pipeline.promotion import first_promotion, route_of, save_route
 from distill.pipeline.rows import collect_rows, shortage
 from distill.pipeline.terms import terms_of_service
 from distill.pipeline.training import train_best
@@ -33,7 +33,7 @@ from store.records import (
 
 
 async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
-    """Takes a run as far as it goes and returns its last event: promoted or rejected.
+    """Runs all stages and returns the run's last event: promoted or rejected.
 
     Raises UnderstudyError when a stage cannot do its work; the caller then records the failure.
     """
@@ -64,8 +64,10 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     certificate = await judge_student(run, parts, selection, scorer, evaluated.rows, progress)
     terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
     route = route_of(run, selection, scorer, certificate, terms)
-    await asyncio.to_thread(keep_route, run.folder, route)
-    if not certificate.passed:  # a student that serves already goes on: it has its own certificate
+    await asyncio.to_thread(save_route, run.folder, route)
+    if (
+        not certificate.passed
+    ):  # a student that serves already continues: it has its own certificate
         return await log.end(RunState.REJECTED, certificate.reason, certificate=asdict(certificate))
     await _promote(run, parts, certificate, route)
     return await log.end(RunState.PROMOTED, certificate.reason, certificate=asdict(certificate))

@@ -1,7 +1,7 @@
-"""From a judged run to the route that its student would serve by, kept beside the run.
+"""The route that a judged run's student would serve by, stored in the run's folder.
 
-`route.json` is written for every judged run, passed or not: a student that the gate turned down can
-then be promoted by hand exactly as it was judged, with the same cutoff and the same limits.
+`route.json` is written for every judged run, passed or not: a student that the gate rejected can be
+promoted by hand exactly as it was judged, with the same cutoff and the same limits.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ FILE = "route.json"
 def route_of(
     run: Run, selection: Selection, scorer: Scorer, certificate: Certificate, terms: TermsOfService
 ) -> Route:
-    """The route of a run's student at its first step, shadow: it answers nobody yet.
+    """The route of a run's student at its first step, shadow, in which it serves no answer.
 
-    It serves what the certificate speaks of and nothing else: those fingerprints and templates,
+    It covers what the certificate covers and nothing else: those fingerprints and templates,
     inputs no longer than the longest of the rows, answers that keep the terms.
     """
     return Route(
@@ -57,7 +57,7 @@ def route_of(
 
 
 def first_promotion(certificate: Certificate, route: Route) -> Promotion:
-    """What the gate's yes leads to: the student's first step."""
+    """The promotion after a passed gate: the student's first step."""
     return Promotion(
         promotion_id=new_id(),
         task=certificate.task,
@@ -72,13 +72,13 @@ def first_promotion(certificate: Certificate, route: Route) -> Promotion:
     )
 
 
-def keep_route(folder: Path, route: Route) -> None:
+def save_route(folder: Path, route: Route) -> None:
     """Writes the route into the run's folder."""
     write_atomically(folder / FILE, to_json(route))
 
 
-def kept_route(folder: Path) -> Route | None:
-    """The route that a run left; None when it was never judged.
+def saved_route(folder: Path) -> Route | None:
+    """The route in a run's folder; None when the run was never judged.
 
     Raises RunError when the file is there and cannot be read.
     """

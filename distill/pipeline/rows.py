@@ -1,4 +1,4 @@
-"""The first stage: which real rows a run learns from and is judged by."""
+"""The first stage: choosing and splitting the run's real rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -35,6 +34,7 @@ from store.database.traces import (
     traffic_by_fingerprint,
 )
 from store.files.atomic import write_atomically
+from store.jsontext import JsonObject
 from store.records import (
     LoggedExchange,
     Promotion,
@@ -43,26 +43,26 @@ from store.records import (
 from store.settings.tasks import TaskSettings
 
 MAX_TRACES = 20_000  # the newest traces that one run looks at
-MAX_PROMOTIONS = 500  # how far back a demotion on risk is looked for
+MAX_PROMOTIONS = 500  # of a task, searched for the last demotion on risk
 
 ROWS = "rows.jsonl"
-MANIFEST = "rows.json"  # written last: without it the rows are chosen anew
+MANIFEST = "rows.json"  # written last; if it is missing, the rows are chosen again
 
 
 async def collect_rows(run: Run, parts: Parts, progress: Progress) -> StageResult[Selection]:
-    """Chooses the real rows and splits them by the hash of their input, before anything else."""
-    kept = await asyncio.to_thread(_read, run.folder)
-    if kept is not None:
-        return kept
+    """Chooses the real rows and splits them by the hash of their input, before all else."""
+    earlier = await asyncio.to_thread(_read, run.folder)
+    if earlier is not None:
+        return earlier
     progress("collect", 0, 1, "choosing traces")
     result = await parts.store.run(_choose, run)
-    await asyncio.to_thread(keep_selection, run.folder, result.value, result.detail)
+    await asyncio.to_thread(save_selection, run.folder, result.value, result.detail)
     progress("collect", 1, 1, f"{len(result.value.rows)} rows")
     return result
 
 
-def keep_selection(folder: Path, selection: Selection, detail: dict[str, Any]) -> None:
-    """Writes what was chosen into the run's folder, where a run that goes on finds it."""
+def save_selection(folder: Path, selection: Selection, detail: JsonObject) -> None:
+    """Writes the selection into the run's folder, where a resumed run finds it."""
     write_rows(folder / ROWS, selection.rows)
     manifest = {
         "left_out": selection.left_out,
@@ -73,7 +73,7 @@ def keep_selection(folder: Path, selection: Selection, detail: dict[str, Any]) -
 
 
 def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> str:
-    """Why these rows cannot lead to a certificate, found out before anything is paid for.
+    """Why these rows cannot lead to a certificate; empty when they can. Costs nothing to know.
 
     `attempt`: which attempt this is of the task under these fingerprints (1-based).
     """
@@ -92,10 +92,10 @@ def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> 
 
 
 def suspect_since(promotions: Sequence[Promotion]) -> float | None:
-    """Since when the task is another one than its traces show, or None.
+    """The time since which the task may have drifted from its older traces, or None.
 
-    `promotions`: of the task, newest first. It is what the last demotion on risk says, until a
-    student has come through to all of the traffic after it.
+    `promotions`: of the task, newest first. The time is that of the last demotion on risk, until a
+    later student has reached all of the traffic.
     """
     for promotion in promotions:
         if promotion.suspect_since is not None:
@@ -106,7 +106,7 @@ def suspect_since(promotions: Sequence[Promotion]) -> float | None:
 
 
 def recent_traffic(db: Database, task: str) -> Traffic:
-    """The recent traffic of a task, whoever answered."""
+    """The recent traffic of a task, answered by teacher or student."""
     rows = traffic_by_fingerprint(db, task, requests=REMEMBERED, newest=NEWEST, shapes=MAX_SHAPES)
     return Traffic(seen_shape(row) for row in rows)
 
@@ -156,7 +156,7 @@ def newest_answers(
 
 
 def _read(folder: Path) -> StageResult[Selection] | None:
-    """What an earlier start of the run chose, or None when it did not come to its end."""
+    """The selection of an earlier start of the run; None when it did not finish."""
     try:
         manifest = orjson.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:

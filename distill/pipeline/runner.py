@@ -1,6 +1,6 @@
-"""Which run is next, and what happens when one fails. One run at a time.
+"""Starts the next run, one at a time, and records failures.
 
-A run that was killed with its process is found unfinished in the store and goes on first.
+A run that was killed with its process is unfinished in the store, and is resumed first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from store.records import (
 from store.settings.config import Config
 from store.settings.tasks import TaskSettings
 
-MAX_STARTS = 4  # a run whose process died this often is not tried again
+MAX_STARTS = 4  # a run is given up when its process has died this often
 
 log = logging.getLogger("understudy.runs")
 
@@ -52,26 +52,26 @@ class Runner:
         on_end: Callable[[], Awaitable[None]],
         settled: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`settled` returns when the threads that are at work now are done; see `give_up`."""
+        """`settled` returns when all threads that are running now have ended; see `give_up`."""
         self._config = config
         self._parts = parts
         self._board = board
         self._on_end = on_end
         self._settled = settled
         self._current: asyncio.Task[None] | None = None
-        self._run: Run | None = None  # the one that is or was under way
+        self._run: Run | None = None  # the running or the last one
         self._holds = 0
-        self.verdicts: dict[str, Due] = {}  # why each task has a run, or none
+        self.decisions: dict[str, Due] = {}  # by task: whether a run starts, and why
 
     @property
     def busy(self) -> bool:
-        """Whether a run is under way."""
+        """Whether a run is in progress."""
         return self._current is not None and not self._current.done()
 
     async def check(self) -> None:
-        """Called by the scheduler: judges all tasks, starts a run when none is under way."""
-        busy = self.busy  # a run that ends while all are judged is not yet in what was judged
-        next_due = await self._judge()
+        """Called by the scheduler: decides on all tasks, and starts a run when none is running."""
+        busy = self.busy  # a run that ends meanwhile is not yet in the data of the decisions
+        next_due = await self.decide()
         if busy or self.busy:
             return
         run = await self._unfinished() or next_due
@@ -81,7 +81,7 @@ class Runner:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Inside, no run is begun. The one under way goes on."""
+        """A context in which no run starts. A running one continues."""
         self._holds += 1
         try:
             yield
@@ -89,14 +89,14 @@ class Runner:
             self._holds -= 1
 
     async def give_up(self, lost: Callable[[Path], Awaitable[bool]], reason: str) -> None:
-        """Ends the run under way as failed, when `lost` says so of its folder.
+        """Ends the current run as failed if `lost` is true for its folder.
 
-        A run that chooses its rows just now is waited for until it has written them down. Returns
-        when nothing that it had begun is still at work.
+        A run that is choosing its rows is waited for until it has written them. Returns when all
+        work of the run has ended.
         """
         run = self._run
         while self.busy and run is not None and not (run.folder / MANIFEST).exists():  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # a file tells
+            await asyncio.sleep(0.05)  # polls a file
         if not self.busy or run is None or not await lost(run.folder):
             return
         await self.stop()
@@ -106,7 +106,7 @@ class Runner:
         await self._on_end()
 
     async def stop(self) -> None:
-        """Stops the run under way; it goes on when the control plane starts again."""
+        """Stops the current run; it is resumed when the control plane starts again."""
         if self._current is not None:
             self._current.cancel()
             await asyncio.gather(self._current, return_exceptions=True)
@@ -121,25 +121,25 @@ class Runner:
             return Run(event.run_id, event.task, settings, event.at, self._folder(event.run_id))
         return None
 
-    async def _judge(self) -> Run | None:
-        """Says of every task why it has a run or none; a run for the due one with most traces."""
+    async def decide(self) -> Run | None:
+        """Decides for every task whether it is due; a run for the due one with most new traces."""
         store, now = self._parts.store, self._parts.clock()
         best: tuple[tuple[bool, int], str, TaskSettings] | None = None
         for task in await store.task_counts():
             settings = self._config.task(task)
-            verdict, weight = await store.run(self._verdict, task, settings, now)
-            self.verdicts[task] = verdict
-            if verdict.due and (best is None or weight > best[0]):
+            decision, weight = await store.run(self._decision, task, settings, now)
+            self.decisions[task] = decision
+            if decision.due and (best is None or weight > best[0]):
                 best = (weight, task, settings)
         if best is None:
             return None
         run_id = new_id()
         return Run(run_id, best[1], best[2], now, self._folder(run_id))
 
-    def _verdict(
+    def _decision(
         self, db: Database, task: str, settings: TaskSettings, now: float
     ) -> tuple[Due, tuple[bool, int]]:
-        """Whether a task is due, and its weight against others: asked for by hand, new traces."""
+        """Whether a task is due, and its priority: requested by hand, number of new traces."""
         ended = ended_runs(db, task)
         promotions = promotions_of_task(db, task, MAX_PROMOTIONS)
         demotion = next((p for p in promotions[:1] if p.target == "teacher"), None)
@@ -147,7 +147,7 @@ class Runner:
         new = new_traces(db, task, promotions, used_until(ended))
         marked = self._marked(db, promotions, ended)
         usable = new_teacher_traces(db, task, 0.0) if retrain or marked else 0
-        verdict = due(
+        decision = due(
             settings=settings,
             new_traces=new,
             ended=ended,
@@ -159,13 +159,13 @@ class Runner:
             marked=marked,
             retrain_forgotten=self._config.retention.retrain_forgotten,
         )
-        return verdict, (retrain, new)
+        return decision, (retrain, new)
 
     def _marked(
         self, db: Database, promotions: Sequence[Promotion], ended: Sequence[RunEvent]
     ) -> bool:
-        """Whether the promoted student learned from what was forgotten, and no judged run that
-        began after that has looked for another.
+        """Whether the promoted student was trained on forgotten traces, and no judged run has begun
+        since they were forgotten.
         """
         if not promotions or promotions[0].target != "student":
             return False
@@ -187,11 +187,11 @@ class Runner:
         except UnderstudyError as error:
             await self._fail(run, str(error))
         except BaseExceptionGroup as group:
-            await self._fail(run, "; ".join(_told(e) for e in group.exceptions))
-        except Exception as error:  # a fault of ours ends one run, nothing else
+            await self._fail(run, "; ".join(_message(e) for e in group.exceptions))
+        except Exception as error:  # a bug ends one run, nothing else
             where = "".join(traceback.format_tb(error.__traceback__))  # its message may quote a row
             log.error("run %s of task %s broke:\n%s", run.run_id, run.task, where)
-            await self._fail(run, _told(error))
+            await self._fail(run, _message(error))
         finally:
             self._board.end(run.task)
         await self._on_end()
@@ -215,13 +215,13 @@ class Runner:
 
 
 def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: float) -> int:
-    """What a run of a task could learn from that no judged run has seen.
+    """How many traces a run of a task could learn from that no judged run has used.
 
-    `promotions`: of the task, newest first. `since`: up to when traces are used up. While a student
-    is promoted, what it is certified for is none: neither the requests that shadow and canary still
-    leave to the teacher, nor its audits. A rollout would else be overtaken by the next run. Once it
-    is demoted, audits count like any answer of the teacher, and of both only what came after the
-    student went wrong.
+    `promotions`: of the task, newest first. `since`: the time up to which traces are used up. While
+    a student is promoted, requests that it is certified for do not count: neither those that shadow
+    and canary still leave to the teacher, nor its audits. Otherwise the next run would overtake the
+    rollout. After a demotion on risk, audits count like other answers of the teacher, and only the
+    answers since the student went wrong.
     """
     if not promotions:
         return new_teacher_traces(db, task, since)
@@ -232,6 +232,6 @@ def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: 
     return new + audits_since(db, task, max(since, suspect))
 
 
-def _told(error: BaseException) -> str:
-    """What may be said of an error: our own messages whole, of others the type alone."""
+def _message(error: BaseException) -> str:
+    """The loggable part of an error: our own messages; of other errors the type alone."""
     return str(error) if isinstance(error, UnderstudyError) else f"{type(error).__name__} inside us"

@@ -1,4 +1,4 @@
-"""The third stage: adapters from real rows alone and with synthetic ones; the better goes on."""
+"""The third stage: trains on real rows, alone and with synthetic ones; the better is chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_VALIDATION_ROWS = 256  # rows of the calibration split that training validat
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The adapter that goes on, and what it was trained from."""
+    """The chosen adapter, and the kind of rows that it was trained on."""
 
     adapter: Path
     trained_on: str  # `real` or `real+synthetic`
@@ -31,9 +31,9 @@ async def train_best(
     examples: list[Example],
     progress: Progress,
 ) -> StageResult[Trained]:
-    """Trains on real rows alone and on real and synthetic ones; the better student goes on.
+    """Trains on real rows alone and on real and synthetic ones; chooses the better student.
 
-    Better on the calibration split, that is: synthetic examples must earn their place.
+    It is chosen on the calibration split, so synthetic examples are used only if they help.
     """
     settings = run.settings.train
     real_items = [TrainItem(r.messages, r.target) for r in real]
@@ -47,7 +47,7 @@ async def train_best(
         candidates["real"] = real_items
 
     slots = asyncio.Semaphore(settings.parallel)
-    tellers = _side_by_side(progress, list(candidates))
+    callbacks = _side_by_side(progress, list(candidates))
 
     async def one(name: str, items: list[TrainItem]) -> tuple[str, TrainReport]:
         async with slots:
@@ -56,7 +56,7 @@ async def train_best(
                 train=items,
                 valid=valid,
                 settings=settings,
-                progress=tellers[name],
+                progress=callbacks[name],
             )
             return name, report
 
@@ -79,16 +79,16 @@ async def train_best(
 
 
 def _side_by_side(progress: Progress, names: list[str]) -> dict[str, Progress]:
-    """One progress callback a candidate, added up to one bar for the training stage."""
-    standing: dict[str, tuple[float, float]] = {}
+    """A progress callback for each candidate; together they fill one bar of the stage."""
+    progresses: dict[str, tuple[float, float]] = {}
 
-    def teller(name: str) -> Progress:
-        def tell(stage: str, done: float, total: float, note: str) -> None:
-            standing[name] = (done, total)
-            all_done = sum(d for d, _ in standing.values())
-            all_total = sum(t for _, t in standing.values()) * len(names) / len(standing)
+    def callback(name: str) -> Progress:
+        def report(stage: str, done: float, total: float, note: str) -> None:
+            progresses[name] = (done, total)
+            all_done = sum(d for d, _ in progresses.values())
+            all_total = sum(t for _, t in progresses.values()) * len(names) / len(progresses)
             progress(stage, all_done, all_total, f"{name}: {note}")
 
-        return tell
+        return report
 
-    return {name: teller(name) for name in names}
+    return {name: callback(name) for name in names}

@@ -1,4 +1,4 @@
-"""The last stage: the gate's verdict on a run's student, and what it rests on."""
+"""The last stage: the gate's certificate for a run's student, with its ceiling and labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.records import Certificate
 
-MIN_PAIRS = 50  # with fewer the correction is wider than any error of a judge worth having
+MIN_PAIRS = 50  # with fewer the correction is larger than the errors of a usable judge
 
 
 async def attempt_of(run: Run, parts: Parts, selection: Selection) -> int:
@@ -55,6 +55,6 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
 
 
 async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:
-    """What judge and people said of the same answers; nothing where that is too little to say."""
+    """(judge, people) on the same answers; none when there are too few for a correction."""
     pairs = await parts.store.run(judged_pairs, run.task)
     return pairs if len(pairs) >= MIN_PAIRS else []

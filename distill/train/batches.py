@@ -1,7 +1,7 @@
-"""Training rows in batches: every row once an epoch, in ever new company.
+"""Training rows in batches: every row once per epoch, in new batches each time.
 
-`mlx_lm.tuner.train` takes these instead of its own batches, which keep their composition for the
-whole training, drop the last `len % batch_size` rows, and refuse sets smaller than a batch.
+`mlx_lm.tuner.train` uses these instead of its own batches, which stay the same for the whole
+training, drop the last `len % batch_size` rows, and reject sets smaller than a batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from distill.train.rendering import Rendered
 
-# Lengths are rounded up, so that Metal and CUDA compile few shapes.
+# Lengths are rounded up so that Metal and CUDA compile few shapes.
 TOKENS_STEP = 16
 TARGETS_STEP = 8
 LENGTH_NOISE = 0.15  # relative: mixes rows of similar length, and padding stays small
@@ -23,7 +23,7 @@ LENGTH_NOISE = 0.15  # relative: mixes rows of similar length, and padding stays
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows side by side, padded. B rows, L tokens, C places where a token has to be predicted."""
+    """Padded rows. B rows, L tokens, C positions whose next token has to be predicted."""
 
     tokens: np.ndarray[Any, Any]  # int32 (B, L)
     positions: np.ndarray[Any, Any]  # int32 (B, C): the target is what follows this position
@@ -31,7 +31,7 @@ class Batch:
     weights: np.ndarray[Any, Any]  # float32 (B, C): 1 for a target, 0 for padding
 
     def arrays(self) -> tuple[mx.array, mx.array, mx.array, mx.array]:
-        """The same for MLX, in the order in which distill.train.loss takes it."""
+        """The fields as MLX arrays, in the order of the arguments of distill.train.loss."""
         return (
             mx.array(self.tokens),
             mx.array(self.positions),
@@ -41,15 +41,15 @@ class Batch:
 
 
 class Batches:
-    """What `mlx_lm.tuner` calls to iterate over rows: each epoch in another composition and order.
+    """Iterates over rows for `mlx_lm.tuner`: each epoch in other batches and another order.
 
-    With `loop`, as training asks for it, there is no last epoch.
+    With `loop`, which training uses, the epochs never end.
     """
 
     def __init__(self, *, mask_prompt: bool, seed: int) -> None:
         self._mask_prompt = mask_prompt
         self._random = np.random.default_rng(seed)
-        self.tokens = 0  # handed out so far, prompts included, padding not
+        self.tokens = 0  # yielded so far, prompts included, padding not
 
     def __call__(
         self,
@@ -81,14 +81,14 @@ class Batches:
 
 
 def pad(rows: Sequence[Rendered], *, mask_prompt: bool) -> Batch:
-    """Puts rows side by side. Without `mask_prompt` every token but the first is a target."""
+    """Pads rows to one batch. Without `mask_prompt` every token but the first is a target."""
     starts = [row.answer if mask_prompt else 1 for row in rows]
     length = _rounded(max(len(row) for row in rows), TOKENS_STEP)
-    places = _rounded(max(len(r) - s for r, s in zip(rows, starts, strict=True)), TARGETS_STEP)
+    width = _rounded(max(len(r) - s for r, s in zip(rows, starts, strict=True)), TARGETS_STEP)
     tokens = np.zeros((len(rows), length), np.int32)
-    positions = np.zeros((len(rows), places), np.int32)
-    targets = np.zeros((len(rows), places), np.int32)
-    weights = np.zeros((len(rows), places), np.float32)
+    positions = np.zeros((len(rows), width), np.int32)
+    targets = np.zeros((len(rows), width), np.int32)
+    weights = np.zeros((len(rows), width), np.float32)
     for n, (row, start) in enumerate(zip(rows, starts, strict=True)):
         count = len(row) - start
         tokens[n, : len(row)] = row.tokens

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
-from typing import Any
 
+from store.jsontext import JsonObject
 from store.settings.tasks import TrainSettings
 
 REPORT_EVERY = 10  # iterations, about
@@ -14,7 +14,7 @@ WARMUP_START = 0.05  # of the learning rate, where the warm-up starts
 
 
 def iterations(settings: TrainSettings, rows: int) -> int:
-    """How many batches to train on: as set, or as many as the epochs come to, up to a limit."""
+    """How many batches to train on: as set, or those of the epochs, up to a limit."""
     if settings.iterations is not None:
         return settings.iterations
     return min(settings.max_iterations, max(1, round(settings.epochs * rows / settings.batch_size)))
@@ -22,14 +22,14 @@ def iterations(settings: TrainSettings, rows: int) -> int:
 
 def training_config(
     settings: TrainSettings, *, base: str, data: Path, adapter: Path, rows: int
-) -> dict[str, Any]:
-    """The config of `mlx_lm lora` for these settings. `rows`: how many there are to train on."""
+) -> JsonObject:
+    """The config of `mlx_lm lora` for these settings. `rows`: the number of training rows."""
     iters = iterations(settings, rows)
     warmup = round(settings.warmup * iters)
-    # validations fall on a report, as distill.train.trainer validates when mlx_lm reports to it
+    # a validation coincides with a report: distill.train.trainer validates in the report callback
     between = ceil(iters / settings.validations)
     report = ceil(between / ceil(between / REPORT_EVERY))
-    lora: dict[str, Any] = {
+    lora: JsonObject = {
         "rank": settings.rank,
         "scale": settings.scale,
         "dropout": settings.dropout,

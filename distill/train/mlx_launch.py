@@ -1,4 +1,4 @@
-"""Starts a Python module that uses MLX: a fast BLAS first, and a log that quotes nobody.
+"""Starts a Python module that uses MLX, with a fast BLAS and without requests in the log.
 
     python -m distill.train.mlx_launch MODULE [ARGUMENT…]
 
@@ -18,15 +18,15 @@ import traceback
 from distill.train import blas
 
 
-class NoBodies(logging.Filter):
-    """Cuts what `mlx_lm.server` logs of a request down to what is not the request.
+class BodyFilter(logging.Filter):
+    """Removes contents of requests from the log of `mlx_lm.server`.
 
-    It logs the raw body of malformed JSON, and what a tool call's parser says of an answer. Both
-    stand behind the first colon of the message.
+    It logs the raw body of malformed JSON, and the errors of its tool call parser, which quote the
+    answer. Both follow the first colon of the message.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keeps every record; of a one-line message without a traceback, its first words."""
+        """Keeps every record; without a traceback only the words before the first colon."""
         if not record.exc_info:
             record.msg = record.getMessage().partition(":")[0]
             record.args = None
@@ -34,23 +34,23 @@ class NoBodies(logging.Filter):
 
 
 def no_request_lines(*_: object) -> None:
-    """Stands in for the line that Python's HTTP server writes a request: it would fill the disk."""
+    """Replaces the log line per request of Python's HTTP server, which would fill the disk."""
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the module that the arguments name; ends as it ends."""
+    """Runs the module that the arguments name, and exits as it exits."""
     if not arguments:
         sys.exit("usage: python -m distill.train.mlx_launch MODULE [ARGUMENT…]")
     blas.enable()
-    # a filter on the root logger sees what is logged by `logging.error(…)`, as mlx_lm.server does
-    logging.getLogger().addFilter(NoBodies())
+    # on the root logger, because mlx_lm.server logs by `logging.error(…)`
+    logging.getLogger().addFilter(BodyFilter())
     http.server.BaseHTTPRequestHandler.log_message = no_request_lines  # type: ignore[assignment]
     module, *rest = arguments
     sys.argv = [module, *rest]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception:
-        # mlx_lm.server that cannot take its port would go on for ever in its generating thread
+        # when it cannot bind its port, mlx_lm.server would run on in its generation thread
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

@@ -1,9 +1,9 @@
-"""From a conversation to the student's tokens: in training exactly what is served later.
+"""Renders a conversation to the student's tokens, in training exactly as in service.
 
 `mlx_lm.server` renders a request with the base's own chat template and `TEMPLATE_ARGUMENTS`. The
-same rendering is the prompt of a training row, and the answer's tokens follow it as the student
-would have to produce them. So nothing about the prompt changes between training and serving, also
-with bases that think (Qwen3 puts an empty thought into the prompt when told not to think).
+same rendering is the prompt of a training row, followed by the answer's tokens as the student has
+to produce them. So the prompt is the same in training and service, also with reasoning bases (Qwen3
+adds an empty thought to the prompt when thinking is off).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from store.chat.shape import Messages
 from store.chat.student_wire import student_messages
 
-# for trainer and server alike; templates that do not know a name ignore it
-TEMPLATE_ARGUMENTS: dict[str, Any] = {"enable_thinking": False}
+# used by trainer and server; a template ignores names that it does not know
+TEMPLATE_ARGUMENTS: dict[str, bool] = {"enable_thinking": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One training row in tokens."""
+    """One training row as tokens."""
 
     tokens: list[int]  # prompt, answer, end token
     answer: int  # where the answer begins
@@ -37,14 +37,14 @@ class Renderer:
         self._end = self._end_token()
 
     def prompt(self, messages: Messages) -> list[int]:
-        """The tokens that `mlx_lm.server` makes of a request's messages."""
+        """The tokens of a request's messages, as `mlx_lm.server` renders them."""
         return list(self._template(student_messages(messages), tokenize=True))
 
     def row(self, messages: Messages, target: str) -> Rendered:
         """The tokens of a request and its answer.
 
-        The answer is cut into tokens as it stands behind the prompt where that leaves the prompt's
-        tokens as they are; else on its own, since the prompt is given when the student answers.
+        The answer is tokenised together with the prompt if that leaves the prompt's tokens
+        unchanged; else by itself, since the prompt is fixed when the student answers.
         """
         prompt = self.prompt(messages)
         text = self._template(student_messages(messages), tokenize=False)
@@ -64,7 +64,7 @@ class Renderer:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _end_token(self) -> int:
-        """The token with which the template ends an answer; it may differ from the plain EOS."""
+        """The token that ends an answer in the template; it may differ from the tokenizer's EOS."""
         turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         tokens = self._tokenizer.apply_chat_template(turn, tokenize=True, **TEMPLATE_ARGUMENTS)
         for token in reversed(tokens):

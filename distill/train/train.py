@@ -1,12 +1,12 @@
-"""Trains one adapter: writes the rows and the config, runs the training subprocess, reads along.
+"""Trains one adapter: writes the rows and the config, and runs the training subprocess.
 
-The folder of a training holds, in the order in which they come to be:
+The folder of a training holds, in the order in which they are written:
 
-    data/train.jsonl, data/valid.jsonl   rows as OpenAI chat lines, for our user's eyes only
+    data/train.jsonl, data/valid.jsonl   rows as OpenAI chat lines, readable by our user only
     config.yaml                          mlx_lm's own keys; `mlx_lm lora -c config.yaml` runs too
     train.log                            what the subprocess printed
     adapter/                             what mlx_lm.server loads
-    report.json                          the manifest, written last: who finds none starts over
+    report.json                          the manifest, written last; without it training is redone
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
 import yaml
@@ -33,6 +33,7 @@ from store.chat.shape import Messages
 from store.chat.student_wire import student_messages
 from store.errors import TrainingError
 from store.files.atomic import write_atomically
+from store.jsontext import JsonObject
 from store.process import leash
 from store.records import Example
 from store.settings.tasks import TrainSettings
@@ -50,7 +51,7 @@ class TrainItem:
 
     @classmethod
     def from_example(cls, example: Example) -> TrainItem:
-        """The item that an example stands for."""
+        """The item of an example."""
         return cls(orjson.loads(example.input_messages), example.target)
 
     def line(self) -> bytes:
@@ -64,24 +65,24 @@ class TrainItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReport:
-    """What a training came to. Losses are mean cross-entropies a token, in nats."""
+    """The result of a training. Losses are mean cross-entropies per token, in nats."""
 
     adapter: Path
     iterations: int
-    best_iteration: int  # whose adapter was kept
+    best_iteration: int  # the one whose adapter was kept
     best_val_loss: float
     val_losses: list[tuple[int, float]]  # (after how many iterations, loss)
-    train_losses: list[tuple[int, float]]
+    train_losses: list[tuple[int, float]]  # likewise
     valid_agreement: float  # share of validation rows whose answer is exactly the teacher's
     train_rows: int
-    left_out: int  # training rows that do not fit into max_seq_length
+    left_out: int  # training rows longer than max_seq_length
     valid_rows: int
     valid_left_out: int
     tokens_per_second: float  # trained on, prompts included
-    seconds: float  # of the subprocess, from loading the base on
+    seconds: float  # of the subprocess, loading the base included
 
-    def numbers(self) -> dict[str, Any]:
-        """The report as JSON takes it, without the adapter's place."""
+    def numbers(self) -> JsonObject:
+        """The report as JSON, without the adapter's path."""
         return {name: value for name, value in asdict(self).items() if name != "adapter"}
 
 
@@ -93,10 +94,10 @@ async def train(
     settings: TrainSettings,
     progress: Progress,
 ) -> TrainReport:
-    """Trains an adapter in `folder`; returns at once when the same training ended there before.
+    """Trains an adapter in `folder`; returns at once if the same training has finished there.
 
     Raises TrainingError when the subprocess fails, is killed, or takes longer than
-    `settings.timeout_s`; the training is then started over by the next call.
+    `settings.timeout_s`; the next call then starts over.
     """
     config = training_config(
         settings,
@@ -128,7 +129,7 @@ async def train(
 
 
 async def _run(
-    folder: Path, config: dict[str, Any], timeout_s: float, progress: Progress
+    folder: Path, config: JsonObject, timeout_s: float, progress: Progress
 ) -> TrainReport:
     progress("train", 0, config["iters"], "loading the base")
     log = folder / "train.log"
@@ -148,7 +149,7 @@ async def _run(
         try:
             async with asyncio.timeout(timeout_s):
                 async for line in process.stdout:
-                    if line.startswith(b"{"):  # else a library has printed past Python
+                    if line.startswith(b"{"):  # other lines are printed by native libraries
                         reader.take(json.loads(line))
                 await process.wait()
         except TimeoutError:
@@ -166,33 +167,35 @@ async def _run(
 
 
 class _Reader:
-    """Puts the report together from what the subprocess says."""
+    """Collects the report from the events of the subprocess."""
 
     def __init__(self, iters: int, progress: Progress) -> None:
         self._iters, self._progress = iters, progress
-        self._start: dict[str, Any] = {}
+        self._start: JsonObject = {}
         self._train: list[tuple[int, float]] = []
         self._valid: list[tuple[int, float]] = []
-        self.end: dict[str, Any] | None = None
+        self.end: JsonObject | None = None
         self.iteration = 0
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: JsonObject) -> None:
         match event.pop("event"):
             case "start":
                 self._start = event
-                self._tell("training")
+                self._report_progress("training")
             case "train":
                 self.iteration = event["iteration"]
                 self._train.append((self.iteration, event["loss"]))
-                self._tell(f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
+                self._report_progress(
+                    f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s"
+                )
             case "validate":
                 self._valid.append((event["iteration"], event["loss"]))
-                self._tell(
+                self._report_progress(
                     f"validation loss {event['loss']:.3f}, agreement {event['agreement']:.3f}"
                 )
             case "end":
                 self.end = event
-                self._tell(f"agreement {event['valid_agreement']:.3f}")
+                self._report_progress(f"agreement {event['valid_agreement']:.3f}")
 
     def report(self, adapter: Path) -> TrainReport:
         assert self.end is not None
@@ -206,25 +209,25 @@ class _Reader:
             **self.end,
         )
 
-    def _tell(self, note: str) -> None:
+    def _report_progress(self, note: str) -> None:
         self._progress("train", self.iteration, self._iters, note)
 
 
 def _failure(code: int | None, iteration: int, iters: int, log: Path) -> str:
-    """What to say of a training that ended without an adapter."""
+    """The error message for a training that ended without an adapter."""
     how = f"with exit code {code}"
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             how = f"by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             how += " (out of memory? lower batch_size or max_seq_length)"
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_TAIL:]
-    last = " | ".join(line.strip()[:LINE_LIMIT] for line in said) or "nothing"
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_TAIL:]
+    last = " | ".join(line.strip()[:LINE_LIMIT] for line in tail) or "nothing"
     return f"training ended {how} after {iteration} of {iters} iterations; it said last: {last}"
 
 
 def _environment(base: str) -> dict[str, str]:
-    """The subprocess's environment: a base in a local folder needs no look at the hub."""
+    """The subprocess's environment: with a base in a local folder it does not contact the hub."""
     offline = {"HF_HUB_OFFLINE": "1"} if Path(base).is_dir() else {}
     return {**os.environ, **offline, "PYTHONUNBUFFERED": "1"}
 
@@ -233,14 +236,14 @@ def _environment(base: str) -> dict[str, str]:
 
 
 def _base(base: str) -> str:
-    """The base as the subprocess finds it wherever it runs: a folder's full path, or a hub name."""
+    """The base for the subprocess, in any working directory: a full path, or a hub name."""
     return str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
-def _digest(config: dict[str, Any], lines: dict[str, list[bytes]]) -> str:
-    """Hash of everything that the adapter depends on, wherever the folder lies."""
-    places = {"data", "adapter_path"}
-    settings = {name: value for name, value in config.items() if name not in places}
+def _digest(config: JsonObject, lines: dict[str, list[bytes]]) -> str:
+    """Hash of everything that the adapter depends on; the folder's path is no part of it."""
+    paths = {"data", "adapter_path"}
+    settings = {name: value for name, value in config.items() if name not in paths}
     digest = blake2b(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS), digest_size=16)
     for name, rows in lines.items():
         digest.update(f"{name} {len(rows)}\n".encode())
@@ -249,8 +252,8 @@ def _digest(config: dict[str, Any], lines: dict[str, list[bytes]]) -> str:
     return digest.hexdigest()
 
 
-def _prepare(folder: Path, config: dict[str, Any], lines: dict[str, list[bytes]]) -> None:
-    """Clears what an earlier attempt left and writes what the subprocess reads."""
+def _prepare(folder: Path, config: JsonObject, lines: dict[str, list[bytes]]) -> None:
+    """Deletes the files of an earlier attempt and writes those that the subprocess reads."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, rows in lines.items():
         write_atomically(folder / "data" / f"{name}.jsonl", b"".join(rows))
@@ -263,7 +266,7 @@ def _private(path: Path) -> IO[str]:
 
 
 def _read_manifest(folder: Path, made_of: str) -> TrainReport | None:
-    """The report of a training that ended here, if it was this one."""
+    """The report of a finished training in this folder, if it was this one."""
     try:
         manifest = orjson.loads((folder / "report.json").read_bytes())
     except FileNotFoundError:

@@ -2,13 +2,12 @@
 
     python -m store.process.leash distill.train.mlx_launch distill.train.trainer CONFIG.yaml
 
-CONFIG.yaml has `mlx_lm lora`'s own keys (see distill.train.config.training_config) and trains the
-same adapter with `python -m mlx_lm lora -c CONFIG.yaml`, but for what is different here: batches
-that lose no row, a head that works on answers only, and of all checkpoints the best by validation
-loss.
+CONFIG.yaml has `mlx_lm lora`'s own keys (see distill.train.config.training_config); `python -m
+mlx_lm lora -c CONFIG.yaml` trains a similar adapter. The differences: batches lose no row, the head
+is applied to answers only, and the checkpoint with the best validation loss is kept.
 
-It says how far it is in JSON lines on its standard output. Everything else, also what mlx_lm
-prints, goes to standard error. What it says of a failure names no row's contents.
+It reports its progress as JSON lines on standard output. Everything else, including mlx_lm's
+output, goes to standard error. Error messages contain no row's contents.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from mlx_lm.tuner.utils import build_schedule, linear_to_lora_layers
 from distill.train.batches import Batches
 from distill.train.loss import Checked, answer_loss, check, choose_logits
 from distill.train.rendering import Rendered, Renderer
+from store.jsontext import JsonObject
 
 ADAPTER = "adapters.safetensors"
 LAST = "last.safetensors"  # mlx_lm's own final weights, deleted once the best ones are known
@@ -43,7 +43,7 @@ Say = Callable[..., None]
 
 
 def main(arguments: list[str]) -> None:
-    """Trains what the config file says."""
+    """Trains as the config file says."""
     if len(arguments) != 1:
         sys.exit("usage: python -m distill.train.trainer CONFIG.yaml")
     config = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
         run(config, say)
 
 
-def run(config: dict[str, Any], say: Say) -> None:
+def run(config: JsonObject, say: Say) -> None:
     """Loads the base, trains an adapter on it, and leaves the best one in `adapter_path`."""
     began = time.perf_counter()
     mx.random.seed(config["seed"])
@@ -101,7 +101,7 @@ def run(config: dict[str, Any], say: Say) -> None:
             **config["optimizer_config"]["adam"],
         ),
         train_rows,
-        None,  # watch validates: mlx_lm would before the step it reports, and never after the last
+        None,  # `watch` validates: mlx_lm does it before the reported step, and not after the last
         TrainingArgs(
             batch_size=config["batch_size"],
             iters=config["iters"],
@@ -126,12 +126,12 @@ def run(config: dict[str, Any], say: Say) -> None:
 
 
 class Watch(TrainingCallback):  # type: ignore[misc] # mlx_lm has no type information
-    """Called by `mlx_lm.tuner.train` every few iterations: tells, validates, keeps the best."""
+    """Called by `mlx_lm.tuner.train` every few iterations: reports, validates, saves the best."""
 
     def __init__(
         self,
         student: Any,
-        config: dict[str, Any],
+        config: JsonObject,
         *,
         check: Callable[[], Checked],
         tokens: Callable[[], int],
@@ -142,12 +142,15 @@ class Watch(TrainingCallback):  # type: ignore[misc] # mlx_lm has no type inform
         self._adapter = Path(config["adapter_path"]) / ADAPTER
         self.best, self.best_iteration = Checked(math.inf, 0.0), 0
         self.seconds = 0.0  # spent on training alone
-        self._resumed, self._told_tokens = time.perf_counter(), 0
+        self._resumed_at, self._reported_tokens = time.perf_counter(), 0
 
-    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
+    def on_train_loss_report(self, train_info: JsonObject) -> None:
         """After `steps_per_report` iterations, and after the last."""
         iteration, loss = train_info["iteration"], float(train_info["train_loss"])
-        took, tokens = time.perf_counter() - self._resumed, self._tokens() - self._told_tokens
+        took, tokens = (
+            time.perf_counter() - self._resumed_at,
+            self._tokens() - self._reported_tokens,
+        )
         self.seconds += took
         _refuse_divergence(loss, iteration)
         self._say(
@@ -155,7 +158,7 @@ class Watch(TrainingCallback):  # type: ignore[misc] # mlx_lm has no type inform
         )
         if iteration % self._config["steps_per_eval"] == 0 or iteration == self._config["iters"]:
             self._keep_best(iteration)
-        self._resumed, self._told_tokens = time.perf_counter(), self._tokens()
+        self._resumed_at, self._reported_tokens = time.perf_counter(), self._tokens()
 
     def _keep_best(self, iteration: int) -> None:
         checked = self._check()
@@ -176,7 +179,7 @@ class Watch(TrainingCallback):  # type: ignore[misc] # mlx_lm has no type inform
         )
 
 
-def add_lora(student: Any, config: dict[str, Any]) -> int:
+def add_lora(student: Any, config: JsonObject) -> int:
     """Freezes the base and adds adapters to its layers. Returns the parameters to train."""
     layers, keys = config["num_layers"], config["lora_parameters"].get("keys")
     if layers > len(student.layers):
@@ -189,11 +192,11 @@ def add_lora(student: Any, config: dict[str, Any]) -> int:
     return int(trainable)
 
 
-def read_rows(file: Path, renderer: Renderer, longest: int) -> tuple[list[Rendered], int]:
-    """The rows of a file in tokens, and how many were left out.
+def read_rows(file: Path, renderer: Renderer, max_tokens: int) -> tuple[list[Rendered], int]:
+    """The rows of a file as tokens, and how many were left out.
 
-    Left out are rows of more than `longest` tokens, which would teach an answer without its end,
-    and rows that the base's chat template refuses.
+    Left out are rows of more than `max_tokens` tokens, which would teach an answer without its end,
+    and rows that the base's chat template rejects.
     """
     rows, left_out = [], 0
     with file.open(encoding="utf-8") as lines:
@@ -204,12 +207,12 @@ def read_rows(file: Path, renderer: Renderer, longest: int) -> tuple[list[Render
             except Exception:  # a template's error may quote the row, and is of any type
                 left_out += 1
                 continue
-            if len(row) > longest:
+            if len(row) > max_tokens:
                 left_out += 1
             else:
                 rows.append(row)
     if not rows:
-        sys.exit(f"{file.name}: none of {left_out} rows fits into {longest} tokens")
+        sys.exit(f"{file.name}: none of {left_out} rows fits into {max_tokens} tokens")
     return rows, left_out
 
 

@@ -10,7 +10,7 @@ import pytest
 from demo.backtest.logs import Layout, LogRow, lay_out
 from demo.backtest.plan import run_settings
 from demo.backtest.replay import MODEL, Phase, ReplayTeacher, policy_of, tokens_of
-from distill.amplify.diversity import BatchPlan, SyntheticInputs, Wanted, inputs_prompt
+from distill.amplify.diversity import BatchPlan, InputSpec, SyntheticInputs, inputs_prompt
 from distill.amplify.policy import TaskPolicy, extract_policy, policy_prompt
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
@@ -82,8 +82,8 @@ async def distilling(url: str) -> AsyncIterator[TeacherClient]:
 
 def asked_for(count: int, shown: Sequence[Row]) -> Messages:
     policy = policy_of(policy_prompt(shown)[1]["content"])
-    wanted = [Wanted(1, 20, "easy", "left")] * count
-    return inputs_prompt(BatchPlan(list(shown[:3]), wanted, ["an earlier one"]), policy)
+    specs = [InputSpec(1, 20, "easy", "left")] * count
+    return inputs_prompt(BatchPlan(list(shown[:3]), specs, ["an earlier one"]), policy)
 
 
 async def ask(client: openai.AsyncOpenAI, asked: Messages) -> str | None:

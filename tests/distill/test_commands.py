@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distill.commands import Commands, PromotionCandidate, promotion_candidate
-from distill.pipeline.promotion import keep_route
+from distill.pipeline.promotion import save_route
 from store.database.actions import actions_of_task, paused_tasks
 from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions
@@ -123,7 +123,7 @@ class Scene:
         if adapter:
             (folder / "train-real").mkdir()
         route = a_route(student_id=run_id, step="shadow", share=0.0, cutoff=0.7)
-        keep_route(folder, route)
+        save_route(folder, route)
         trained = {"base": "b", "adapter": "train-real"}
         detail = {"certificate": asdict(certificate)}
         for event in (

@@ -10,7 +10,7 @@ import pytest
 
 from distill.commands import Commands
 from distill.control import ControlPlane
-from distill.pipeline.promotion import keep_route
+from distill.pipeline.promotion import save_route
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.database.runs import append_run_event
@@ -36,7 +36,7 @@ class Scene:
         run = self.config.runs_dir / self.run_id
         (run / "train-real").mkdir(parents=True)
         self.route = a_route(student_id=self.run_id, step="canary", share=0.05, base_url=None)
-        keep_route(run, self.route)
+        save_route(run, self.route)
         trained = {"base": "b", "adapter": "train-real"}
         for seq, (state, detail) in enumerate(
             [(RunState.TRAINED, trained), (RunState.PROMOTED, {})]
@@ -96,11 +96,11 @@ async def test_a_promotion_gives_the_full_share(scene: Scene) -> None:
 
 
 async def test_retrain_makes_a_task_due_that_would_wait_for_more(scene: Scene) -> None:
-    await scene.plane.runner._judge()
-    assert not scene.plane.runner.verdicts["triage"].due
+    await scene.plane.runner.decide()
+    assert not scene.plane.runner.decisions["triage"].due
     await scene.do("retrain")
-    await scene.plane.runner._judge()
-    assert scene.plane.runner.verdicts["triage"].due
+    await scene.plane.runner.decide()
+    assert scene.plane.runner.decisions["triage"].due
     await scene.do("pause")
-    await scene.plane.runner._judge()
-    assert not scene.plane.runner.verdicts["triage"].due
+    await scene.plane.runner.decide()
+    assert not scene.plane.runner.decisions["triage"].due

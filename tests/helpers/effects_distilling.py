@@ -67,7 +67,7 @@ async def judged(raw: Raw) -> AsyncIterator[tuple[ControlPlane, Database]]:
 
 async def verdict(raw: Raw) -> str:
     async with judged(raw) as (plane, _):
-        return plane.runner.verdicts[TASK].reason
+        return plane.runner.decisions[TASK].reason
 
 
 async def calls_of_a_run(raw: Raw) -> int:
@@ -183,7 +183,7 @@ DISTILLING: dict[str, Effect] = {
         for name in SPLITS
     },
     f"{T}.amplify.target": Effect(examples_kept, (0, 0), (7, 7)),
-    f"{T}.amplify.batch": Effect(planned(lambda plan: len(plan.wanted)), (3, 3), (9, 9)),
+    f"{T}.amplify.batch": Effect(planned(lambda plan: len(plan.inputs)), (3, 3), (9, 9)),
     f"{T}.amplify.context": Effect(planned(lambda plan: len(plan.context)), (3, 3), (9, 9)),
     f"{T}.amplify.temperature": Effect(temperatures_sent, (0.25, {0.25}), (1.5, {1.5}), FEW),
     f"{T}.amplify.concurrency": Effect(teacher_calls_at_a_time, (1, 1), (3, 3), MANY),

@@ -15,7 +15,7 @@ from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scoring import Scorer, choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.pipeline import distil
-from distill.pipeline.rows import keep_selection
+from distill.pipeline.rows import save_selection
 from distill.pipeline.training import Trained, train_best
 from distill.run.run import Parts, Run
 from distill.students.server import StudentServer
@@ -190,7 +190,7 @@ async def routes_time_limit(raw: Raw) -> float | None:
         an_evaluation(run.run_id, input_hash=row.input_hash, split=row.split)
         for row in [*selection.calibration, *selection.heldout]
     ]
-    keep_selection(folder, selection, {})
+    save_selection(folder, selection, {})
     write_atomically(folder / "evaluations.jsonl", b"".join(map(to_json_line, answers)))
     with Database(config.database_file, config.store) as db:
         parts = Parts(store=Store(db), clock=lambda: 0.0, teacher=no_teacher)

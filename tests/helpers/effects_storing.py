@@ -164,7 +164,7 @@ def marked_is_due(raw: Raw) -> Any:
             runner = Runner(config, parts, Board(), on_end=nothing)
             async with runner.held():
                 await runner.check()
-            return runner.verdicts[TRIAGE].due
+            return runner.decisions[TRIAGE].due
 
     return seen()
 

@@ -15,7 +15,7 @@ from distill.collect import collect
 from distill.composition import build_services
 from distill.dataset.rows import Row, write_rows
 from distill.forget.forgetting import Forgetter
-from distill.pipeline.promotion import keep_route
+from distill.pipeline.promotion import save_route
 from distill.pipeline.runner import Runner
 from store.chat.shape import input_hash
 from store.database.comparisons import write_comparisons
@@ -198,7 +198,7 @@ def _a_run(
         )
         append_promotion(db, promotion)
     _files(folder, rows, [e.target for e in made], orjson.dumps(policy))
-    keep_route(folder, route)
+    save_route(folder, route)
 
 
 def _synthetic(run_id: str, rows: list[Row]) -> list[Example]:

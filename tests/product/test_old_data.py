@@ -19,7 +19,7 @@ import pytest
 
 from distill.collect import Collected, collect
 from distill.pipeline.pipeline import distil
-from distill.pipeline.promotion import kept_route
+from distill.pipeline.promotion import saved_route
 from distill.run.run import Parts, Run
 from store.database import forgetting
 from store.database.actions import actions_of_task
@@ -213,7 +213,7 @@ def test_who_was_forgotten_stays_forgotten(old: Old, db: Database) -> None:
 def test_each_run_has_the_route_that_it_left(old: Old) -> None:
     for run in old.expected["runs"]:
         folder = old.config.runs_dir / run["run_id"]
-        route = kept_route(folder)
+        route = saved_route(folder)
         if run["state"] in ("promoted", "rejected"):
             assert isinstance(route, Route)
             assert_holds(asdict(route), json.loads((folder / "route.json").read_bytes()))
@@ -284,7 +284,7 @@ def test_a_label_that_only_forgotten_answers_had_leaves_the_old_routes(old: Old)
         routes = [promotion.route for promotion in promotions_of_task(db, "reviews", 100)]
     assert [labels_of(route) for route in routes] == [["person"]] * len(routes)
     run_id = old.expected["promotions"]["reviews"][0]["run_id"]
-    assert labels_of(kept_route(old.config.runs_dir / run_id)) == ["person"]
+    assert labels_of(saved_route(old.config.runs_dir / run_id)) == ["person"]
 
 
 def labels_of(route: Route | None) -> list[str]:

@@ -32,12 +32,12 @@ def a_plan(rows: list[Row], seed: int = 1, **changes: Any) -> BatchPlan:
 
 def test_labels_are_aimed_at_evenly() -> None:
     plan = a_plan(rows_of(LABELS))
-    assert Counter(w.aim for w in plan.wanted) == {"positive": 2, "negative": 2, "neutral": 2}
+    assert Counter(spec.aim for spec in plan.inputs) == {"positive": 2, "negative": 2, "neutral": 2}
 
 
 def test_what_is_rarest_so_far_comes_first() -> None:
     plan = a_plan(rows_of(LABELS), so_far={"positive": 9, "negative": 9, "neutral": 2})
-    assert {w.aim for w in plan.wanted} == {"neutral"}
+    assert {spec.aim for spec in plan.inputs} == {"neutral"}
 
 
 def test_whole_json_answers_that_repeat_are_aimed_at() -> None:
@@ -57,14 +57,14 @@ def test_of_other_json_the_fields_that_repeat_are_aimed_at() -> None:
 def test_answers_that_never_repeat_are_not_aimed_at() -> None:
     rows = rows_of(EXTRACTION)
     assert Aims(answers_of(rows), [row.target for row in rows]).all == []
-    assert {w.aim for w in a_plan(rows).wanted} == {None}
+    assert {spec.aim for spec in a_plan(rows).inputs} == {None}
 
 
 def test_every_aim_has_an_example_among_the_context() -> None:
     rows = rows_of(LABELS)
     for seed in range(20):
         plan = a_plan(rows, seed)
-        assert {row.target for row in plan.context} == {w.aim for w in plan.wanted}
+        assert {row.target for row in plan.context} == {spec.aim for spec in plan.inputs}
         assert len({row.input_hash for row in plan.context}) == SETTINGS.context
 
 
@@ -78,12 +78,12 @@ def test_batches_are_the_same_for_a_seed_and_rotate_over_the_rows() -> None:
 def test_lengths_and_difficulties_vary_within_what_is_real() -> None:
     rows = rows_of(EXTRACTION)
     lengths = [len(user_text(row.messages)) for row in rows]
-    wanted = [w for seed in range(20) for w in a_plan(rows, seed).wanted]
-    assert {w.difficulty for w in wanted} == set(DIFFICULTIES)
-    assert len({(w.shortest, w.longest) for w in wanted}) == 3
-    assert min(w.shortest for w in wanted) == min(lengths)
-    assert max(w.longest for w in wanted) == max(lengths)
-    assert all(w.shortest <= w.longest for w in wanted)
+    specs = [spec for seed in range(20) for spec in a_plan(rows, seed).inputs]
+    assert {spec.difficulty for spec in specs} == set(DIFFICULTIES)
+    assert len({(spec.min_chars, spec.max_chars) for spec in specs}) == 3
+    assert min(spec.min_chars for spec in specs) == min(lengths)
+    assert max(spec.max_chars for spec in specs) == max(lengths)
+    assert all(spec.min_chars <= spec.max_chars for spec in specs)
 
 
 def test_a_batch_shows_rows_of_one_fingerprint() -> None:
@@ -98,7 +98,7 @@ def test_a_batch_shows_rows_of_one_fingerprint() -> None:
 def test_few_rows_are_enough() -> None:
     plan = a_plan([a_row(LABELS, "Great lamp.")])
     assert len(plan.context) == 1
-    assert len(plan.wanted) == SETTINGS.batch
+    assert len(plan.inputs) == SETTINGS.batch
 
 
 def test_the_prompt_says_all_of_it() -> None:

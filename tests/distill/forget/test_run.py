@@ -52,7 +52,7 @@ class Scene:
     async def begin(self) -> str:
         """Starts a run, until it asks the teacher. Returns its id."""
         await self.runner.check()
-        assert self.runner.verdicts[TASK].due, self.runner.verdicts[TASK]
+        assert self.runner.decisions[TASK].due, self.runner.decisions[TASK]
         await until(lambda: bool(self.teacher.requests), within_s=30)
         return unfinished_runs(self.db)[0].run_id
 
@@ -157,11 +157,11 @@ async def test_who_learned_from_it_is_replaced(
     runner = Runner(config, parts, Board(), on_end=nothing)
     async with runner.held():
         await runner.check()
-        assert runner.verdicts[TASK].due is due
+        assert runner.decisions[TASK].due is due
         judged = a_run_event("0196b3c4-0000-7000-8000-000000000002", 0, task=TASK, at=3500.0)
         append_run_event(db, judged)
         append_run_event(
             db, replace(judged, seq=1, state=RunState.REJECTED, detail={"used_until": 9000.0})
         )
         await runner.check()
-        assert "of 200 new" in runner.verdicts[TASK].reason
+        assert "of 200 new" in runner.decisions[TASK].reason

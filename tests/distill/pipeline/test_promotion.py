@@ -9,7 +9,7 @@ import pytest
 
 from distill.dataset.rows import Row, Selection
 from distill.evaluate.scoring import Scorer
-from distill.pipeline.promotion import first_promotion, keep_route, kept_route, route_of
+from distill.pipeline.promotion import first_promotion, route_of, save_route, saved_route
 from distill.pipeline.terms import terms_of_service
 from distill.run.run import Run
 from store.errors import RunError
@@ -90,12 +90,12 @@ def test_the_token_limit_rests_on_all_rows(tmp_path: Path) -> None:
 
 def test_a_route_comes_back_from_the_folder_of_its_run_unchanged(tmp_path: Path) -> None:
     route = route_of(a_run(tmp_path), SELECTION, SCORER, a_certificate(), TERMS)
-    assert kept_route(tmp_path) is None
-    keep_route(tmp_path, route)
-    assert kept_route(tmp_path) == route
+    assert saved_route(tmp_path) is None
+    save_route(tmp_path, route)
+    assert saved_route(tmp_path) == route
 
 
 def test_a_route_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "route.json").write_text('{"task": 1}')
     with pytest.raises(RunError, match=r"route\.json cannot be read"):
-        kept_route(tmp_path)
+        saved_route(tmp_path)

@@ -16,9 +16,9 @@ from distill.dataset.rows import SPLITS, Row, Selection
 from distill.pipeline.rows import (
     MANIFEST,
     collect_rows,
-    keep_selection,
     newest_answers,
     recent_traffic,
+    save_selection,
     shortage,
     suspect_since,
 )
@@ -83,7 +83,7 @@ def test_the_rows_of_a_prompt_that_varies_and_their_files(db: Database, tmp_path
     assert len(found.value.rows) == 200
     assert {row.fingerprint for row in found.value.rows} == {template.template_id}
     [told] = found.detail["templates"]
-    assert told["skeleton"] == f"Today is {{…}}. {RULES}"
+    assert told["skeleton"] == f"Today is …. {RULES}"
     assert (told["prompts"], told["holes"]) == (25, [14])
     assert found.detail["traces"] == 200
     assert found.detail["used_until"] == 199.0
@@ -197,7 +197,7 @@ def test_a_selection_survives_its_files(db: Database, tmp_path: Path) -> None:
     traces = [a_request(f"text {n} 📦", at=float(n)) for n in range(20)]
     take(db, tmp_path, *traces)
     found = chosen(db, tmp_path / "run")
-    keep_selection(tmp_path / "copy", found.value, found.detail)
+    save_selection(tmp_path / "copy", found.value, found.detail)
     assert chosen(db, tmp_path / "copy") == found
 
 

@@ -142,7 +142,7 @@ async def test_a_teacher_that_is_down_fails_the_run_and_the_next_one_waits(
     assert ended.reason
     assert "what is" not in ended.reason
     assert await scene.run_one() is None
-    assert "cooling down" in scene.runner.verdicts["sums"].reason
+    assert "cooling down" in scene.runner.decisions["sums"].reason
     scene.now += 1001
     assert (await scene.run_one()) is not None
 
@@ -154,7 +154,7 @@ async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, database: Dat
     await scene.run_one()
     scene.now += 10_000
     assert await scene.run_one() is None
-    assert scene.runner.verdicts["sums"].reason == "collecting: 0 of 20 new teacher traces"
+    assert scene.runner.decisions["sums"].reason == "collecting: 0 of 20 new teacher traces"
 
 
 async def test_fallbacks_are_no_new_traces(tmp_path: Path, database: Database) -> None:
@@ -163,7 +163,7 @@ async def test_fallbacks_are_no_new_traces(tmp_path: Path, database: Database) -
     fill(database, settings, 40, route="fallback")
     scene = Scene(settings, database)
     assert await scene.run_one() is None
-    assert scene.runner.verdicts["sums"].reason.startswith("collecting: 0 of 20")
+    assert scene.runner.decisions["sums"].reason.startswith("collecting: 0 of 20")
 
 
 async def test_an_unfinished_run_goes_first_and_is_given_up_after_some_deaths(
@@ -189,7 +189,7 @@ async def test_a_paused_task_has_no_run(tmp_path: Path, database: Database) -> N
     fill(database, settings, 40)
     scene = Scene(settings, database)
     assert await scene.run_one() is None
-    assert scene.runner.verdicts["sums"].reason == "paused"
+    assert scene.runner.decisions["sums"].reason == "paused"
 
 
 async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
@@ -203,7 +203,7 @@ async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
     append_action(database, an_action(task="sums", command="pause", at=1.0))
     scene = Scene(settings, database)
     assert await scene.run_one() is None
-    assert scene.runner.verdicts["sums"].reason == "paused"
+    assert scene.runner.decisions["sums"].reason == "paused"
     append_action(database, an_action(task="sums", command="resume", at=2.0))
     assert await scene.run_one() is not None
 
@@ -218,9 +218,9 @@ async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
     assert await scene.run_one() is None
     append_action(database, an_action(task="sums", command="retrain"))
     assert await scene.run_one() is not None
-    assert "by hand" in scene.runner.verdicts["sums"].reason
+    assert "by hand" in scene.runner.decisions["sums"].reason
     assert await scene.run_one() is None
-    assert "by hand" not in scene.runner.verdicts["sums"].reason
+    assert "by hand" not in scene.runner.decisions["sums"].reason
 
 
 async def test_a_run_that_ends_while_tasks_are_judged_is_not_begun_again(
@@ -250,7 +250,7 @@ async def test_a_demoted_task_cools_down(tmp_path: Path, database: Database) -> 
     append_promotion(database, demotion)
     scene = Scene(settings, database)
     assert await scene.run_one() is None
-    assert "the student was demoted" in scene.runner.verdicts["sums"].reason
+    assert "the student was demoted" in scene.runner.decisions["sums"].reason
     scene.now += 501
     assert await scene.run_one() is not None
 

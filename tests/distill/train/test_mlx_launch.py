@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.train.mlx_launch import NoBodies
+from distill.train.mlx_launch import BodyFilter
 
 SECRET = "zanzibar"
 
@@ -24,7 +24,7 @@ SECRET = "zanzibar"
 )
 def test_no_body_reaches_the_log(message: str, kept: str, caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.Logger("like-root")
-    logger.addFilter(NoBodies())
+    logger.addFilter(BodyFilter())
     logger.addHandler(caplog.handler)
     logger.error(message)
     logger.error("%s: %s", kept, SECRET)
@@ -33,7 +33,7 @@ def test_no_body_reaches_the_log(message: str, kept: str, caplog: pytest.LogCapt
 
 def test_a_traceback_keeps_its_message(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.Logger("like-root")
-    logger.addFilter(NoBodies())
+    logger.addFilter(BodyFilter())
     logger.addHandler(caplog.handler)
     try:
         raise RuntimeError("no such file: weights")
