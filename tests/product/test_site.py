@@ -37,6 +37,14 @@ def test_every_document_is_a_page(site: Path) -> None:
     }
 
 
+def test_blocks_of_code_are_blocks(site: Path) -> None:
+    """Python-Markdown knows no block of code within a list."""
+    for page in site.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "```" not in text, page
+        assert not re.search(r"<code>(?:text|sh|yaml|python|js)\n", text), page
+
+
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         loaded = re.findall(
