@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import orjson
 
 from distill.collect import collect
@@ -231,8 +232,8 @@ def _damage(config: Config, theirs: Trace, other: Trace) -> None:
     """Lines that could not be collected: of both, and one that nobody can read."""
     folder = config.journal_dir / DAMAGED_FOLDER
     folder.mkdir(parents=True)
-    lines = [to_json({**asdict(t), "trace_id": "torn"}) for t in (theirs, other)]
-    lines.append(to_json(asdict(theirs))[:400])
+    lines = [to_json({**msgspec.structs.asdict(t), "trace_id": "torn"}) for t in (theirs, other)]
+    lines.append(to_json(msgspec.structs.asdict(theirs))[:400])
     (folder / "019-0.jsonl").write_bytes(b"\n".join([*lines, b""]))
     (folder / ".019-0.jsonl.9.part").write_bytes(lines[0])
 
