@@ -209,5 +209,5 @@ def _id(line: bytes) -> str | None:
 
 def _prices_of(models: list[str], prices: Mapping[str, Price]) -> dict[str, Price]:
     """The prices of these models. Wildcard names are resolved here, not in SQL."""
-    found = ((model, price_of(prices, model)) for model in models)
-    return {model: price for model, price in found if price is not None}
+    pairs = ((model, price_of(prices, model)) for model in models)
+    return {model: price for model, price in pairs if price is not None}

@@ -191,25 +191,25 @@ class Commands:
         self, db: Database, task: str, *, actor: str, reason: str, force: bool, now: float
     ) -> tuple[Promotion, str]:
         history = promotions_of_task(db, task, MAX_PROMOTIONS)
-        found = promotion_candidate(history, ended_runs(db, task), force=force)
+        candidate = promotion_candidate(history, ended_runs(db, task), force=force)
         at = _after(history, now)
-        route, certificate = self._route(db, found), _certificate(found)
+        route, certificate = self._route(db, candidate), _certificate(candidate)
         share = self._config.task(task).rollout.shares[-1]
         promotion = Promotion(
             promotion_id=new_id(),
             task=task,
             target="student",
             state="live",
-            reason=reason or f"promoted by hand: {found.what}",
+            reason=reason or f"promoted by hand: {candidate.what}",
             actor=actor,
             at=at,
-            run_id=found.run_id,
+            run_id=candidate.run_id,
             certificate=certificate,
-            route=replace(route, step="live", share=share, forced=found.forced, at=at),
-            forced=found.forced,
+            route=replace(route, step="live", share=share, forced=candidate.forced, at=at),
+            forced=candidate.forced,
         )
-        past = " past the gate" if found.forced else ""
-        return promotion, f"promoted{past}: {found.what} is live with a share of {share:.0%}"
+        past = " past the gate" if candidate.forced else ""
+        return promotion, f"promoted{past}: {candidate.what} is live with a share of {share:.0%}"
 
     def _demote(
         self, db: Database, task: str, actor: str, reason: str, now: float
@@ -231,26 +231,26 @@ class Commands:
         )
         return demotion, f"demoted from {last.state}: the teacher answers"
 
-    def _route(self, db: Database, found: PromotionCandidate) -> Route:
+    def _route(self, db: Database, candidate: PromotionCandidate) -> Route:
         """The route that the candidate was judged with. Raises CommandRefused if it is missing."""
-        folder = self._config.runs_dir / found.run_id
-        if found.promotion is not None and found.promotion.route is not None:
-            route = found.promotion.route
+        folder = self._config.runs_dir / candidate.run_id
+        if candidate.promotion is not None and candidate.promotion.route is not None:
+            route = candidate.promotion.route
         else:
             try:
                 kept = saved_route(folder)
             except RunError as error:
                 raise CommandRefused(f"{error}; `retrain` makes another student") from None
             if kept is None:
-                why = found.rejected.reason if found.rejected else "it was never judged"
+                why = candidate.rejected.reason if candidate.rejected else "it was never judged"
                 raise CommandRefused(
                     f"the last run left no judged student ({why}); `retrain` starts another run"
                 )
             route = kept
-        adapter = stage_detail(db, found.run_id, "trained").get("adapter")
+        adapter = stage_detail(db, candidate.run_id, "trained").get("adapter")
         if not adapter or not (folder / Path(str(adapter))).is_dir():
             raise CommandRefused(
-                f"the adapter of run {found.run_id} is gone; `retrain` makes another student"
+                f"the adapter of run {candidate.run_id} is gone; `retrain` makes another student"
             )
         return route
 
@@ -260,11 +260,11 @@ def _after(history: Sequence[Promotion], now: float) -> float:
     return max(now, history[0].at + 1e-6) if history else now
 
 
-def _certificate(found: PromotionCandidate) -> Certificate | None:
+def _certificate(candidate: PromotionCandidate) -> Certificate | None:
     """The certificate of the candidate."""
-    if found.promotion is not None:
-        return found.promotion.certificate
-    detail: Any = found.rejected.detail.get("certificate") if found.rejected else None
+    if candidate.promotion is not None:
+        return candidate.promotion.certificate
+    detail: Any = candidate.rejected.detail.get("certificate") if candidate.rejected else None
     try:
         return _CERTIFICATE.validate_python(detail) if detail else None
     except ValidationError:  # of an older version: the promotion is forced with or without it

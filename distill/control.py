@@ -1,6 +1,6 @@
 """The control plane's process: `python -m distill.control`, started by `understudy serve`.
 
-Owns the database file, collects the journal, starts due runs, keeps the students alive, publishes
+Owns the database file, collects the journal, starts due runs, supervises the students, publishes
 the routes, and answers the status API. When it dies, the proxy goes on with the teacher.
 """
 
@@ -165,7 +165,7 @@ class ControlPlane:
         await self.retention.check()
 
     async def follow_promotions(self) -> None:
-        """Wants exactly the students that are promoted, and publishes the routes."""
+        """Has exactly the promoted students served, and publishes the routes."""
         async with self._routing:
             promotions, paused = await self.store.run(_read_promotions)
             wanted = {}
@@ -179,7 +179,7 @@ class ControlPlane:
             await self._publish(promotions, paused)
 
     async def publish(self) -> None:
-        """Publishes the routes as promotions and living students have them now."""
+        """Publishes the routes that follow from the promotions and the students that answer now."""
         async with self._routing:
             await self._publish(*await self.store.run(_read_promotions))
 
@@ -198,7 +198,7 @@ class ControlPlane:
         return known | {u: known[n] for u, n in names.items() if n in known}
 
     async def _student(self, run_id: str, task: str) -> StudentSpec | None:
-        """The student that a run made, from the run's own history."""
+        """The student of a run, from the run's history. None when its adapter is missing."""
         detail = await self.store.stage_detail(run_id, "trained")
         adapter = self.config.runs_dir / run_id / Path(str(detail.get("adapter", "")))
         if not detail or not adapter.is_dir():

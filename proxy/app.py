@@ -228,7 +228,7 @@ def build(config: Config, runtime: Runtime) -> App:
             ),
             (passthrough.PREFIX, passed_through),
         ),
-        control_plane=control.ControlPlane(
+        control_plane=control.ControlPlaneGateway(
             keys=keys,
             body_limit=limit,
             upstream=upstream,

@@ -18,7 +18,7 @@ from proxy.upstream.errors import UpstreamError
 PREFIX = "/distill"
 
 
-class ControlPlane:
+class ControlPlaneGateway:
     """The status API, under the same keys as everything else. 503 while its process is down."""
 
     def __init__(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import openai
@@ -28,6 +28,9 @@ os.environ.setdefault("UNDERSTUDY_BLAS", "scipy-openblas32")
 # no test asserts on time: the machine may be busy with something else
 hypothesis.settings.register_profile("understudy", deadline=None)
 hypothesis.settings.load_profile("understudy")
+
+if TYPE_CHECKING:
+    from store.database.database import Database
 
 StartProxy = Callable[..., ProxyThread]
 
@@ -57,6 +60,22 @@ def sample_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return trained_adapter(folder / "training")
+
+
+@pytest.fixture
+def database_file(tmp_path: Path) -> Path:
+    """Where the `db` of a test is: beside nothing, in a folder that does not exist yet."""
+    return tmp_path / "data" / "understudy.duckdb"
+
+
+@pytest.fixture
+def db(database_file: Path) -> Iterator[Database]:
+    """An empty database with the default settings."""
+    from store.database.database import Database  # noqa: PLC0415 - slow to import
+    from store.settings.config import StoreSettings  # noqa: PLC0415
+
+    with Database(database_file, StoreSettings()) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -26,22 +26,22 @@ DAY_S = 86_400.0
 
 def run_folders(runs_dir: Path) -> dict[str, Path]:
     """The folders of runs by run id. Anything else in there is left alone."""
-    found = {}
+    folders = {}
     with suppress(FileNotFoundError):
         for path in runs_dir.iterdir():
             if path.is_dir() and not path.is_symlink() and _is_id(path.name):
-                found[path.name] = path
-    return found
+                folders[path.name] = path
+    return folders
 
 
 def traces_in(folder: Path) -> set[str]:
     """The ids of the traces whose texts a run's folder holds. Empty once it was stripped."""
-    found = set()
+    trace_ids = set()
     with suppress(FileNotFoundError):
         for line in (folder / ROWS).read_bytes().split(b"\n"):
             with suppress(orjson.JSONDecodeError, KeyError, TypeError):
-                found.add(str(orjson.loads(line)["trace_id"]))
-    return found
+                trace_ids.add(str(orjson.loads(line)["trace_id"]))
+    return trace_ids
 
 
 def strip(folder: Path, adapter: str | None) -> None:

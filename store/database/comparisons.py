@@ -68,12 +68,6 @@ def write_paid_comparisons(
         append_teacher_calls(db, calls)
 
 
-def comparisons_of_student(db: Database, student_id: str) -> list[Comparison]:
-    """All live comparisons of a student, oldest first."""
-    rows = db.query("comparisons_of_student", student_id=student_id)
-    return [record(Comparison, row) for row in rows]
-
-
 def outcomes_of_student(
     db: Database, student_id: str, since: float, limit: int
 ) -> list[ComparisonOutcome]:

@@ -3,13 +3,13 @@
 How it is opened decides how it behaves: attached to an in-memory database, with row groups of
 2,048 rows. A checkpoint rewrites the unfinished row group: with the stock 122,880 rows of some 5 KB
 that has stalled writers for half a minute, with these it is well under a second of CPU time. The
-size is a property of the attachment, not of the file: whoever writes to the file through a plain
-`connect` undoes it.
+size is a property of the attachment, not of the file: writing to the file through a plain `connect`
+undoes it.
 
 Threads: every operation has a cursor of its own. Writers take turns, because two writers of one
-table may conflict; readers neither wait for a writer nor for each other. When a checkpoint fails,
-as on a full disk, DuckDB refuses everything until the file is attached again. That happens here
-before the next operation; what had been committed stays committed.
+table may conflict; readers wait neither for a writer nor for each other. When a checkpoint fails,
+as on a full disk, DuckDB refuses every operation until the file is attached again. The next
+operation does that; committed transactions stay committed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -36,13 +36,15 @@ from store.settings.config import StoreSettings
 ROW_GROUP_ROWS = 2048
 STORAGE_VERSION = "v1.5.0"  # the oldest DuckDB that can open the file
 
+DatabaseRow = dict[str, Any]  # by column name; each query knows its columns
+
 log = logging.getLogger("understudy.store")
 
 _COMMITTED = "COMMIT succeeded"
 _INVALIDATED = "invalidated"
 _LOCKED = re.compile(r"Could not set lock on file.*?(?:\(PID (\d+)\)|$)", re.DOTALL)
-# their messages speak of files, memory and our own SQL, never of values
-_TELLING = (
+# their messages have paths, sizes and our own SQL in them, never a value
+_SAFE_TO_SHOW = (
     duckdb.IOException,
     duckdb.TransactionException,
     duckdb.OutOfMemoryException,
@@ -73,8 +75,8 @@ class Database:
         self._own = threading.local()  # `.cursor`: of the transaction that this thread is in
         self._gate = threading.Condition()  # guards the three below
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._users = 0  # operations under way
-        self._broken = True  # to be attached (again) before the next operation
+        self._users = 0  # running operations
+        self._broken = True  # to be attached before the next operation
         self._closed = False
         with self._cursor():
             pass
@@ -91,42 +93,42 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Waits for operations under way, then closes the file. May be called twice."""
+        """Waits for running operations, then closes the file. Idempotent."""
         with self._gate:
             self._closed = True
             self._gate.wait_for(lambda: not self._users)
             self._detach()
 
-    def query(self, name: str, /, **params: Any) -> list[dict[str, Any]]:
+    def query(self, name: str, /, **params: Any) -> list[DatabaseRow]:
         """Runs a named query and returns its rows by column name; UUIDs as strings."""
         with self._cursor() as cursor:
-            self._run(cursor, name, params)
+            self._execute_named(cursor, name, params)
             try:
                 rows, columns = cursor.fetchall(), cursor.description or []
             except duckdb.Error as error:
-                raise self._refusal(error, name) from None
+                raise self._store_error(error, name) from None
         names = [column[0] for column in columns]
         uuids = [i for i, column in enumerate(columns) if str(column[1]) == "UUID"]
         if not uuids:
             return [dict(zip(names, row, strict=True)) for row in rows]
-        return [dict(zip(names, _with_text(row, uuids), strict=True)) for row in rows]
+        return [dict(zip(names, _uuids_as_text(row, uuids), strict=True)) for row in rows]
 
     def execute(self, name: str, /, **params: Any) -> None:
-        """Runs a named query that changes something, in the transaction under way or its own."""
+        """Runs a named query that writes, in this thread's transaction or one of its own."""
         with self.transaction(), self._cursor() as cursor:
-            self._run(cursor, name, params)
+            self._execute_named(cursor, name, params)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that this thread does inside happens as a whole or not at all.
+        """Everything that this thread does inside is committed as a whole, or rolled back.
 
-        One inside another joins it. Other writers wait meanwhile, so keep it short.
+        A transaction inside another joins it. Other writers wait meanwhile, so keep it short.
         """
         if getattr(self._own, "cursor", None) is not None:
             yield
             return
         with self._writing, self._cursor() as cursor:
-            self._plain(cursor, "BEGIN")
+            self._execute_sql(cursor, "BEGIN")
             self._own.cursor = cursor
             try:
                 yield
@@ -138,22 +140,22 @@ class Database:
             self._commit(cursor)
 
     def rewrite(self) -> None:
-        """Writes the file anew from what is in it, so that no byte of what was deleted stays.
+        """Rewrites the file from its rows, so that no byte of a deleted row stays.
 
-        DuckDB neither shrinks a file nor overwrites what it has freed in it, not by CHECKPOINT and
-        not by VACUUM. Needs as much space again. Writers wait all the while, and readers when the
-        new file takes the place of the old one. Raises StoreError, with the old file in place, when
-        it cannot be written. Not to be called inside a transaction.
+        DuckDB neither shrinks a file nor overwrites freed blocks, not by CHECKPOINT and not by
+        VACUUM. Needs as much space again. Writers wait until it is done, readers only while the new
+        file replaces the old one. Raises StoreError, with the old file in place, when it cannot be
+        written. Not to be called inside a transaction.
         """
         fresh = self._fresh
         with self._writing:
             try:
                 fresh.unlink(missing_ok=True)
                 with self._cursor() as cursor:
-                    self._plain(cursor, "CHECKPOINT store")
-                    self._plain(cursor, self._attachment(fresh, "fresh"))
+                    self._execute_sql(cursor, "CHECKPOINT store")
+                    self._execute_sql(cursor, self._attach_sql(fresh, "fresh"))
                     try:
-                        self._plain(cursor, "COPY FROM DATABASE store TO fresh")
+                        self._execute_sql(cursor, "COPY FROM DATABASE store TO fresh")
                     finally:
                         with suppress(duckdb.Error):
                             cursor.execute("DETACH fresh")
@@ -161,15 +163,15 @@ class Database:
                     self._gate.wait_for(lambda: not self._users)
                     self._detach()
                     self._broken = True
-                    self._put_in_place(fresh)
+                    self._replace_file(fresh)
             except OSError as error:
                 raise StoreError(f"{self._file}: cannot be written anew: {error}") from None
             finally:
                 with suppress(OSError):
                     fresh.unlink(missing_ok=True)
 
-    def _put_in_place(self, fresh: Path) -> None:
-        """Replaces the closed file. What spilled out of memory goes too."""
+    def _replace_file(self, fresh: Path) -> None:
+        """Replaces the closed file, and deletes what DuckDB has spilled to disk."""
         if self._file.with_name(f"{self._file.name}.wal").exists():
             raise StoreError(f"{self._file}: cannot be written anew: it was not closed in full")
         fresh.chmod(self._file.stat().st_mode)
@@ -185,7 +187,7 @@ class Database:
     def checkpoint(self) -> None:
         """Moves the write-ahead log into the file. Writers wait meanwhile, readers do not."""
         with self._writing, self._cursor() as cursor:
-            self._plain(cursor, "CHECKPOINT store")
+            self._execute_sql(cursor, "CHECKPOINT store")
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -195,7 +197,7 @@ class Database:
             yield own
             return
         with self._gate:
-            if self._broken:  # nobody may hold on to what is replaced
+            if self._broken:  # no cursor may stay open on the old connection
                 self._gate.wait_for(lambda: not self._users or not self._broken)
             if self._closed:
                 raise StoreError(f"{self._file} is closed")
@@ -205,7 +207,7 @@ class Database:
             cursor = self._connection.cursor()
             self._users += 1
         try:
-            self._plain(cursor, "USE store")  # cursors do not inherit it
+            self._execute_sql(cursor, "USE store")  # cursors do not inherit it
             yield cursor
         finally:
             with suppress(duckdb.Error):
@@ -220,29 +222,29 @@ class Database:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StoreError(f"{self._file.parent}: cannot be made: {error.strerror}") from None
-        connection = self._empty()
+        connection = self._connect()
         try:
-            connection.execute(self._attachment(self._file, "store"))
+            connection.execute(self._attach_sql(self._file, "store"))
             connection.execute("USE store")
-            with suppress(OSError):  # of a rewriting that was killed; the lock is ours
+            with suppress(OSError):  # of a rewrite that was killed; the lock is ours
                 self._fresh.unlink(missing_ok=True)
             migrate(connection, self._migrations, at=time.time())
         except (duckdb.Error, StoreError) as error:
             connection.close()
             if isinstance(error, StoreError):
                 raise
-            raise self._not_opened(error) from None
+            raise self._open_error(error) from None
         self._connection, self._broken = connection, False
 
     @staticmethod
-    def _attachment(file: Path, name: str) -> str:
+    def _attach_sql(file: Path, name: str) -> str:
         path = str(file).replace("'", "''")
         return (
             f"ATTACH '{path}' AS {name}"
             f" (ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}')"
         )
 
-    def _empty(self) -> duckdb.DuckDBPyConnection:
+    def _connect(self) -> duckdb.DuckDBPyConnection:
         """An in-memory database with our settings, to attach the file to."""
         try:
             return duckdb.connect(
@@ -265,41 +267,43 @@ class Database:
                 self._connection.close()
             self._connection = None
 
-    def _run(self, cursor: duckdb.DuckDBPyConnection, name: str, params: dict[str, Any]) -> None:
+    def _execute_named(
+        self, cursor: duckdb.DuckDBPyConnection, name: str, params: Mapping[str, object]
+    ) -> None:
         try:
             cursor.execute(self._queries[name].sql, params)
         except duckdb.Error as error:
-            raise self._refusal(error, name) from None
+            raise self._store_error(error, name) from None
 
-    def _plain(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    def _execute_sql(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         try:
             cursor.execute(sql)
         except duckdb.Error as error:
-            raise self._refusal(error, sql) from None
+            raise self._store_error(error, sql) from None
 
     def _commit(self, cursor: duckdb.DuckDBPyConnection) -> None:
         try:
             cursor.execute("COMMIT")
         except duckdb.Error as error:
-            refusal = self._refusal(error, "COMMIT")
+            failure = self._store_error(error, "COMMIT")
             if _COMMITTED not in str(error):
                 self._roll_back(cursor)
-                raise refusal from None
-            log.warning("committed, but the checkpoint failed: %s", refusal)
+                raise failure from None
+            log.warning("committed, but the checkpoint failed: %s", failure)
 
     def _roll_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        with suppress(duckdb.Error):  # there is nothing to roll back when COMMIT failed
+        with suppress(duckdb.Error):  # nothing to roll back when COMMIT failed
             cursor.execute("ROLLBACK")
 
-    def _refusal(self, error: duckdb.Error, doing: str) -> StoreError:
-        """Our error for one of DuckDB's; never with a value that a client or a teacher sent."""
+    def _store_error(self, error: duckdb.Error, doing: str) -> StoreError:
+        """A StoreError for one of DuckDB's, without any value that a client or a teacher sent."""
         if _INVALIDATED in str(error):
             self._broken = True
-        if isinstance(error, _TELLING):
+        if isinstance(error, _SAFE_TO_SHOW):
             return StoreError(f"{self._file}: {doing}: {error}")
         return InputRefused(f"{self._file}: {doing}: {type(error).__name__}")
 
-    def _not_opened(self, error: duckdb.Error) -> StoreError:
+    def _open_error(self, error: duckdb.Error) -> StoreError:
         locked = _LOCKED.search(str(error))
         if locked is None:
             return StoreError(f"{self._file} cannot be opened: {error}")
@@ -307,7 +311,7 @@ class Database:
         return StoreLocked(f"{self._file} is in use by {owner}: stop it, or use another data_dir")
 
 
-def _with_text(row: tuple[Any, ...], uuids: list[int]) -> list[Any]:
+def _uuids_as_text(row: tuple[Any, ...], uuids: list[int]) -> list[Any]:
     values = list(row)
     for i in uuids:
         if values[i] is not None:

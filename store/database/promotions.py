@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import TypeAdapter
 
-from store.database.database import Database
+from store.database.database import Database, DatabaseRow
 from store.database.rows import json_rows, record
 from store.files.routes import ROUTE
 from store.jsontext import to_json
@@ -57,7 +54,7 @@ def update_promotion(db: Database, promotion: Promotion) -> None:
     )
 
 
-def _promotion(row: Mapping[str, Any]) -> Promotion:
+def _promotion(row: DatabaseRow) -> Promotion:
     certificate, route = row["certificate"], row["route"]
     return record(
         Promotion,

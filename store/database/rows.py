@@ -11,7 +11,7 @@ from store.jsontext import to_json
 R = TypeVar("R")
 
 
-def record(kind: type[R], row: Mapping[str, Any]) -> R:
+def record(kind: type[R], row: Mapping[str, object]) -> R:
     """A row as a record. Columns that the record does not have are left out."""
     names = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # every record is a dataclass
     return kind(**{name: value for name, value in row.items() if name in names})

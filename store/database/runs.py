@@ -7,15 +7,15 @@ that was killed after writing and is repeated leaves everything there once. Even
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
 
-from store.database.database import Database
+from store.database.database import Database, DatabaseRow
 from store.database.rows import json_rows, record
-from store.jsontext import to_json
+from store.jsontext import JsonMapping, JsonObject, to_json
 from store.records import (
     Certificate,
     Evaluation,
@@ -54,11 +54,6 @@ def events_of_last_run(db: Database, task: str) -> list[RunEvent]:
     return _events(db.query("events_of_last_run", task=task))
 
 
-def last_run_events(db: Database) -> dict[str, RunEvent]:
-    """Where the last run of each task stands."""
-    return {event.task: event for event in _events(db.query("last_run_events"))}
-
-
 def unfinished_runs(db: Database) -> list[RunEvent]:
     """The last event of each run that has not ended, oldest run first."""
     return _events(db.query("unfinished_runs"))
@@ -69,18 +64,13 @@ def ended_runs(db: Database, task: str) -> list[RunEvent]:
     return _events(db.query("ended_runs", task=task))
 
 
-def run_history(db: Database, task: str, limit: int = 20) -> list[RunEvent]:
-    """The last event of each of a task's newest runs, newest first."""
-    return _events(db.query("run_history", task=task, limit=limit))
-
-
 def certificates_of_task(db: Database, task: str) -> list[Certificate]:
     """The certificates of a task's judged runs, passed or not, oldest first."""
     details = (event.detail.get("certificate") for event in ended_runs(db, task))
     return [_CERTIFICATE.validate_python(detail) for detail in details if detail]
 
 
-def stage_detail(db: Database, run_id: str, state: str) -> dict[str, Any]:
+def stage_detail(db: Database, run_id: str, state: str) -> JsonObject:
     """The numbers that a run recorded on reaching a state; empty when it did not reach it."""
     for event in events_of_run(db, run_id):
         if event.state == state:
@@ -96,11 +86,6 @@ def replace_examples(db: Database, run_id: str, examples: Sequence[Example]) -> 
     _replace(db, run_id, examples, delete="delete_examples", insert="insert_examples")
 
 
-def examples_of_run(db: Database, run_id: str) -> list[Example]:
-    """A run's examples, kept and rejected, in the order in which they were made."""
-    return [record(Example, row) for row in db.query("examples_of_run", run_id=run_id)]
-
-
 def replace_teacher_calls(db: Database, run_id: str, calls: Sequence[TeacherCall]) -> None:
     """Makes these the teacher calls of a run, in place of those that it had."""
     _replace(db, run_id, calls, delete="delete_teacher_calls", insert="insert_teacher_calls")
@@ -110,11 +95,6 @@ def append_teacher_calls(db: Database, calls: Sequence[TeacherCall]) -> None:
     """Adds teacher calls to those of their runs."""
     if calls:
         db.execute("insert_teacher_calls", rows=json_rows(calls))
-
-
-def teacher_calls_of_run(db: Database, run_id: str) -> list[TeacherCall]:
-    """What a run asked of the teacher, oldest first."""
-    return [record(TeacherCall, row) for row in db.query("teacher_calls_of_run", run_id=run_id)]
 
 
 def replace_evaluations(db: Database, run_id: str, evaluations: Sequence[Evaluation]) -> None:
@@ -127,7 +107,7 @@ def evaluations_of_run(db: Database, run_id: str) -> list[Evaluation]:
     return [evaluation_of(row) for row in db.query("evaluations_of_run", run_id=run_id)]
 
 
-def evaluation_of(row: Mapping[str, Any]) -> Evaluation:
+def evaluation_of(row: JsonMapping) -> Evaluation:
     """An evaluation from a row of the database or a line of a file."""
     signals = row.get("signals")
     decoded = orjson.loads(signals) if isinstance(signals, str) else signals
@@ -138,7 +118,7 @@ def evaluation_of(row: Mapping[str, Any]) -> Evaluation:
 
 
 def save_policy(
-    db: Database, run_id: str, task: str, policy: Mapping[str, Any], parent_ids: Sequence[str] = ()
+    db: Database, run_id: str, task: str, policy: JsonMapping, parent_ids: Sequence[str] = ()
 ) -> None:
     """Saves the policy that a run works by, in place of the one that it had.
 
@@ -156,12 +136,6 @@ def save_policy(
         )
 
 
-def policy_of_run(db: Database, run_id: str) -> dict[str, Any] | None:
-    """The policy that a run worked by, or None."""
-    rows = db.query("policy_of_run", run_id=run_id)
-    return orjson.loads(rows[0]["policy"]) if rows else None
-
-
 def _replace(db: Database, run_id: str, rows: Sequence[Any], *, delete: str, insert: str) -> None:
     with db.transaction():
         db.execute(delete, run_id=run_id)
@@ -169,7 +143,7 @@ def _replace(db: Database, run_id: str, rows: Sequence[Any], *, delete: str, ins
             db.execute(insert, rows=json_rows(rows))
 
 
-def _events(rows: Iterable[Mapping[str, Any]]) -> list[RunEvent]:
+def _events(rows: Iterable[DatabaseRow]) -> list[RunEvent]:
     return [
         record(
             RunEvent,

@@ -1,7 +1,7 @@
 """The schema's history: numbered SQL files, each applied once, in order, in its own transaction.
 
-A migration is never changed once it is released; what it got wrong, the next one mends. Views over
-`SELECT *` must be made again by a migration that changes the table's columns.
+A migration is never changed once it is released; the next one corrects it. Views over `SELECT *`
+must be created again by a migration that changes the table's columns.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Migration:
 
 def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
     """The migrations of a folder in order. Raises StoreError when their numbers have a gap."""
-    found: list[Migration] = []
+    migrations: list[Migration] = []
     for path in sorted(folder.glob("*.sql")):
         match = _FILE.fullmatch(path.name)
-        if match is None or int(match[1]) != len(found) + 1:
+        if match is None or int(match[1]) != len(migrations) + 1:
             raise StoreError(f"{path.name}: migrations are named NNNN_name.sql, without a gap")
-        found.append(Migration(int(match[1]), match[2], path.read_text(encoding="utf-8")))
-    return found
+        migrations.append(Migration(int(match[1]), match[2], path.read_text(encoding="utf-8")))
+    return migrations
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, steps: list[Migration], *, at: float) -> int:

@@ -1,4 +1,4 @@
-"""Who answered how many of a task's requests, how fast, and what the teacher cost."""
+"""Statistics of a task: requests by who answered, latencies, errors, tokens, cost."""
 
 from __future__ import annotations
 
@@ -114,31 +114,31 @@ def _served(db: Database, task: str | None, since: float) -> dict[str, Served]:
     reasons: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for row in db.query("reasons", task=task):
         reasons[row["route"]][row["reason"]] = row["requests"]
-    found = {}
+    by_route = {}
     for row in db.query("served", task=task, since=since):
         route = row.pop("route")
-        found[route] = Served(**row, reasons=reasons[route])
-    return found
+        by_route[route] = Served(**row, reasons=reasons[route])
+    return by_route
 
 
 def _distilling(
     db: Database, task: str | None, prices: Mapping[str, Price]
 ) -> tuple[dict[str, TokenCount], dict[str, float | None]]:
     """Tokens by purpose, and what they cost: None when one model's price is not known."""
-    found: dict[str, TokenCount] = {}
+    tokens: dict[str, TokenCount] = {}
     costs: dict[str, float | None] = {}
     for row in db.query("distilling", task=task):
-        sofar = found.get(row["purpose"], TokenCount(calls=0, input=0, output=0))
-        found[row["purpose"]] = replace(
-            sofar,
-            calls=sofar.calls + row["calls"],
-            input=sofar.input + row["input"],
-            output=sofar.output + row["output"],
+        so_far = tokens.get(row["purpose"], TokenCount(calls=0, input=0, output=0))
+        tokens[row["purpose"]] = replace(
+            so_far,
+            calls=so_far.calls + row["calls"],
+            input=so_far.input + row["input"],
+            output=so_far.output + row["output"],
         )
         price = price_of(prices, row["model"])
         cost = row["input"] * price.input + row["output"] * price.output if price else None
         costs[row["purpose"]] = _sum([costs.get(row["purpose"], 0.0), cost])
-    return found, costs
+    return tokens, costs
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:
@@ -152,15 +152,15 @@ def _sum(costs: Iterable[float | None]) -> float | None:
 
 
 def _examples(db: Database, task: str | None) -> dict[str, ExampleCounts]:
-    found: defaultdict[str, ExampleCounts] = defaultdict(ExampleCounts)
+    by_origin: defaultdict[str, ExampleCounts] = defaultdict(ExampleCounts)
     for row in db.query("example_counts", task=task):
-        counts = found[row["origin"]]
+        counts = by_origin[row["origin"]]
         if row["status"] == "kept":
             counts.kept += row["examples"]
         else:
             counts.rejected += row["examples"]
             counts.reasons[row["reason"]] = row["examples"]
-    return dict(found)
+    return dict(by_origin)
 
 
 def _tokens(row: Mapping[str, int]) -> TokenCount:

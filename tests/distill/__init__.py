@@ -1,0 +1,1 @@
+"""Tests of distill/: collecting, commands, the status API, the control plane, and its packages."""

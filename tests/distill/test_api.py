@@ -69,7 +69,7 @@ def test_only_the_proxy_is_answered(scene, path: str, token: str | None) -> None
     assert scene[0].get(path, headers=headers).status_code == 403
 
 
-def test_a_new_task(scene) -> None:
+def test_a_new_task_has_traces_and_no_student(scene) -> None:
     client, _, _, _ = scene
     found = client.get("/distill/status/triage", headers=TOKEN).json()
     assert found["traces"] == 9
@@ -84,11 +84,11 @@ def test_a_new_task(scene) -> None:
     assert found["cost_usd"]["saved"] == pytest.approx(6 * 110e-6)
 
 
-def test_a_task_that_nobody_named_is_a_404(scene) -> None:
+def test_an_unknown_task_is_a_404(scene) -> None:
     assert scene[0].get("/distill/status/never", headers=TOKEN).status_code == 404
 
 
-def test_the_whole_says_how_the_store_and_the_students_are(scene) -> None:
+def test_the_status_shows_the_store_and_the_students(scene) -> None:
     found = scene[0].get("/distill/status", headers=TOKEN).json()
     assert found["store"] == {
         "ok": False,
@@ -130,7 +130,7 @@ def test_a_rejected_task_shows_what_it_failed_at(scene) -> None:
     assert found["route"]["target"] == "teacher"
 
 
-def test_the_pages_need_nothing_from_elsewhere(scene) -> None:
+def test_the_pages_load_nothing_from_other_hosts(scene) -> None:
     client, _, _, _ = scene
     for path in ("/distill", "/distill/docs"):
         page = client.get(path, headers=TOKEN)
@@ -140,7 +140,7 @@ def test_the_pages_need_nothing_from_elsewhere(scene) -> None:
         assert client.get(f"/distill/assets/{asset}").status_code == 200
 
 
-def test_the_description_names_every_path(scene) -> None:
+def test_the_openapi_document_has_every_path(scene) -> None:
     described = scene[0].get("/distill/openapi.json").json()
     assert described["openapi"].startswith("3.0.")  # what the packaged Swagger UI can show
     assert set(described["paths"]) == {
@@ -155,7 +155,7 @@ def test_the_description_names_every_path(scene) -> None:
         assert fields[name]["properties"], name
 
 
-def test_a_forced_student_is_loud(scene) -> None:
+def test_a_forced_student_is_shown_as_forced(scene) -> None:
     client, db, _, _ = scene
     values = {"passed": False, "lower_bound": 0.9125, "attempt": 2, "alpha": 0.05 / 6}
     promotion = a_promotion(
@@ -182,7 +182,7 @@ def test_a_forced_student_is_loud(scene) -> None:
     assert (turn["state"], turn["forced"], turn["share"]) == ("live", True, 1.0)
 
 
-def test_a_demotion_says_when_and_why(scene) -> None:
+def test_a_demotion_shows_its_time_and_reason(scene) -> None:
     client, db, _, _ = scene
     append_promotion(db, a_promotion(at=10.0))
     down: dict[str, Any] = {"target": "teacher", "state": "demoted", "route": None, "run_id": None}
@@ -201,7 +201,7 @@ def test_a_demotion_says_when_and_why(scene) -> None:
     assert [t["state"] for t in found["history"]] == ["retrain", "demoted", "live"]
 
 
-def test_the_students_way_and_what_speaks_against_it(scene) -> None:
+def test_the_rollout_and_the_evidence_against_a_student_are_shown(scene) -> None:
     client, db, _, _ = scene
     template = PromptTemplate(
         template_id="a" * 16, shape="b" * 16, literals=["Today is ", "."], holes=[20], distinct=7

@@ -35,12 +35,6 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
-        yield opened
-
-
 def segment(folder: Path, *lines: bytes) -> Path:
     """Makes a sealed segment of raw lines; the last one has no end."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,11 +153,11 @@ def test_a_collected_segment_is_gone_and_the_next_round_finds_nothing(
     assert task_counts(db) == {"triage": 3}
 
 
-def test_a_journal_that_is_not_there_yet_is_empty(db: Database, journal: Path) -> None:
+def test_a_missing_journal_counts_as_empty(db: Database, journal: Path) -> None:
     assert collect(db, journal, {}) == Collected(0, 0, 0)
 
 
-def test_the_segment_of_a_living_writer_waits(db: Database, journal: Path) -> None:
+def test_an_unsealed_segment_is_not_collected(db: Database, journal: Path) -> None:
     writer = JournalWriter(journal, JournalSettings())
     writer.append(a_trace())
     assert collect(db, journal, {}) == Collected(0, 0, 0)

@@ -65,7 +65,7 @@ REJECTED, FAILED = RunState.REJECTED, RunState.FAILED
         ([turn("live", 5)], [ended(REJECTED, 9)], True, OTHER, True),
     ],
 )
-def test_whose_student_a_promotion_means(
+def test_which_student_a_promotion_promotes(
     history: list[Promotion], runs: list[RunEvent], force: bool, taken: str, forced: bool
 ) -> None:
     found = promotion_candidate(history, runs, force=force)
@@ -153,7 +153,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield Scene(tmp_path, db)
 
 
-async def test_pause_and_resume_are_kept_and_followed(scene: Scene) -> None:
+async def test_pause_and_resume_are_recorded_and_published(scene: Scene) -> None:
     assert "until `resume`" in await scene.do("pause", reason="a new prompt")
     assert paused_tasks(scene.db) == {"triage"}
     assert "resumed" in await scene.do("resume")
@@ -173,14 +173,14 @@ async def test_a_task_that_the_config_pauses_stays_paused(tmp_path: Path) -> Non
         assert "waits for `resume`" in await scene.do("retrain")
 
 
-async def test_retrain_is_kept_for_whoever_decides_what_is_due(scene: Scene) -> None:
+async def test_retrain_is_recorded_as_an_action(scene: Scene) -> None:
     assert await scene.do("retrain", reason="new labels") == "a run is due now"
     [action] = actions_of_task(scene.db, "triage")
     assert (action.command, action.reason, action.forced) == ("retrain", "new labels", False)
 
 
 @pytest.mark.parametrize("state", ["shadow", "canary"])
-async def test_promote_skips_the_steps_that_are_left(scene: Scene, state: str) -> None:
+async def test_promote_skips_the_remaining_rollout_steps(scene: Scene, state: str) -> None:
     run_id = scene.promoted(state)
     before = scene.latest
     done = await scene.do("promote", reason="we are sure")
@@ -245,7 +245,7 @@ async def test_a_clock_that_was_set_back_undoes_no_command(scene: Scene) -> None
     assert (scene.latest.state, scene.latest.forced) == ("live", True)
 
 
-async def test_nothing_to_demote(scene: Scene) -> None:
+async def test_demoting_without_a_student_is_refused(scene: Scene) -> None:
     with pytest.raises(CommandRefused, match="the teacher answers already"):
         await scene.do("demote")
     scene.promoted("canary")

@@ -69,7 +69,9 @@ def test_a_command_that_cannot_be_carried_out_is_a_409_that_says_why(scene) -> N
         ("pause", {"reason": "x" * 500}, 200),
     ],
 )
-def test_what_a_command_may_bring(scene, command: str, body: Any, status: int) -> None:
+def test_a_command_with_unknown_or_invalid_fields_is_refused(
+    scene, command: str, body: Any, status: int
+) -> None:
     client, db = scene
     assert give(client, command, body).status_code == status
     assert len(actions_of_task(db, "triage")) == (status == 200)

@@ -48,7 +48,7 @@ def basic(key: str) -> str:
         (basic("second-key"), "B%C3%BCro%3B%20root"),
     ],
 )
-def test_who_commands_is_the_keys_name_and_no_header_of_the_client(
+def test_the_actor_is_the_name_of_the_key_and_no_header_of_the_client(
     closed_proxy, control, authorization: str, actor: str
 ) -> None:
     headers = {
@@ -62,7 +62,7 @@ def test_who_commands_is_the_keys_name_and_no_header_of_the_client(
     assert asked.headers["x-understudy-token"] == CONTROL_TOKEN
 
 
-def test_without_keys_it_is_this_machine(open_proxy, control) -> None:
+def test_without_keys_the_actor_is_local(open_proxy, control) -> None:
     headers = {"x-understudy-actor": "the boss"}
     httpx.post(f"{open_proxy.url}{PATH}", json={}, headers=headers)
     assert control.requests[0].headers["x-understudy-actor"] == "local"
@@ -104,7 +104,7 @@ def test_a_page_of_another_site_commands_nothing(
         {},
     ],
 )
-def test_our_own_page_and_programs_do(closed_proxy, control, page: dict[str, str]) -> None:
+def test_our_own_page_and_programs_may_command(closed_proxy, control, page: dict[str, str]) -> None:
     said = {k: closed_proxy.url if v == "OURS" else v for k, v in page.items()}
     headers = {"authorization": basic("first-key"), **said}
     assert httpx.post(f"{closed_proxy.url}{PATH}", json={}, headers=headers).status_code == 200
@@ -119,7 +119,9 @@ def test_a_page_that_took_over_a_name_commands_nothing_without_keys(open_proxy, 
     assert control.requests == []
 
 
-def test_reading_is_left_to_the_browsers_own_rules(closed_proxy, control) -> None:
+def test_reading_the_status_is_left_to_the_browsers_same_origin_rules(
+    closed_proxy, control
+) -> None:
     """It sends no page of another site what we answer: we allow none to read it."""
     headers = {"authorization": basic("first-key"), "sec-fetch-site": "cross-site"}
     answer = httpx.get(f"{closed_proxy.url}/distill/status", headers=headers)

@@ -14,10 +14,8 @@ import pytest
 
 from distill.control import KEY_FILE, ControlPlane
 from distill.scheduler import PeriodicJob, schedule
-from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import append_promotion
-from store.database.runs import teacher_calls_of_run
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.process.runtime import Runtime
@@ -31,6 +29,7 @@ from store.settings.config import Config, parse_config
 from tests.helpers.live_scene import EVERY_AUDIT, answering, right, until
 from tests.helpers.samples import a_promotion, a_route, a_trace, write_segment
 from tests.helpers.serving import settings
+from tests.helpers.stored import comparisons_of_student, teacher_calls_of_run
 from tests.helpers.teacher_server import LoopbackServer, error
 
 
@@ -55,12 +54,6 @@ async def planned(config: Config, db: Database) -> AsyncIterator[ControlPlane]:
     finally:
         await plane.monitor.stop()
         await plane.students.stop()
-
-
-@pytest.fixture
-def db(config: Config):
-    with Database(config.database_file, config.store) as db:
-        yield db
 
 
 def promote(db: Database) -> Promotion:
@@ -145,7 +138,7 @@ async def test_routes_that_could_not_be_published_are_published_later(
         assert route(config).reason == Reason.STUDENT_STARTING
 
 
-async def test_while_the_teacher_is_overloaded_audits_stay_owed(
+async def test_while_the_teacher_is_overloaded_audits_stay_pending(
     config: Config, db: Database, teacher: LoopbackServer
 ) -> None:
     teacher.answer = lambda _: error(503, "overloaded")
@@ -160,7 +153,7 @@ async def test_while_the_teacher_is_overloaded_audits_stay_owed(
         assert "503" in state.waits_for
 
 
-async def test_what_a_stop_cuts_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_that_a_stop_cancels_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
     begun = asyncio.Event()
 
     async def work() -> None:

@@ -49,7 +49,9 @@ def promotion(target: str = "student", route: Route | None = ROUTE) -> Promotion
         ({"u": ReadyStudent("run-1", URL)}, False, "teacher", Reason.STUDENT_STARTING, None),
     ],
 )
-def test_route(ready, paused, target, reason, url) -> None:
+def test_the_route_of_a_task_by_its_promotion_and_its_student(
+    ready, paused, target, reason, url
+) -> None:
     config = parse_config({"model_list": [ENTRY], "tasks": {"t": {"paused": paused}}})
     route = routes_now({"t": promotion()}, ready, config)["t"]
     assert (route.target, route.reason, route.base_url) == (target, reason, url)
@@ -57,7 +59,7 @@ def test_route(ready, paused, target, reason, url) -> None:
 
 
 @pytest.mark.parametrize(("step", "share"), [("shadow", 0.0), ("canary", 0.25), ("live", 1.0)])
-def test_a_student_on_its_way_is_named_with_its_share(step, share) -> None:
+def test_the_share_of_a_student_by_its_step(step, share) -> None:
     """Also in shadow: proxies give requests that it is certified for a reason of their own."""
     config = parse_config({"model_list": [ENTRY]})
     promoted = promotion(route=replace(ROUTE, step=step, share=share))
@@ -88,7 +90,7 @@ def test_a_pause_by_hand_is_one_like_the_configs(target: str) -> None:
     )
 
 
-def test_only_a_change_is_published(tmp_path: Path) -> None:
+def test_equal_routes_are_not_published_again(tmp_path: Path) -> None:
     file = tmp_path / "routes.json"
     route = replace(ROUTE, base_url=URL)
     publisher = Publisher(file, lambda: 1.0)

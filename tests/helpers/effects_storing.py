@@ -33,7 +33,7 @@ from store.records import RunState
 from store.settings.config import parse_config
 from tests.helpers.effects import Effect, Raw
 from tests.helpers.forget_scene import TASK as TRIAGE
-from tests.helpers.forget_scene import USER, a_forgetter, live_in, nothing
+from tests.helpers.forget_scene import USER, a_forgetter, fill_folder, nothing
 from tests.helpers.samples import a_run_event, a_trace, write_segment
 
 
@@ -154,7 +154,7 @@ def marked_is_due(raw: Raw) -> Any:
 
     async def seen() -> bool:
         config = parse_config(raw)
-        live_in(config)
+        fill_folder(config)
         with Database(config.database_file, config.store) as db:
             now = time.time()
             await a_forgetter(db, config).forget(
@@ -188,7 +188,7 @@ STORING: dict[str, Effect] = {
     "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
     "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
     "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
-    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.beat"), (1, 1), (7, 7)),
+    "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.tick"), (1, 1), (7, 7)),
     "scheduler.due_seconds": Effect(seconds_between("Runner.check"), (5, 5), (7, 7)),
     "scheduler.health_seconds": Effect(seconds_between("Students.check"), (2, 2), (7, 7)),
 }

@@ -1,4 +1,4 @@
-"""A data folder that has been lived in, with what one user said in every place that keeps texts."""
+"""A data folder with texts of one user in every place that keeps texts."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ from tests.helpers.samples import (
     write_segment,
 )
 
-CANARY = "CANARYBIRD"  # what only the forgotten user says
-OTHER = "ROBINREDBREAST"  # what others say
+CANARY = "CANARYBIRD"  # in the texts of the forgotten user only
+OTHER = "ROBINREDBREAST"  # in the texts of others
 USER = f"{CANARY}@example.org"
 TASK = "triage"
 
 
-def said(text: str, number: int, *, user: str, answer: str, at: float, **changes: Any) -> Trace:
+def trace_of(text: str, number: int, *, user: str, answer: str, at: float, **changes: Any) -> Trace:
     """A trace of a user, with this text in its request."""
     messages = [{"role": "user", "content": f"{text} asks for number {number}"}]
     values: dict[str, Any] = {
@@ -72,8 +72,8 @@ def said(text: str, number: int, *, user: str, answer: str, at: float, **changes
 
 
 @dataclass
-class Lived:
-    """What is in the folder."""
+class FilledFolder:
+    """The content of a data folder."""
 
     theirs: list[Trace]  # the user's
     others: list[Trace]
@@ -84,7 +84,7 @@ class Lived:
 
 
 def a_row(trace: Trace, split: str = "train") -> Row:
-    """The row that a run makes of a trace."""
+    """A trace as a row of a run."""
     return Row(
         trace_id=trace.trace_id,
         input_hash=trace.input_hash,
@@ -97,12 +97,12 @@ def a_row(trace: Trace, split: str = "train") -> Row:
     )
 
 
-def live_in(config: Config, *, at: float | None = None) -> Lived:
+def fill_folder(config: Config, *, at: float | None = None) -> FilledFolder:
     """Fills a data folder. To be called while nobody has the database open."""
     at = time.time() - 1000 if at is None else at
-    theirs = [said(CANARY, n, user=USER, answer=f"{CANARY} label", at=at + n) for n in range(6)]
-    others = [said(OTHER, n, user="bob", answer=f"{OTHER} label", at=at + n) for n in range(12)]
-    found = Lived(theirs, others, *(new_id() for _ in range(4)))
+    theirs = [trace_of(CANARY, n, user=USER, answer=f"{CANARY} label", at=at + n) for n in range(6)]
+    others = [trace_of(OTHER, n, user="bob", answer=f"{OTHER} label", at=at + n) for n in range(12)]
+    found = FilledFolder(theirs, others, *(new_id() for _ in range(4)))
     with Database(config.database_file, config.store) as db:
         write_segment(config.journal_dir, *theirs, *others)
         collect(db, config.journal_dir, {})
@@ -203,13 +203,13 @@ def _a_run(
 
 
 def _synthetic(run_id: str, rows: list[Row]) -> list[Example]:
-    """Two that are made from rows, and one that is made from each of these."""
+    """Some derived from rows, and one derived from each of these."""
     first = [an_example(run_id, target=row.target, parent_ids=[row.trace_id]) for row in rows[::5]]
     return [*first, *(replace(e, example_id=new_id(), parent_ids=[e.example_id]) for e in first)]
 
 
 def _files(folder: Path, rows: list[Row], answers: list[str], policy: bytes) -> None:
-    """What the stages of a run leave."""
+    """The files that the stages of a run write."""
     write_rows(folder / "rows.jsonl", rows)
     (folder / "rows.json").write_text("{}")
     (folder / "policy.json").write_bytes(policy)
@@ -229,7 +229,7 @@ def _files(folder: Path, rows: list[Row], answers: list[str], policy: bytes) -> 
 
 
 def _damage(config: Config, theirs: Trace, other: Trace) -> None:
-    """Lines that could not be collected: of both, and one that nobody can read."""
+    """Damaged lines of the journal: one of each, and one that cannot be parsed."""
     folder = config.journal_dir / DAMAGED_FOLDER
     folder.mkdir(parents=True)
     lines = [to_json({**msgspec.structs.asdict(t), "trace_id": "torn"}) for t in (theirs, other)]
@@ -239,7 +239,7 @@ def _damage(config: Config, theirs: Trace, other: Trace) -> None:
 
 
 async def nothing() -> None:
-    """Nobody follows, and the journal is collected elsewhere."""
+    """No routes to publish."""
 
 
 def a_forgetter(
@@ -250,8 +250,7 @@ def a_forgetter(
     follow: Callable[[], Awaitable[None]] = nothing,
     runner: Runner | None = None,
 ) -> Forgetter:
-    """As `understudy forget` makes it without a server."""
-
+    """As `understudy forget` makes it without a server, if `runner` is None."""
     return build_services(config, Store(db), clock=clock, follow=follow, runner=runner).forgetter
 
 

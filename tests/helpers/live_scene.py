@@ -24,7 +24,6 @@ from distill.students.students import ReadyStudent
 from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
 from store.database.actions import paused_tasks
-from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions
 from store.database.store import Store
@@ -41,6 +40,7 @@ from store.records import (
 )
 from store.settings.config import parse_config
 from tests.helpers.samples import a_certificate, a_promotion, a_route, a_trace, write_segment
+from tests.helpers.stored import comparisons_of_student
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 
 Answer = Callable[[str], str]  # a request's text → the answer to it

@@ -17,7 +17,7 @@ from cli.main import app
 from store.database.database import Database
 from store.database.promotions import latest_promotions
 from store.settings.config import Config, parse_config
-from tests.helpers.forget_scene import CANARY, OTHER, TASK, USER, live_in, places_of
+from tests.helpers.forget_scene import CANARY, OTHER, TASK, USER, fill_folder, places_of
 from tests.helpers.served import Served
 from tests.helpers.serving import CLIENT_KEY, settings, wait_until
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion, echo
@@ -55,7 +55,7 @@ def slow_for_one(request: Received) -> Reply:
 def test_a_user_is_forgotten_while_it_serves(tmp_path: Path) -> None:
     with LoopbackServer(slow_for_one) as teacher, ThreadPoolExecutor(1) as pool:
         raw = config_of(teacher, tmp_path)
-        live_in(parse_config(raw))
+        fill_folder(parse_config(raw))
         with Served(tmp_path, {**raw, "server": {"port": 0}}) as served, served.client() as client:
             for number in range(5):  # the proxy is there before the control plane
                 assert CANARY in str(ask(client, f"{CANARY} {number}", USER))
@@ -98,7 +98,7 @@ def stopped(tmp_path: Path) -> tuple[Config, Path]:
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(raw))
     config = parse_config(raw)
-    live_in(config)
+    fill_folder(config)
     return config, file
 
 

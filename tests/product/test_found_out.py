@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from demo.drive.driver import Product, SentRequest, loopback_teacher, send
-from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.settings.teachers import Price
 from tests.helpers.seeded_student import MODEL, seed_student
+from tests.helpers.stored import comparisons_of_student
 from tests.helpers.student_samples import items
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 

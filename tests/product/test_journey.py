@@ -23,9 +23,10 @@ from demo.tasks.tasks import TASKS
 from demo.teacher.teacher import MODEL, DemoTeacher, last_user_text
 from demo.teacher.wire import Reply, TeacherServer
 from store.database.database import Database
-from store.database.runs import ended_runs, examples_of_run
+from store.database.runs import ended_runs
 from store.database.traces import task_counts
 from store.records import RunState
+from tests.helpers.stored import examples_of_run
 
 TASK = TASKS["review-sentiment"]
 TRAFFIC = 200

@@ -23,7 +23,6 @@ from distill.pipeline.promotion import saved_route
 from distill.run.run import Parts, Run
 from store.database import forgetting
 from store.database.actions import actions_of_task
-from store.database.comparisons import comparisons_of_student
 from store.database.database import Database
 from store.database.promotions import latest_promotions, promotions_of_task
 from store.database.runs import certificates_of_task, events_of_run, unfinished_runs
@@ -45,6 +44,7 @@ from tests.helpers.old_data import (
 )
 from tests.helpers.samples import a_trace, write_segment
 from tests.helpers.serving import wait_until
+from tests.helpers.stored import comparisons_of_student
 from tests.helpers.teacher_server import LoopbackServer
 
 TEN_YEARS_S = 3650 * 86_400.0

@@ -24,9 +24,9 @@ from demo.teacher.teacher import MODEL
 from demo.teacher.wire import TeacherServer
 from store.chat.tools import read_said
 from store.database.database import Database
-from store.database.runs import examples_of_run
 from store.database.traces import teacher_answers
 from store.records import RunState
+from tests.helpers.stored import examples_of_run
 from tests.helpers.tool_task import ASKING_BACK, TASK, TOOLS, CallingTeacher, call_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -1,0 +1,1 @@
+"""Tests of store/: records, JSON, and the packages below."""

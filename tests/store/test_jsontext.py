@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.jsontext import read_json, to_json
-from tests.helpers.samples import a_trace
+from store.ids import new_id
+from store.jsontext import read_json, to_json, to_json_line
+from tests.helpers.samples import a_run_event, a_trace
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
@@ -72,3 +74,13 @@ def test_numbers_are_read_as_they_stand() -> None:
 def test_what_is_written_can_be_read(value: Any) -> None:
     line = to_json(value).decode()
     assert read_json(line) == json.loads(line)
+
+
+def test_a_record_is_one_line() -> None:
+    event = a_run_event(new_id(), detail={"note": "two\nlines", "loss": float("nan")})
+    line = to_json_line(event)
+    assert line.count(b"\n") == 1 and line.endswith(b"\n")
+    assert b'"loss":null' in line
+    assert to_json_line(replace(event, reason="\ud83d")) == to_json_line(
+        replace(event, reason="\ufffd")
+    )

@@ -14,10 +14,6 @@ SELECT unnest(from_json($rows, '[{
     "student_output": "VARCHAR", "at": "DOUBLE"
 }]'), max_depth := 2);
 
--- name: comparisons_of_student
--- All live comparisons of a student, oldest first.
-SELECT * FROM comparisons WHERE student_id = $student_id::UUID ORDER BY "at", trace_id;
-
 -- name: outcomes_of_student
 -- The newest comparisons of a student after a time, without their texts, newest first. `begun`: when
 -- the request was made.

@@ -14,10 +14,6 @@ SELECT unnest(from_json($rows, '[{
     "parent_ids": "VARCHAR[]", "generator_model": "VARCHAR", "created_at": "DOUBLE"
 }]'), max_depth := 2);
 
--- name: examples_of_run
--- The examples of a run, kept and rejected, in the order in which they were made.
-SELECT * FROM examples WHERE run_id = $run_id::UUID ORDER BY created_at, example_id;
-
 -- name: delete_teacher_calls
 -- First half of replacing a run's teacher calls.
 DELETE FROM teacher_calls WHERE run_id = $run_id::UUID;
@@ -30,10 +26,6 @@ SELECT unnest(from_json($rows, '[{
     "model": "VARCHAR", "input_tokens": "BIGINT", "output_tokens": "BIGINT", "at": "DOUBLE",
     "duration_ms": "DOUBLE"
 }]'), max_depth := 2);
-
--- name: teacher_calls_of_run
--- What a run asked of the teacher, oldest first.
-SELECT * FROM teacher_calls WHERE run_id = $run_id::UUID ORDER BY "at", call_id;
 
 -- name: delete_evaluations
 -- First half of replacing a run's evaluations.
@@ -64,10 +56,6 @@ SELECT
     $run_id::UUID AS run_id, $task AS task, $policy AS policy, $at AS "at",
     from_json($parents, '["VARCHAR"]') AS parent_ids;
 
--- name: policy_of_run
--- The policy that a run worked by.
-SELECT policy FROM policies WHERE run_id = $run_id::UUID;
-
 -- name: delete_run_event
 -- First half of appending a run event: an event that was appended already is not there twice.
 DELETE FROM run_events WHERE run_id = $run_id::UUID AND seq = $seq;
@@ -90,10 +78,6 @@ SELECT * FROM run_events
 WHERE run_id = (SELECT max(run_id) FROM run_events WHERE task = $task)
 ORDER BY seq;
 
--- name: last_run_events
--- Where the last run of each task stands.
-SELECT * FROM runs QUALIFY row_number() OVER (PARTITION BY task ORDER BY run_id DESC) = 1;
-
 -- name: unfinished_runs
 -- The last event of each run that has not ended, oldest run first.
 SELECT * FROM runs WHERE state NOT IN ('promoted', 'rejected', 'failed') ORDER BY run_id;
@@ -103,10 +87,6 @@ SELECT * FROM runs WHERE state NOT IN ('promoted', 'rejected', 'failed') ORDER B
 SELECT * FROM runs
 WHERE task = $task AND state IN ('promoted', 'rejected', 'failed')
 ORDER BY "at", run_id;
-
--- name: run_history
--- Where the runs of a task stand, newest first.
-SELECT * FROM runs WHERE task = $task ORDER BY run_id DESC LIMIT $limit;
 
 -- name: update_run_event
 -- Replaces the numbers of a run's event.

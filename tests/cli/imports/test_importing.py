@@ -9,7 +9,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from store.database.traces import (
     uncovered_teacher_traces,
 )
 from store.errors import ProductError
-from store.settings.config import Config, StoreSettings
+from store.settings.config import Config
 from store.settings.teachers import Price
 from tests.helpers import log_samples as logs
 from tests.helpers.paths import ROOT
@@ -54,12 +53,6 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
-        yield opened
 
 
 def jsonl(path: Path, rows: list[Any]) -> Path:

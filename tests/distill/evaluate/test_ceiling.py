@@ -17,10 +17,10 @@ from distill.evaluate.ceiling import ceiling_of, noise_stage, rows_again
 from distill.evaluate.scoring import Scorer
 from distill.run.run import Parts
 from store.database.database import Database
-from store.database.runs import teacher_calls_of_run
 from store.records import Ceiling
 from store.settings.config import StoreSettings
 from tests.helpers.judging import a_run, judging, letters, parts_with, same_words
+from tests.helpers.stored import teacher_calls_of_run
 from tests.helpers.teacher_server import (
     Answerer,
     LoopbackServer,

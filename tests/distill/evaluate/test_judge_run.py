@@ -21,7 +21,6 @@ from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.training import Trained
 from distill.run.run import Parts, Run
 from store.database.database import Database
-from store.database.runs import teacher_calls_of_run
 from store.errors import BudgetSpent, TeacherError
 from store.files.atomic import read_lines
 from store.records import Evaluation, TermsOfService
@@ -37,6 +36,7 @@ from tests.helpers.judging import (
     shown,
     verdict,
 )
+from tests.helpers.stored import teacher_calls_of_run
 from tests.helpers.student_samples import BASE, rows
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, error
 

@@ -1,0 +1,1 @@
+"""Tests of distill/forget/: forgetting end to end, when it is killed, and retention."""

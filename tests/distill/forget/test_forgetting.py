@@ -1,4 +1,4 @@
-"""Forgetting: everything that was made of it goes, nothing else does, and it stays away."""
+"""Forgetting deletes everything that was derived from a trace and nothing else, for good."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from store.database.runs import (
     append_run_event,
     evaluations_of_run,
     events_of_run,
-    examples_of_run,
-    policy_of_run,
     replace_examples,
     save_policy,
 )
@@ -34,13 +32,14 @@ from tests.helpers.forget_scene import (
     OTHER,
     TASK,
     USER,
-    Lived,
+    FilledFolder,
     a_forgetter,
-    live_in,
+    fill_folder,
     places_of,
-    said,
+    trace_of,
 )
 from tests.helpers.samples import a_feedback, a_run_event, a_trace, an_example, write_segment
+from tests.helpers.stored import comparisons_of_student, examples_of_run, policy_of_run
 
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 
@@ -51,86 +50,96 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def lived(config: Config) -> Lived:
-    return live_in(config)
+def filled(config: Config) -> FilledFolder:
+    return fill_folder(config)
 
 
 def opened(config: Config) -> Database:
     return Database(config.database_file, config.store)
 
 
-def the_user(until: float | None = None) -> list[Subject]:
+def user_subjects(until: float | None = None) -> list[Subject]:
     until = time.time() if until is None else until
     return [Subject(kind="user", subject=USER, until=until)]
 
 
-# ---- one user's data, wherever it is -----------------------------------------------------------
+# ---- what is deleted, and what stays -----------------------------------------------------------
 
 
-async def test_nothing_is_left_of_a_user(config: Config, lived: Lived) -> None:
+async def test_no_text_of_a_forgotten_user_is_left_anywhere(
+    config: Config, filled: FilledFolder
+) -> None:
     before = places_of(CANARY, config.data_dir)
     assert len(before) >= 20, before
     others = set(places_of(OTHER, config.data_dir))
 
     with opened(config) as db:
-        found = await a_forgetter(db, config).forget(the_user(), actor="ann")
-    assert found.deleted.traces == found.deleted.examples == len(lived.theirs)
+        found = await a_forgetter(db, config).forget(user_subjects(), actor="ann")
+    assert found.deleted.traces == found.deleted.examples == len(filled.theirs)
     assert found.rewritten
     assert places_of(CANARY, config.data_dir) == []
-    # the working files of the run that both were in are copies, and went as a whole
+    # the working files of the run that had rows of both are copies, and are deleted as a whole
     gone = others - set(places_of(OTHER, config.data_dir))
-    assert all(lived.run_id in place for place in gone), gone
+    assert all(filled.run_id in place for place in gone), gone
 
 
-async def test_what_is_others_stays(config: Config, lived: Lived) -> None:
+async def test_forgetting_a_user_keeps_the_rows_of_others(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
-        before = examples_of_run(db, lived.clean)
-        await a_forgetter(db, config).forget(the_user(), actor="ann")
-        assert task_counts(db)[TASK] == len(lived.others)
-        assert examples_of_run(db, lived.clean) == before
-        kept = {e.source_trace_id for e in examples_of_run(db, lived.run_id)}
-        assert kept >= {trace.trace_id for trace in lived.others}
-        assert policy_of_run(db, lived.clean) is not None
-        assert policy_of_run(db, lived.run_id) is None  # the teacher was shown theirs
-        numbers = evaluations_of_run(db, lived.run_id)
+        before = examples_of_run(db, filled.clean)
+        await a_forgetter(db, config).forget(user_subjects(), actor="ann")
+        assert task_counts(db)[TASK] == len(filled.others)
+        assert examples_of_run(db, filled.clean) == before
+        kept = {e.source_trace_id for e in examples_of_run(db, filled.run_id)}
+        assert kept >= {trace.trace_id for trace in filled.others}
+        assert policy_of_run(db, filled.clean) is not None
+        assert policy_of_run(db, filled.run_id) is None  # the teacher was shown theirs
+        numbers = evaluations_of_run(db, filled.run_id)
         assert len(numbers) == 8  # with their scores, if not with their texts
         assert sum(e.teacher_output == "" for e in numbers) == 2
         assert all(e.agrees for e in numbers)
         [comparison] = [
-            row
-            for row in db.query("comparisons_of_student", student_id=lived.run_id)
-            if row["trace_id"] == lived.theirs[1].trace_id
+            one
+            for one in comparisons_of_student(db, filled.run_id)
+            if one.trace_id == filled.theirs[1].trace_id
         ]
-        assert comparison["agrees"]
-        assert comparison["teacher_output"] is None
+        assert comparison.agrees
+        assert comparison.teacher_output is None
 
 
-async def test_who_learned_from_it_is_marked_and_serves_on(config: Config, lived: Lived) -> None:
+async def test_a_student_that_learned_from_forgotten_traces_is_marked_and_serves_on(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
-        found = await a_forgetter(db, config, clock=lambda: 7.0).forget(the_user(), actor="ann")
+        found = await a_forgetter(db, config, clock=lambda: 7.0).forget(
+            user_subjects(), actor="ann"
+        )
         [affected] = found.deleted.affected
-        assert (affected.run_id, affected.traces) == (lived.run_id, 4)  # of its train split
+        assert (affected.run_id, affected.traces) == (filled.run_id, 4)  # of its train split
         assert affected.synthetic > 0
         assert found.serving == (affected,)
         marks = forgetting.marked_runs(db)
-        assert set(marks) == {lived.run_id}
-        assert (marks[lived.run_id].traces, marks[lived.run_id].at) == (4, 7.0)
+        assert set(marks) == {filled.run_id}
+        assert (marks[filled.run_id].traces, marks[filled.run_id].at) == (4, 7.0)
         assert latest_promotions(db)[TASK].target == "student"
 
 
-async def test_it_can_be_demoted_with_that(config: Config, lived: Lived) -> None:
+async def test_forgetting_with_demote_demotes_the_student_that_learned_from_it(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
-        found = await a_forgetter(db, config).forget(the_user(), actor="ann", demote=True)
+        found = await a_forgetter(db, config).forget(user_subjects(), actor="ann", demote=True)
         assert found.demoted == (TASK,)
         latest = latest_promotions(db)[TASK]
         assert (latest.target, latest.actor) == ("teacher", "ann")
 
 
-async def test_a_label_that_nobody_says_any_more_is_in_no_route(
-    config: Config, lived: Lived
+async def test_a_label_that_only_forgotten_answers_had_leaves_the_routes(
+    config: Config, filled: FilledFolder
 ) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        await a_forgetter(db, config).forget(user_subjects(), actor="ann")
         promotion = latest_promotions(db)[TASK]
         assert promotion.route is not None
         assert promotion.route.terms.forms is not None
@@ -141,43 +150,47 @@ async def test_a_label_that_nobody_says_any_more_is_in_no_route(
         assert promotion.certificate.lower_bound > 0  # its numbers hold
 
 
-async def test_runs_that_have_it_are_ended_and_others_are_not(config: Config, lived: Lived) -> None:
+async def test_unfinished_runs_with_forgotten_rows_fail_and_others_go_on(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).forget(the_user(), actor="ann")
-        [last] = events_of_run(db, lived.unfinished)[-1:]
+        await a_forgetter(db, config).forget(user_subjects(), actor="ann")
+        [last] = events_of_run(db, filled.unfinished)[-1:]
         assert last.state is RunState.FAILED
         assert "is gone" in last.reason
     left = {path.name for path in config.runs_dir.iterdir()}
-    assert left == {lived.run_id, lived.clean}
-    folder = config.runs_dir / lived.run_id
+    assert left == {filled.run_id, filled.clean}
+    folder = config.runs_dir / filled.run_id
     assert (folder / "train-real" / "adapter" / "adapters.safetensors").exists()
     assert sorted(path.name for path in folder.iterdir()) == [
         "calls.jsonl",
         "route.json",
         "train-real",
     ]
-    assert (config.runs_dir / lived.clean / "rows.jsonl").exists()
+    assert (config.runs_dir / filled.clean / "rows.jsonl").exists()
 
 
-async def test_to_look_changes_nothing(config: Config, lived: Lived) -> None:
+async def test_a_preview_counts_and_changes_nothing(config: Config, filled: FilledFolder) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).preview(the_user())  # creates nothing that was not there
+        await a_forgetter(db, config).preview(user_subjects())  # creates nothing that was not there
     files = {p: p.read_bytes() for p in config.data_dir.rglob("*") if p.is_file()}
     with opened(config) as db:
-        found = await a_forgetter(db, config).preview(the_user())
-        assert found.deleted.traces == len(lived.theirs)
+        found = await a_forgetter(db, config).preview(user_subjects())
+        assert found.deleted.traces == len(filled.theirs)
         assert found.deleted.affected
         assert forgetting.unfinished_forgettings(db) == []
         assert forgetting.marked_runs(db) == {}
-        assert len(examples_of_run(db, lived.run_id)) == 18 + 8
+        assert len(examples_of_run(db, filled.run_id)) == 18 + 8
     for path, content in files.items():
         if "duckdb" not in path.name:
             assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["trace", "task"])
-async def test_by_id_and_by_task(config: Config, lived: Lived, kind: str) -> None:
-    one = lived.theirs[4]
+async def test_traces_are_forgotten_by_id_and_by_task(
+    config: Config, filled: FilledFolder, kind: str
+) -> None:
+    one = filled.theirs[4]
     subjects = (
         [Subject(kind="trace", subject=one.trace_id)]
         if kind == "trace"
@@ -189,23 +202,25 @@ async def test_by_id_and_by_task(config: Config, lived: Lived, kind: str) -> Non
         assert task_counts(db)[TASK] == 18 - found.deleted.traces
 
 
-# ---- what comes back ---------------------------------------------------------------------------
+# ---- collecting afterwards ---------------------------------------------------------------------
 
 
-async def test_it_does_not_come_back(config: Config, lived: Lived) -> None:
+async def test_forgotten_traces_are_not_collected_again_from_journal_or_import(
+    config: Config, filled: FilledFolder
+) -> None:
     """From a journal that was still open, by an import, or as feedback."""
     until = time.time()
-    late = said(CANARY, 99, user=USER, answer="late", at=until - 1)
-    new = said(OTHER, 99, user=USER, answer="new", at=until + 1)  # the user goes on
-    again = said(
+    late = trace_of(CANARY, 99, user=USER, answer="late", at=until - 1)
+    new = trace_of(OTHER, 99, user=USER, answer="new", at=until + 1)  # the user goes on
+    again = trace_of(
         CANARY, 0, user="", answer=f"{CANARY} label", at=1.0, source="import:openai-stored"
     )
     with opened(config) as db:
-        await a_forgetter(db, config).forget(the_user(until), actor="ann")
+        await a_forgetter(db, config).forget(user_subjects(until), actor="ann")
         write_segment(
             config.journal_dir,
             a_feedback(late.trace_id, correction="early"),
-            *lived.theirs,
+            *filled.theirs,
             late,
             new,
             again,
@@ -214,46 +229,50 @@ async def test_it_does_not_come_back(config: Config, lived: Lived) -> None:
         )
         got = collect(db, config.journal_dir, {})
         assert (got.traces, got.feedback) == (1, 3)  # of late and of new
-        assert got.forgotten == len(lived.theirs) + 2  # late, and what was imported again
+        assert got.forgotten == len(filled.theirs) + 2  # late, and what was imported again
         assert db.query("missing_traces", ids=[late.trace_id])
         write_segment(config.journal_dir, a_feedback(late.trace_id, correction="later"))
         assert collect(db, config.journal_dir, {}).forgotten == 1
-        assert task_counts(db)[TASK] == len(lived.others) + 1
+        assert task_counts(db)[TASK] == len(filled.others) + 1
         assert db.query("trace_by_id", trace_id=new.trace_id)
         assert not db.query("trace_by_id", trace_id=late.trace_id)
 
 
-async def test_equal_words_of_others_in_live_traffic_are_theirs(
-    config: Config, lived: Lived
+async def test_live_traffic_with_the_same_words_as_a_forgotten_trace_is_collected(
+    config: Config, filled: FilledFolder
 ) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        await a_forgetter(db, config).forget(user_subjects(), actor="ann")
         write_segment(
             config.journal_dir,
-            said(CANARY, 0, user="bob", answer=f"{CANARY} label", at=time.time()),
+            trace_of(CANARY, 0, user="bob", answer=f"{CANARY} label", at=time.time()),
         )
         assert collect(db, config.journal_dir, {}).traces == 1
 
 
-async def test_names_are_kept_as_hashes(config: Config, lived: Lived) -> None:
+async def test_the_database_keeps_only_hashes_of_what_was_forgotten(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
-        await a_forgetter(db, config).forget(the_user(), actor="ann")
+        await a_forgetter(db, config).forget(user_subjects(), actor="ann")
         assert db.query("any_forgotten")
     assert places_of(USER, config.data_dir) == []
 
 
-async def test_what_was_expired_before_still_marks(config: Config, lived: Lived) -> None:
+async def test_forgetting_an_expired_trace_still_marks_who_learned_from_it(
+    config: Config, filled: FilledFolder
+) -> None:
     with opened(config) as db:
         assert forgetting.expire_traces(db, time.time() + 1, 1000) == 18
         assert forgetting.marked_runs(db) == {}  # expired is not forgotten
-        assert examples_of_run(db, lived.run_id) == []
-        found = await a_forgetter(db, config).forget(the_user(), actor="ann")
+        assert examples_of_run(db, filled.run_id) == []
+        found = await a_forgetter(db, config).forget(user_subjects(), actor="ann")
         assert found.deleted.traces == 0
-        assert [(one.run_id, one.traces) for one in found.deleted.affected] == [(lived.run_id, 4)]
+        assert [(one.run_id, one.traces) for one in found.deleted.affected] == [(filled.run_id, 4)]
     # labels are what a student may say: they outlive the rows that they came from
     left = [x for x in places_of(CANARY, config.data_dir) if not x.startswith("responses/")]
     views = {f"table {name}" for name in ("promotions", "routes", "run_events", "runs")}
-    assert set(left) == {f"runs/{lived.run_id}/route.json", "understudy.duckdb", *views}
+    assert set(left) == {f"runs/{filled.run_id}/route.json", "understudy.duckdb", *views}
 
 
 # ---- any lineage -------------------------------------------------------------------------------
@@ -281,7 +300,7 @@ def lineages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def reachable(edges: dict[str, set[str]], roots: set[str]) -> set[str]:
-    """What hangs on the roots, with them."""
+    """Everything derived from the roots, and the roots."""
     found, todo = set(roots), list(roots)
     while todo:
         for child in edges.get(todo.pop(), set()) - found:
@@ -299,7 +318,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database,
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lineages())
-def test_nothing_reachable_is_left_and_nothing_else_is_touched(
+def test_everything_derived_from_a_trace_is_deleted_and_nothing_else(
     shared: tuple[Database, Path], graph: dict[str, Any]
 ) -> None:
     db, journal = shared

@@ -16,7 +16,7 @@ from store.database import forgetting
 from store.database.database import Database
 from store.database.traces import task_counts
 from store.settings.config import parse_config
-from tests.helpers.forget_scene import CANARY, TASK, a_forgetter, live_in, places_of
+from tests.helpers.forget_scene import CANARY, TASK, a_forgetter, fill_folder, places_of
 from tests.helpers.paths import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -33,29 +33,29 @@ from store.database.forgetting import Subject
 class Dying(Database):
     left = 0
 
-    def tell(self):
+    def count_down(self):
         Dying.left -= 1
         if Dying.left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _run(self, cursor, name, params):  # before each named query…
-        self.tell()
-        super()._run(cursor, name, params)
+    def _execute_named(self, cursor, name, params):  # before each named query…
+        self.count_down()
+        super()._execute_named(cursor, name, params)
 
-    def _plain(self, cursor, sql):  # …and each BEGIN, CHECKPOINT, ATTACH and COPY…
+    def _execute_sql(self, cursor, sql):  # …and each BEGIN, CHECKPOINT, ATTACH and COPY…
         if not sql.startswith("USE"):
-            self.tell()
-        super()._plain(cursor, sql)
+            self.count_down()
+        super()._execute_sql(cursor, sql)
 
     def _commit(self, cursor):  # …and COMMIT, and after it
-        self.tell()
+        self.count_down()
         super()._commit(cursor)
-        self.tell()
+        self.count_down()
 
-    def _put_in_place(self, fresh):
-        self.tell()
-        super()._put_in_place(fresh)
-        self.tell()
+    def _replace_file(self, fresh):
+        self.count_down()
+        super()._replace_file(fresh)
+        self.count_down()
 
 def forget(folder, left):
     entry = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
@@ -76,23 +76,25 @@ for line in sys.stdin:
 
 
 async def finish(data_dir: Path) -> bool:
-    """What the next start does. Whether anything had been asked for."""
+    """Resumes, as the next start does. Returns whether anything had been requested."""
     config = parse_config({"model_list": [ENTRY], "data_dir": str(data_dir)})
     with Database(config.database_file, config.store) as db:
-        asked = bool(db.query("any_forgotten"))
+        requested = bool(db.query("any_forgotten"))
         await a_forgetter(db, config).resume()
         assert forgetting.unfinished_forgettings(db) == []
-        assert task_counts(db)[TASK] == (12 if asked else 18)
-        if asked:
+        assert task_counts(db)[TASK] == (12 if requested else 18)
+        if requested:
             assert sum(mark.traces for mark in forgetting.marked_runs(db).values()) == 4
-    return asked
+    return requested
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_when_the_next_start_finishes_it(tmp_path: Path) -> None:
+def test_a_forgetting_that_is_killed_at_any_point_is_finished_by_the_next_start(
+    tmp_path: Path,
+) -> None:
     ended, begun = [], 0
-    lived_in = tmp_path / "lived in"
-    live_in(parse_config({"model_list": [ENTRY], "data_dir": str(lived_in)}))
+    template = tmp_path / "template"
+    fill_folder(parse_config({"model_list": [ENTRY], "data_dir": str(template)}))
     with subprocess.Popen(
         [sys.executable, "-c", VICTIMS],
         env=ENVIRONMENT,
@@ -103,7 +105,7 @@ def test_whatever_is_killed_when_the_next_start_finishes_it(tmp_path: Path) -> N
         assert victims.stdin is not None and victims.stdout is not None
         for number in range(1, 600, 11):
             folder = tmp_path / str(number)
-            shutil.copytree(lived_in, folder)
+            shutil.copytree(template, folder)
             print(number, folder, file=victims.stdin, flush=True)
             ended.append(int(victims.stdout.readline()))
             if asyncio.run(finish(folder)):

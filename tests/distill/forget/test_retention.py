@@ -1,4 +1,4 @@
-"""What is too old goes: traces a batch at a time, and folders of runs that nobody needs."""
+"""Retention deletes old traces in batches, and the folders of runs that are not needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill.forget.run_files import DAY_S, expired_runs
 from store.database import forgetting
 from store.database.database import Database
 from store.database.promotions import latest_promotions
-from store.database.runs import evaluations_of_run, examples_of_run, policy_of_run
+from store.database.runs import evaluations_of_run
 from store.database.store import Store
 from store.database.traces import task_counts
 from store.records import Promotion, RunState
@@ -24,13 +24,14 @@ from tests.helpers.forget_scene import (
     CANARY,
     OTHER,
     TASK,
-    Lived,
+    FilledFolder,
     a_forgetter,
-    live_in,
+    fill_folder,
     places_of,
-    said,
+    trace_of,
 )
 from tests.helpers.samples import a_promotion, a_run_event, write_segment
+from tests.helpers.stored import examples_of_run, policy_of_run
 
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 NOW = time.time()
@@ -45,13 +46,13 @@ def a_retention(db: Database, settings: Config, now: float) -> Retention:
     return Retention(Store(db), settings, clock=lambda: now, sweep=forgetter.sweep)
 
 
-async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
+async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_path: Path) -> None:
     settings = config(tmp_path, traces_days=30)
-    lived: Lived = live_in(settings, at=NOW - 31 * DAY_S)
+    filled: FilledFolder = fill_folder(settings, at=NOW - 31 * DAY_S)
     for path in (settings.journal_dir / "damaged").iterdir():
         os.utime(path, (NOW - 31 * DAY_S,) * 2)
-    young = said(OTHER, 7, user="bob", answer="young", at=NOW - 29 * DAY_S)
-    imported = said(
+    young = trace_of(OTHER, 7, user="bob", answer="young", at=NOW - 29 * DAY_S)
+    imported = trace_of(
         OTHER, 8, user="bob", answer="imported", at=1000.0, source="import:openai-stored"
     )
     with Database(settings.database_file, settings.store) as db:
@@ -59,12 +60,12 @@ async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
         collect(db, settings.journal_dir, {})
         await a_retention(db, settings, NOW).check()
         assert task_counts(db)[TASK] == 2  # an import is as old as the importing of it
-        assert examples_of_run(db, lived.run_id) == []
-        assert policy_of_run(db, lived.run_id) is None
+        assert examples_of_run(db, filled.run_id) == []
+        assert policy_of_run(db, filled.run_id) is None
         assert forgetting.marked_runs(db) == {}
         assert forgetting.unfinished_forgettings(db) == []
-        assert latest_promotions(db)[TASK].run_id == lived.run_id
-        numbers = evaluations_of_run(db, lived.run_id)
+        assert latest_promotions(db)[TASK].run_id == filled.run_id
+        numbers = evaluations_of_run(db, filled.run_id)
         assert numbers
         assert {(e.teacher_output, e.student_output) for e in numbers} == {("", None)}
         before = task_counts(db)
@@ -72,26 +73,26 @@ async def test_old_traces_go_with_what_was_made_of_them(tmp_path: Path) -> None:
         assert task_counts(db) == before
     # what is left are labels, and a response that was given just now by its id
     texts = [p for p in places_of(CANARY, tmp_path) if p.startswith(("runs/", "journal/"))]
-    assert texts == [f"runs/{lived.run_id}/route.json"]
-    folder = settings.runs_dir / lived.run_id
+    assert texts == [f"runs/{filled.run_id}/route.json"]
+    folder = settings.runs_dir / filled.run_id
     assert (folder / "train-real" / "adapter" / "adapters.safetensors").exists()
     assert not (folder / "evaluations.jsonl").exists()
 
 
-async def test_without_settings_nothing_goes(tmp_path: Path) -> None:
+async def test_without_retention_settings_nothing_is_deleted(tmp_path: Path) -> None:
     settings = config(tmp_path)
-    live_in(settings, at=NOW - 5000 * DAY_S)
+    fill_folder(settings, at=NOW - 5000 * DAY_S)
     with Database(settings.database_file, settings.store) as db:
         await a_retention(db, settings, NOW).check()
         assert task_counts(db)[TASK] == 18
     assert len(list(settings.runs_dir.iterdir())) == 4
 
 
-async def test_more_than_a_batch(tmp_path: Path) -> None:
+async def test_more_expired_traces_than_a_batch_are_all_deleted(tmp_path: Path) -> None:
     """The journal is collected in between."""
     settings = config(tmp_path, traces_days=1)
     many = [
-        said(OTHER, n, user="", answer="x", at=1000.0 + n)
+        trace_of(OTHER, n, user="", answer="x", at=1000.0 + n)
         for n in range(retention.BATCH_TRACES + 5)
     ]
     with Database(settings.database_file, settings.store) as db:
@@ -104,16 +105,16 @@ async def test_more_than_a_batch(tmp_path: Path) -> None:
         assert task_counts(db) == {}
 
 
-async def test_folders_of_old_runs_go(tmp_path: Path) -> None:
+async def test_folders_of_old_runs_are_deleted(tmp_path: Path) -> None:
     settings = config(tmp_path, runs_days=10)
-    lived = live_in(settings, at=NOW - 11 * DAY_S)
+    filled = fill_folder(settings, at=NOW - 11 * DAY_S)
     (settings.runs_dir / "not a run").mkdir()
     with Database(settings.database_file, settings.store) as db:
         await a_retention(db, settings, NOW).check()
         assert task_counts(db)[TASK] == 18  # their traces have a term of their own
     left = {path.name for path in settings.runs_dir.iterdir()}
     # its student serves; it has not ended; it is the task's last one; it is none of ours
-    assert left == {lived.run_id, lived.unfinished, lived.cut_short, "not a run"}
+    assert left == {filled.run_id, filled.unfinished, filled.cut_short, "not a run"}
 
 
 def turn(run_id: str | None, target: str, at: float) -> Promotion:

@@ -1,4 +1,4 @@
-"""Forgetting while a run is under way: it ends when it has what is forgotten, else it goes on."""
+"""Forgetting during a run: the run ends if it has a forgotten trace, else it goes on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from store.database import forgetting
 from store.database.database import Database
 from store.database.forgetting import Subject
 from store.database.promotions import append_promotion
-from store.database.runs import append_run_event, events_of_run, examples_of_run, unfinished_runs
+from store.database.runs import append_run_event, events_of_run, unfinished_runs
 from store.database.store import Store
 from store.jsontext import to_json
 from store.records import (
@@ -30,9 +30,10 @@ from store.records import (
 )
 from store.settings.config import Config, parse_config
 from store.settings.tasks import TaskSettings
-from tests.helpers.forget_scene import a_forgetter, nothing, said
+from tests.helpers.forget_scene import a_forgetter, nothing, trace_of
 from tests.helpers.live_scene import until
 from tests.helpers.samples import a_promotion, a_run_event, write_segment
+from tests.helpers.stored import examples_of_run
 from tests.helpers.teacher_server import LoopbackServer, completion
 
 TASK = "triage"
@@ -68,7 +69,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     config = parse_config({"model_list": [entry], "data_dir": str(tmp_path), "task_defaults": task})
     threads = Threads()
     asyncio.get_running_loop().set_default_executor(threads)
-    traces = [said("one", n, user=f"user {n}", answer=f"{n % 3}", at=1000.0 + n) for n in range(60)]
+    traces = [
+        trace_of("one", n, user=f"user {n}", answer=f"{n % 3}", at=1000.0 + n) for n in range(60)
+    ]
     with (
         LoopbackServer(lambda _: completion("never").slow(60)) as teacher,
         Database(config.database_file, config.store) as db,
@@ -96,7 +99,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await runner.stop()
 
 
-async def test_a_run_that_has_it_is_ended(scene: Scene) -> None:
+async def test_a_run_with_a_forgotten_trace_is_ended(scene: Scene) -> None:
     run_id = await scene.begin()
     await scene.forget(scene.traces[0])
     assert not scene.runner.busy
@@ -108,8 +111,8 @@ async def test_a_run_that_has_it_is_ended(scene: Scene) -> None:
     assert forgetting.marked_runs(scene.db) == {}  # it made no student
 
 
-async def test_a_run_that_does_not_have_it_goes_on(scene: Scene) -> None:
-    other = said("two", 1, user="bob", answer="1", at=1.0, task="another task")
+async def test_a_run_without_the_forgotten_trace_goes_on(scene: Scene) -> None:
+    other = trace_of("two", 1, user="bob", answer="1", at=1.0, task="another task")
     write_segment(scene.config.journal_dir, other)
     run_id = await scene.begin()
     await scene.forget(other)
@@ -118,7 +121,7 @@ async def test_a_run_that_does_not_have_it_goes_on(scene: Scene) -> None:
     assert not scene.db.query("trace_by_id", trace_id=other.trace_id)
 
 
-async def test_no_run_begins_meanwhile(scene: Scene) -> None:
+async def test_no_run_begins_during_a_forgetting(scene: Scene) -> None:
     async with scene.runner.held():
         await scene.runner.check()
         assert not scene.runner.busy
@@ -128,7 +131,7 @@ async def test_no_run_begins_meanwhile(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("at_once", "new", "due"), [(False, 0, False), (False, 1, True), (True, 0, True)]
 )
-async def test_who_learned_from_it_is_replaced(
+async def test_a_marked_student_makes_a_run_due(
     scene: Scene, at_once: bool, new: int, due: bool
 ) -> None:
     """With the next new trace, or at once; and not again and again."""
@@ -143,7 +146,7 @@ async def test_who_learned_from_it_is_replaced(
     append_promotion(db, a_promotion(task=TASK, run_id=run_id, at=2000.0))
     mark = {"forgetting_id": run_id, "run_id": run_id, "task": TASK, "traces": 1, "at": 3000.0}
     db.execute("insert_marks", rows=to_json([{**mark, "synthetic": 0}]).decode())
-    fresh = [said("new", n, user="", answer="1", at=4000.0 + n) for n in range(new)]
+    fresh = [trace_of("new", n, user="", answer="1", at=4000.0 + n) for n in range(new)]
     if fresh:
         write_segment(scene.config.journal_dir, *fresh)
         collect(db, scene.config.journal_dir, {})

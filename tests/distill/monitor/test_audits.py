@@ -10,8 +10,8 @@ import pytest
 
 from distill.monitor.audits import FIRST_BACKOFF_S, MAX_PENDING_S
 from distill.monitor.sampling import Sampler
-from store.database.runs import teacher_calls_of_run
 from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
+from tests.helpers.stored import teacher_calls_of_run
 from tests.helpers.teacher_server import completion, error
 
 

@@ -27,19 +27,12 @@ from store.records import (
     Promotion,
     Reason,
 )
-from store.settings.config import StoreSettings
 from store.settings.tasks import GateSettings, TaskSettings
 from tests.helpers.live_scene import Scene
 from tests.helpers.samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
 
 SETTINGS = TaskSettings.model_validate({"audit": {"first_share": 0.5, "last_share": 0.1}})
 BEGAN = 1_000_000.0
-
-
-@pytest.fixture
-def db(tmp_path: Path):
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as db:
-        yield db
 
 
 def promoted(**changes: Any) -> Promotion:

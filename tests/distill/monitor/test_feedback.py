@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from distill.collect import collect
 from distill.monitor.feedback import complains, feedback_comparisons, judged_pairs
-from store.database.comparisons import comparisons_of_student, write_comparisons
+from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.ids import new_id
@@ -31,6 +30,7 @@ from tests.helpers.samples import (
     a_trace,
     write_segment,
 )
+from tests.helpers.stored import comparisons_of_student
 
 STUDENT = new_id()
 
@@ -38,12 +38,6 @@ STUDENT = new_id()
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
-        yield opened
 
 
 def served(**changes: Any) -> Trace:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from distill.collect import collect
 from distill.dataset.rows import SPLITS, Row, Selection
@@ -31,18 +29,11 @@ from store.database.promotions import append_promotion
 from store.database.store import Store
 from store.ids import new_id
 from store.records import Trace
-from store.settings.config import StoreSettings
 from store.settings.tasks import TaskSettings
 from tests.helpers.samples import a_comparison, a_feedback, a_promotion, a_trace, write_segment
 
 TASK = "triage"
 RULES = "You route requests of an assistant. Answer with the name of the intent."
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as opened:
-        yield opened
 
 
 def a_request(text: str, *, at: float, system: str = RULES, **changes: Any) -> Trace:

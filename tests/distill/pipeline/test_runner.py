@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from distill.collect import collect
 from distill.pipeline.runner import MAX_STARTS, Runner, new_traces
 from distill.run.progress import Board
@@ -109,19 +107,12 @@ class Scene:
         return ended_runs(self.db, "sums")[-1]
 
 
-@pytest.fixture
-def database(tmp_path: Path):
-    settings = config(tmp_path)
-    with Database(settings.database_file, settings.store) as db:
-        yield db
-
-
 async def test_too_few_heldout_rows_are_found_out_before_anything_is_paid(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
-    scene = Scene(settings, database)
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
     ended = await scene.run_one()
     assert ended is not None
     assert ended.state is RunState.REJECTED
@@ -131,11 +122,11 @@ async def test_too_few_heldout_rows_are_found_out_before_anything_is_paid(
 
 
 async def test_a_teacher_that_is_down_fails_the_run_and_the_next_one_waits(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path, gate={"threshold": 0.5})
-    fill(database, settings, 40)
-    scene = Scene(settings, database)
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
     ended = await scene.run_one()
     assert ended is not None
     assert ended.state is RunState.FAILED
@@ -147,76 +138,76 @@ async def test_a_teacher_that_is_down_fails_the_run_and_the_next_one_waits(
     assert (await scene.run_one()) is not None
 
 
-async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, database: Database) -> None:
+async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
-    scene = Scene(settings, database)
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
     await scene.run_one()
     scene.now += 10_000
     assert await scene.run_one() is None
     assert scene.runner.decisions["sums"].reason == "collecting: 0 of 20 new teacher traces"
 
 
-async def test_fallbacks_are_no_new_traces(tmp_path: Path, database: Database) -> None:
+async def test_fallbacks_are_no_new_traces(tmp_path: Path, db: Database) -> None:
     """They are what a student was unsure of: no fair sample of the task."""
     settings = config(tmp_path)
-    fill(database, settings, 40, route="fallback")
-    scene = Scene(settings, database)
+    fill(db, settings, 40, route="fallback")
+    scene = Scene(settings, db)
     assert await scene.run_one() is None
     assert scene.runner.decisions["sums"].reason.startswith("collecting: 0 of 20")
 
 
 async def test_an_unfinished_run_goes_first_and_is_given_up_after_some_deaths(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
+    fill(db, settings, 40)
     run_id = new_id()
     append_run_event(
-        database, RunEvent(run_id=run_id, seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
+        db, RunEvent(run_id=run_id, seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
     for _ in range(MAX_STARTS):
         LineLog(settings.runs_dir / run_id / "starts.jsonl").append({"at": 1.0})
-    scene = Scene(settings, database)
+    scene = Scene(settings, db)
     ended = await scene.run_one()
     assert ended is not None
     assert (ended.run_id, ended.state) == (run_id, RunState.FAILED)
     assert "not tried again" in ended.reason
 
 
-async def test_a_paused_task_has_no_run(tmp_path: Path, database: Database) -> None:
+async def test_a_paused_task_has_no_run(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path, paused=True)
-    fill(database, settings, 40)
-    scene = Scene(settings, database)
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
     assert await scene.run_one() is None
     assert scene.runner.decisions["sums"].reason == "paused"
 
 
 async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
+    fill(db, settings, 40)
     append_run_event(
-        database, RunEvent(run_id=new_id(), seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
+        db, RunEvent(run_id=new_id(), seq=0, task="sums", state=RunState.COLLECTED, at=1.0)
     )
-    append_action(database, an_action(task="sums", command="pause", at=1.0))
-    scene = Scene(settings, database)
+    append_action(db, an_action(task="sums", command="pause", at=1.0))
+    scene = Scene(settings, db)
     assert await scene.run_one() is None
     assert scene.runner.decisions["sums"].reason == "paused"
-    append_action(database, an_action(task="sums", command="resume", at=2.0))
+    append_action(db, an_action(task="sums", command="resume", at=2.0))
     assert await scene.run_one() is not None
 
 
 async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
-    scene = Scene(settings, database)
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
     assert await scene.run_one() is not None
     assert await scene.run_one() is None
-    append_action(database, an_action(task="sums", command="retrain"))
+    append_action(db, an_action(task="sums", command="retrain"))
     assert await scene.run_one() is not None
     assert "by hand" in scene.runner.decisions["sums"].reason
     assert await scene.run_one() is None
@@ -224,40 +215,38 @@ async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
 
 
 async def test_a_run_that_ends_while_tasks_are_judged_is_not_begun_again(
-    tmp_path: Path, database: Database
+    tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
+    fill(db, settings, 40)
     # tasks that are judged after the one with the run, for longer than the run takes
     others = [a_trace(task=f"task-{number}") for number in range(50)]
     write_segment(settings.journal_dir, *others)
-    collect(database, settings.journal_dir, {})
-    scene = Scene(settings, database)
+    collect(db, settings.journal_dir, {})
+    scene = Scene(settings, db)
     await scene.runner.check()
     while scene.runner.busy:
         await scene.runner.check()
-    assert len(ended_runs(database, "sums")) == 1
+    assert len(ended_runs(db, "sums")) == 1
     await scene.runner.check()
     assert not scene.runner.busy
 
 
-async def test_a_demoted_task_cools_down(tmp_path: Path, database: Database) -> None:
+async def test_a_demoted_task_cools_down(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
-    fill(database, settings, 40)
+    fill(db, settings, 40)
     demotion = a_promotion(
         task="sums", target="teacher", state="demoted", route=None, at=4500.0, suspect_since=0.0
     )
-    append_promotion(database, demotion)
-    scene = Scene(settings, database)
+    append_promotion(db, demotion)
+    scene = Scene(settings, db)
     assert await scene.run_one() is None
     assert "the student was demoted" in scene.runner.decisions["sums"].reason
     scene.now += 501
     assert await scene.run_one() is not None
 
 
-def test_what_a_certified_student_would_answer_is_nothing_new(
-    tmp_path: Path, database: Database
-) -> None:
+def test_what_a_certified_student_would_answer_is_nothing_new(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
     traces = [
         a_trace(task="sums", start_time=at, reason=reason)
@@ -269,13 +258,13 @@ def test_what_a_certified_student_would_answer_is_nothing_new(
         )
     ]
     write_segment(settings.journal_dir, *traces)
-    collect(database, settings.journal_dir, {})
+    collect(db, settings.journal_dir, {})
     audits = [a_comparison(task="sums", kind="audit", at=at) for at in (150.0, 250.0, 350.0)]
-    write_comparisons(database, [*audits, a_comparison(task="sums", at=350.0)])
+    write_comparisons(db, [*audits, a_comparison(task="sums", at=350.0)])
 
     def new(promotion: Promotion | None, since: float = 0.0) -> int:
         history = [promotion] if promotion is not None else []
-        return new_traces(database, "sums", history, since)
+        return new_traces(db, "sums", history, since)
 
     demoted = a_promotion(task="sums", target="teacher", state="demoted", route=None)
     assert new(None) == 4

@@ -19,11 +19,11 @@ from distill.evaluate.scoring import Scorer
 from distill.pipeline.examples import make_examples
 from distill.run.budget import Till, paid_calls, paid_client, teacher_of
 from store.database.database import Database
-from store.database.runs import teacher_calls_of_run
 from store.errors import BudgetSpent, TeacherError
 from store.settings.config import StoreSettings
 from tests.helpers.demo_rows import LABELS, rows_of
 from tests.helpers.judging import a_run, parts_with
+from tests.helpers.stored import teacher_calls_of_run
 
 
 def untold(*_: object) -> None:

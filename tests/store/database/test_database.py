@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -15,26 +14,21 @@ import pytest
 
 from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions, promotions_of_task
-from store.database.runs import examples_of_run, replace_examples
+from store.database.runs import replace_examples
 from store.database.traces import task_counts
 from store.errors import InputRefused, StoreError, StoreLocked
 from store.ids import new_id
 from store.settings.config import StoreSettings
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_promotion, an_example
+from tests.helpers.stored import examples_of_run
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "understudy.duckdb"
-
-
-@pytest.fixture
-def db(file: Path) -> Iterator[Database]:
-    with Database(file, StoreSettings()) as opened:
-        yield opened
+def file(database_file: Path) -> Path:
+    return database_file
 
 
 def run(script: str, *arguments: str) -> list[str]:
@@ -81,7 +75,7 @@ def test_settings_reach_duckdb(file: Path) -> None:
         assert found.fetchall() == [("61.0 MiB", 3)]
 
 
-def test_what_was_written_is_there_after_opening_again(file: Path) -> None:
+def test_rows_are_there_after_the_database_is_opened_again(file: Path) -> None:
     promotion = a_promotion()
     with Database(file, StoreSettings()) as db:
         append_promotion(db, promotion)
@@ -89,7 +83,7 @@ def test_what_was_written_is_there_after_opening_again(file: Path) -> None:
         assert latest_promotions(db) == {"triage": promotion}
 
 
-def test_it_leaves_one_file_in_a_folder_for_its_owner_alone(file: Path) -> None:
+def test_the_database_is_one_file_in_a_folder_that_only_its_owner_reads(file: Path) -> None:
     with Database(file, StoreSettings()) as db:
         append_promotion(db, a_promotion())
     assert [p.name for p in file.parent.iterdir()] == [file.name]
@@ -183,7 +177,7 @@ def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     assert file.read_text() == "dear diary" * 1000
 
 
-def test_after_closing_nothing_goes(file: Path) -> None:
+def test_a_closed_database_refuses_every_operation(file: Path) -> None:
     db = Database(file, StoreSettings())
     db.close()
     db.close()
@@ -206,9 +200,8 @@ DISK = """
 import logging, os, resource, sys
 from pathlib import Path
 from tests.helpers.samples import an_example
-from store.database.promotions import append_promotion, latest_promotions, promotions_of_task
-from store.database.runs import examples_of_run, replace_examples
-from store.database.traces import task_counts
+from tests.helpers.stored import examples_of_run
+from store.database.runs import replace_examples
 from store.settings.config import (StoreSettings)
 from store.database.database import Database
 from store.errors import StoreError
@@ -279,7 +272,7 @@ def test_a_failed_transaction_changes_nothing(db: Database) -> None:
     assert examples_of_run(db, run_id) == kept
 
 
-def test_others_see_a_transaction_when_it_is_committed(db: Database) -> None:
+def test_other_threads_see_a_transaction_only_after_its_commit(db: Database) -> None:
     seen: list[int] = []
 
     def look() -> None:

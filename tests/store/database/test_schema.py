@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -30,14 +29,8 @@ from tests.helpers.samples import a_promotion
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "data" / "understudy.duckdb"
-
-
-@pytest.fixture
-def db(file: Path) -> Iterator[Database]:
-    with Database(file, StoreSettings()) as opened:
-        yield opened
+def file(database_file: Path) -> Path:
+    return database_file
 
 
 SHIPPED = sorted(MIGRATIONS.glob("*.sql"))
@@ -51,7 +44,9 @@ def migrations(folder: Path, *steps: str) -> Path:
 
 
 @pytest.mark.parametrize("known", range(len(SHIPPED)), ids=[p.stem for p in SHIPPED])
-def test_every_older_schema_becomes_the_newest(file: Path, tmp_path: Path, known: int) -> None:
+def test_every_older_schema_is_migrated_to_the_newest(
+    file: Path, tmp_path: Path, known: int
+) -> None:
     older = migrations(tmp_path / "older", *(p.read_text() for p in SHIPPED[:known]))
     Database(file, StoreSettings(), migrations=older).close()
     with Database(file, StoreSettings()) as db:
@@ -110,25 +105,29 @@ def test_the_schema_has_nothing_that_ducklake_refuses() -> None:
         assert not re.search(r"\bON CONFLICT\b|\bRETURNING\b", query.sql.upper()), query.name
 
 
+def names_of(record: type) -> set[str]:
+    return {field.name for field in fields(record)}
+
+
 @pytest.mark.parametrize(
-    ("table", "record", "more"),
+    ("table", "names"),
     [
-        ("traces", Trace, {"imported_at"}),
-        ("examples", Example, set()),
-        ("teacher_calls", TeacherCall, set()),
-        ("run_events", RunEvent, set()),
-        ("evaluations", Evaluation, set()),
-        ("promotions", Promotion, set()),
-        ("feedback", Feedback, set()),
+        ("traces", {*Trace.__struct_fields__, "imported_at"}),
+        ("examples", names_of(Example)),
+        ("teacher_calls", names_of(TeacherCall)),
+        ("run_events", names_of(RunEvent)),
+        ("evaluations", names_of(Evaluation)),
+        ("promotions", names_of(Promotion)),
+        ("feedback", names_of(Feedback)),
     ],
 )
 def test_tables_have_the_fields_of_their_records(
-    file: Path, db: Database, table: str, record: type, more: set[str]
+    file: Path, db: Database, table: str, names: set[str]
 ) -> None:
     db.close()
     with duckdb.connect(str(file), read_only=True) as plain:
         columns = {row[0] for row in plain.execute(f"DESCRIBE {table}").fetchall()}
-    assert columns == {f.name for f in fields(record)} | more
+    assert columns == names
 
 
 def test_every_query_is_used() -> None:

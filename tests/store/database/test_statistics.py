@@ -62,7 +62,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Database:
     return db
 
 
-def test_who_answered_and_how_fast(db: Database) -> None:
+def test_requests_and_latencies_are_counted_by_route(db: Database) -> None:
     found = task_statistics(db, "triage", recent_since=51.0)
     assert found.traces == 127
     teacher, student = found.served["teacher"], found.served["student"]
@@ -74,14 +74,14 @@ def test_who_answered_and_how_fast(db: Database) -> None:
     assert teacher.reasons == {"no_student": 104}
 
 
-def test_errors_by_kind_the_commonest_first(db: Database) -> None:
+def test_errors_are_counted_by_kind_the_most_common_first(db: Database) -> None:
     assert task_statistics(db, "triage").errors == [
         ErrorCount(status_code=429, type="rate_limit_exceeded", requests=2),
         ErrorCount(status_code=200, type="teacher_broke", requests=1),
     ]
 
 
-def test_tokens_and_money_of_traffic(db: Database) -> None:
+def test_tokens_and_cost_of_traffic_are_summed(db: Database) -> None:
     found = task_statistics(db, "triage")
     assert found.traffic == TokenCount(calls=105, input=10_400, output=1_050)
     assert found.student == TokenCount(calls=20, input=2_000, output=200)
@@ -90,7 +90,7 @@ def test_tokens_and_money_of_traffic(db: Database) -> None:
     assert found.mean_teacher_cost == pytest.approx(each)
 
 
-def test_what_distilling_cost(db: Database) -> None:
+def test_tokens_and_cost_of_distilling_are_summed_by_purpose(db: Database) -> None:
     found = task_statistics(db, "triage", prices=PRICES)
     assert found.distilling == {
         "answers": TokenCount(calls=2, input=400, output=40),
@@ -113,7 +113,7 @@ def test_new_traces_are_counted_from_the_last_judged_run(db: Database) -> None:
     assert task_statistics(db, "triage", used_until=90.0).new_traces == 10
 
 
-def test_untagged_requests_and_tasks_that_nobody_asked_for(db: Database) -> None:
+def test_untagged_requests_and_unknown_tasks_have_statistics_too(db: Database) -> None:
     untagged = task_statistics(db, None)
     assert (untagged.traces, untagged.served["teacher"].reasons) == (1, {"untagged": 1})
     empty = task_statistics(db, "nobody")

@@ -46,14 +46,14 @@ def test_requests_by_reason(found: TaskStatistics) -> None:
     assert found.served["teacher"].reasons == {"other_api": 5, "no_student": 3}
 
 
-def test_only_chats_are_new(found: TaskStatistics) -> None:
+def test_only_chats_count_as_new_traces(found: TaskStatistics) -> None:
     assert found.new_traces == 3
 
 
-def test_vectors_cost_what_they_read(found: TaskStatistics) -> None:
+def test_embeddings_cost_their_input_tokens(found: TaskStatistics) -> None:
     chats_and_texts = 4 * (100 * 1e-5 + 10 * 1e-4)
     assert found.traffic_cost == pytest.approx(chats_and_texts + 3 * 100 * 1e-6)
 
 
-def test_what_a_student_saves_is_what_a_chat_costs(found: TaskStatistics) -> None:
+def test_the_mean_cost_of_an_answer_is_that_of_chats(found: TaskStatistics) -> None:
     assert found.mean_teacher_cost == pytest.approx(100 * 1e-5 + 10 * 1e-4)

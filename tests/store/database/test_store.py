@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +11,17 @@ from store.database.database import Database
 from store.database.promotions import append_promotion, latest_promotions
 from store.database.store import Store
 from store.errors import StoreError
-from store.settings.config import StoreSettings
 from tests.helpers.samples import a_promotion
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    with Database(tmp_path / "understudy.duckdb", StoreSettings()) as db:
-        yield Store(db)
+def store(db: Database) -> Store:
+    return Store(db)
 
 
-async def test_a_transaction_outlives_its_cancelled_caller_and_is_whole(store: Store) -> None:
+async def test_a_transaction_whose_caller_is_cancelled_is_committed_as_a_whole(
+    store: Store,
+) -> None:
     begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     first, second = a_promotion(task="one"), a_promotion(task="two")
 
@@ -47,7 +46,7 @@ async def test_a_transaction_outlives_its_cancelled_caller_and_is_whole(store: S
     assert set(await store.latest_promotions()) == {"one", "two"}
 
 
-async def test_work_that_fails_raises_to_its_caller_and_leaves_nothing(store: Store) -> None:
+async def test_an_error_in_a_transaction_reaches_the_caller_and_rolls_back(store: Store) -> None:
     def work(db: Database) -> None:
         with db.transaction():
             append_promotion(db, a_promotion(task="one"))
@@ -58,7 +57,7 @@ async def test_work_that_fails_raises_to_its_caller_and_leaves_nothing(store: St
     assert await store.run(latest_promotions) == {}
 
 
-async def test_a_method_takes_what_its_function_takes(store: Store) -> None:
+async def test_a_method_passes_its_arguments_to_the_function(store: Store) -> None:
     promotions = [a_promotion(task="one", at=float(n)) for n in range(3)]
     for promotion in promotions:
         await store.append_promotion(promotion)
