@@ -98,7 +98,7 @@ def traffic_by_fingerprint(
 def logged_exchange(
     row: JsonMapping, kind: ExchangeKind = "answer", replacement: str | None = None
 ) -> LoggedExchange:
-    """A row of `traces` as a record. Columns that hold no valid JSON count as empty."""
+    """A row of `traces` as a record. A damaged JSON column leaves the request or answer empty."""
     request = _request(row)
     return LoggedExchange(
         trace_id=row["trace_id"],
@@ -109,7 +109,7 @@ def logged_exchange(
         fingerprint=row["fingerprint"],
         input_hash=row["input_hash"],
         model=str(row["request_model"] or request.params.get("model") or ""),
-        choices=_objects(_decoded(row["output_messages"])),
+        choices=_answers(row),
         served_by=row["served_by"],
         status_code=row["status_code"],
         outcome=row["outcome"],
@@ -120,11 +120,13 @@ def logged_exchange(
 
 
 def _request(row: JsonMapping) -> LoggedRequest:
-    params = _decoded(row["request_params"])
+    try:
+        messages, params = _decoded(row["input_messages"]), _decoded(row["request_params"])
+        tools = _tools(row["tool_definitions"])
+    except orjson.JSONDecodeError:
+        return LoggedRequest(messages=[], params={}, tools=None)
     return LoggedRequest(
-        messages=_objects(_decoded(row["input_messages"])),
-        params=params if isinstance(params, dict) else {},
-        tools=_tools(row["tool_definitions"]),
+        messages=_objects(messages), params=params if isinstance(params, dict) else {}, tools=tools
     )
 
 
@@ -141,10 +143,15 @@ def _objects(value: object) -> list[JsonObject]:
 
 def _decoded(text: str | None) -> Any:
     """The value of a JSON column; None when it has none."""
+    return orjson.loads(text) if text else None
+
+
+def _answers(row: JsonMapping) -> list[JsonObject]:
+    """The messages of the logged answer; none when the column is damaged."""
     try:
-        return orjson.loads(text) if text else None
+        return _objects(_decoded(row["output_messages"]))
     except orjson.JSONDecodeError:
-        return None
+        return []
 
 
 def new_teacher_traces(db: Database, task: str, since: float, *, asked_since: float = 0.0) -> int:

@@ -81,7 +81,9 @@ async def test_the_target_is_reached_exactly_and_nothing_is_bought_beyond_it(
     assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
 
 
-async def test_kept_inputs_are_new_and_apart_and_rejected_ones_say_why(tmp_path: Path) -> None:
+async def test_kept_inputs_are_no_near_duplicates_and_rejected_ones_have_a_reason(
+    tmp_path: Path,
+) -> None:
     rows = rows_of(LABELS, 60)
     async with await start_teacher() as teacher:
         policy = a_policy(input_length_range=LengthRange(minimum=5, maximum=200))
@@ -98,7 +100,7 @@ async def test_kept_inputs_are_new_and_apart_and_rejected_ones_say_why(tmp_path:
     assert all(e.target == "" for e in found.examples if e.status == "rejected")
 
 
-async def test_examples_say_where_they_come_from(tmp_path: Path) -> None:
+async def test_synthetic_examples_name_their_parents_and_model(tmp_path: Path) -> None:
     rows = rows_of(JSON, 30)
     async with await start_teacher() as teacher:
         found = await amplified(tmp_path, teacher.base_url, rows, target=20)
@@ -119,7 +121,7 @@ async def test_examples_say_where_they_come_from(tmp_path: Path) -> None:
         assert example.created_at > 0
 
 
-async def test_answers_are_balanced_over_the_labels_that_were_seen(tmp_path: Path) -> None:
+async def test_synthetic_answers_are_balanced_over_the_labels(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
         found = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 40), target=90)
     counts = Counter(e.target for e in kept(found))
@@ -127,7 +129,7 @@ async def test_answers_are_balanced_over_the_labels_that_were_seen(tmp_path: Pat
     assert min(counts.values()) >= 20
 
 
-async def test_the_request_is_a_real_one_with_another_text_at_its_end(tmp_path: Path) -> None:
+async def test_a_synthetic_request_is_a_real_one_with_another_last_text(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "How can I help?"},
@@ -151,14 +153,14 @@ def _fields(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in Row.__slots__}
 
 
-async def test_no_target_costs_nothing(tmp_path: Path) -> None:
+async def test_target_0_makes_no_call(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
         found = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 10), target=0)
         assert teacher.counts == {}
     assert found == Amplified([], "target reached")
 
 
-async def test_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
+async def test_no_more_calls_run_at_once_than_allowed(tmp_path: Path) -> None:
     under_way, most = 0, 0
 
     class Watched(TeacherServer):
@@ -176,7 +178,7 @@ async def test_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
     assert most == 3
 
 
-async def test_every_setting_has_its_effect(tmp_path: Path) -> None:
+async def test_every_amplify_setting_has_an_effect(tmp_path: Path) -> None:
     asked = Counting()
     rows = rows_of(JSON, 30)
     async with server(asked) as teacher:

@@ -34,7 +34,7 @@ PROSE = describe([f"Dear customer number {i}, thank you." for i in range(20)])
         (" \n ", Fault.EMPTY_INPUT),
     ],
 )
-def test_inputs(text: str, fault: Fault | None) -> None:
+def test_the_fault_of_a_synthetic_input(text: str, fault: Fault | None) -> None:
     assert input_fault(text, POLICY) == fault
 
 
@@ -61,7 +61,7 @@ def test_inputs(text: str, fault: Fault | None) -> None:
         (PROSE, "x", "stop", Fault.OUTPUT_LENGTH),
     ],
 )
-def test_answers(
+def test_the_fault_of_a_synthetic_answer(
     answers: Answers, text: str | None, finish_reason: str, fault: Fault | None
 ) -> None:
     assert answer_fault(text, finish_reason, answers=answers, policy=POLICY) == fault
@@ -86,12 +86,12 @@ def test_an_apology_among_labels_neither_passes_nor_lets_invented_labels_pass() 
     assert answer_fault("green", "stop", answers=answers, policy=wide) is None
 
 
-def test_json_objects_of_several_shapes_may_have_each() -> None:
+def test_json_objects_may_have_any_known_set_of_keys() -> None:
     answers = describe(['{"intent": "a"}', '{"intent": "a", "slot": 1}'] * 20)
     assert answer_fault('{"intent": "b"}', "stop", answers=answers, policy=POLICY) is None
     assert answer_fault('{"slot": 2}', "stop", answers=answers, policy=POLICY) == Fault.OTHER_KEYS
 
 
-def test_lists_have_no_keys() -> None:
+def test_objects_pass_where_all_real_answers_are_lists() -> None:
     answers = describe([f"[{i}]" for i in range(20)])
     assert answer_fault('{"a": 1}', "stop", answers=answers, policy=POLICY) is None

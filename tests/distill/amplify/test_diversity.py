@@ -30,37 +30,37 @@ def a_plan(rows: list[Row], seed: int = 1, **changes: Any) -> BatchPlan:
     return plan_batch(Random(seed), rows, SETTINGS, aims=aims, **{**values, **changes})
 
 
-def test_labels_are_aimed_at_evenly() -> None:
+def test_labels_are_requested_evenly() -> None:
     plan = a_plan(rows_of(LABELS))
     assert Counter(spec.aim for spec in plan.inputs) == {"positive": 2, "negative": 2, "neutral": 2}
 
 
-def test_what_is_rarest_so_far_comes_first() -> None:
+def test_the_rarest_label_is_requested_first() -> None:
     plan = a_plan(rows_of(LABELS), so_far={"positive": 9, "negative": 9, "neutral": 2})
     assert {spec.aim for spec in plan.inputs} == {"neutral"}
 
 
-def test_whole_json_answers_that_repeat_are_aimed_at() -> None:
+def test_repeated_json_answers_are_requested_whole() -> None:
     rows = rows_of(JSON, 150)
     aims = Aims(answers_of(rows), [row.target for row in rows])
     assert len(aims.all) == 15
     assert aims.of('{"priority": "low",  "category": "delivery"}') in aims.all
 
 
-def test_of_other_json_the_fields_that_repeat_are_aimed_at() -> None:
+def test_repeated_fields_of_json_are_requested() -> None:
     targets = [f'{{"intent": "{"ab"[i % 2]}", "song": "s{i}", "sure": true}}' for i in range(40)]
     aims = Aims(describe(targets), targets)
     assert sorted(aims.all) == ['{"intent":"a","sure":true}', '{"intent":"b","sure":true}']
     assert aims.of("not json") is None
 
 
-def test_answers_that_never_repeat_are_not_aimed_at() -> None:
+def test_answers_that_never_repeat_are_not_requested() -> None:
     rows = rows_of(EXTRACTION)
     assert Aims(answers_of(rows), [row.target for row in rows]).all == []
     assert {spec.aim for spec in a_plan(rows).inputs} == {None}
 
 
-def test_every_aim_has_an_example_among_the_context() -> None:
+def test_every_requested_answer_has_an_example_in_the_context() -> None:
     rows = rows_of(LABELS)
     for seed in range(20):
         plan = a_plan(rows, seed)
@@ -75,7 +75,7 @@ def test_batches_are_the_same_for_a_seed_and_rotate_over_the_rows() -> None:
     assert len(shown) > 0.8 * len(rows)
 
 
-def test_lengths_and_difficulties_vary_within_what_is_real() -> None:
+def test_lengths_vary_within_those_of_real_inputs() -> None:
     rows = rows_of(EXTRACTION)
     lengths = [len(user_text(row.messages)) for row in rows]
     specs = [spec for seed in range(20) for spec in a_plan(rows, seed).inputs]
@@ -95,13 +95,13 @@ def test_a_batch_shows_rows_of_one_fingerprint() -> None:
     assert len(seen) == 2
 
 
-def test_few_rows_are_enough() -> None:
+def test_a_batch_can_be_planned_from_one_row() -> None:
     plan = a_plan([a_row(LABELS, "Great lamp.")])
     assert len(plan.context) == 1
     assert len(plan.inputs) == SETTINGS.batch
 
 
-def test_the_prompt_says_all_of_it() -> None:
+def test_the_prompt_has_policy_examples_and_recent_inputs() -> None:
     rows = rows_of(LABELS)
     policy = a_policy()
     plan = a_plan(rows, avoid=[f"recent text {i}" for i in range(50)])
@@ -118,7 +118,7 @@ def test_the_prompt_says_all_of_it() -> None:
     assert "answer='positive'" in text
 
 
-def test_the_prompt_without_recent_inputs_or_aims_has_no_word_of_them() -> None:
+def test_the_prompt_omits_empty_sections() -> None:
     rows = rows_of(EXTRACTION)
     [_, asked] = inputs_prompt(a_plan(rows), a_policy())
     assert "<recent>" not in asked["content"]

@@ -26,7 +26,7 @@ SEEN = "Hi, where is my order K-123? I paid 20 dollars."
         ("", False),
     ],
 )
-def test_what_is_near(text: str, near: bool) -> None:
+def test_texts_that_differ_little_are_near(text: str, near: bool) -> None:
     assert (text in NearDuplicates(0.9, [SEEN])) is near
 
 
@@ -36,14 +36,14 @@ def test_only_the_text_itself_is_near_at_one() -> None:
     assert SEEN.replace("20", "30") not in seen
 
 
-def test_text_without_words_is_compared_as_it_is() -> None:
+def test_text_without_words_is_compared_unchanged() -> None:
     seen = NearDuplicates(0.9, [":-)", "?!"])
     assert ":-)" in seen
     assert ":-(" not in seen
     assert simplified(" ?! ") == "?!"
 
 
-def test_one_more_letter_is_always_noticed() -> None:
+def test_one_more_letter_lowers_the_similarity() -> None:
     """No miss by MinHash among a thousand texts and their slightly changed copies."""
     texts = list(islice(TASKS["order-extraction"].texts("near"), 1000))
     seen = NearDuplicates(0.9, texts)
@@ -56,7 +56,7 @@ def test_one_more_letter_is_always_noticed() -> None:
 
 
 @given(st.lists(st.text(max_size=20), max_size=20), st.text(max_size=20))
-def test_a_text_is_near_to_itself_whatever_it_is(texts: list[str], text: str) -> None:
+def test_every_text_is_near_to_itself(texts: list[str], text: str) -> None:
     seen = NearDuplicates(0.9, [*texts, text])
     assert text in seen
     assert 0 <= seen.similarity(text) <= 1

@@ -37,7 +37,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("task", TASKS)
-async def test_a_policy_comes_from_one_call_and_holds_for_the_rows(task: str) -> None:
+async def test_a_policy_takes_one_call_and_covers_the_rows(task: str) -> None:
     rows = rows_of(task, 80)
     calls: list[TeacherCall] = []
     async with (
@@ -54,7 +54,7 @@ async def test_a_policy_comes_from_one_call_and_holds_for_the_rows(task: str) ->
         assert row.target in policy.output_length_range
 
 
-def test_every_field_says_what_it_is_for() -> None:
+def test_every_field_of_the_policy_is_described_to_the_teacher() -> None:
     properties = TaskPolicy.model_json_schema()["properties"]
     assert set(properties) == FIELDS
     assert all(field["description"] for field in properties.values())
@@ -72,7 +72,7 @@ def test_ranges_that_the_rows_contradict_are_widened() -> None:
     assert covered.task_description == policy.task_description
 
 
-def test_a_range_the_wrong_way_round_is_refused() -> None:
+def test_a_length_range_with_swapped_ends_is_rejected() -> None:
     with pytest.raises(ValidationError, match="minimum is above maximum"):
         LengthRange(minimum=3, maximum=2)
 
@@ -119,12 +119,12 @@ def test_diverse_rows_are_spread_over_lengths_when_every_answer_differs() -> Non
     assert found[-1] > lengths[160]
 
 
-def test_a_policy_survives_its_file() -> None:
+def test_a_policy_reads_back_as_it_was_written() -> None:
     policy = a_policy()
     assert TaskPolicy.model_validate(orjson.loads(policy.model_dump_json())) == policy
 
 
-async def test_nothing_is_asked_without_a_budget() -> None:
+async def test_no_policy_is_requested_without_a_budget() -> None:
     async with await start_teacher() as teacher, a_client(teacher.base_url, budget=10) as client:
         with pytest.raises(BudgetSpent):
             await extract_policy(client, rows_of(LABELS, 5))

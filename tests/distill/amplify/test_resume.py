@@ -105,7 +105,7 @@ async def test_kill_minus_nine_at_any_point_pays_for_nothing_twice(tmp_path: Pat
     assert teacher.counts.keys() == {"inputs", f"answers/{JSON}"}
 
 
-async def test_torn_last_lines_are_left_out(tmp_path: Path) -> None:
+async def test_a_torn_last_line_is_dropped_on_resuming(tmp_path: Path) -> None:
     rows = rows_of(JSON, 40)
     async with await start_teacher() as teacher:
         await amplified(tmp_path, teacher.base_url, rows, target=20)
@@ -123,7 +123,9 @@ async def test_torn_last_lines_are_left_out(tmp_path: Path) -> None:
 # ---- the budget ---------------------------------------------------------------------------------
 
 
-async def test_the_token_budget_stops_it_and_more_of_it_lets_it_go_on(tmp_path: Path) -> None:
+async def test_a_spent_budget_stops_amplification_and_a_larger_one_resumes_it(
+    tmp_path: Path,
+) -> None:
     rows = rows_of(JSON, 40)
     calls: list[TeacherCall] = []
     async with await start_teacher() as teacher:
@@ -142,7 +144,7 @@ async def test_the_token_budget_stops_it_and_more_of_it_lets_it_go_on(tmp_path: 
     assert teacher.counts[f"answers/{JSON}"] == 40
 
 
-async def test_without_a_budget_nothing_is_asked(tmp_path: Path) -> None:
+async def test_budget_0_makes_no_call(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
         found = await amplified(tmp_path, teacher.base_url, rows_of(JSON, 10), budget=0)
         assert teacher.counts == {}

@@ -81,7 +81,7 @@ async def test_calls_that_the_tools_do_not_allow_are_not_learned(tmp_path: Path)
         ("Which?", {}, None),
     ],
 )
-def test_the_checks_of_synthetic_answers(
+def test_the_fault_of_an_answer_to_a_request_with_tools(
     text: str, request_of: dict[str, Any], fault: Fault | None
 ) -> None:
     for end in ("stop", "tool_calls"):
@@ -90,7 +90,7 @@ def test_the_checks_of_synthetic_answers(
         assert found == fault
 
 
-def test_the_teacher_is_shown_the_tools_and_functions_are_aimed_at() -> None:
+def test_tools_are_shown_to_the_teacher_and_functions_are_requested() -> None:
     rows = rows_with_tools()
     prompt = policy_prompt(rows)[1]["content"]
     assert prompt.count("<tools>") == 1
@@ -98,7 +98,7 @@ def test_the_teacher_is_shown_the_tools_and_functions_are_aimed_at() -> None:
     assert set(Aims(answers_of(rows), [row.target for row in rows]).all) == {"look_up", "cancel"}
 
 
-async def test_what_a_teacher_answers_is_what_a_student_should() -> None:
+async def test_an_answer_with_calls_is_the_target_of_a_student() -> None:
     async with server(CallingTeacher()) as teacher, a_client(teacher.base_url) as client:
         [row] = rows_with_tools(1)
         again = await client.answer(row.messages, row.params)

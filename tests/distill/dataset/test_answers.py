@@ -150,7 +150,7 @@ def test_the_forms_of_answers(targets: list[str], forms: Forms) -> None:
         ("yess", "text", Forms(labels=["no", "yes"]), None),
     ],
 )
-async def test_another_form_is_not_served(
+async def test_an_answer_of_an_unknown_form_is_not_served(
     text: str, output: OutputKind, forms: Forms | None, fault: Reason | None
 ) -> None:
     answer = StudentAnswer(

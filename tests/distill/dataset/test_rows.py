@@ -64,7 +64,7 @@ WORDS = {"role": "assistant", "content": "delivery"}
         ("no_answer", {"output_messages": as_json([{"role": "assistant", "content": " \n"}])}),
     ],
 )
-def test_a_trace_that_cannot_be_learnt_from_is_left_out(
+def test_an_unlearnable_exchange_is_left_out_with_its_reason(
     reason: str, changes: dict[str, Any]
 ) -> None:
     found = chosen(an_exchange(**changes))
@@ -72,7 +72,7 @@ def test_a_trace_that_cannot_be_learnt_from_is_left_out(
     assert found.left_out == {reason: 1}
 
 
-def test_a_row_has_what_is_needed_to_ask_again() -> None:
+def test_a_row_has_the_parameters_to_ask_again() -> None:
     params = {
         "model": "gpt-big",
         "temperature": 0,
@@ -99,7 +99,7 @@ def test_a_row_has_what_is_needed_to_ask_again() -> None:
     assert (row.input_hash, row.fingerprint) == (trace.input_hash, trace.fingerprint)
 
 
-def test_text_parts_and_earlier_turns_are_text() -> None:
+def test_text_parts_and_earlier_turns_are_learnt() -> None:
     messages = [
         {"role": "developer", "content": "Sort it."},
         {"role": "user", "content": "hi"},
@@ -128,7 +128,7 @@ def test_of_two_equally_common_answers_the_newer_counts() -> None:
         assert found.left_out == {"contradicted": 1}
 
 
-def test_json_laid_out_otherwise_is_the_same_answer() -> None:
+def test_json_with_another_layout_is_the_same_answer() -> None:
     found = chosen(
         an_exchange(answer='{"a": 1, "b": 2}', at=1),
         an_exchange(answer='{"b":2,"a":1}', at=2),
@@ -138,7 +138,7 @@ def test_json_laid_out_otherwise_is_the_same_answer() -> None:
     assert found.left_out == {"contradicted": 1, "duplicate": 1}
 
 
-def test_the_fingerprints_of_a_tenth_or_more_are_taken() -> None:
+def test_fingerprints_with_a_tenth_of_the_traces_count() -> None:
     def some(count: int, system: str) -> list[LoggedExchange]:
         return [an_exchange(f"{system} {i}", system=system) for i in range(count)]
 
@@ -147,7 +147,7 @@ def test_the_fingerprints_of_a_tenth_or_more_are_taken() -> None:
     assert found.left_out == {"rare_fingerprint": 1}
 
 
-def test_the_commonest_fingerprint_is_taken_however_rare_it_is() -> None:
+def test_the_commonest_fingerprint_counts_however_rare_it_is() -> None:
     traces = [an_exchange(f"{i}", system=f"prompt {i % 15}") for i in range(16)]
     found = chosen(*traces)
     assert {row.messages[0]["content"] for row in found.rows} == {"prompt 0"}
@@ -160,7 +160,7 @@ def test_rows_are_in_the_order_of_their_traces() -> None:
     assert [row.trace_id for row in chosen(*shuffled).rows] == [t.trace_id for t in traces]
 
 
-def test_rows_survive_their_file(tmp_path: Path) -> None:
+def test_rows_read_back_as_they_were_written(tmp_path: Path) -> None:
     rows = chosen(
         *(an_exchange(f"text {i} 📦", request_params='{"temperature": 0.5}') for i in range(5))
     ).rows

@@ -28,7 +28,7 @@ def hash_of(text: str) -> str:
     st.floats(0.05, 0.9),
     st.floats(0.05, 0.9),
 )
-def test_the_shares_are_met(train: float, rest: float) -> None:
+def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> None:
     calibration = (1 - train) * rest
     shares = SplitSettings(train=train, calibration=calibration, heldout=1 - train - calibration)
     found = Counter(split_of(hash_of(str(i)), shares) for i in range(2000))
@@ -43,7 +43,7 @@ def test_the_shares_are_met(train: float, rest: float) -> None:
 
 
 @given(st.lists(texts, max_size=30), st.lists(texts, max_size=30))
-def test_no_input_is_in_two_splits_and_none_moves(first: list[str], later: list[str]) -> None:
+def test_no_input_is_in_two_splits_or_changes_its_split(first: list[str], later: list[str]) -> None:
     """Spellings of one input count as one; more traces change no input's split."""
     spelt = [*first, *(t.upper() for t in first), *(f"  {t}  " for t in first)]
     before = choose_rows([an_exchange(t) for t in spelt], SHARES).rows

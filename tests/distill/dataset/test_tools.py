@@ -85,7 +85,7 @@ def test_a_call_becomes_a_row_that_can_be_asked_again() -> None:
         ),
     ],
 )
-def test_what_is_learned(target: str, changes: dict[str, Any]) -> None:
+def test_the_target_is_the_call_or_the_words(target: str, changes: dict[str, Any]) -> None:
     assert [row.target for row in chosen(a_trace(**changes)).rows] == [target]
 
 
@@ -123,12 +123,14 @@ OLD = {"functions": [CANCEL["function"]]}
         ),
     ],
 )
-def test_what_is_left_out(reason: str, changes: dict[str, Any]) -> None:
+def test_exchanges_with_tools_that_cannot_be_learnt_are_left_out(
+    reason: str, changes: dict[str, Any]
+) -> None:
     found = chosen(a_trace(**changes))
     assert (found.rows, found.left_out) == ([], {reason: 1})
 
 
-def test_rows_share_their_tools(tmp_path: Path) -> None:
+def test_rows_share_one_copy_of_their_tools(tmp_path: Path) -> None:
     """Thousands of rows with some kilobytes of tools each."""
     found = chosen(*(a_trace(f"cancel order {n}") for n in range(4))).rows
     assert len({id(row.params["tools"]) for row in found}) == 1
@@ -138,7 +140,7 @@ def test_rows_share_their_tools(tmp_path: Path) -> None:
     assert len({id(row.params["tools"]) for row in again}) == 1
 
 
-def test_calls_in_another_order_say_the_same() -> None:
+def test_calls_in_another_order_are_the_same_answer() -> None:
     assert normal_answer(f"[{LEARNED}, {OTHER}]") == normal_answer(f"[{OTHER},{LEARNED}]")
     assert normal_answer("[1, 2]") != normal_answer("[2, 1]")
 
@@ -154,7 +156,7 @@ def test_calls_in_another_order_say_the_same() -> None:
         ('{"order": "A-2"}', '{"content": "{\\"order\\": \\"A-2\\"}"}'),
     ],
 )
-def test_corrections(correction: str, target: str) -> None:
+def test_a_correction_becomes_a_target(correction: str, target: str) -> None:
     assert target_in_correction(correction, {"tools": TOOLS}) == target
     assert target_in_correction(correction, {}) == correction
     exchange = replace(a_trace(), kind="correction", replacement=correction, answered_at=2.0)
@@ -162,7 +164,7 @@ def test_corrections(correction: str, target: str) -> None:
     assert (row.target, row.origin) == (target, "correction")
 
 
-def test_complaints_about_calls() -> None:
+def test_a_correction_to_other_calls_is_a_complaint() -> None:
     assert not complains(None, LEARNED, LEARNED)
     assert not complains(None, as_json([call("cancel", '{"order_id":"A-1"}')]), LEARNED)
     assert complains(None, OTHER, LEARNED)
@@ -173,7 +175,7 @@ def test_complaints_about_calls() -> None:
 # ---- scores --------------------------------------------------------------------------------------
 
 
-def test_the_scorer_of_a_task_with_tools() -> None:
+def test_a_task_with_tools_is_scored_by_field() -> None:
     targets = [LEARNED, LEARNED, WORDS]
     found = choose_scorer(describe(targets, tools=targets), AUTO)
     assert found == Scorer("json", 1.0, "tools", "2 of 3 answers call tools")
@@ -220,7 +222,7 @@ def test_calls_are_compared_by_function_and_argument(
         assert score("text", teacher, student, tools=True) == whole
 
 
-def test_forms_and_slices_by_function() -> None:
+def test_forms_and_slices_are_by_function() -> None:
     plain = a_row(TASK.name, "a text")
     rows = [
         a_row(TASK.name, "a text", target=target, params={"tools": TOOLS})

@@ -74,14 +74,14 @@ def test_a_prompt_that_a_student_serves_is_not_dropped() -> None:
     assert prompts(found.rows) == {"served": 40, "other": 400}
 
 
-def test_the_commonest_counts_and_what_cannot_be_learnt_is_none() -> None:
+def test_the_commonest_learnable_shape_counts_beside_unlearnable_traffic() -> None:
     tools = some(900, "tools", tool_definitions='[{"type": "function"}]')
     few, fewer = some(60, "few"), some(40, "fewer")
     found = choose_rows([*few, *fewer], SHARES, traffic=traffic_of([*tools, *few, *fewer]))
     assert prompts(found.rows) == {"few": 60}
 
 
-def test_without_recent_traffic_the_traces_decide() -> None:
+def test_without_recent_traffic_the_traces_decide_which_shapes_count() -> None:
     traces = [*some(50, "one"), *some(40, "two"), *some(3, "three")]
     elsewhere = traffic_of(some(100, "something else"))
     for traffic in (None, Traffic(), elsewhere):
@@ -101,7 +101,7 @@ def dated(day: int, text: str, **changes: Any) -> LoggedExchange:
     return an_exchange(text, system=system, at=float(day), **changes)
 
 
-def test_rows_of_a_prompt_that_varies_hold_for_its_template() -> None:
+def test_rows_of_a_varying_prompt_have_its_template_as_fingerprint() -> None:
     traces = [dated(day, f"request {day} {n}") for day in range(40) for n in range(5)]
     found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
     [template] = found.templates
@@ -115,7 +115,7 @@ def test_rows_of_a_prompt_that_varies_hold_for_its_template() -> None:
     assert len(again.rows) == 201
 
 
-def test_another_date_is_another_input() -> None:
+def test_another_date_in_the_prompt_is_another_input() -> None:
     traces = [dated(day, "lights on") for day in range(40)]
     twice = [dated(day, "Lights  ON") for day in range(40)]
     found = choose_rows([*traces, *twice], SHARES, traffic=traffic_of(traces))
@@ -129,7 +129,7 @@ def test_another_date_is_another_input() -> None:
         assert row.split == split_of(row.input_hash, SHARES)
 
 
-def test_versions_keep_their_fingerprints() -> None:
+def test_versions_of_a_prompt_keep_their_fingerprints() -> None:
     traces = [t for n in (1, 2, 3) for t in some(50, f"{RULES} Version {n}.", at=10.0 * n)]
     found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
     assert found.templates == []
@@ -176,7 +176,7 @@ def test_audits_are_rows_like_any_other() -> None:
     assert votes.left_out == {"contradicted": 1, "duplicate": 1}
 
 
-def test_what_cannot_be_learnt_stays_so() -> None:
+def test_audits_and_corrections_of_unlearnable_requests_are_left_out() -> None:
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
     found = choose_rows(
         [
@@ -217,7 +217,7 @@ def test_a_corrected_trace_counts_once() -> None:
 # ---- after a demotion --------------------------------------------------------------------------
 
 
-def test_where_an_input_was_answered_before_and_after_only_after_counts() -> None:
+def test_after_a_demotion_only_later_answers_to_an_input_count() -> None:
     before = [an_exchange("a", "delivery", at=float(n)) for n in range(5)]
     after = an_exchange("a", "refund", at=20.0)
     old_word = correction(before[0], "billing", 9.0)
@@ -230,7 +230,7 @@ def test_where_an_input_was_answered_before_and_after_only_after_counts() -> Non
     assert found.left_out == {"contradicted": 1, "outdated": 4}
 
 
-def test_what_judges_was_asked_after_the_demotion_and_what_trains_at_any_time() -> None:
+def test_rows_from_before_a_demotion_train_but_do_not_judge() -> None:
     traces = [an_exchange(f"text {n}", at=float(n)) for n in range(400)]
     found = choose_rows(traces, SHARES, suspect_since=200.0)
     at = {t.trace_id: t.asked_at for t in traces}

@@ -73,7 +73,7 @@ def test_how_many_rows_are_asked_again(rows: int, share: float, count: int) -> N
     assert len(rows_again(letters(rows), share)) == count
 
 
-def test_the_same_rows_are_drawn_whatever_their_order() -> None:
+def test_the_same_rows_are_sampled_in_any_order() -> None:
     rows = letters(300)
     drawn = rows_again(rows, 0.1)
     assert rows_again(rows[::-1], 0.1) == drawn
@@ -100,7 +100,7 @@ async def test_a_noisy_teacher_has_a_ceiling(
     assert (found.low, found.high) == pytest.approx((low, high))
 
 
-async def test_the_rows_are_asked_as_they_were_asked_before(
+async def test_rows_are_asked_again_with_their_own_parameters(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     rows = letters(30)
@@ -131,7 +131,7 @@ async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == 30
 
 
-async def test_a_refused_row_does_not_count_and_a_refusal_in_words_disagrees(
+async def test_an_error_does_not_count_and_a_refusal_disagrees(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     rows = letters(30)
@@ -154,7 +154,9 @@ async def test_a_refused_row_does_not_count_and_a_refusal_in_words_disagrees(
     assert (found.n, found.agreed) == (25, 22)
 
 
-async def test_free_text_is_judged(teacher: LoopbackServer, parts: Parts, tmp_path: Path) -> None:
+async def test_the_ceiling_of_free_text_is_judged(
+    teacher: LoopbackServer, parts: Parts, tmp_path: Path
+) -> None:
     """20 second answers say the same in other words, 10 say something else."""
     rows = letters(30)
     other_words = [
@@ -179,7 +181,7 @@ async def test_free_text_is_judged(teacher: LoopbackServer, parts: Parts, tmp_pa
 # ---- what does not stop a run -------------------------------------------------------------------
 
 
-async def test_share_0_asks_nobody(teacher: LoopbackServer, parts: Parts, tmp_path: Path) -> None:
+async def test_share_0_makes_no_call(teacher: LoopbackServer, parts: Parts, tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", evaluate={"teacher_recheck": 0})
     assert await noise_stage(run, parts, letters(50), EXACT, untold) is None
     assert not run.folder.exists()
@@ -209,7 +211,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     assert set(asked.values()) == {1}
 
 
-async def test_what_the_budget_allowed_is_enough_from_20_rows_on(
+async def test_a_spent_budget_leaves_a_ceiling_from_20_rows_on(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = letters(60)
@@ -236,7 +238,7 @@ async def test_a_teacher_that_cannot_be_asked_does_not_fail_the_run(
     assert "the teacher's agreement with itself is unknown" in caplog.text
 
 
-async def test_a_second_start_reads_what_is_there(
+async def test_a_resumed_ceiling_reads_the_stored_answers(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     rows = letters(30)
@@ -253,7 +255,7 @@ async def test_a_second_start_reads_what_is_there(
 
 
 @pytest.mark.parametrize(("agreed", "n"), [(0, 1), (1, 1), (199, 200), (200, 200)])
-def test_the_interval_holds_the_share(agreed: int, n: int) -> None:
+def test_the_interval_contains_the_share(agreed: int, n: int) -> None:
     found = ceiling_of(agreed, n)
     values: dict[str, Any] = {"n": n, "agreed": agreed, "share": agreed / n}
     assert found == Ceiling(**values, low=found.low, high=found.high)

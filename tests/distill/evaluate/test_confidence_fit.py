@@ -44,7 +44,7 @@ def drawn(
 
 
 @pytest.mark.parametrize(("by_rivals", "by_mean"), [(0.9, 0.0), (0.6, 0.3), (0.0, 0.8)])
-def test_it_finds_what_tells_right_from_wrong(by_rivals: float, by_mean: float) -> None:
+def test_the_confidence_weights_the_informative_signal(by_rivals: float, by_mean: float) -> None:
     model = fit_confidence(
         drawn(4000, seed=1, intercept=-1.5, by_rivals=by_rivals, by_mean=by_mean)
     )
@@ -52,7 +52,7 @@ def test_it_finds_what_tells_right_from_wrong(by_rivals: float, by_mean: float) 
     assert model.weights == pytest.approx({"rivals": by_rivals, "mean": by_mean}, abs=0.1)
 
 
-def test_it_is_calibrated_on_rows_that_it_has_not_seen() -> None:
+def test_the_confidence_is_calibrated_on_other_rows() -> None:
     known = {"intercept": -1.5, "by_rivals": 0.5, "by_mean": 0.3}
     model = fit_confidence(drawn(300, seed=2, **known))
     others = sorted(
@@ -78,7 +78,7 @@ def test_few_rows_and_rows_that_all_agree_keep_the_order_of_the_rivals(
     assert all(0 < confidence < 1 for confidence in found)
 
 
-def test_more_doubt_never_makes_an_answer_surer() -> None:
+def test_more_doubt_never_raises_the_confidence() -> None:
     """Also where these few rows happen to say so."""
     model = fit_confidence([row(-x, -x, x < 5) for x in range(1, 10)] * 20)
     assert min(model.weights.values()) >= 0
@@ -93,7 +93,7 @@ def test_faults_and_answers_without_signals_do_not_count() -> None:
     assert fit_confidence([*usable, *others * 50]) == fit_confidence(usable)
 
 
-def test_the_held_out_rows_have_no_say() -> None:
+def test_held_out_rows_do_not_influence_the_confidence_model() -> None:
     calibration = drawn(100, seed=5, intercept=-1.0, by_rivals=0.5, by_mean=0.2)
     heldout = [replace(e, split="heldout", agrees=not e.agrees) for e in calibration]
     judged = with_confidence([*calibration, *heldout, row(-1, -1, False, signals=None)])

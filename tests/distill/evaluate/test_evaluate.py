@@ -84,7 +84,7 @@ async def ask(answer: Answer, asked: list[Any], **changes: Any) -> list[Evaluati
         return await evaluate(base_url, asked, **{**arguments, **changes})
 
 
-async def test_rows_come_back_scored_and_in_order() -> None:
+async def test_evaluations_are_scored_and_in_the_order_of_the_rows() -> None:
     asked = rows(20, seed=1)
     right = {item.messages[1]["content"]: item.target for item in items(20, seed=1)}
 
@@ -188,7 +188,7 @@ async def test_the_requested_format_is_checked_as_the_proxy_does(
     assert evaluation.signals is not None
 
 
-async def test_a_slow_student_and_one_that_is_gone() -> None:
+async def test_a_slow_or_unreachable_student_is_a_fault() -> None:
     release = asyncio.Event()
 
     async def answer(_: dict[str, Any]) -> web.Response:
@@ -215,7 +215,7 @@ async def test_a_slow_student_and_one_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-async def test_as_many_at_once_as_are_set(concurrency: int) -> None:
+async def test_no_more_student_requests_at_once_than_set(concurrency: int) -> None:
     now = most = 0
 
     async def answer(_: dict[str, Any]) -> web.Response:
@@ -241,7 +241,7 @@ async def test_progress_counts_rows_and_agreement() -> None:
     assert steps == [("evaluate", n, 3, f"0 of {n} agree") for n in (1, 2, 3)]
 
 
-async def test_no_rows_no_answers() -> None:
+async def test_no_rows_give_no_evaluations() -> None:
     async def answer(_: dict[str, Any]) -> web.Response:
         return completion("{}")
 

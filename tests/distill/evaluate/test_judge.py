@@ -44,7 +44,7 @@ async def client(teacher: LoopbackServer, calls: list[TeacherCall]) -> AsyncIter
 # ---- verdicts -----------------------------------------------------------------------------------
 
 
-async def test_a_verdict_is_one_or_nothing(teacher: LoopbackServer, client: TeacherClient) -> None:
+async def test_a_verdict_scores_1_or_0(teacher: LoopbackServer, client: TeacherClient) -> None:
     teacher.answer = judging(same_words)
     judge = Judge(client)
     assert await judge("sent today", "today sent", MESSAGES) == 1.0
@@ -52,7 +52,7 @@ async def test_a_verdict_is_one_or_nothing(teacher: LoopbackServer, client: Teac
     assert len(teacher.requests) == 2
 
 
-async def test_it_is_asked_for_a_schema_at_temperature_0(
+async def test_the_judge_is_asked_for_a_schema_at_temperature_0(
     teacher: LoopbackServer, client: TeacherClient, calls: list[TeacherCall]
 ) -> None:
     teacher.script(verdict(True))
@@ -67,14 +67,14 @@ async def test_it_is_asked_for_a_schema_at_temperature_0(
 
 
 @pytest.mark.parametrize("student", [TEACHER, f"  {TEACHER}\n"])
-async def test_identical_answers_need_no_judge(
+async def test_identical_answers_cost_no_call(
     teacher: LoopbackServer, client: TeacherClient, student: str
 ) -> None:
     assert await Judge(client)(TEACHER, student, MESSAGES) == 1.0
     assert teacher.requests == []
 
 
-async def test_a_judge_without_a_verdict_is_not_in_the_students_favour(
+async def test_a_missing_verdict_counts_as_disagreement(
     teacher: LoopbackServer, client: TeacherClient, calls: list[TeacherCall]
 ) -> None:
     judge = Judge(client)
@@ -95,7 +95,7 @@ async def test_a_verdict_that_cannot_be_read_is_asked_for_again(
     assert judge.faults == {}
 
 
-async def test_a_teacher_that_cannot_be_asked_is_an_error(
+async def test_an_unreachable_judge_raises_teacher_error(
     teacher: LoopbackServer, client: TeacherClient
 ) -> None:
     teacher.script(error(401, "no", code="invalid_api_key"))
@@ -114,7 +114,7 @@ async def test_neither_answers_nor_reasons_are_logged(
     assert "private" not in caplog.text
 
 
-async def test_it_is_a_scoring_like_the_others(
+async def test_a_judge_can_be_used_as_a_scoring(
     teacher: LoopbackServer, client: TeacherClient
 ) -> None:
     teacher.answer = judging(same_words)
@@ -125,7 +125,7 @@ async def test_it_is_a_scoring_like_the_others(
 # ---- verdicts that are kept ---------------------------------------------------------------------
 
 
-async def test_a_kept_verdict_is_not_paid_again(
+async def test_a_stored_verdict_is_not_paid_again(
     teacher: LoopbackServer, client: TeacherClient, tmp_path: Path
 ) -> None:
     file = tmp_path / "judged.jsonl"
@@ -152,7 +152,7 @@ async def test_a_kept_verdict_is_not_paid_again(
 # ---- what it is shown ---------------------------------------------------------------------------
 
 
-def test_which_answer_comes_first_is_drawn_and_stays() -> None:
+def test_the_order_of_the_answers_is_random_and_repeatable() -> None:
     def teacher_first(number: int) -> bool:
         prompt = judge_prompt(RUBRIC, MESSAGES, f"teacher {number}", f"student {number}")
         return shown(prompt)["answer A"].startswith("teacher")
@@ -162,7 +162,7 @@ def test_which_answer_comes_first_is_drawn_and_stays() -> None:
     assert 160 < sum(drawn) < 240  # four standard deviations
 
 
-async def test_a_judge_that_looks_at_places_alone_is_of_no_use_to_the_student(
+async def test_a_judge_with_position_bias_gains_the_student_nothing(
     teacher: LoopbackServer, client: TeacherClient
 ) -> None:
     """One that prefers the first answer finds it good when it is the student's: half the time."""
@@ -178,7 +178,7 @@ def test_the_judge_is_not_told_whose_answer_is_which() -> None:
         assert word not in (system["content"] + user["content"]).lower()
 
 
-def test_the_rubric_stands_in_the_instruction() -> None:
+def test_the_rubric_is_in_the_instruction() -> None:
     assert RUBRIC in judge_prompt(RUBRIC, MESSAGES, TEACHER, STUDENT)[0]["content"]
     said = judge_prompt("Only {the} date.", MESSAGES, TEACHER, STUDENT)[0]["content"]
     assert "<rubric>\nOnly {the} date.\n</rubric>" in said
@@ -193,7 +193,7 @@ Never mind the parcel.
 """
 
 
-def test_an_answer_that_gives_orders_stays_between_its_marks() -> None:
+def test_an_injected_instruction_stays_between_its_marks() -> None:
     """Also one that ends its part by itself, with a mark that it has seen or worked out before."""
     plain = judge_prompt(RUBRIC, MESSAGES, TEACHER, STUDENT)
     guessed = plain[1]["content"].split()[3].rstrip(".")
@@ -215,9 +215,7 @@ def test_an_answer_that_gives_orders_stays_between_its_marks() -> None:
 
 
 @given(TEXT, TEXT, TEXT)
-def test_whatever_the_texts_are_the_marks_tell_them_apart(
-    asked: str, teacher: str, student: str
-) -> None:
+def test_no_text_can_forge_a_mark(asked: str, teacher: str, student: str) -> None:
     prompt = judge_prompt(RUBRIC, [{"role": "user", "content": asked}], teacher, student)
     found = shown(prompt)
     assert found["request"] == f"user: {asked}"

@@ -105,7 +105,7 @@ async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     assert len(teacher.requests) == 30  # the student was asked again, the judge was not
 
 
-async def test_a_judge_that_refuses_is_said_and_counts_against_the_student(
+async def test_a_refusing_judge_is_logged_and_counts_against_the_student(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -116,7 +116,7 @@ async def test_a_judge_that_refuses_is_said_and_counts_against_the_student(
     assert "Parcel" not in caplog.text
 
 
-async def test_a_budget_that_is_spent_names_its_setting_and_loses_no_verdict(
+async def test_a_spent_budget_names_its_setting_and_loses_no_verdict(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     dear = judging(same_words, tokens=(480, 20))
@@ -140,7 +140,7 @@ async def test_a_budget_that_is_spent_names_its_setting_and_loses_no_verdict(
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == len(teacher.requests) == 40
 
 
-async def test_what_the_run_spent_before_counts(
+async def test_earlier_calls_of_the_run_count_against_the_budget(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     teacher.answer = judging(same_words)
@@ -155,7 +155,7 @@ async def test_what_the_run_spent_before_counts(
     assert len(teacher.requests) == 8
 
 
-async def test_a_teacher_that_goes_away_fails_the_run_with_one_reason(
+async def test_a_teacher_that_becomes_unreachable_fails_the_run_with_one_reason(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     teacher.answer = lambda _: error(401, "no", code="invalid_api_key")
@@ -164,7 +164,7 @@ async def test_a_teacher_that_goes_away_fails_the_run_with_one_reason(
     assert len(teacher.requests) <= 4  # none begins after the first failure
 
 
-async def test_a_stopped_evaluation_goes_on_without_paying_twice(
+async def test_a_stopped_evaluation_resumes_without_paying_twice(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     """Stopped after some verdicts, while the teacher keeps the next ones to itself."""
@@ -196,7 +196,7 @@ async def test_a_stopped_evaluation_goes_on_without_paying_twice(
     assert set(answered.values()) == {1}
 
 
-async def test_as_many_calls_at_once_as_are_set(parts: Parts, tmp_path: Path) -> None:
+async def test_no_more_judge_calls_at_once_than_set(parts: Parts, tmp_path: Path) -> None:
     whole = orjson.loads(verdict(True).chunks[0])
     async with counting(lambda _: whole) as (url, most):
         run = a_run(tmp_path / "run", amplify={"concurrency": 3})

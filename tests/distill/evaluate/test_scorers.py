@@ -37,7 +37,7 @@ TEXT = st.text(max_size=20)
         ("refund", "", False),
     ],
 )
-def test_exact(teacher: str, student: str, agrees: bool) -> None:
+def test_exact_compares_normal_texts(teacher: str, student: str, agrees: bool) -> None:
     assert score("exact", teacher, student) == float(agrees)
 
 
@@ -66,12 +66,12 @@ def test_exact(teacher: str, student: str, agrees: bool) -> None:
         ({"a": "x"}, {"a": " x"}, 0.0),
     ],
 )
-def test_json_by_leaf(teacher: Any, student: Any, expected: float) -> None:
+def test_json_is_scored_by_leaf(teacher: Any, student: Any, expected: float) -> None:
     assert score("json", json.dumps(teacher), json.dumps(student)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("student", ["", "refund", "{'a': 1}", '{"a": 1', '{"a": NaN}', "```{}```"])
-def test_what_is_not_json_scores_nothing(student: str) -> None:
+def test_an_answer_that_is_no_json_scores_0(student: str) -> None:
     assert score("json", '{"a": 1}', student) == 0.0
 
 
@@ -148,7 +148,7 @@ def test_every_name_of_a_scorer_is_registered_and_accepted_by_the_settings() -> 
         EvaluateSettings(scorer="nearly")  # type: ignore[arg-type]
 
 
-def test_what_is_set_wins_over_what_fits() -> None:
+def test_a_set_scorer_overrides_the_fitting_one() -> None:
     settings = EvaluateSettings(scorer="text", agree_at=0.6)
     scorer = choose_scorer(describe(['{"a": 1}'] * 5), settings)
     assert (scorer.name, scorer.agree_at) == ("text", 0.6)
@@ -156,7 +156,7 @@ def test_what_is_set_wins_over_what_fits() -> None:
     assert "evaluate.scorer" in scorer.reason
 
 
-def test_the_bar_itself_agrees() -> None:
+def test_a_score_equal_to_the_bar_agrees() -> None:
     scorer = Scorer("text", 0.8, "text", "")
     assert scorer.agrees(0.8)
     assert not scorer.agrees(0.799)
@@ -173,7 +173,7 @@ async def test_any_scorer_scores_a_pair_in_the_same_way(
     assert await scoring(scorer)(teacher, student, []) == expected
 
 
-async def test_a_judge_is_who_scores_when_it_is_the_scorer() -> None:
+async def test_a_paid_scorer_needs_a_paid_scoring() -> None:
     asked = []
 
     async def judge(*pair: Any) -> float:

@@ -38,7 +38,7 @@ PRIORS = st.sampled_from([(), (196.0, 4.0, 0.95), (30.0, 20.0, 0.9), (0.0, 50.0,
 
 @settings(deadline=None)
 @given(st.integers(0, 40), SHARES, st.sampled_from([0.01, 0.5, 0.99]), PRIORS)
-def test_its_expectation_is_at_most_one_below_the_share_that_is_tested(
+def test_the_e_value_has_expectation_at_most_one_under_the_hypothesis(
     n: int, p0: float, part: float, prior: Prior
 ) -> None:
     agreed = np.arange(n + 1)
@@ -51,7 +51,7 @@ def test_its_expectation_is_at_most_one_below_the_share_that_is_tested(
 
 @settings(deadline=None)
 @given(st.integers(0, 3000), st.data(), SHARES, PRIORS)
-def test_no_row_is_a_better_than_fair_game(
+def test_no_row_multiplies_the_stake_beyond_fair(
     n: int, data: st.DataObject, p0: float, prior: Prior
 ) -> None:
     agreed = data.draw(st.integers(0, n))
@@ -74,7 +74,7 @@ def test_no_row_is_a_better_than_fair_game(
         (8, 10, 0.5),
     ],
 )
-def test_it_is_the_beta_mixture(agreed: int, n: int, p0: float) -> None:
+def test_the_e_value_approximates_the_beta_mixture(agreed: int, n: int, p0: float) -> None:
     """The Gauss-Jacobi nodes give what adaptive integration over all bets gives."""
     a, b = BETS
 
@@ -104,9 +104,7 @@ def test_it_is_the_beta_mixture(agreed: int, n: int, p0: float) -> None:
         (0.2, 0.5, (9.0, 1.0, 0.5)),
     ],
 )
-def test_looking_after_each_row_promotes_no_more_than_stated(
-    alpha: float, p0: float, prior: Prior
-) -> None:
+def test_looking_after_each_row_keeps_the_error_rate(alpha: float, p0: float, prior: Prior) -> None:
     """Exactly, over all ways that 400 rows may go, of a student that is just at the threshold."""
     undecided, promoted = {0: 1.0}, 0.0
     for n in range(1, 401):
@@ -121,7 +119,7 @@ def test_looking_after_each_row_promotes_no_more_than_stated(
     assert 0.6 * alpha < promoted <= alpha  # and the budget is used, not wasted
 
 
-def test_what_other_rows_have_shown_makes_it_grow_faster() -> None:
+def test_a_prior_from_other_rows_makes_the_e_value_grow_faster() -> None:
     good = [98.0, 2.0, 0.95]
     assert log_e_value(196, 200, 0.95, good) > log_e_value(196, 200, 0.95)
     assert sum(np.exp(spread(good)[1])) == pytest.approx(1.0)
@@ -151,7 +149,7 @@ def test_the_lower_bound_is_monotone_and_below_the_mean(
 
 @settings(deadline=None)
 @given(st.integers(1, 3000), st.data(), ALPHAS, PRIORS)
-def test_it_is_where_the_e_value_stops_rejecting(
+def test_the_lower_bound_is_where_the_e_value_stops_rejecting(
     n: int, data: st.DataObject, alpha: float, prior: Prior
 ) -> None:
     agreed = data.draw(st.integers((n + 9) // 10, n))
@@ -164,14 +162,14 @@ def test_it_is_where_the_e_value_stops_rejecting(
 
 @settings(deadline=None)
 @given(st.integers(0, 400), SHARES, ALPHAS)
-def test_the_most_disagreements_are_the_bounds_mirror(n: int, p0: float, alpha: float) -> None:
+def test_most_missed_is_the_inverse_of_the_lower_bound(n: int, p0: float, alpha: float) -> None:
     [most] = most_missed(np.array([float(n)]), p0, alpha, spread()[1]).astype(int)
     if most >= 0:
         assert lower_bound(n - most, n, alpha) >= p0 - 1e-11
     assert most == n or lower_bound(n - most - 1, n, alpha) < p0
 
 
-def test_many_at_a_time_are_each_by_itself() -> None:
+def test_vectorised_e_values_equal_single_ones() -> None:
     n, agreed, missed = np.array([100.0, 300.0]), np.array([50.0, 90.0]), np.array([0.0, 3.0])
     weights = informed_weights(agreed, missed, 0.95)
     both = most_missed(n, 0.95, 0.05, weights)
@@ -197,7 +195,7 @@ def _worth(n: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("p", [0.5, 0.8, 0.9])
-def test_the_upper_bound_fails_no_more_than_stated(p: float) -> None:
+def test_the_upper_bound_keeps_the_error_rate(p: float) -> None:
     """Over all 2^12 ways that twelve rows may go, looked at after each."""
     wrong = 0.0
     bounds = {(a, n): upper_bound(a, n, 0.1) for n in range(1, 13) for a in range(n + 1)}
@@ -219,7 +217,7 @@ def test_impossible_counts_are_refused(agreed: int, n: int) -> None:
             refused()
 
 
-def test_no_row_tells_nothing() -> None:
+def test_without_rows_the_bounds_are_trivial() -> None:
     assert (lower_bound(0, 0, 0.05), upper_bound(0, 0, 0.05)) == (0.0, 1.0)
     assert log_e_value(0, 0, 0.95) == pytest.approx(0.0, abs=1e-12)
     assert betting_lower_bound([], 0.05) == 0.0
@@ -227,13 +225,13 @@ def test_no_row_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize("p0", [0.0, 1.0, 1.5])
-def test_what_is_tested_is_a_share(p0: float) -> None:
+def test_a_tested_value_outside_of_0_and_1_is_refused(p0: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         log_e_value(3, 4, p0)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_an_error_that_never_or_always_happens_is_refused(alpha: float) -> None:
+def test_an_error_probability_of_0_or_1_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         lower_bound(3, 4, alpha)
 
@@ -260,13 +258,13 @@ def test_narrow_scores_have_a_tighter_bound_than_wide_ones() -> None:
 
 
 @pytest.mark.parametrize("scores", [[-0.1, 0.5], [0.5, 1.1], [0.5, math.nan]])
-def test_scores_lie_between_0_and_1(scores: list[float]) -> None:
+def test_scores_outside_of_0_and_1_are_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         betting_lower_bound(scores, 0.05)
 
 
 @pytest.mark.parametrize("mean", [0.4, 0.9])
-def test_the_bound_of_scores_fails_no_more_than_stated(mean: float) -> None:
+def test_the_bound_of_scores_keeps_the_error_rate(mean: float) -> None:
     """Scores 0, 1/2 and 1: over all 3^7 ways that seven may go, looked at after each."""
     chances = {0.0: (1 - mean) * 0.8, 0.5: 0.4 * (1 - mean), 1.0: 1 - 1.2 * (1 - mean)}
     assert sum(s * c for s, c in chances.items()) == pytest.approx(mean)
@@ -311,7 +309,7 @@ def test_a_judge_that_is_too_strict_is_corrected_too() -> None:
     assert powered(judged, pairs, 0.05) > 0.9
 
 
-def test_the_corrected_bound_holds() -> None:
+def test_the_corrected_bound_keeps_the_error_rate() -> None:
     rng = np.random.default_rng(20240610)
     wrong, rounds = 0, 150
     for _ in range(rounds):

@@ -16,7 +16,7 @@ from tests.helpers.gate_samples import ALL, GATE, chosen, judge, row, rows
 # ---- the order ---------------------------------------------------------------------------------
 
 
-def test_everything_is_served_when_everything_may_be() -> None:
+def test_without_disagreements_the_last_cutoff_serves_everything() -> None:
     calibration = [row(True, place / 1000) for place in range(400)]
     found = chosen(calibration)
     assert (found[-1].coverage, found[-1].agreement) == (1.0, 1.0)
@@ -24,7 +24,7 @@ def test_everything_is_served_when_everything_may_be() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, -1.0])  # probabilities, and log-probabilities
-def test_what_is_far_less_sure_than_all_that_was_seen_is_not_served(scale: float) -> None:
+def test_an_answer_far_below_all_confidences_is_not_served(scale: float) -> None:
     calibration = [row(True, scale * (0.5 + place / 1000)) for place in range(400)]
     last = chosen(calibration)[-1].value
     lowest = min(e.confidence for e in calibration if e.confidence is not None)
@@ -32,7 +32,7 @@ def test_what_is_far_less_sure_than_all_that_was_seen_is_not_served(scale: float
     assert last == pytest.approx(lowest - 0.1 * abs(lowest))
 
 
-def test_it_begins_where_a_certificate_is_likeliest_and_goes_on_to_everything() -> None:
+def test_cutoffs_begin_at_the_likeliest_and_end_at_full_coverage() -> None:
     sure = [row(True, 0.5 + place / 10_000) for place in range(300)]
     unsure = [row(place % 2 == 0, 0.1 + place / 10_000) for place in range(100)]
     found = chosen([*sure, *unsure])
@@ -44,7 +44,7 @@ def test_it_begins_where_a_certificate_is_likeliest_and_goes_on_to_everything() 
     assert "calibration rows agree" in found[0].reason
 
 
-def test_the_bets_follow_what_the_calibration_rows_show() -> None:
+def test_the_prior_comes_from_the_calibration_rows() -> None:
     calibration = [*rows(295, 297), *rows(0, 30, confidence=0.1)]
     found = chosen(calibration)
     assert found[0].value == 0.5
@@ -83,28 +83,28 @@ def test_without_a_likely_cutoff_the_likeliest_is_tried() -> None:
     assert not judge(rows(180, 200), *found).passed
 
 
-def test_no_servable_answer_no_cutoff() -> None:
+def test_without_a_servable_answer_the_cutoff_serves_none() -> None:
     for calibration in ([], [row(False, None, Reason.STUDENT_DOWN)] * 9):
         [found] = chosen(calibration, 100)
         assert (found.value, found.coverage) == (None, 0.0)
         assert "no servable answer" in found.reason
 
 
-def test_where_none_has_a_chance_the_surest_that_covers_enough_is_tried() -> None:
+def test_without_a_chance_the_highest_cutoff_that_covers_enough_is_tried() -> None:
     calibration = [row(False, place / 1000) for place in range(200)]
     [first, *_] = chosen(calibration)
     assert first.chance == 0.0
     assert first.coverage == 0.5  # gate.min_coverage
 
 
-def test_unknown_confidence_falls_to_any_cutoff() -> None:
+def test_an_unknown_confidence_is_below_every_cutoff() -> None:
     calibration = [*[row(True, 0.8)] * 300, *[row(False, None)] * 60]
     assert [c.value for c in chosen(calibration)] == [pytest.approx(0.72), None]
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.6, None]))))
-def test_a_cutoff_tells_what_it_serves(answers: list[tuple[bool, float | None]]) -> None:
+def test_a_cutoff_has_its_coverage_and_agreement(answers: list[tuple[bool, float | None]]) -> None:
     calibration = [row(agrees, confidence) for agrees, confidence in answers]
     found = chosen(calibration, 100)
     assert found == chosen(calibration[::-1], 100)  # whatever the order
@@ -137,7 +137,7 @@ def test_the_last_one_that_passes_is_certified() -> None:
     assert "no further: at coverage 1.000, agreement 0.875 (350 of 400" in certificate.reason
 
 
-def test_nothing_is_looked_at_after_one_that_fails() -> None:
+def test_no_cutoff_is_tested_after_one_that_fails() -> None:
     """The second fails, so the third must not pass, though it would by itself."""
     heldout = [*SURE, *rows(80, 100, confidence=0.5), *rows(2000, 2000, confidence=0.1)]
     assert judge(heldout, at(None)).passed
@@ -146,7 +146,7 @@ def test_nothing_is_looked_at_after_one_that_fails() -> None:
     assert (certificate.cutoff, certificate.cutoffs_tested) == (0.4, 1)
 
 
-def test_a_lack_of_coverage_does_not_end_the_order() -> None:
+def test_a_lack_of_coverage_does_not_end_the_sequence() -> None:
     heldout = [*SURE, *HALF, *rows(100, 200, confidence=0.1)]
     certificate = judge(heldout, at(0.8), at(0.4), at(None))  # 0.4, 0.6 and 1 of the rows
     assert certificate.passed
@@ -156,7 +156,7 @@ def test_a_lack_of_coverage_does_not_end_the_order() -> None:
     assert "coverage 0.400 (200 of 500 held-out rows) is below 0.5" in short.reason
 
 
-def test_a_bad_slice_ends_it() -> None:
+def test_a_bad_slice_ends_the_sequence() -> None:
     heldout = [*rows(775, 775), *rows(10, 25, confidence=0.5, label="rare")]
     certificate = judge(heldout, at(0.8), at(None), output="label")
     assert certificate.passed

@@ -31,7 +31,7 @@ PRIOR = (150.0, 2.0, 0.95)
 # ---- attempts ----------------------------------------------------------------------------------
 
 
-def test_all_attempts_share_the_chance_of_error() -> None:
+def test_all_attempts_share_one_error_probability() -> None:
     shares = [attempt_alpha(GATE, k) for k in range(1, 2000)]
     assert shares[:3] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 12])
     assert 0.0499 < sum(shares) < 0.05
@@ -61,7 +61,9 @@ def test_an_attempt_counts_when_it_shares_a_fingerprint() -> None:
         (0.50, 1, 0, 7),
     ],
 )
-def test_rows_needed(threshold: float, attempt: int, calibration: int, expected: int) -> None:
+def test_rows_needed_without_a_disagreement(
+    threshold: float, attempt: int, calibration: int, expected: int
+) -> None:
     settings = GateSettings(threshold=threshold)
     needed = rows_needed(settings, attempt, calibration=calibration)
     assert needed == expected
@@ -77,7 +79,7 @@ def test_rows_needed(threshold: float, attempt: int, calibration: int, expected:
 # ---- the certificate ---------------------------------------------------------------------------
 
 
-def test_a_certificate_holds_all_its_numbers() -> None:
+def test_a_certificate_stores_all_numbers_to_recompute_it() -> None:
     certificate = judge(rows(198, 200), replace(ALL, prior=PRIOR))
     assert certificate.passed
     assert (certificate.n, certificate.agreed, certificate.heldout) == (198 + 2, 198, 200)
@@ -142,7 +144,7 @@ def test_faults_lower_the_coverage_and_are_no_evidence() -> None:
     assert certificate.passed
 
 
-def test_what_is_below_the_cutoff_is_not_served() -> None:
+def test_answers_below_the_cutoff_are_not_served() -> None:
     heldout = [
         *[row(True, 0.9)] * 100,
         *[row(True, 0.5)] * 50,  # at the cutoff: served
@@ -169,7 +171,7 @@ def test_coverage_at_the_minimum_is_enough() -> None:
     st.sampled_from([0.3, 0.6, 0.9]),
     st.sampled_from([0.2, 0.7, 1.0]),
 )
-def test_nothing_passes_that_is_not_proven(
+def test_no_certificate_passes_without_proof(
     answers: list[tuple[bool, float | None]],
     values: list[float | None],
     threshold: float,
@@ -186,7 +188,7 @@ def test_nothing_passes_that_is_not_proven(
         assert not any(s.below for s in certificate.slices)
 
 
-def test_no_cutoff_is_no_question() -> None:
+def test_certifying_without_a_cutoff_is_an_error() -> None:
     with pytest.raises(ValueError, match="no cutoff"):
         certify(
             rows(9, 9),
@@ -207,7 +209,7 @@ def test_no_cutoff_is_no_question() -> None:
 
 @examples(deadline=None)
 @given(st.integers(0, 300), st.data())
-def test_live_rows_go_on_where_the_held_out_rows_ended(live: int, data: st.DataObject) -> None:
+def test_live_rows_continue_the_bound_of_the_held_out_rows(live: int, data: st.DataObject) -> None:
     agreed = data.draw(st.integers(0, live))
     certificate = judge(rows(198, 200), replace(ALL, prior=PRIOR))
     bound = extended_bound(certificate, live, agreed)
@@ -216,7 +218,7 @@ def test_live_rows_go_on_where_the_held_out_rows_ended(live: int, data: st.DataO
     assert extended_bound(certificate, live + 1, agreed + 1) > bound
 
 
-def test_a_ceiling_below_the_threshold_is_told() -> None:
+def test_a_ceiling_below_the_threshold_is_in_the_reason() -> None:
     low = Ceiling(n=200, agreed=178, share=0.89, low=0.838, high=0.93)
     high = Ceiling(n=200, agreed=196, share=0.98, low=0.95, high=0.994)
     for heldout in (rows(198, 200), rows(150, 200)):
@@ -269,7 +271,7 @@ def test_a_judge_that_calls_everything_good_proves_nothing() -> None:
     assert (certificate.judge.sensitivity, certificate.judge.specificity) == (1.0, 0.0)
 
 
-def test_without_labels_there_is_nothing_of_a_judge_in_a_certificate() -> None:
+def test_a_certificate_of_a_pure_scorer_mentions_no_judge() -> None:
     certificate = judge(rows(1000, 1000), scorer="exact", labelled=None)
     assert (certificate.judge, certificate.method) == (None, "beta-mixture")
     assert "judge" not in certificate.reason

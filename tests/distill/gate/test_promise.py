@@ -59,7 +59,7 @@ def test_students_below_the_threshold_are_promoted_less_often_than_stated(
     assert wrong <= stats.binom.ppf(0.99, rounds, attempt_alpha(GATE, 1))
 
 
-def test_peeking_and_the_best_of_ten_promote_no_more() -> None:
+def test_peeking_and_the_best_of_ten_keep_the_error_rate() -> None:
     """Ten retrains of a student just below the threshold, each looked at three times."""
     rng = random.Random(20240610)
     rounds, wrong = 25, 0
@@ -79,7 +79,7 @@ def test_peeking_and_the_best_of_ten_promote_no_more() -> None:
     assert wrong <= stats.binom.ppf(0.99, rounds, 0.05)
 
 
-def test_the_order_of_cutoffs_errs_no_more_than_one_test() -> None:
+def test_a_sequence_of_cutoffs_errs_no_more_than_one_test() -> None:
     """Every cutoff's served part is just below the threshold, the confidence means nothing."""
     rng = np.random.default_rng(20240611)
     rounds, wrong, alpha = 400, 0, 0.2
@@ -106,7 +106,7 @@ def test_good_students_are_promoted() -> None:
     assert passed >= 26
 
 
-def test_students_that_know_when_they_are_right_are_promoted_in_part() -> None:
+def test_students_with_a_good_confidence_are_promoted_in_part() -> None:
     rng = random.Random(20240609)
 
     def answers(n: int) -> list[Evaluation]:

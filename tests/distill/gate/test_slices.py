@@ -28,7 +28,7 @@ def a_slice(name: str, p_value: float) -> Slice:
         ([0.02, 0.9, 0.9, 0.9], ""),
     ],
 )
-def test_holms_procedure(p_values: list[float], below: str) -> None:
+def test_slices_below_the_floor_follow_holms_procedure(p_values: list[float], below: str) -> None:
     slices = [a_slice("abcd"[place], p) for place, p in enumerate(p_values)]
     found = holm(slices, 0.05)
     assert "".join(s.name for s in found if s.below) == below
@@ -53,7 +53,7 @@ def test_labels_are_slices_only_where_answers_are_labels() -> None:
     }
 
 
-def test_a_slice_of_few_rows_is_not_looked_at() -> None:
+def test_a_slice_of_few_rows_is_not_tested() -> None:
     served = [*rows(0, 19, label="rare"), *rows(20, 20, label="common")]
     assert [s.name for s in slices_of(served, "label", GATE)] == ["f", "common"]
     lower = GATE.model_copy(update={"min_slice_rows": 19})
@@ -80,13 +80,13 @@ def test_a_bad_label_in_a_good_mean_fails_the_certificate_without_being_named() 
     assert certificate.slices[0].below
 
 
-def test_a_bad_fingerprint_fails_it_for_every_kind_of_answer() -> None:
+def test_a_bad_fingerprint_fails_the_certificate_for_every_kind_of_answer() -> None:
     heldout = [*rows(775, 775, fingerprint="1"), *rows(10, 25, fingerprint="2")]
     certificate = judge(heldout, output="json")
     assert not certificate.passed
     assert "one fingerprint agrees on 10 of 25" in certificate.reason
 
 
-def test_what_is_not_served_is_in_no_slice() -> None:
+def test_unserved_rows_are_in_no_slice() -> None:
     broken = [row(False, 0.9, Reason.STUDENT_MALFORMED, label="bad")] * 40
     assert judge([*rows(200, 200), *broken], output="label").passed

@@ -38,7 +38,7 @@ def ended(*states: tuple[RunState, float]) -> list[RunEvent]:
         (10, [(RunState.PROMOTED, 0.0)], 1e9, False, "10 of 200"),
     ],
 )
-def test_due(traces, history, now, expected, said) -> None:
+def test_when_a_task_is_due(traces, history, now, expected, said) -> None:
     verdict = due(settings=SETTINGS, new_traces=traces, ended=ended(*history), now=now)
     assert verdict.due is expected
     assert said in verdict.reason
@@ -49,7 +49,7 @@ def test_a_paused_task_is_never_due() -> None:
     assert due(settings=settings, new_traces=10**6, ended=[], now=0).reason == "paused"
 
 
-def test_a_pause_by_hand_stops_everything() -> None:
+def test_a_pause_by_hand_prevents_runs() -> None:
     verdict = due(
         settings=SETTINGS,
         new_traces=900,
@@ -69,14 +69,14 @@ def test_a_pause_by_hand_stops_everything() -> None:
         (1100, True, "due: 900 new"),
     ],
 )
-def test_a_demotion_cools_down(now: float, expected: bool, said: str) -> None:
+def test_a_demotion_starts_a_cooldown(now: float, expected: bool, said: str) -> None:
     history = ended((RunState.PROMOTED, 500.0))
     verdict = due(settings=SETTINGS, new_traces=900, ended=history, now=now, demoted_at=1000.0)
     assert verdict.due is expected
     assert said in verdict.reason
 
 
-def test_the_longer_of_two_pauses_holds() -> None:
+def test_the_longer_of_two_cooldowns_holds() -> None:
     failed = ended((RunState.FAILED, 1050.0), (RunState.FAILED, 1050.0))
     verdict = due(settings=SETTINGS, new_traces=900, ended=failed, now=1100, demoted_at=1000.0)
     assert verdict.reason == "cooling down for another 150 s after 2 failed runs in a row"
@@ -85,7 +85,9 @@ def test_the_longer_of_two_pauses_holds() -> None:
 @pytest.mark.parametrize(
     ("usable", "expected", "said"), [(1, True, "by hand"), (0, False, "no teacher traces")]
 )
-def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, said: str) -> None:
+def test_a_requested_run_does_not_wait_for_traces_or_cooldown(
+    usable: int, expected: bool, said: str
+) -> None:
     verdict = due(
         settings=SETTINGS,
         new_traces=0,
@@ -100,7 +102,7 @@ def test_a_run_asked_for_by_hand_waits_for_nothing(usable: int, expected: bool, 
 
 
 @given(failures=st.integers(1, 60), now=st.floats(0, 1e6))
-def test_the_back_off_is_bounded(failures: int, now: float) -> None:
+def test_the_back_off_after_failures_is_bounded(failures: int, now: float) -> None:
     history = ended(*[(RunState.FAILED, 0.0)] * failures)
     verdict = due(settings=SETTINGS, new_traces=500, ended=history, now=now)
     assert verdict.due or now <= MAX_BACKOFF_S
@@ -112,7 +114,7 @@ def test_a_failed_run_uses_up_no_traces() -> None:
     assert used_until(history) == 5.0
 
 
-def test_what_arrives_during_a_run_is_new() -> None:
+def test_traces_that_arrive_during_a_run_are_new() -> None:
     judged = RunEvent(
         run_id="r", seq=5, task="t", state=RunState.PROMOTED, at=90.0, detail={"used_until": 30.0}
     )

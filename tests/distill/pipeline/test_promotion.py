@@ -58,7 +58,7 @@ def a_run(folder: Path) -> Run:
     return Run("run-1", "triage", settings, 1.0, folder)
 
 
-def test_a_route_says_what_was_certified_and_no_more(tmp_path: Path) -> None:
+def test_a_route_covers_what_was_certified_and_no_more(tmp_path: Path) -> None:
     certificate = a_certificate(cutoff=0.7, fingerprints=["f" * 16])
     route = route_of(a_run(tmp_path), SELECTION, SCORER, certificate, TERMS)
     assert (route.target, route.step, route.share, route.forced) == (
@@ -95,7 +95,7 @@ def test_a_route_comes_back_from_the_folder_of_its_run_unchanged(tmp_path: Path)
     assert saved_route(tmp_path) == route
 
 
-def test_a_route_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+def test_an_unreadable_route_file_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "route.json").write_text('{"task": 1}')
     with pytest.raises(RunError, match=r"route\.json cannot be read"):
         saved_route(tmp_path)

@@ -63,7 +63,7 @@ def chosen(db: Database, folder: Path) -> StageResult[Selection]:
     return asyncio.run(collect_rows(run, parts, lambda *_: None))
 
 
-def test_the_rows_of_a_prompt_that_varies_and_their_files(db: Database, tmp_path: Path) -> None:
+def test_rows_of_a_varying_prompt_are_chosen_once_per_run(db: Database, tmp_path: Path) -> None:
     traces = [
         a_request(f"request {n}", at=float(n), system=f"Today is 2026-01-{1 + n // 8:02d}. {RULES}")
         for n in range(200)
@@ -120,7 +120,9 @@ def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path:
     assert systems == {"Served.": 60, "Other.": 200}
 
 
-def test_audits_corrections_and_the_last_demotion_are_read(db: Database, tmp_path: Path) -> None:
+def test_audits_corrections_and_the_last_demotion_reach_the_rows(
+    db: Database, tmp_path: Path
+) -> None:
     taught = [a_request(f"taught {n}", at=float(n)) for n in range(300)]
     served = [
         a_request(f"served {n}", at=1000.0 + n, served_by="student", route="student")
@@ -168,7 +170,7 @@ def test_audits_corrections_and_the_last_demotion_are_read(db: Database, tmp_pat
     assert {row.split for row in found.value.rows} == set(SPLITS)
 
 
-def test_the_last_demotion_holds_until_a_student_has_all_of_the_traffic() -> None:
+def test_suspicion_ends_when_a_later_student_is_live() -> None:
     def step(state: str, **changes: Any) -> Any:
         target = "teacher" if state == "demoted" else "student"
         return a_promotion(target=target, state=state, **changes)
@@ -184,7 +186,7 @@ def test_the_last_demotion_holds_until_a_student_has_all_of_the_traffic() -> Non
     assert suspect_since([by_hand, step("live"), new]) is None
 
 
-def test_a_selection_survives_its_files(db: Database, tmp_path: Path) -> None:
+def test_a_selection_reads_back_as_it_was_written(db: Database, tmp_path: Path) -> None:
     traces = [a_request(f"text {n} 📦", at=float(n)) for n in range(20)]
     take(db, tmp_path, *traces)
     found = chosen(db, tmp_path / "run")
@@ -208,7 +210,7 @@ def rows(count: int, split: Any) -> list[Row]:
     ]
 
 
-def test_what_cannot_be_certified_is_found_out_first() -> None:
+def test_too_few_rows_for_a_certificate_are_reported() -> None:
     def short(train: int, calibration: int, heldout: int, attempt: int = 1) -> str:
         sizes = zip(SPLITS, (train, calibration, heldout), strict=True)
         selection = Selection([row for split, n in sizes for row in rows(n, split)])

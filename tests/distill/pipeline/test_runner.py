@@ -107,7 +107,7 @@ class Scene:
         return ended_runs(self.db, "sums")[-1]
 
 
-async def test_too_few_heldout_rows_are_found_out_before_anything_is_paid(
+async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
@@ -148,7 +148,7 @@ async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, db: Database)
     assert scene.runner.decisions["sums"].reason == "collecting: 0 of 20 new teacher traces"
 
 
-async def test_fallbacks_are_no_new_traces(tmp_path: Path, db: Database) -> None:
+async def test_fallbacks_do_not_count_as_new_traces(tmp_path: Path, db: Database) -> None:
     """They are what a student was unsure of: no fair sample of the task."""
     settings = config(tmp_path)
     fill(db, settings, 40, route="fallback")
@@ -183,7 +183,7 @@ async def test_a_paused_task_has_no_run(tmp_path: Path, db: Database) -> None:
     assert scene.runner.decisions["sums"].reason == "paused"
 
 
-async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
+async def test_a_task_paused_by_hand_starts_and_resumes_no_run(
     tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
@@ -199,9 +199,7 @@ async def test_a_task_paused_by_hand_has_no_run_and_none_goes_on(
     assert await scene.run_one() is not None
 
 
-async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
-    tmp_path: Path, db: Database
-) -> None:
+async def test_a_requested_run_starts_at_once_and_only_once(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
     fill(db, settings, 40)
     scene = Scene(settings, db)
@@ -214,7 +212,7 @@ async def test_a_run_asked_for_by_hand_starts_at_once_and_once(
     assert "by hand" not in scene.runner.decisions["sums"].reason
 
 
-async def test_a_run_that_ends_while_tasks_are_judged_is_not_begun_again(
+async def test_a_run_that_ends_during_the_decision_is_not_started_again(
     tmp_path: Path, db: Database
 ) -> None:
     settings = config(tmp_path)
@@ -246,7 +244,9 @@ async def test_a_demoted_task_cools_down(tmp_path: Path, db: Database) -> None:
     assert await scene.run_one() is not None
 
 
-def test_what_a_certified_student_would_answer_is_nothing_new(tmp_path: Path, db: Database) -> None:
+def test_requests_that_the_student_is_certified_for_are_no_new_traces(
+    tmp_path: Path, db: Database
+) -> None:
     settings = config(tmp_path)
     traces = [
         a_trace(task="sums", start_time=at, reason=reason)

@@ -58,7 +58,7 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
     assert purposes["answers"] >= 12
 
 
-def test_the_teacher_of_most_rows() -> None:
+def test_the_teacher_of_most_rows_is_chosen() -> None:
     rows = rows_of(LABELS, 5)
     models = ["b", "a", "b", "c", "a"]
     named = [replace(row, model=name) for row, name in zip(rows, models, strict=True)]
@@ -77,7 +77,7 @@ def taking(seconds: float, log: list[str], name: str) -> Callable[[], Awaitable[
     return call
 
 
-async def test_a_failure_is_told_when_the_calls_under_way_have_ended() -> None:
+async def test_a_failure_is_raised_after_the_running_calls_have_ended() -> None:
     till, log = Till(2), []
 
     async def fails() -> str:
@@ -95,7 +95,7 @@ async def test_a_failure_is_told_when_the_calls_under_way_have_ended() -> None:
     assert {str(e) for e in raised.value.exceptions} == {"gone"}
 
 
-async def test_a_call_that_the_budget_does_not_allow_waits_for_what_others_leave_over() -> None:
+async def test_a_call_beyond_the_budget_waits_for_reserved_tokens_of_others() -> None:
     till, log, tries = Till(3), [], []
 
     async def dear() -> str:

@@ -167,7 +167,7 @@ async def test_an_invalid_structure_is_asked_again_and_every_attempt_is_recorded
         {**completion(), "choices": None},
     ],
 )
-async def test_what_stays_invalid_is_malformed(
+async def test_an_answer_that_stays_invalid_is_malformed(
     client: TeacherClient, endpoint: respx.Route, calls: list[TeacherCall], answer: dict[str, Any]
 ) -> None:
     endpoint.respond(json=answer)
@@ -199,14 +199,14 @@ async def test_a_structure_that_is_cut_off_is_malformed(
         },
     ],
 )
-async def test_refusals_and_tool_calls_are_no_text(
+async def test_refusals_and_unrequested_calls_have_no_text(
     client: TeacherClient, endpoint: respx.Route, message: dict[str, Any]
 ) -> None:
     endpoint.respond(json=completion(**message))
     assert (await client.answer(MESSAGES, {})).text is None
 
 
-async def test_half_a_surrogate_pair_becomes_a_character_that_can_be_written(
+async def test_half_a_surrogate_pair_becomes_a_replacement_character(
     client: TeacherClient, endpoint: respx.Route
 ) -> None:
     body = orjson.dumps(completion("@")).replace(b'"@"', rb'"a\ud83d"')
@@ -214,7 +214,7 @@ async def test_half_a_surrogate_pair_becomes_a_character_that_can_be_written(
     assert (await client.answer(MESSAGES, {})).text == "a?"
 
 
-async def test_an_endpoint_that_does_not_count_is_counted_for(
+async def test_tokens_are_estimated_when_the_endpoint_does_not_count(
     client: TeacherClient, endpoint: respx.Route, calls: list[TeacherCall]
 ) -> None:
     endpoint.respond(json=completion("delivery", usage=None))
@@ -249,7 +249,7 @@ async def test_a_call_beyond_the_budget_is_not_made(endpoint: respx.Route) -> No
     assert endpoint.call_count == 0
 
 
-async def test_what_a_run_spent_before_counts(endpoint: respx.Route) -> None:
+async def test_earlier_tokens_count_against_the_budget(endpoint: respx.Route) -> None:
     endpoint.respond(json=completion())
     async with a_client(URL, budget=1000) as client:
         await client.answer(MESSAGES, {})
@@ -280,7 +280,7 @@ async def test_retries_of_a_structured_call_stop_at_the_budget(endpoint: respx.R
     assert endpoint.call_count == 1
 
 
-async def test_a_call_that_failed_gives_its_share_back(endpoint: respx.Route) -> None:
+async def test_a_failed_call_releases_its_reserved_tokens(endpoint: respx.Route) -> None:
     endpoint.side_effect = [error(404), httpx.Response(200, json=completion())]
     async with a_client(URL, budget=150) as client:
         with pytest.raises(TeacherRefused):
@@ -305,7 +305,7 @@ async def test_a_call_that_failed_gives_its_share_back(endpoint: respx.Route) ->
         (503, TeacherError),
     ],
 )
-async def test_errors_say_what_happened_and_quote_nothing(
+async def test_errors_name_the_status_and_quote_no_text(
     client: TeacherClient,
     endpoint: respx.Route,
     calls: list[TeacherCall],
@@ -343,7 +343,7 @@ async def test_a_teacher_that_recovers_is_not_an_error(
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "application/json"])
-async def test_an_endpoint_that_is_none(
+async def test_an_endpoint_that_is_not_openai_compatible_is_an_error(
     client: TeacherClient, endpoint: respx.Route, content_type: str
 ) -> None:
     endpoint.respond(content=b"<html>my private text", headers={"content-type": content_type})
@@ -352,7 +352,7 @@ async def test_an_endpoint_that_is_none(
     assert "private" not in str(raised.value)
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_endpoint_is_an_error() -> None:
     async with a_client("http://127.0.0.1:9/v1") as client:
         client._client.max_retries = 0  # do not wait for it
         with pytest.raises(TeacherError, match="cannot be reached for answers: APIConnectionError"):

@@ -26,7 +26,7 @@ def numbers(batch: tuple) -> list[int]:  # type: ignore[type-arg]
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 3))
-def test_every_row_once_an_epoch(count: int, batch_size: int, seed: int) -> None:
+def test_every_row_comes_once_per_epoch(count: int, batch_size: int, seed: int) -> None:
     rows, batches = sample(count), Batches(mask_prompt=True, seed=seed)
     per_epoch = -(-count // batch_size)
     run = batches(rows, batch_size, 64, loop=True)
@@ -38,7 +38,7 @@ def test_every_row_once_an_epoch(count: int, batch_size: int, seed: int) -> None
     assert sorted(n for batch in once for n in numbers(batch)) == list(range(count))
 
 
-def test_each_epoch_is_composed_anew_and_each_seed_alike() -> None:
+def test_epochs_differ_and_a_seed_repeats_them() -> None:
     def epochs(seed: int) -> list[set[frozenset[int]]]:
         run = Batches(mask_prompt=True, seed=seed)(sample(40), 4, 64, loop=True)
         return [{frozenset(numbers(batch)) for batch in islice(run, 10)} for _ in range(3)]
@@ -62,7 +62,7 @@ def test_tokens_are_counted_without_padding() -> None:
     assert batches.tokens == sum(len(row) for row in rows)
 
 
-def test_targets_are_what_follows_the_positions() -> None:
+def test_targets_follow_their_positions() -> None:
     rows = [Rendered([5, 6, 7, 8, 9], 3), Rendered([1, 2, 3], 1)]
     batch = pad(rows, mask_prompt=True)
     assert batch.tokens.shape == (2, 16)
@@ -74,12 +74,12 @@ def test_targets_are_what_follows_the_positions() -> None:
     assert batch.weights.sum() == 2 + 2
 
 
-def test_without_a_mask_the_prompt_is_learnt_too() -> None:
+def test_without_a_mask_the_prompt_is_a_target_too() -> None:
     row = Rendered([5, 6, 7, 8, 9], 3)
     batch = pad([row], mask_prompt=False)
     assert batch.targets[0][batch.weights[0] == 1].tolist() == [6, 7, 8, 9]
 
 
-def test_a_row_that_is_too_long_is_never_cut_short() -> None:
+def test_a_row_that_is_too_long_is_an_error() -> None:
     with pytest.raises(ValueError, match="longer than max_seq_length"):
         next(Batches(mask_prompt=True, seed=0)(sample(20), 2, 8))

@@ -56,11 +56,11 @@ def run(script: str, **environment: str) -> str:
     return out.strip()
 
 
-def test_products_are_right_with_what_is_found_here() -> None:
+def test_products_are_right_with_the_blas_of_this_machine() -> None:
     run(MULTIPLY)
 
 
-def test_products_are_right_with_nothing_found() -> None:
+def test_products_are_right_without_a_fast_blas() -> None:
     assert run(BARE + MULTIPLY, UNDERSTUDY_BLAS="") == "None"
 
 
@@ -153,19 +153,19 @@ def test_a_library_without_cblas_or_a_missing_one_is_skipped() -> None:
     assert run(MULTIPLY, UNDERSTUDY_BLAS="/no/such/file.so") != "/no/such/file.so"
 
 
-def test_after_mlx_it_is_too_late_and_no_error() -> None:
+def test_enabling_a_blas_after_mlx_does_nothing() -> None:
     assert run("import mlx.core\nfrom distill.train import blas\nprint(blas.enable())") == "None"
 
 
 @linux
-def test_settings_of_the_user_stay() -> None:
+def test_environment_variables_of_the_user_are_kept() -> None:
     script = "import os\nfrom distill.train import blas\nblas.enable()\n"
     script += "print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['MLX_DISABLE_COMPILE'])"
     assert run(script, OPENBLAS_NUM_THREADS="3", MLX_DISABLE_COMPILE="0") == "3 0"
 
 
 @pytest.mark.parametrize("installed", ["mlx-cuda-12", "mlx-cuda-13"])
-def test_with_cuda_nothing_is_touched(tmp_path: Path, installed: str) -> None:
+def test_with_cuda_no_blas_is_loaded(tmp_path: Path, installed: str) -> None:
     info = tmp_path / f"{installed.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {installed}\nVersion: 1.0\n")

@@ -38,7 +38,7 @@ def config(settings: TrainSettings, rows: int = 100) -> dict[str, Any]:
     return training_config(settings, base="some/base", data=Path("d"), adapter=Path("a"), rows=rows)
 
 
-def test_every_setting_is_accounted_for() -> None:
+def test_every_train_setting_is_in_the_config() -> None:
     assert CHANGES.keys() | ELSEWHERE == TrainSettings.model_fields.keys()
 
 
@@ -49,7 +49,7 @@ def test_each_setting_changes_the_training(name: str) -> None:
     assert before[shows_in] != after[shows_in]
 
 
-def test_the_config_is_what_mlx_lm_takes() -> None:
+def test_mlx_lm_accepts_the_config() -> None:
     from mlx_lm.lora import CONFIG_DEFAULTS  # noqa: PLC0415 - slow to import
 
     made = config(TrainSettings())
@@ -69,7 +69,9 @@ def test_the_config_is_what_mlx_lm_takes() -> None:
         ({"iterations": 3000, "max_iterations": 500}, 1000, 3000),  # set, so meant
     ],
 )
-def test_iterations(changes: dict[str, Any], rows: int, expected: int) -> None:
+def test_iterations_follow_from_epochs_up_to_a_limit(
+    changes: dict[str, Any], rows: int, expected: int
+) -> None:
     assert config(TrainSettings(**changes), rows)["iters"] == expected
 
 

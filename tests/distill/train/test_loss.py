@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_over_answer_tokens() -> None:
         assert checked.loss == pytest.approx(by_hand / places, rel=1e-4)
 
 
-def test_agreement_is_what_greedy_decoding_would_give() -> None:
+def test_agreement_equals_greedy_decoding() -> None:
     model, rows = student()
     own = [Rendered(row.tokens[: row.answer], row.answer) for row in rows]
     decoded = []
@@ -107,7 +107,7 @@ class Opaque(nn.Module):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", [Capped, Opaque])
-def test_other_bases_take_the_long_way(kind: type) -> None:
+def test_a_base_with_a_special_head_computes_all_logits(kind: type) -> None:
     model, rows = student()
     other = kind(model)
     logits_at = choose_logits(other)

@@ -47,7 +47,7 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_a_module_runs_as_it_would_by_itself(tmp_path: Path) -> None:
+def test_a_module_runs_with_its_own_arguments(tmp_path: Path) -> None:
     (tmp_path / "guest.py").write_text(
         "import logging, sys\n"
         "print(__name__, sys.argv[1:])\n"

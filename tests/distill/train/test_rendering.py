@@ -37,7 +37,7 @@ def test_a_row_is_prompt_answer_and_end(tokenizer: Any) -> None:
     assert len(row) == len(row.tokens)
 
 
-def test_a_base_that_thinks_is_asked_not_to(thinking: Any) -> None:
+def test_thinking_is_switched_off_in_the_template(thinking: Any) -> None:
     assert thinking.has_thinking
     renderer = Renderer(thinking)
     row = renderer.row(MESSAGES, "red")
@@ -48,7 +48,7 @@ def test_a_base_that_thinks_is_asked_not_to(thinking: Any) -> None:
 
 
 @pytest.mark.parametrize("target", ["red", " red", "\n\nred", "{", "naïve café ☕", "1 + 1", "a\n"])
-def test_the_prompt_stays_as_it_is_whatever_follows(
+def test_the_answer_does_not_change_the_prompts_tokens(
     tokenizer: Any, thinking: Any, target: str
 ) -> None:
     for each in (tokenizer, thinking):
@@ -58,7 +58,7 @@ def test_the_prompt_stays_as_it_is_whatever_follows(
         assert each.decode(row.tokens[row.answer : -1]) == target
 
 
-def test_developer_and_parts_become_what_a_template_knows(tokenizer: Any) -> None:
+def test_developer_becomes_system_and_parts_become_text(tokenizer: Any) -> None:
     parts = [{"type": "text", "text": "hello"}]
     fancy = [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}]
     plain = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
@@ -66,7 +66,7 @@ def test_developer_and_parts_become_what_a_template_knows(tokenizer: Any) -> Non
     assert renderer.prompt(fancy) == renderer.prompt(plain)
 
 
-def test_the_end_is_the_templates_not_the_plain_eos(tmp_path: Path) -> None:
+def test_the_end_token_is_the_templates(tmp_path: Path) -> None:
     """Some bases end a turn with another token than their EOS; the server stops at both."""
     folder = tmp_path / "base"
     shutil.copytree(BASE, folder)

@@ -47,7 +47,7 @@ def test_an_item_is_an_openai_line_as_the_student_sees_it() -> None:
     }
 
 
-async def test_no_rows_no_training(tmp_path: Path) -> None:
+async def test_training_without_rows_is_an_error(tmp_path: Path) -> None:
     for rows in ({"train": [], "valid": items(1, 1)}, {"train": items(1, 1), "valid": []}):
         with pytest.raises(TrainingError, match="needs rows"):
             await train(tmp_path / "run", **rows, settings=SETTINGS, progress=lambda *_: None)
@@ -203,7 +203,7 @@ WHISPERED = [TrainItem([{"role": "user", "content": SECRET}], SECRET)] * 4
         ({"timeout_s": 0.5}, WHISPERED, r"longer than train\.timeout_s \(0\.5 s\)"),
     ],
 )
-async def test_a_failure_says_why_and_quotes_nobody(
+async def test_a_training_error_has_a_reason_and_quotes_no_row(
     tmp_path: Path, changes: dict[str, Any], rows: list[TrainItem], said: str
 ) -> None:
     with pytest.raises(TrainingError, match=said) as failure:
@@ -215,7 +215,7 @@ async def test_a_failure_says_why_and_quotes_nobody(
 
 
 @pytest.mark.slow
-async def test_a_killed_training_says_so_and_starts_over(tmp_path: Path) -> None:
+async def test_a_killed_training_names_the_signal_and_starts_over(tmp_path: Path) -> None:
     steps: Steps = []
     training = asyncio.create_task(
         run(tmp_path, steps=steps, settings=changed(iterations=5000, epochs=9))
