@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from distill.collect import collect
@@ -254,7 +255,7 @@ async def test_restarts_do_not_change_which_traces_are_audited(tmp_path: Path) -
             for start in range(0, len(traces), 30):
                 await scene.settle(
                     *(
-                        replace(scene.served(trace_id, student), trace_id=trace_id)
+                        msgspec.structs.replace(scene.served(trace_id, student), trace_id=trace_id)
                         for trace_id in traces[start : start + 30]
                     )
                 )
