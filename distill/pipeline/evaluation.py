@@ -31,7 +31,7 @@ from store.records import (
 class Evaluated:
     """What the evaluation of a run's student yields."""
 
-    rows: Evaluations  # each with its confidence by the model
+    evaluations: Evaluations  # each row with its confidence by the model
     confidence: ConfidenceModel
 
 
@@ -75,8 +75,8 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             score=score,
         )
     evaluated = with_confidence(evaluations)
-    content = b"".join(to_json_line(e) for e in evaluated.rows.rows)
-    await parts.store.replace_evaluations(run.run_id, evaluated.rows.rows)
+    content = b"".join(to_json_line(e) for e in evaluated.evaluations.rows)
+    await parts.store.replace_evaluations(run.run_id, evaluated.evaluations.rows)
     await asyncio.to_thread(write_atomically, file, content)
     return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 
@@ -96,8 +96,8 @@ def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> JsonObje
         "scorer": asdict(scorer),
         "trained_on": trained.trained_on,
         "confidence": asdict(evaluated.confidence),
-        "calibration": _counts(evaluated.rows.calibration),
-        "heldout": _counts(evaluated.rows.heldout),
+        "calibration": _counts(evaluated.evaluations.calibration),
+        "heldout": _counts(evaluated.evaluations.heldout),
     }
 
 

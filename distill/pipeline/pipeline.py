@@ -61,7 +61,9 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         evaluate_student(run, parts, selection, trained, scorer, terms, progress),
     )
 
-    certificate = await judge_student(run, parts, selection, scorer, evaluated.rows, progress)
+    certificate = await judge_student(
+        run, parts, selection, scorer, evaluated.evaluations, progress
+    )
     terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
     route = route_of(run, selection, scorer, certificate, terms)
     await asyncio.to_thread(save_route, run.folder, route)

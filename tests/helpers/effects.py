@@ -56,5 +56,5 @@ def of_task(raw: Raw) -> TaskSettings:
     return parse_config(raw).task(TASK)
 
 
-def untold(*_: object) -> None:
-    """Progress that nobody wants to know."""
+def no_progress(*_: object) -> None:
+    """A progress callback that ignores its arguments."""

@@ -15,7 +15,7 @@ from store.database.database import Database
 from store.records import TermsOfService
 from store.settings.config import parse_config
 from tests.helpers.counting_server import counting, student_says
-from tests.helpers.effects import TASK, Effect, Raw, of_task, untold
+from tests.helpers.effects import TASK, Effect, Raw, no_progress, of_task
 from tests.helpers.judging import a_run, is_judging, judging, letters, parts_with
 from tests.helpers.teacher_server import LoopbackServer, completion
 
@@ -45,7 +45,7 @@ async def judged(raw: Raw, teacher: LoopbackServer) -> int:
                 terms=TermsOfService(output=scorer.output, max_tokens=50, timeout_s=60),
                 scorer=scorer,
                 settings=run.settings.evaluate,
-                progress=untold,
+                progress=no_progress,
                 score=score,
             )
     return sum(e.agrees for e in found)
@@ -72,7 +72,7 @@ async def rows_asked_again(raw: Raw) -> Counter[bool]:
         LoopbackServer(lambda _: completion("It is late")) as teacher,
         Database(config.database_file, config.store) as db,
     ):
-        await noise_stage(run, parts_with(db, teacher.base_url), LETTERS, scorer, untold)
+        await noise_stage(run, parts_with(db, teacher.base_url), LETTERS, scorer, no_progress)
         return Counter(map(is_judging, teacher.requests))
 
 

@@ -36,7 +36,7 @@ from store.records import (
 )
 from store.settings.config import parse_config
 from tests.helpers.counting_server import counting, student_says
-from tests.helpers.effects import TASK, Effect, Raw, of_task, untold
+from tests.helpers.effects import TASK, Effect, Raw, no_progress, of_task
 from tests.helpers.gate_samples import judge
 from tests.helpers.gate_samples import row as evaluated
 from tests.helpers.gate_samples import rows as evaluated_rows
@@ -123,7 +123,7 @@ async def student_requests_at_a_time(raw: Raw) -> int:
             terms=TermsOfService(output="json", max_tokens=9, timeout_s=60),
             scorer=Scorer("json", 1.0, "json", ""),
             settings=of_task(raw).evaluate,
-            progress=untold,
+            progress=no_progress,
         )
         return most()
 
@@ -194,7 +194,7 @@ async def routes_time_limit(raw: Raw) -> float | None:
     write_atomically(folder / "evaluations.jsonl", b"".join(map(to_json_line, answers)))
     with Database(config.database_file, config.store) as db:
         parts = Parts(store=Store(db), clock=lambda: 0.0, teacher=no_teacher)
-        ended = await distil(run, parts, untold)
+        ended = await distil(run, parts, no_progress)
         assert ended.state is RunState.PROMOTED, ended.reason
         route = latest_promotions(db)[TASK].route
     return route.terms.timeout_s if route is not None else None

@@ -1,4 +1,4 @@
-"""Amplification against the stand-in teacher: the target, what is kept, what is sent."""
+"""Amplification with the stand-in teacher: its target, the kept examples, the requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.helpers.demo_rows import (
 
 
 class Counting(DemoTeacher):
-    """The stand-in teacher, with what it was asked written down."""
+    """The stand-in teacher, which records its requests."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How batches are kept apart: other rows, other lengths, the rarest answers."""
+"""The plans of batches: other rows, other lengths, the rarest answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Near duplicates: what is one, what is not, and that none is missed."""
+"""Near duplicates: which texts are near, and that MinHash misses none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy: how it is asked for, and that the real rows overrule it."""
+"""The policy: its prompt, and that real rows widen its ranges."""
 
 from __future__ import annotations
 

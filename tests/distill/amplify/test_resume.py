@@ -1,4 +1,4 @@
-"""Amplification that is killed, runs out of tokens, or finds that it is done already."""
+"""Amplification that is killed, runs out of tokens, or has finished already."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 
 
 async def test_kill_minus_nine_at_any_point_pays_for_nothing_twice(tmp_path: Path) -> None:
-    """Killed after some answers, again and again; then it is let through to its end.
+    """Killed after some answers several times, then run to its end.
 
-    The teacher holds its next replies back while the process is killed, so what it has given is
-    exactly what was paid for.
+    The teacher delays its next replies while the process is killed, so the replies so far are
+    exactly those that were paid for.
     """
     rows = rows_of(JSON, 40)
     write_rows(tmp_path / "rows.jsonl", rows)

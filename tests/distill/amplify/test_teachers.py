@@ -1,4 +1,4 @@
-"""Amplification with teachers that repeat themselves, talk nonsense, refuse or go away."""
+"""Amplification with teachers that repeat themselves, return garbage, refuse or disappear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.demo_rows import JSON, LABELS, rows_of
 
 
 def fixed_inputs(*batches: list[str]) -> Answerer:
-    """A teacher that gives these batches, the last one for ever, and sound answers."""
+    """A teacher that gives these batches, then the last one again and again, and good answers."""
     left = list(batches)
     sound = DemoTeacher()
 

@@ -1,4 +1,4 @@
-"""What kind of answers a task has, and that a student's answer of another form is not served."""
+"""The kind of a task's answers, and that a student's answer of another form is not served."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ ODD = st.text(max_size=90)
 
 @given(st.lists(ANSWER | ODD, min_size=1, max_size=60), st.randoms())
 def test_the_kind_depends_on_neither_order_nor_spelling(targets: list[str], random: Random) -> None:
-    """Scorer, checks, slices and forms get one record, and other spellings do not change it."""
+    """Scorer, checks, slices and forms use one record; other spellings do not change it."""
     answers = describe(targets)
     shuffled = [f" {unicodedata.normalize('NFD', target)}\n" for target in targets]
     random.shuffle(shuffled)

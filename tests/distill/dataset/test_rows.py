@@ -1,4 +1,4 @@
-"""Which traces become rows, and why the others do not."""
+"""Which exchanges become rows, and the reasons why others do not."""
 
 from __future__ import annotations
 

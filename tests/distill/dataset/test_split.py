@@ -1,4 +1,4 @@
-"""Splits: no input in two of them, shares met, nothing moves when other rows come."""
+"""Splits: no input in two of them, the shares of the settings, stable when rows are added."""
 
 from __future__ import annotations
 

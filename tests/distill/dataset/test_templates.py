@@ -1,4 +1,4 @@
-"""Which system prompts are recognised as varying, and which are versions of a prompt."""
+"""Which system prompts have a template, and which are versions of a prompt."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def seen(texts: Sequence[str], requests: int = 1, *, rest: str = "r") -> list[Se
 
 
 def users(texts: Sequence[str], requests: int = 5) -> list[SeenShape]:
-    """Prompts that come back all the time."""
+    """Prompts that alternate."""
     return [
         SeenShape(
             fingerprint=f"{place:016x}",
@@ -203,7 +203,7 @@ def test_an_edit_beside_a_hole_splits_prompts_into_versions() -> None:
 
 
 def test_few_dates_make_no_versions_when_names_vary() -> None:
-    """Else a prompt with a name and a date would be another one every day."""
+    """Otherwise a prompt with a name and a date would be another version every day."""
     texts = [f"Today is {d}. You help {n}.{TAIL}" for d in DAYS[:3] for n in NAMES]
     [found] = recognise(seen(texts))
     assert match(found, f"Today is 2026-02-01. You help Zoe.{TAIL}", "r")

@@ -1,4 +1,4 @@
-"""Answers that are tool calls: rows to learn from, and how they are scored."""
+"""Answers with tool calls: their rows, forms and scores."""
 
 from __future__ import annotations
 

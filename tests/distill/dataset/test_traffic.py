@@ -1,5 +1,4 @@
-"""Which rows a run gets where prompts are edited or vary, where clients correct, and after a
-demotion."""
+"""The rows of a run with edited or varying prompts, with corrections, and after a demotion."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ SHARES = SplitSettings()
 
 
 def traffic_of(traces: Sequence[LoggedExchange]) -> Traffic:
-    """The recent traffic that these requests make up, newest last: as the database tells it."""
+    """The recent traffic of these requests, newest last, as the database returns it."""
     newest = list(traces)[::-1]
     shapes: dict[str, SeenShape] = {}
     for fingerprint in dict.fromkeys(t.fingerprint for t in newest):

@@ -1,4 +1,4 @@
-"""How much the teacher agrees with itself: what is asked, what it comes to, what does not stop."""
+"""The teacher's self-consistency: its calls, its interval, and failures that stop no run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from distill.run.run import Parts
 from store.database.database import Database
 from store.records import Ceiling
 from store.settings.config import StoreSettings
+from tests.helpers.effects import no_progress
 from tests.helpers.judging import a_run, judging, letters, parts_with, same_words
 from tests.helpers.stored import teacher_calls_of_run
 from tests.helpers.teacher_server import (
@@ -35,12 +36,8 @@ JUDGE = Scorer("judge", 1.0, "text", "")
 ALL = {"evaluate": {"teacher_recheck": 1.0}}
 
 
-def untold(*_: object) -> None:
-    """Progress that nobody wants to know."""
-
-
 def answering(rows: list[Row], other: int) -> Answerer:
-    """A teacher that says the same again, but for so many of the rows."""
+    """A teacher that gives the same answers again, except to this many of the rows."""
     replies = {
         row.messages[-1]["content"]: completion(f"Another {n}" if n < other else row.target)
         for n, row in enumerate(rows)
@@ -90,7 +87,7 @@ async def test_a_noisy_teacher_has_a_ceiling(
     rows = letters(40)
     teacher.answer = answering(rows, other)
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, EXACT, untold)
+    found = await noise_stage(run, parts, rows, EXACT, no_progress)
 
     assert found is not None
     assert (found.n, found.agreed, found.share) == (40, 40 - other, 1 - other / 40)
@@ -124,7 +121,7 @@ async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     rows = letters(10) + letters(30, model="gpt-small")[10:]
     teacher.answer = answering(letters(30), 0)
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, EXACT, untold)
+    found = await noise_stage(run, parts, rows, EXACT, no_progress)
     assert found is not None
     assert found.n == 30
     assert Counter(r.json["model"] for r in teacher.requests) == {"gpt-big": 10, "gpt-small": 20}
@@ -149,7 +146,7 @@ async def test_an_error_does_not_count_and_a_refusal_disagrees(
         return sound(request)
 
     teacher.answer = answer
-    found = await noise_stage(a_run(tmp_path / "run", **ALL), parts, rows, EXACT, untold)
+    found = await noise_stage(a_run(tmp_path / "run", **ALL), parts, rows, EXACT, no_progress)
     assert found is not None
     assert (found.n, found.agreed) == (25, 22)
 
@@ -157,7 +154,7 @@ async def test_an_error_does_not_count_and_a_refusal_disagrees(
 async def test_the_ceiling_of_free_text_is_judged(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
-    """20 second answers say the same in other words, 10 say something else."""
+    """20 second answers are equivalent in other words, 10 are not."""
     rows = letters(30)
     other_words = [
         completion(" ".join(reversed(r.target.split())) if n < 20 else f"Another {n}")
@@ -168,13 +165,13 @@ async def test_the_ceiling_of_free_text_is_judged(
         same_words, lambda request: replies[request.json["messages"][-1]["content"]]
     )
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, JUDGE, untold)
+    found = await noise_stage(run, parts, rows, JUDGE, no_progress)
     assert found is not None
     assert (found.n, found.agreed) == (30, 20)
     calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"noise": 30, "judge": 30}
 
-    assert await noise_stage(run, parts, rows, JUDGE, untold) == found
+    assert await noise_stage(run, parts, rows, JUDGE, no_progress) == found
     assert len(teacher.requests) == 60  # neither is paid for again
 
 
@@ -183,7 +180,7 @@ async def test_the_ceiling_of_free_text_is_judged(
 
 async def test_share_0_makes_no_call(teacher: LoopbackServer, parts: Parts, tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", evaluate={"teacher_recheck": 0})
-    assert await noise_stage(run, parts, letters(50), EXACT, untold) is None
+    assert await noise_stage(run, parts, letters(50), EXACT, no_progress) is None
     assert not run.folder.exists()
     assert teacher.requests == []
 
@@ -194,7 +191,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     rows = letters(40)
     teacher.answer = answering(rows, 4)
     run = a_run(tmp_path / "run", **ALL, amplify={"token_budget": 250, "concurrency": 2})
-    assert await noise_stage(run, parts, rows, EXACT, untold) is None
+    assert await noise_stage(run, parts, rows, EXACT, no_progress) is None
     assert "raise amplify.token_budget or lower evaluate.teacher_recheck" in caplog.text
     assert "parcel" not in caplog.text
     paid = len(teacher.requests)
@@ -203,7 +200,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == paid
 
     more = a_run(run.folder, **ALL, amplify={"token_budget": 10_000})
-    found = await noise_stage(more, parts, rows, EXACT, untold)
+    found = await noise_stage(more, parts, rows, EXACT, no_progress)
     assert found is not None
     assert (found.n, found.agreed) == (40, 36)
     assert len(teacher.requests) == 40
@@ -217,7 +214,7 @@ async def test_a_spent_budget_leaves_a_ceiling_from_20_rows_on(
     rows = letters(60)
     teacher.answer = answering(rows, 0)
     run = a_run(tmp_path / "run", **ALL, amplify={"token_budget": 400, "concurrency": 1})
-    found = await noise_stage(run, parts, rows, EXACT, untold)
+    found = await noise_stage(run, parts, rows, EXACT, no_progress)
     assert found is not None
     assert 20 <= found.n == len(teacher.requests) < 60
     assert "not all rows were asked" in caplog.text
@@ -234,7 +231,7 @@ async def test_a_teacher_that_cannot_be_asked_does_not_fail_the_run(
     caplog.set_level(logging.WARNING)
     teacher.answer = lambda _: reply
     run = a_run(tmp_path / "run", **ALL)
-    assert await noise_stage(run, parts, letters(30), EXACT, untold) is None
+    assert await noise_stage(run, parts, letters(30), EXACT, no_progress) is None
     assert "the teacher's agreement with itself is unknown" in caplog.text
 
 
@@ -244,11 +241,11 @@ async def test_a_resumed_ceiling_reads_the_stored_answers(
     rows = letters(30)
     teacher.answer = answering(rows, 3)
     run = a_run(tmp_path / "run", **ALL)
-    first = await noise_stage(run, parts, rows, EXACT, untold)
+    first = await noise_stage(run, parts, rows, EXACT, no_progress)
     with (run.folder / "noise.jsonl").open("ab") as torn:
         torn.write(b'{"input_hash": "to')
     teacher.close()
-    assert await noise_stage(run, parts, rows, EXACT, untold) == first
+    assert await noise_stage(run, parts, rows, EXACT, no_progress) == first
 
 
 # ---- the interval --------------------------------------------------------------------------------

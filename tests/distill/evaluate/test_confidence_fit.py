@@ -1,4 +1,4 @@
-"""The confidence is fitted on the calibration rows alone, and sensible however few they are."""
+"""The confidence model: fitted on calibration rows alone, and sensible with few of them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_few_rows_and_rows_that_all_agree_keep_the_order_of_the_rivals(
 
 
 def test_more_doubt_never_raises_the_confidence() -> None:
-    """Also where these few rows happen to say so."""
+    """Even when these few rows suggest it."""
     model = fit_confidence([row(-x, -x, x < 5) for x in range(1, 10)] * 20)
     assert min(model.weights.values()) >= 0
 
@@ -98,14 +98,14 @@ def test_held_out_rows_do_not_influence_the_confidence_model() -> None:
     heldout = [replace(e, split="heldout", agrees=not e.agrees) for e in calibration]
     judged = with_confidence([*calibration, *heldout, row(-1, -1, False, signals=None)])
     assert judged.confidence == fit_confidence(calibration)
-    for e in judged.rows.rows[:-1]:
+    for e in judged.evaluations.rows[:-1]:
         assert e.signals is not None
         assert e.confidence == confidence_of(e.signals, judged.confidence)
-    assert judged.rows.rows[-1].confidence is None
+    assert judged.evaluations.rows[-1].confidence is None
 
 
 def test_a_resumed_run_has_the_same_confidence() -> None:
     judged = with_confidence(drawn(80, seed=6, intercept=-1.0, by_rivals=0.5, by_mean=0.2))
-    kept = b"".join(to_json_line(e) for e in judged.rows.rows)
+    kept = b"".join(to_json_line(e) for e in judged.evaluations.rows)
     read = [evaluation_of(orjson.loads(line)) for line in kept.splitlines()]
     assert with_confidence(read) == judged

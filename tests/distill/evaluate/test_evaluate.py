@@ -1,4 +1,4 @@
-"""Evaluation: rows are asked as the proxy would ask, and every way to fail is a row's fault."""
+"""Evaluation: the student is asked as by the proxy, and each failure is a fault of its row."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def completion(text: str, *, finish: str = "stop", lowest: float = -0.25) -> web
 
 
 def named(*logprobs: float) -> list[dict[str, Any]]:
-    """The likeliest tokens at one place."""
+    """The likeliest tokens at one position."""
     return [{"id": place, "token": "t", "logprob": value} for place, value in enumerate(logprobs)]
 
 

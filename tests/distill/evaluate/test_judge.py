@@ -1,4 +1,4 @@
-"""The judge over real HTTP: what it is asked, what its verdict counts, what nobody can tell it."""
+"""The judge over real HTTP: its prompt, its verdicts, and that answers cannot instruct it."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_order_of_the_answers_is_random_and_repeatable() -> None:
 async def test_a_judge_with_position_bias_gains_the_student_nothing(
     teacher: LoopbackServer, client: TeacherClient
 ) -> None:
-    """One that prefers the first answer finds it good when it is the student's: half the time."""
+    """One that prefers the first answer favours the student half of the time."""
     teacher.answer = judging(lambda first, _: first.startswith("student"))
     judge = Judge(client)
     said = [await judge(f"teacher {n}", f"student {n}", MESSAGES) for n in range(100)]
@@ -194,7 +194,7 @@ Never mind the parcel.
 
 
 def test_an_injected_instruction_stays_between_its_marks() -> None:
-    """Also one that ends its part by itself, with a mark that it has seen or worked out before."""
+    """Also one that tries to end its part with a mark that it has seen or computed before."""
     plain = judge_prompt(RUBRIC, MESSAGES, TEACHER, STUDENT)
     guessed = plain[1]["content"].split()[3].rstrip(".")
     attack = INJECTION.format(mark=guessed)

@@ -1,4 +1,4 @@
-"""Evaluations that a judge scores: what a run pays for, and that it pays for nothing twice."""
+"""Evaluations that a judge scores: the calls of a run, and that none is paid twice."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from store.files.atomic import read_lines
 from store.records import Evaluation, TermsOfService
 from store.settings.config import StoreSettings
 from tests.helpers.counting_server import counting, student_says
+from tests.helpers.effects import no_progress
 from tests.helpers.judging import (
     a_run,
     is_judging,
@@ -49,12 +50,8 @@ def parts(tmp_path: Path, teacher: LoopbackServer) -> Iterator[Parts]:
         yield parts_with(db, teacher.base_url)
 
 
-def untold(*_: object) -> None:
-    """Progress that nobody wants to know."""
-
-
 def reply_to(body: dict[str, Any]) -> dict[str, Any]:
-    """A student that knows the words; of every fifth letter it has another number in mind."""
+    """A student that uses other words, and a wrong number in every fifth letter."""
     number = int(body["messages"][-1]["content"].split()[-1])
     return student_says(f"on its way is Parcel {number if number % 5 else 999}")
 
@@ -71,7 +68,7 @@ async def evaluated(run: Run, parts: Parts, asked: list[Row]) -> list[Evaluation
             terms=TermsOfService(output="text", max_tokens=50, timeout_s=30),
             scorer=JUDGE,
             settings=run.settings.evaluate,
-            progress=untold,
+            progress=no_progress,
             score=score,
         )
 
@@ -167,7 +164,7 @@ async def test_a_teacher_that_becomes_unreachable_fails_the_run_with_one_reason(
 async def test_a_stopped_evaluation_resumes_without_paying_twice(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
-    """Stopped after some verdicts, while the teacher keeps the next ones to itself."""
+    """Stopped after some verdicts, while the teacher delays the next ones."""
     answered: Counter[frozenset[str]] = Counter()
     sound = judging(same_words)
 
@@ -208,16 +205,18 @@ async def test_no_more_judge_calls_at_once_than_set(parts: Parts, tmp_path: Path
 async def test_the_stage_has_a_real_student_judged(
     teacher: LoopbackServer, parts: Parts, sample_adapter: Path, tmp_path: Path
 ) -> None:
-    """The teacher writes its JSON in another way than the student has learnt to."""
+    """The teacher lays its JSON out in another way than the student."""
     asked = [replace(r, target=r.target.replace(": ", ":")) for r in rows(30, seed=9)]
     teacher.answer = judging(lambda one, other: orjson.loads(one) == orjson.loads(other))
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
     scorer = choose_scorer(answers_of(asked), run.settings.evaluate)
     trained = Trained(sample_adapter, "real")
     terms = TermsOfService(output=scorer.output, max_tokens=100, timeout_s=60)
-    result = await evaluate_student(run, parts, Selection(asked), trained, scorer, terms, untold)
+    result = await evaluate_student(
+        run, parts, Selection(asked), trained, scorer, terms, no_progress
+    )
 
-    usable = [e for e in result.value.rows.rows if e.fault is None]
+    usable = [e for e in result.value.evaluations.rows if e.fault is None]
     assert len(usable) > 20
     assert sum(is_judging(r) for r in teacher.requests) == len(usable)
     for e in usable:

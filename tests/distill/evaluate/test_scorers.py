@@ -1,4 +1,4 @@
-"""Scorers: what agreement means for each kind of answer, and which kind a task has."""
+"""Scorers: the score of each, the registry, and the choice for a kind of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds that hold at every moment: exact expectations by enumeration, and properties."""
+"""Anytime-valid bounds: exact expectations by enumeration, and properties."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_no_row_multiplies_the_stake_beyond_fair(
     ],
 )
 def test_the_e_value_approximates_the_beta_mixture(agreed: int, n: int, p0: float) -> None:
-    """The Gauss-Jacobi nodes give what adaptive integration over all bets gives."""
+    """The Gauss-Jacobi nodes agree with adaptive integration over all bets."""
     a, b = BETS
 
     def log_stake(bet: float) -> float:

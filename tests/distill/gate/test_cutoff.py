@@ -1,4 +1,4 @@
-"""The cutoffs: an order fixed on calibration rows alone, tested until one of them fails."""
+"""The cutoffs: a sequence fixed on calibration rows alone, tested until one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate's certificates: exact numbers, a reason for each rejection, attempts and live rows."""
+"""Certificates: exact numbers, a reason for each rejection, attempts, live rows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The gate's promise, by simulation: the choice of the cutoffs and the certificate together.
 
-bench/gate.py has the same with more rounds, and the exact numbers of the bounds alone.
+bench/gate.py runs the same with more rounds, and the exact numbers of the bounds alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def simulate(rng: random.Random, n: int, agreement: float, informative: float) -
 
 
 def served_agreement(cutoff: float | None, agreement: float, informative: float) -> float:
-    """The true agreement of what such a student serves at or above a cutoff."""
+    """The true agreement of such a student's answers at or above a cutoff."""
     u = np.linspace(0.0 if cutoff is None else cutoff, 1.0, 2001)
     return float(np.clip(agreement + informative * (u - 0.5), 0.0, 1.0).mean())
 
@@ -47,7 +47,7 @@ def served_agreement(cutoff: float | None, agreement: float, informative: float)
 def test_students_below_the_threshold_are_promoted_less_often_than_stated(
     agreement: float, informative: float, calibration: int, heldout: int
 ) -> None:
-    """With the choice of the cutoffs in it: what is certified is what would be served."""
+    """Including the choice of cutoffs: the certified answers are those that would be served."""
     rng = random.Random(20240607)
     rounds, wrong = 100, 0
     for _ in range(rounds):
@@ -80,7 +80,7 @@ def test_peeking_and_the_best_of_ten_keep_the_error_rate() -> None:
 
 
 def test_a_sequence_of_cutoffs_errs_no_more_than_one_test() -> None:
-    """Every cutoff's served part is just below the threshold, the confidence means nothing."""
+    """Each cutoff's served part is just below the threshold; the confidence is uninformative."""
     rng = np.random.default_rng(20240611)
     rounds, wrong, alpha = 400, 0, 0.2
     settings = GATE.model_copy(update={"threshold": 0.8, "confidence": 1 - 2 * alpha})

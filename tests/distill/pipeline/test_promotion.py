@@ -1,4 +1,4 @@
-"""The route of a judged run: what it lets a student serve, and that it is kept exactly."""
+"""The route of a judged run: its coverage, and that it is stored unchanged."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
 
 
 def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path: Path) -> None:
-    """Also where other traces have pushed its own out of the newest."""
+    """Also when other traces have pushed its own out of the newest."""
     taught = [a_request(f"taught {n}", at=float(n), system="Served.") for n in range(60)]
     served = [
         a_request(f"s {n}", at=900.0 + n, system="Served.", served_by="student", route="student")

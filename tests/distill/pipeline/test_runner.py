@@ -1,4 +1,4 @@
-"""Runs that cannot go well: they end with a reason, pay for nothing, and wait before the next."""
+"""The runner: failing runs have a reason, cost nothing and are followed by a cooldown."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def fill(db: Database, settings: Config, count: int, *, route: str = "teacher") 
 
 
 class Scene:
-    """A runner over a real store, with a clock to turn and a teacher that nobody serves."""
+    """A runner over a real store, with a clock to set and an unreachable teacher."""
 
     def __init__(self, settings: Config, db: Database) -> None:
         self.now = 5000.0
@@ -98,7 +98,7 @@ class Scene:
         self.ended.set()
 
     async def run_one(self) -> RunEvent | None:
-        """Lets the runner check, and waits for the run that it starts."""
+        """Calls the runner's check and waits for the run that it starts."""
         self.ended.clear()
         await self.runner.check()
         if not self.runner.busy:
@@ -149,7 +149,7 @@ async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, db: Database)
 
 
 async def test_fallbacks_do_not_count_as_new_traces(tmp_path: Path, db: Database) -> None:
-    """They are what a student was unsure of: no fair sample of the task."""
+    """They are the requests that a student was unsure of: no fair sample of the task."""
     settings = config(tmp_path)
     fill(db, settings, 40, route="fallback")
     scene = Scene(settings, db)

@@ -1,4 +1,4 @@
-"""What a run pays: one ledger over all of its stages, and no call lost when another one fails."""
+"""The paid calls of a run: one ledger for all stages, and no call lost when another fails."""
 
 from __future__ import annotations
 
@@ -22,13 +22,9 @@ from store.database.database import Database
 from store.errors import BudgetSpent, TeacherError
 from store.settings.config import StoreSettings
 from tests.helpers.demo_rows import LABELS, rows_of
+from tests.helpers.effects import no_progress
 from tests.helpers.judging import a_run, parts_with
 from tests.helpers.stored import teacher_calls_of_run
-
-
-def untold(*_: object) -> None:
-    """Progress that nobody wants to know."""
-
 
 by_id = attrgetter("call_id")
 
@@ -41,9 +37,11 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
         with Database(tmp_path / "db.duckdb", StoreSettings()) as db:
             parts = parts_with(db, teacher.base_url)
             for _ in range(2):  # as often as one likes: each is paid for once
-                made = await make_examples(run, parts, Selection(rows), answers_of(rows), untold)
+                made = await make_examples(
+                    run, parts, Selection(rows), answers_of(rows), no_progress
+                )
                 found = await noise_stage(
-                    run, parts, heldout, Scorer("exact", 1.0, "label", ""), untold
+                    run, parts, heldout, Scorer("exact", 1.0, "label", ""), no_progress
                 )
             calls = teacher_calls_of_run(db, run.run_id)
             assert sorted(calls, key=by_id) == sorted(paid_calls(run.folder), key=by_id)
@@ -67,7 +65,7 @@ def test_the_teacher_of_most_rows_is_chosen() -> None:
 
 
 def taking(seconds: float, log: list[str], name: str) -> Callable[[], Awaitable[str]]:
-    """A call that ends well."""
+    """A call that succeeds."""
 
     async def call() -> str:
         await asyncio.sleep(seconds)

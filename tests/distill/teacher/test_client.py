@@ -1,4 +1,4 @@
-"""The paid calls: what is sent, what is recorded, what the budget allows, what an error says."""
+"""The client for paid calls: requests, records, the budget and the errors."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def sent(endpoint: respx.Route, number: int = 0) -> dict[str, Any]:
     return body
 
 
-# ---- what is sent and recorded ------------------------------------------------------------------
+# ---- requests and records -----------------------------------------------------------------------
 
 
 async def test_a_production_prompt_is_sent_as_it_is(
@@ -260,7 +260,7 @@ async def test_earlier_tokens_count_against_the_budget(endpoint: respx.Route) ->
 
 
 async def test_calls_at_the_same_time_share_one_budget(endpoint: respx.Route) -> None:
-    """Twenty at once, with money for about five: what is under way counts before it is paid."""
+    """Twenty at once, with tokens for about five: running calls count before they are paid."""
     endpoint.respond(json=completion(usage=(20, 60)))
     async with a_client(URL, budget=500) as client:
         results = await asyncio.gather(
@@ -323,7 +323,7 @@ async def test_errors_name_the_status_and_quote_no_text(
         assert "secret" not in str(raised.value)
     retried = status == 429 or status >= 500
     assert endpoint.call_count == 2 * (1 + CLIENT_RETRIES * retried)
-    assert calls == []  # nobody bills an error
+    assert calls == []  # an error costs nothing
 
 
 async def test_an_error_code_that_is_text_is_not_quoted(

@@ -1,4 +1,4 @@
-"""Batches: no row is lost, no company lasts, and padding teaches nothing."""
+"""Batches: no row is lost, batches change each epoch, and padding has no weight."""
 
 from __future__ import annotations
 

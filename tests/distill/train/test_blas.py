@@ -1,6 +1,6 @@
-"""The fast BLAS: right products, safe to build in several processes at once, free to be absent.
+"""The fast BLAS: right products, safe to build in several processes at once, and optional.
 
-Each test runs in a process of its own, since a library that is loaded once stays.
+Each test runs in its own process, since a loaded library stays loaded.
 """
 
 from __future__ import annotations

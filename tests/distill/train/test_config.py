@@ -1,4 +1,4 @@
-"""The training config: mlx_lm's own keys, and every setting of ours has its effect in it."""
+"""The training config: mlx_lm's own keys, and an effect of every setting."""
 
 from __future__ import annotations
 

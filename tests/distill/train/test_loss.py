@@ -1,4 +1,4 @@
-"""The loss on answers alone: the same numbers and the same gradient as the long way round."""
+"""The loss on answers alone: the same value and gradient as with all logits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LORA = {"rank": 4, "scale": 2.0, "dropout": 0.0}
 
 
 def student(*, bits: int | None = None) -> tuple[Any, list[Rendered]]:
-    """The base with adapters that already do something, and rows."""
+    """The base with non-zero adapters, and rows."""
     model, tokenizer = load(BASE)
     if bits is not None:
         nn.quantize(model, group_size=32, bits=bits)
@@ -85,7 +85,7 @@ def test_agreement_equals_greedy_decoding() -> None:
 
 
 class Capped(nn.Module):  # type: ignore[misc]
-    """A base that caps its logits behind the head, as some do."""
+    """A base that caps its logits after the head, as some do."""
 
     def __init__(self, base: Any) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Capped(nn.Module):  # type: ignore[misc]
 
 
 class Opaque(nn.Module):  # type: ignore[misc]
-    """A base that cannot be taken apart."""
+    """A base whose head cannot be applied separately."""
 
     def __init__(self, base: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The launcher: a module run as `python -m` would, and a log without what clients said."""
+"""The launcher: runs a module as `python -m` does, and logs no contents of requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_module_runs_with_its_own_arguments(tmp_path: Path) -> None:
 
 
 def test_blas_comes_before_mlx(tmp_path: Path) -> None:
-    """What has to be loaded before MLX is loaded before the module can import it."""
+    """The library is loaded before the module can import MLX."""
     (tmp_path / "guest.py").write_text(
         "import sys\n"
         "from distill.train import blas\n"

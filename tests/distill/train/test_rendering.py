@@ -1,4 +1,4 @@
-"""A conversation becomes the tokens that the server will see, whatever the chat template does."""
+"""A conversation is rendered to the tokens that the server will use, with any chat template."""
 
 from __future__ import annotations
 

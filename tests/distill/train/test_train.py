@@ -1,4 +1,4 @@
-"""Training for real: what is learnt and kept, and what is said when it goes wrong."""
+"""Real training runs: the result, resuming, and the errors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def trainers(parent: int | None = None) -> list[psutil.Process]:
-    """The training processes below a process, ours unless it says another."""
+    """The training processes below a process; by default below this one."""
     found = []
     for child in psutil.Process(parent).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -128,7 +128,7 @@ async def test_a_training_learns_reports_and_resumes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path) -> None:
-    """Validated on rows that contradict what is learnt, the loss rises after the first steps."""
+    """The validation rows contradict the training rows, so the loss rises after a few steps."""
     wrong = [TrainItem(i.messages, i.target.replace("thing", "what")) for i in items(20, seed=2)]
     settings = changed(batch_size=2, iterations=32, validations=8)
     report = await run(tmp_path, valid=wrong, settings=settings)
