@@ -3,10 +3,10 @@
     litellm_settings:
       callbacks: cli.litellm_callback.journal
 
-`UNDERSTUDY_CONFIG` says which config names Understudy's data folder, and what of the calls may be
-kept. `UNDERSTUDY_DATA_DIR` names another folder, or with no config the folder alone. LiteLLM never
-waits and never fails for it: calls are queued, and written by a thread of their own; what does not
-fit into the queue is dropped, counted, and said in the log, without a word of its content.
+`UNDERSTUDY_CONFIG` is the path of the config with Understudy's data folder and privacy settings.
+`UNDERSTUDY_DATA_DIR` overrides the folder, or gives it without a config. LiteLLM never waits and
+never fails because of it: calls are queued and written by a thread; what does not fit into the
+queue is dropped and counted in the log, without a word of its content.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = logging.getLogger("understudy.litellm")
 
 @dataclass(frozen=True, slots=True)
 class LitellmEvent:
-    """What LiteLLM says of a call, as it stands: it is read by the thread that writes."""
+    """LiteLLM's data on a call, unparsed: the writing thread parses it."""
 
     payload: JsonMapping  # LiteLLM's standard logging payload
     body: JsonMapping  # the client's request
@@ -62,7 +62,7 @@ class LitellmEvent:
 class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no types to check against
     """Hands LiteLLM's chat completions to Understudy as traces.
 
-    Other calls are left alone, and so is what went through Understudy itself: it has journalled it.
+    It ignores other calls, and those through Understudy itself, which journals its own.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
         privacy: PrivacySettings | None = None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        """What is not given here, the environment says."""
+        """Arguments default to the environment variables."""
         super().__init__()
         self._data_dir = data_dir
         self._privacy = privacy or PrivacySettings()
@@ -107,7 +107,7 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
         return dict(self._writing.dropped) if self._writing else {}
 
     def close(self) -> None:
-        """Writes what waits, for some seconds at most."""
+        """Writes the queued calls, for some seconds at most."""
         if self._writing is not None:
             self._writing.close()
             self._writing = None
@@ -122,7 +122,7 @@ class UnderstudyJournal(CustomLogger):  # type: ignore[misc]  # LiteLLM has no t
                 writing = self._start()
             if writing is not None:
                 writing.put(event)
-        except Exception as error:  # LiteLLM's own work goes on, whatever this is
+        except Exception as error:  # LiteLLM's own work must go on
             log.warning("a call was not journalled: %s", type(error).__name__)
 
     def _start(self) -> _Writing | None:
@@ -225,10 +225,9 @@ def may_keep_content(event: LitellmEvent, privacy: PrivacySettings) -> bool:
 def trace_of_event(
     event: LitellmEvent, *, redaction: Redaction | None = None, keep_content: bool = True
 ) -> Trace | None:
-    """The trace that a call makes; None for what is none of ours: other calls than chat.
+    """The trace of a call; None if it is not a chat completion.
 
-    `keep_content`: False for a client that has opted out.
-    Raises Unusable with the reason, when LiteLLM redacted it, say.
+    `keep_content`: False for a client that has opted out. Raises Unusable with the reason.
     """
     payload, body = event.payload, event.body
     if (payload.get("call_type") or "") not in CHAT_CALLS:
@@ -289,10 +288,7 @@ def _event(kwargs: Any) -> LitellmEvent | None:
 
 
 def _destination() -> tuple[Path, PrivacySettings] | None:
-    """Where the environment says that Understudy keeps its data, and what of the calls may be kept.
-
-    None with a line in the log.
-    """
+    """The data folder and the privacy settings, by the environment; None with a line in the log."""
     folder, config = os.environ.get(DATA_DIR), os.environ.get(CONFIG)
     try:
         if config:

@@ -1,7 +1,7 @@
 """The commands. This is the composition root: it alone knows both planes.
 
-Each command imports what it needs when it runs, so that `understudy serve` has its proxy started
-after a third of a second, before anything that takes longer to import.
+Each command imports what it needs when it runs, so that `understudy serve` starts its proxy after a
+third of a second, before slower imports.
 """
 # ruff: noqa: PLC0415  (see above)
 
@@ -41,7 +41,7 @@ app = typer.Typer(
 
 @app.command()
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the proxy, the control plane and what else the config needs, until stopped."""
+    """Run the proxy, the control plane and, if the config needs it, LiteLLM, until stopped."""
     with faults():
         from cli.serve.serve import serve as run
 

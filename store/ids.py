@@ -6,13 +6,13 @@ import os
 import time
 
 _VARIANT = "89ab"
-_tails: list[str] = []  # ends of ids, none given out yet
-os.register_at_fork(after_in_child=_tails.clear)  # else both processes would give out the same
+_tails: list[str] = []  # random parts that are not used yet
+os.register_at_fork(after_in_child=_tails.clear)  # or both processes would use the same
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
-    # written out, since uuid.UUID takes several times as long and every request needs one
+    # not by uuid.UUID, which is several times slower: every request needs an id
     try:
         tail = _tails.pop()
     except IndexError:
@@ -22,7 +22,7 @@ def new_id() -> str:
 
 
 def _random_tail() -> str:
-    """What follows the time. The system is asked for many at once: a system call less a request."""
+    """The random part of an id. Random bytes for many ids come from one system call."""
     digits = os.urandom(10 * 200).hex()
     tails = [
         f"-7{one[1:4]}-{_VARIANT[int(one[4], 16) & 3]}{one[5:8]}-{one[8:]}"

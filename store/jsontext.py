@@ -49,7 +49,7 @@ def read_json(text: str) -> Any:
     surrogate pair, and an object with a key twice, of which some readers take the first and
     some the last. Integers have any size.
     """
-    orjson.loads(text)  # stricter than the standard library, which alone shows the keys
+    orjson.loads(text)  # stricter than the standard library, which alone can show repeated keys
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
     except RecursionError:

@@ -41,7 +41,7 @@ class Reason(StrEnum):
     STUDENT_STARTING = "student_starting"  # promoted, its server is not up yet
     SHADOW = "shadow"  # the student is only compared, in the background
     NOT_IN_SHARE = "not_in_share"  # a canary: this conversation is not in the student's share yet
-    DEMOTED = "demoted"  # the student was found out, or demoted by hand
+    DEMOTED = "demoted"  # by a detector or by hand
     PAUSED = "paused"  # the task is paused: no runs, and the teacher answers
     OTHER_FINGERPRINT = "other_fingerprint"  # another prompt, schema or teacher than certified
     TOOLS = "tools"  # the request brings tools, or what a student cannot do with them
@@ -61,9 +61,9 @@ class Reason(StrEnum):
     STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
     STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
-    STUDENT_REDACTED = "student_redacted"  # says a placeholder where the client wants the text
+    STUDENT_REDACTED = "student_redacted"  # has a placeholder where the client wants the text
     # never a header's value: of traces that did not come through the proxy
-    IMPORTED = "imported"  # somebody else's log says that the teacher answered this
+    IMPORTED = "imported"  # imported from another system's log: the teacher answered
 
 
 class Outcome(StrEnum):
@@ -144,7 +144,7 @@ class LoggedExchange:
     trace_id: str
     kind: ExchangeKind
     asked_at: float
-    answered_at: float  # when the answer that counts was given
+    answered_at: float  # when the answer was given
     request: LoggedRequest
     fingerprint: str
     input_hash: str
@@ -220,14 +220,14 @@ class RunEvent:
     task: str
     state: RunState
     at: float
-    seconds: float = 0.0  # what the stage that ended here took
+    seconds: float = 0.0  # duration of the stage that ended here
     reason: str = ""  # why promoted, rejected or failed
     detail: JsonObject = field(default_factory=dict)  # the stage's numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
-    """What a student's token log-probabilities say of one answer, the end token included."""
+    """Signals from the token log-probabilities of one answer, the end token included."""
 
     lowest: float  # log-probability of a token
     mean: float  # of the tokens' log-probabilities
@@ -243,14 +243,16 @@ class ConfidenceModel:
     """
 
     intercept: float
-    weights: dict[str, float]  # by the name of a signal, of what store.chat.confidence makes of it
+    weights: dict[
+        str, float
+    ]  # by the signal's name, of its transformed value (store.chat.confidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forms:
-    """The forms that the teacher's answers have. A student's answer of another one is not served.
+    """The forms of the teacher's answers. A student's answer of another form is not served.
 
-    An empty list asks for nothing.
+    An empty list is no condition.
     """
 
     labels: list[str] = field(default_factory=list)  # every label, without space around it
@@ -258,7 +260,7 @@ class Forms:
     lists: bool = True  # whether a JSON answer may be a list
     # every function that is called; an empty name for answers in words
     calls: list[str] = field(default_factory=list)
-    # what stands for what was redacted, and for nothing that a client could use
+    # placeholders of the redaction: an answer with one is useless to a client
     placeholders: list[str] = field(default_factory=list)
 
 
@@ -279,7 +281,7 @@ class TermsOfService:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTemplate:
-    """A system prompt that varies from request to request: what stays, and how long the rest is.
+    """A system prompt that varies from request to request: its fixed and its varying parts.
 
     `literals` stand in the prompt in this order, the first at its start and the last at its end
     (either may be empty); between two of them lies a hole of at most `holes[i]` characters.
@@ -325,7 +327,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """How much the teacher agrees with itself: held-out rows that it was asked once more."""
+    """The teacher's self-consistency: held-out rows that it was asked for again."""
 
     n: int
     agreed: int
@@ -339,7 +341,7 @@ class JudgeCheck:
     """How good the judge is, by rows that people have judged too."""
 
     n: int
-    agreement: float  # share of the rows on which judge and people say the same
+    agreement: float  # share of the rows on which judge and people agree
     sensitivity: float | None  # share of the good answers that the judge calls good
     specificity: float | None  # share of the bad answers that the judge calls bad
     bias: float  # mean of (people - judge), -1..1
@@ -355,13 +357,13 @@ class Certificate:
     run_id: str
     method: str  # the bound's name
     scorer: ScorerName
-    threshold: float  # what the lower bound must reach
+    threshold: float  # for the lower bound
     confidence_level: float  # 1 - alpha over all attempts of the task
     attempt: int = 1  # 1, 2, 3… of this task under these fingerprints
     alpha: float = 0.05  # of this attempt: (1 - confidence_level) / (attempt * (attempt + 1))
     prior: list[float] = field(
         default_factory=list
-    )  # what the bound bets on, see distill.gate.gate
+    )  # prior of the bound's bets, see distill.gate.gate
     n: int  # held-out rows at or above the cutoff
     agreed: int  # of those, how many agreed
     score: float  # agreed / n
@@ -398,7 +400,7 @@ class Route:
     templates: list[PromptTemplate] = field(default_factory=list)
     terms: TermsOfService = field(default_factory=TermsOfService)
     scorer: ScorerName = "exact"  # how its answers are compared with the teacher's
-    agree_at: float = 1.0  # score from which they agree
+    agree_at: float = 1.0  # lowest score that counts as agreement
     max_input_chars: int = 0  # longest input that was certified
     certificate_id: str | None = None
     at: float = 0.0
@@ -424,7 +426,7 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One live request that both answered: the student's answer scored against the teacher's.
+    """One live request with both answers: the student's scored against the teacher's.
 
     `shadow`: the teacher served, the student was asked afterwards. `audit`: the student served, the
     teacher was asked afterwards. `feedback`: the student served, and a client says how well.
@@ -447,7 +449,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """What a client says of an answer: one line of the journal, and of the store."""
+    """A client's feedback on an answer: one line of the journal, one row of the store."""
 
     feedback_id: str
     trace_id: str
@@ -459,7 +461,7 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing done by hand: append-only. The last pause or resume of a task holds."""
+    """A command by hand, append-only. The last pause or resume of a task counts."""
 
     action_id: str
     task: str

@@ -106,9 +106,9 @@ def give_command(
     reason: str = "",
     force: bool = False,
 ) -> Any:
-    """What the server has done, as parsed JSON: `done`, a sentence, and the task's `status`.
+    """The server's answer as parsed JSON: `done`, a sentence, and the task's `status`.
 
-    `server` is the proxy's URL without `/v1`. Raises ProductError that says why it did nothing.
+    `server` is the proxy's URL without `/v1`. Raises ProductError with the reason of a refusal.
     """
     from cli.status.client import ServerRefused, ask, quoted
     from store.errors import ProductError

@@ -105,7 +105,7 @@ def order_of(
 
 
 def _forgetter(config: Path, server: str | None, key: str | None) -> Callable[[JsonObject], Any]:
-    """What carries an order out: a running server, else this process."""
+    """The function that carries out an order: in the running server, or else in this process."""
     from cli.serve.data_folder import is_held
     from cli.status.client import server_of
     from store.settings.config import load_config
@@ -121,7 +121,7 @@ def _forgetter(config: Path, server: str | None, key: str | None) -> Callable[[J
 
 
 def forget_by_server(server: str, order: JsonObject, *, key: str | None) -> Any:
-    """What the server has done, as parsed JSON. Raises ProductError."""
+    """The server's answer as parsed JSON. Raises ProductError."""
     from cli.status.client import ServerRefused, ask
     from store.errors import ProductError
 

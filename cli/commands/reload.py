@@ -19,10 +19,10 @@ _POLL_S = 0.05
 
 
 def reload(config_path: Path) -> str:
-    """What the server of this config has changed.
+    """What the server of this config has changed, in words.
 
     Raises ConfigError when it refuses the config, ProductError when none runs or does not answer.
-    The server judges the config, since it has the environment that the config refers to.
+    The server checks the config, as it has the environment variables that the config refers to.
     """
     folder = data_dir_of(config_path)
     running = running_server(folder)
@@ -45,7 +45,7 @@ def reload(config_path: Path) -> str:
 
 
 def _outcome(folder: Path, pid: int, awaited: int) -> ServeNote:
-    """What the server noted of the reload with this number."""
+    """The server's note on this reload."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         note = running_server(folder)

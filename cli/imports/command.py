@@ -1,4 +1,4 @@
-"""What `understudy import` does with its options, and what it says in the end."""
+"""`understudy import`: checks the options, imports each file, prints a report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Imports files one after the other. `config`: None when there is none.
+    """Imports the files in order. `config`: None without a config file.
 
     Raises ConfigError when the options do not fit, ImportFailed when a file cannot be read or
     nothing could be taken, JournalError when the disk is full.

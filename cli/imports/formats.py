@@ -14,7 +14,7 @@ from cli.imports.logged import Format, Unusable
 from cli.imports.rows import Row
 from store.errors import ImportFailed
 
-_MAX_ROWS = 100  # that are looked at to recognise a format
+_MAX_ROWS = 100  # to read until the format is recognised
 # the most specific first: a row is of the first format that it fits
 FORMATS: dict[str, Format] = {
     registered.name: registered

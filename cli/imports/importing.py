@@ -1,8 +1,8 @@
 """`understudy import`: other logs of a teacher's answers become traces.
 
-They go through the journal, as the proxy's do. A server that runs collects them within a second or
-two; without one they wait for it. Whoever imports a file twice, or two exports that overlap, gets
-each call once: its trace's id is made from what it says, and the store takes an id once.
+They go through the journal, as the proxy's do: a running server collects them within a second or
+two, or the next server when it starts. Imports are idempotent, also of exports that overlap: a
+trace's id is a hash of its call, and the store takes an id once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from store.privacy.redaction import Redaction, redaction_of
 from store.privacy.settings import PrivacySettings
 from store.settings.config import Config, JournalSettings
 
-_TICK_ROWS = 64  # rows between two looks at whether a segment is due to be handed on
+_TICK_ROWS = 64  # rows between two checks whether a segment is due
 _CLOCKS_DIFFER_S = 3600.0
 NO_TASK = "no task: give --task or --tag-from"
 OPTED_OUT = "its client had opted out: `store` is false"
@@ -33,7 +33,7 @@ NO_MODEL = "no model: give --model, as clients name the teacher"
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What imported calls are filed under, where their log does not say so itself."""
+    """The task and the teacher of imported calls, where their log does not name them."""
 
     task: str | None = None  # of all of them
     tag_from: str | None = None  # the field of a row that holds its task, such as metadata.feature
@@ -43,9 +43,9 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class KeepRules:
-    """What of the calls may be kept, by the config of whoever imports them."""
+    """What of the calls may be kept: the privacy settings of the config."""
 
-    store_false: bool = False  # whether `store: false` in a request says that nothing may be
+    store_false: bool = False  # whether `store: false` in a request opts out
     redaction: Redaction | None = None
 
     @classmethod
@@ -56,7 +56,7 @@ class KeepRules:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What became of a file."""
+    """The counts of one imported file."""
 
     file: str
     format: str
@@ -79,7 +79,7 @@ def import_file(
     """Writes the calls of a file into the journal. `format_name`: None: it is recognised.
 
     Raises ImportFailed when the file cannot be read or recognised, JournalError when the journal
-    cannot be written; what came before is in the journal, and does no harm when it comes again.
+    cannot be written. Rows before the failure stay in the journal; a second import repeats none.
     """
     rows, format_ = recognize(read_rows(path), path, format_name)
     at = _modified(path)
@@ -118,14 +118,14 @@ def import_file(
 def open_journal(config: Config | None, data_dir: Path) -> JournalWriter:
     """A writer of the journal in a data folder.
 
-    Without fsync a row: whoever loses an import by a power cut repeats it.
+    Without fsync: an import that a power cut loses can be repeated.
     """
     settings = config.journal if config else JournalSettings()
     return JournalWriter(data_dir / "journal", settings.model_copy(update={"fsync": False}))
 
 
 def teacher_names(config: Config) -> Callable[[str | None], str | None]:
-    """From a model's name in a log to the name under which this config's clients ask for it.
+    """A function from a model's name in a log to the name that this config's clients use.
 
     Logs name snapshots (`gpt-4.1-2025-04-14`) and providers (`openai/gpt-4.1`). A name that stands
     for one entry of `model_list` becomes that entry's; any other stays. None: the default teacher.

@@ -114,7 +114,7 @@ def _tags(place: JsonMapping) -> list[Any]:
 
 
 def _completion(output: Any) -> JsonObject | None:
-    """What was answered: a completion, a message, a list with one, a text, or a JSON answer."""
+    """The answer in an output: a completion, a message, a list ending in one, a text, or JSON."""
     value = parsed(output)
     if isinstance(value, list) and value and _is_message(value[-1]):
         value = value[-1]
@@ -128,7 +128,7 @@ def _completion(output: Any) -> JsonObject | None:
             return None
     elif isinstance(output, str):
         answer = {"role": "assistant", "content": output}
-    else:  # an answer in JSON, which Langfuse has read
+    else:  # a JSON answer, which Langfuse has parsed
         answer = {"role": "assistant", "content": to_json(value).decode()}
     return {**answers_of({}), "answers": [answer], "finish_reasons": [finish_reason_of(answer)]}
 

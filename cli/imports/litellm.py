@@ -1,7 +1,7 @@
 """The spend logs of a LiteLLM proxy: rows of its table `LiteLLM_SpendLogs`.
 
-As its API gives them, or exported from the database as JSON or CSV. Prompts and answers stand in
-them where `general_settings.store_prompts_in_spend_logs` is on: the request in
+As its API gives them, or exported from the database as JSON or CSV. They hold prompts
+and answers where `general_settings.store_prompts_in_spend_logs` is on: the request in
 `proxy_server_request` (older versions: `messages`), the answer in `response`.
 """
 
@@ -25,7 +25,7 @@ from cli.imports.values import (
 from store.jsontext import JsonMapping, JsonObject, to_json
 
 CHAT_CALLS = ("", "completion", "acompletion")
-# what LiteLLM writes in place of what it does not keep
+# LiteLLM's own placeholders for text that it does not keep
 CUT = b"litellm_truncated"
 REDACTED = b"redacted-by-litellm"
 
@@ -68,7 +68,7 @@ def spend_log(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
 
 
 def task_names(body: JsonMapping, metadata: JsonMapping) -> list[Any]:
-    """Where a request's task may stand, before its tags: what the client said of the request."""
+    """Values that may name a request's task, before its tags: the client's own metadata first."""
     places = (
         body.get("metadata"),
         metadata.get("spend_logs_metadata"),
@@ -84,7 +84,7 @@ def key_alias(metadata: JsonMapping) -> Any:
 
 
 def cost_of(spend: Any, cache_hit: Any) -> float | None:
-    """What LiteLLM says that the call cost; nothing when its cache answered."""
+    """The cost of a call by LiteLLM's log; 0 when its cache answered."""
     return 0.0 if str(cache_hit).lower() == "true" else as_cost(spend)
 
 

@@ -27,7 +27,7 @@ from store.records import (
 )
 from store.settings.config import TAG
 
-# what of a logged request is kept: fields of OpenAI's API, and no secret that a log has beside them
+# the kept fields of a logged request: those of OpenAI's API, and no secret of the log's own
 REQUEST_FIELDS = (
     "audio",
     "frequency_penalty",
@@ -61,7 +61,7 @@ _OURS = re.compile(r"chatcmpl-[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 
 
 class Unusable(Exception):
-    """Why a logged row makes no trace. The message is a fixed sentence, and safe to show."""
+    """A logged row that makes no trace. The message, a fixed sentence, is safe to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class LoggedCall:
     request: JsonMapping  # the body: messages, model, tools…; other fields are left out
     answers: Sequence[JsonMapping]  # the choices' messages
     finish_reasons: Sequence[str] = ()
-    call_id: str = ""  # what the log tells its rows apart by
+    call_id: str = ""  # the log's own id of the call
     start_time: float | None = None
     end_time: float | None = None
     first_chunk_at: float | None = None
@@ -89,8 +89,8 @@ class LoggedCall:
     api_key_hash: str | None = None
     end_user: str | None = None
     task_names: Sequence[Any] = ()  # where the log may name the task, most telling first
-    tags: Sequence[Any] = field(default=())  # of which one may be the task
-    failed: str | None = None  # what kind of error was the answer; None: it was whole
+    tags: Sequence[Any] = field(default=())  # one of them may be the task
+    failed: str | None = None  # the type of an error answer; None: a whole answer
     status_code: int = 200
 
 
@@ -100,7 +100,7 @@ class Format:
 
     name: str  # of --format
     fits: Callable[[JsonMapping], bool]  # whether a row is of this kind
-    calls: Callable[[JsonMapping], Iterator[LoggedCall | Unusable]]  # what a row holds
+    calls: Callable[[JsonMapping], Iterator[LoggedCall | Unusable]]  # the calls in a row
 
 
 def first_task(names: Iterable[Any], tags: Iterable[Any] = ()) -> str | None:
@@ -123,9 +123,9 @@ def make_trace(
 ) -> Trace:
     """The trace of a logged call: an answer of the teacher.
 
-    `model`: the teacher as clients name it. `at`: when it was asked at the latest, if the log does
-    not say when. `kept`: False for a client that has opted out. Raises Unusable when there is
-    nothing to learn it from, a student answered, or it cannot be redacted.
+    `model`: the teacher as clients name it. `at`: the time of the call if the log has none.
+    `keep_content`: False for a client that has opted out. Raises Unusable when there is no answer
+    to learn, a student answered, or the content cannot be redacted.
     """
     request = {name: call.request[name] for name in REQUEST_FIELDS if _there(call.request, name)}
     messages = messages_in(call.request.get("messages"))
@@ -191,7 +191,7 @@ def make_trace(
 def _redacted(
     body: JsonObject, answers: Messages, user: str | None, redaction: Redaction
 ) -> tuple[JsonObject, Messages, str | None, Content]:
-    """The same with placeholders in place of what the rules find, and whether there are any."""
+    """The same after redaction, and whether anything was redacted."""
     try:
         new = redaction.view({**body, "user_of_log": user}), redaction.messages(answers)
     except RedactionError:
@@ -203,7 +203,7 @@ def _redacted(
 
 
 def messages_in(value: Any) -> Messages:
-    """The messages of a request, plain. Raises Unusable when they are none."""
+    """The messages of a request, plain. Raises Unusable when the value is no list of messages."""
     if not isinstance(value, list) or not value:
         raise Unusable("it has no list of chat messages")
     if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in value):
@@ -238,11 +238,10 @@ def finish_reason_of(answer: JsonMapping) -> str:
 def _id(
     call: LoggedCall, messages: Messages, answers: Messages, task: str | None, model: str | None
 ) -> str:
-    """The same for the same call, in whatever export it comes: a UUIDv5.
+    """A UUIDv5: the same for the same call in any export.
 
-    Made from the log's id and from what was said, since not every endpoint gives ids that differ;
-    and from the task and the teacher, so that a file that was imported under a wrong name can be
-    imported again.
+    A hash of the log's id and the content, since some endpoints repeat ids; and of the task and the
+    teacher, so that a file imported under a wrong name can be imported again.
     """
     texts = [[text_of(a.get("content")), a.get("tool_calls")] for a in answers]
     parts: list[Any] = [

@@ -72,7 +72,7 @@ def stored(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
 
 
 def answers_of(completion: JsonMapping) -> JsonObject:
-    """What a chat completion object says, as fields of a LoggedCall."""
+    """A chat completion object as fields of a LoggedCall."""
     choices = [c for c in as_list(completion.get("choices")) if isinstance(c, dict)]
     messages = [as_object(choice.get("message")) for choice in choices]
     reasons = [as_text(c.get("finish_reason")) for c in choices]

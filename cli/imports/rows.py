@@ -28,7 +28,7 @@ _HEAD = 64 << 10
 _BOM = codecs.BOM_UTF8
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _SPACE = " \t\r\n"
-# under which a document keeps its list, when it is not a list itself
+# keys under which a JSON document may hold its rows
 LISTS = ("data", "logs", "traces", "observations", "generations")
 
 Row = JsonObject
@@ -88,7 +88,7 @@ def _lines(file: io.BufferedReader[Any]) -> Iterator[Row | Unusable]:
 
 
 class _Chained(io.RawIOBase):
-    """What was read ahead, then the rest of its file."""
+    """The bytes that were read ahead, then the rest of the file."""
 
     def __init__(self, ahead: bytes, rest: io.BufferedReader[Any]) -> None:
         self._ahead = io.BytesIO(ahead)
@@ -137,7 +137,7 @@ def _list(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
 
 
 def _table(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]:
-    """CSV with a header. Values stay text; whoever reads them knows which hold JSON."""
+    """CSV with a header. Values stay text, also those that hold JSON."""
     csv.field_size_limit(MAX_ROW_BYTES)
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     reader = csv.DictReader(text, strict=True)
@@ -152,7 +152,7 @@ def _table(file: io.BufferedReader[Any], path: Path) -> Iterator[Row | Unusable]
             f"{path}: not valid CSV after line {reader.line_num}; what came before was taken"
         ) from None
     finally:
-        text.detach()  # whoever opened the file closes it
+        text.detach()  # the caller closes the file
 
 
 def _row(line: bytes) -> Iterator[Row | Unusable]:
@@ -167,7 +167,7 @@ def _row(line: bytes) -> Iterator[Row | Unusable]:
 
 
 def _expanded(value: Any) -> Iterator[Row | Unusable]:
-    """A row, or those of the list that it holds: a page of an API's answer."""
+    """A row, or the rows of the list in it: a page of an API's answer."""
     if not isinstance(value, dict):
         yield Unusable("not a JSON object")
         return

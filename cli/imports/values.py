@@ -13,12 +13,12 @@ import orjson
 
 from store.jsontext import JsonMapping, JsonObject
 
-_MILLISECONDS_FROM = 1e11  # a number of seconds this large lies in the year 5138
+_MILLISECONDS_FROM = 1e11  # seconds of this size would be in the year 5138
 _MIN_TIME, _MAX_TIME = 946_684_800.0, 4_102_444_800.0  # the years 2000 and 2100
 
 
 def parsed(value: Any) -> Any:
-    """What a text says in JSON, when it is an object or a list; any other value as it stands."""
+    """The value of a text that is a JSON object or list; any other value unchanged."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return orjson.loads(value)
@@ -28,13 +28,13 @@ def parsed(value: Any) -> Any:
 
 
 def as_object(value: Any) -> JsonObject:
-    """The object that a value is, or says in JSON; else an empty one."""
+    """The value as an object, also from JSON text; else an empty one."""
     value = parsed(value)
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """The list that a value is, or says in JSON; else an empty one."""
+    """The value as a list, also from JSON text; else an empty one."""
     value = parsed(value)
     return value if isinstance(value, list) else []
 
@@ -66,7 +66,7 @@ def as_count(value: Any) -> int | None:
 
 
 def as_cost(value: Any) -> float | None:
-    """US dollars, or None where a log says nothing, or the 0 of a price that it does not know."""
+    """US dollars; None without a cost, or for 0, which logs write for an unknown price."""
     number = as_number(value)
     return number if number is not None and 0 < number < 1e9 else None
 
@@ -89,7 +89,7 @@ def as_time(value: Any) -> float | None:
 
 
 def first_of(row: JsonMapping, *names: str) -> Any:
-    """The first of these fields that says something; None when none does."""
+    """The first of these fields that is not empty; None when all are."""
     return next((row[n] for n in names if row.get(n) not in (None, "", {}, [])), None)
 
 

@@ -1,4 +1,4 @@
-"""What a changed config asks for: which settings differ, and which children follow. Pure."""
+"""The difference of two configs: which settings, and which children must be replaced. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from store.settings.teachers import needs_litellm
 
 # the socket and the folder are held from the start to the end of `serve`
 FIXED = ("server.host", "server.port", "data_dir")
-# What one plane alone reads. A setting that stands in neither list is for both: to start a process
-# for nothing does less harm than to leave it with an old setting.
+# Settings of one plane. A setting in neither list counts for both: a needless restart does less
+# harm than a process with an old setting.
 PROXIES_ONLY = (
-    "server",  # but for the level of the control plane's log, which it takes at its next start
+    "server",  # the control plane takes server.log_level at its next start
     "journal",
     "teacher.connect_timeout_s",
     "teacher.read_timeout_s",
@@ -26,7 +26,7 @@ CONTROL_PLANE_ONLY = ("store", "scheduler", "task_defaults", "tasks")
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What differs between two configs. No values, only names."""
+    """The difference of two configs: names of settings, no values."""
 
     settings: tuple[str, ...]
     fixed: tuple[str, ...]  # those of the settings that no running server can take
@@ -36,7 +36,7 @@ class Changes:
 
 
 def changes(old: Config, new: Config) -> Changes:
-    """What is different in `new`, and who has to follow."""
+    """The settings that differ, and the children to replace."""
     settings = tuple(_differing(old.model_dump(), new.model_dump()))
     litellm = _for_litellm(old) != _for_litellm(new)
     return Changes(

@@ -1,4 +1,4 @@
-"""The data folder as one `understudy serve` holds it: locked, with a note of who that is."""
+"""The lock of the data folder, which one `understudy serve` holds, and its note in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTE_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class ServeNote:
-    """Who serves on a data folder, and what became of the reloads that it was asked for."""
+    """The server of a data folder, and the outcome of its last reload."""
 
     pid: int
     url: str  # where clients reach it, without /v1
@@ -33,9 +33,9 @@ class ServeNote:
 
 @contextlib.contextmanager
 def hold_data_dir(folder: Path) -> Iterator[int]:
-    """Creates the data folder, readable by its owner alone, and keeps others from serving on it.
+    """Creates the data folder, readable by its owner alone, and locks it.
 
-    Gives the descriptor of the locked file. Raises ProductError when another `serve` holds it,
+    Yields the descriptor of the locked file. Raises ProductError when another `serve` holds it,
     ConfigError when it cannot be written.
     """
     try:
@@ -64,7 +64,7 @@ def hold_data_dir(folder: Path) -> Iterator[int]:
 
 
 def leave_note(lock: int, note: ServeNote) -> None:
-    """Writes down who serves, over what was there."""
+    """Replaces the note."""
     os.pwrite(lock, orjson.dumps(note).ljust(_NOTE_BYTES), 0)
 
 

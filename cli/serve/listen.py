@@ -36,7 +36,7 @@ def listen(server: ServerSettings) -> socket.socket:
     except OSError as error:
         if listener is not None:
             listener.close()
-        # a host name that cannot be resolved has numbers of its own, which may be the same
+        # errors of name resolution have numbers of their own, which may collide
         number = None if isinstance(error, socket.gaierror) else error.errno
         why = LISTEN_ADVICE.get(number, f"{error.strerror}: correct server.host and server.port")
         raise ProductError(f"cannot listen on {where}: {why}") from None
@@ -64,14 +64,14 @@ def listens(port: int) -> bool:
     """Whether somebody accepts connections on this port of loopback."""
     with socket.socket() as connection:
         connection.settimeout(1)
-        # a socket that happens to get the port that it asks for is connected to itself
+        # a socket that happens to be given this very port connects to itself
         return (
             connection.connect_ex(("127.0.0.1", port)) == 0 and connection.getsockname()[1] != port
         )
 
 
 def wait_for_answer(listener: socket.socket, timeout_s: float) -> bool:
-    """Asks for /health until there is any answer; False when there was none in time."""
+    """Waits for any answer to /health; False after the timeout."""
     deadline = time.monotonic() + timeout_s
     address = _reachable(listener)
     with contextlib.suppress(OSError), socket.create_connection(address, timeout_s) as connection:

@@ -1,8 +1,8 @@
 """The LiteLLM proxy as a child: for teachers that do not speak OpenAI's API themselves.
 
 It gets `model_list` and LiteLLM's own blocks of our config as they stand, with references such as
-`os.environ/NAME` intact, listens on loopback, and is called with a key that lives as long as this
-run. Importing it takes 12 to 17 seconds, so the proxy does not wait for it.
+`os.environ/NAME` intact, listens on loopback, and is called with a key of this run. Importing it
+takes 12 to 17 seconds, so the proxy does not wait for it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def litellm_child(
     environment: Mapping[str, str] = os.environ,
     file_name: str = "litellm.yaml",
 ) -> LitellmChild:
-    """Writes LiteLLM's config into `data_dir` and says how to start LiteLLM with it.
+    """Writes LiteLLM's config into `data_dir` and returns how to start LiteLLM with it.
 
     `config_folder` becomes its working directory: LiteLLM finds callbacks and credential files
     that a config names relative to it. Raises ConfigError when the master key that the config
@@ -102,11 +102,11 @@ def _environment(inherited: Mapping[str, str], key: str) -> dict[str, str]:
     env = {k: v for k, v in inherited.items() if not k.startswith(_DATABASE_VARIABLES)}
     env |= {
         KEY_VARIABLE: key,
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the internet while it starts
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it asks the internet while it starts
         "LITELLM_MODE": "PRODUCTION",  # or it reads any .env file it finds
         "LITELLM_DONT_SHOW_FEEDBACK_BOX": "true",
         "PYTHONSAFEPATH": "1",
     }
-    # its error messages may quote a request; whoever wants them says so
+    # its error messages may quote a request: opt-in by setting LITELLM_LOG
     env.setdefault("LITELLM_LOG", "CRITICAL")
     return env

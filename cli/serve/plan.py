@@ -21,7 +21,7 @@ PROXY = "proxy"
 CONTROL_PLANE = "control plane"
 LITELLM = "LiteLLM"
 CONTROL_GRACE_S = 8.0
-CUT_GRACE_S = 2.0  # for what a worker does after it has drained
+CUT_GRACE_S = 2.0  # for the worker's own shutdown after draining
 PROXY_STAGE, CONTROL_STAGE = range(2)  # LiteLLM is the third
 
 
@@ -42,7 +42,7 @@ class ServeContext:
 
 @dataclass(frozen=True, slots=True)
 class ServePlan:
-    """What is run for one config, for the supervisor and for the screen."""
+    """The children for one config, for the supervisor and the start screen."""
 
     config: Config
     config_path: Path  # as the user named it
@@ -63,7 +63,7 @@ class ServePlan:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know."""
+        """Hints for the start screen."""
         notes = list(self.config.warnings)
         if self.litellm is not None:
             notes.append("teachers are called through LiteLLM, which needs some 15 s to start")
@@ -112,7 +112,7 @@ def plan_children(
             workers=workers,
             roster_fd=roster_fd,
         )
-        # a folder named like one of our packages, where the user stands, must not be imported
+        # a folder in the working directory named like one of our packages must not be imported
         return {**runtime.environment(), "PYTHONSAFEPATH": "1"}
 
     proxies = [

@@ -1,13 +1,13 @@
-"""SIGHUP: the config is read again, and what it changes takes effect without dropping a request.
+"""SIGHUP: reads the config again and applies it without dropping a request.
 
     read ─▶ faults, or a setting that needs a restart? ─▶ refused: the old config goes on, whole
       │
       ├▶ new LiteLLM, if its config changed ─▶ it listens
       ├▶ new proxies on the same socket ─▶ they accept ─▶ the old ones drain
       ├▶ old control plane stops ─▶ the new one starts (DuckDB lets one process in)
-      └▶ the old LiteLLM ends, once the old proxies are gone
+      └▶ the old LiteLLM ends, once the old proxies have ended
 
-All of a config is applied or nothing: what runs is always what once stood in the file.
+A config is applied as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ class _Prepared:
     accepted: Path
     litellm: list[Child]
     proxies: list[Child]
-    ports: contextlib.ExitStack  # that keep the port of this LiteLLM for it
+    ports: contextlib.ExitStack  # reserves the port of this LiteLLM
 
 
 class Reload:
-    """Reads the config again each time that it is called, in the supervisor's thread.
+    """Reads the config again on each call, in the supervisor's thread.
 
     Leaves a note of each outcome, which `understudy reload` reads.
     """
@@ -80,19 +80,19 @@ class Reload:
         self._proxies_config = self._control_config = accepted
         self._supervisor = supervisor
         self._copies = copies
-        self._litellm_ports = litellm_ports  # what keeps the port of LiteLLM for it
+        self._litellm_ports = litellm_ports  # reserves LiteLLM's port
         self._note = note
         self._say = say
         self._begun = 0
         self._write_note(0, "", applied=True)
 
     def close(self) -> None:
-        """Gives back what is held for the children."""
+        """Releases LiteLLM's port and the workers' page."""
         self._litellm_ports.close()
         self._plan.roster.close()
 
     def __call__(self) -> None:
-        """Reads the config, applies it, and says what became of it. Never raises."""
+        """Reads the config, applies it, and reports the outcome. Never raises."""
         self._begun += 1
         self._write_note(self._begun - 1, "", applied=True)
         try:
@@ -117,7 +117,7 @@ class Reload:
         )
 
     def _reload(self) -> str:
-        """What was changed. Raises UnderstudyError or OSError when nothing was."""
+        """The changes in words. Raises UnderstudyError or OSError if nothing was applied."""
         content = read_config(self._context.config_path)
         config = config_from_yaml(content, where=str(self._context.config_path))
         teacher_pool(config)  # a key that is not set

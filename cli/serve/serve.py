@@ -1,7 +1,7 @@
-"""`understudy serve`: finds out what to start, starts it, and keeps it running.
+"""`understudy serve`: starts what the config needs, and keeps it running.
 
     listening socket ──▶ proxy           answers clients; never waits for the two below
-                         control plane   collects, distils, serves students, tells the status
+                         control plane   collects, distils, serves students, reports the status
                          LiteLLM         only when model_list names teachers that need it
 
 The socket is bound here and handed to the proxy's workers, so that connections queue while one
@@ -30,9 +30,9 @@ from store.logs import configure_logging
 from store.settings.config import config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
 
-# importing the control plane and LiteLLM takes the CPU that the proxy needs to be there soon
+# before the control plane and LiteLLM take the CPU for their imports
 HEAD_START_S = 2.0
-_VANISHES_S = 0.1  # the kernel may say that a terminal closes before it has taken it away
+_TERMINAL_CLOSES_S = 0.1  # SIGHUP may come before the kernel has removed the terminal
 
 log = logging.getLogger("understudy.serve")
 
@@ -90,8 +90,8 @@ def serve(config_path: Path) -> None:
 
 
 def _hung_up(supervisor: Supervisor, terminal: Terminal, reload: Callable[[], None]) -> None:
-    """Does what a SIGHUP asks for."""
-    time.sleep(_VANISHES_S)
+    """Handles a SIGHUP: a stop, a reload, or nothing."""
+    time.sleep(_TERMINAL_CLOSES_S)
     meaning = terminal.hung_up()
     if meaning == "stop":
         supervisor.stop()

@@ -1,8 +1,8 @@
-"""What a SIGHUP means: that the config is to be read again, or that the terminal is gone.
+"""What a SIGHUP means: read the config again, or the terminal has closed.
 
-Whoever changes a server's config sends it by custom (nginx, PostgreSQL, HAProxy). The kernel and
-the shell send it when a terminal closes, to what runs in its foreground. So it is about the
-terminal when there was one at the start and it has just vanished.
+Operators send it for a reload, as with nginx, PostgreSQL and HAProxy. The kernel and the shell send
+it to foreground processes when a terminal closes: so if there was a terminal at the start and it
+has just gone, it means that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from typing import Literal
 
 Meaning = Literal["stop", "reload", "nothing"]
-# a terminal that vanished longer ago sends no more: who was spared then lives on without it
+# a terminal that closed longer ago sends no signal any more
 _WINDOW_S = 2.0
 
 
@@ -31,8 +31,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self._had = has_terminal()
-        # `nohup` has a process ignore the signal: its terminal may close, and it goes on
-        self._spared = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        # under `nohup`, which ignores the signal, a closed terminal means nothing
+        self._nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         self._gone_at: float | None = None
 
     def look(self) -> None:
@@ -45,8 +45,8 @@ class Terminal:
             self._had = False
 
     def hung_up(self) -> Meaning:
-        """What a SIGHUP means that came just now."""
+        """The meaning of a SIGHUP that has just come."""
         self.look()
         if self._had and self._gone_at is not None:
-            return "nothing" if self._spared else "stop"
+            return "nothing" if self._nohup else "stop"
         return "reload"

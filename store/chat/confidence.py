@@ -21,7 +21,7 @@ MIN_PROBABILITY = 1e-6
 def confidence_of(signals: Signals, model: ConfidenceModel | None) -> float:
     """The confidence from 0 to 1; without a model the lowest token log-probability, 0 at most.
 
-    A model that weighs a signal which is not known here gives 0: its answers go to the teacher.
+    A model with a signal that is unknown here gives 0: its answers go to the teacher.
     """
     if model is None:
         return signals.lowest
@@ -33,11 +33,11 @@ def confidence_of(signals: Signals, model: ConfidenceModel | None) -> float:
 
 
 def certainties(signals: Signals) -> dict[str, float]:
-    """What the model weighs: of each signal the log of its doubt, negated, from about 0 to 14.
+    """The model's inputs: of each signal the negated log of its doubt, from about 0 to 14.
 
-    Each rises with the certainty, and is on the scale on which it tells right from wrong: between
-    probabilities of 0.99 and 0.999 lies as much as between 0.9 and 0.99. The lowest token
-    log-probability is not weighed: with these two it adds nothing (bench/README.md).
+    Each rises with the certainty, on the scale that separates right from wrong answers: 0.99 is as
+    far from 0.999 as 0.9 from 0.99. The lowest token log-probability is not an input: beside these
+    two it adds nothing (bench/README.md).
     """
     return {
         "mean": _certainty(-signals.mean),

@@ -1,8 +1,7 @@
-"""Whether an answer is what `response_format`, or a function's `parameters`, ask for.
+"""Whether an answer matches `response_format`, or arguments a function's `parameters`.
 
-The schema comes from a client. It is used to check, never to fetch: a reference to anything outside
-of it is not followed. What cannot be checked counts as not met: such a reference, an unknown type,
-a schema that is none.
+The schema comes from a client: references to anything outside of it are never fetched. An answer
+that cannot be checked does not match: for such a reference, an unknown type, an invalid schema.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _lock = Lock()
 
 
 async def meets_format(text: str, response_format: JsonMapping | None) -> bool:
-    """Whether the text is valid JSON of the kind that is asked for. Any text will do for `text`.
+    """Whether the text is valid JSON as the format demands. Any text matches `text`.
 
-    Valid is what all readers read alike: see store.jsontext.read_json.
+    Valid is what all parsers read alike: see store.jsontext.read_json.
     """
     kind = response_format.get("type") if response_format else "text"
     if kind == "text":
@@ -52,7 +51,7 @@ async def meets_schema(value: Any, schema: JsonMapping) -> bool:
 
 
 def meets_schema_now(value: Any, schema: JsonMapping) -> bool:
-    """The same for whoever may wait."""
+    """The same, blocking."""
     return _check(_key(schema))(value)
 
 
@@ -65,7 +64,7 @@ def _key(schema: JsonMapping) -> bytes:
 
 def _check(key: bytes) -> Check:
     check = _checks.get(key) or _compiled(key)
-    with _lock:  # not while it is compiled: the event loop may want another one
+    with _lock:  # not held while compiling: the event loop may need another schema
         _checks[key] = check
         _checks.move_to_end(key)
         if len(_checks) > MAX_CHECKS:
@@ -84,7 +83,7 @@ def _compiled(schema: bytes) -> Check:
 
     try:
         valid = validator(orjson.loads(schema))
-    except Exception:  # it is no schema
+    except Exception:  # an invalid schema
         return lambda _: False
 
     def check(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """A validator for a client's JSON schema, which fetches nothing and checks formats.
 
-Apart, because jsonschema takes a fifth of a second to import: only where a schema is checked.
+A module of its own, because importing jsonschema takes a fifth of a second.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _OURS = {
 def validator(schema: JsonObject) -> Validator:
     """Checks values by the draft that the schema names, 2020-12 without one.
 
-    Raises an error of jsonschema's when the schema is none. What it says of a value is an error too
-    where that needs a reference to anything outside of the schema.
+    Raises an error of jsonschema's for an invalid schema. A reference to anything outside of the
+    schema is an error when a value needs it.
     """
     kind = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(schema)

@@ -1,7 +1,7 @@
-"""Whether a system prompt is made from a template, and what stands in its holes.
+"""Matches a system prompt with a template, and extracts the values in its holes.
 
-Pure, and in time linear in the prompt's length for a template: no regular expressions, no
-backtracking, so that no prompt can be written to keep a proxy busy.
+Pure, and linear in the prompt's length: no regular expressions, no backtracking, so that no prompt
+can be written to block a proxy.
 """
 
 from __future__ import annotations
@@ -29,18 +29,17 @@ def template_of(templates: Sequence[PromptTemplate], body: JsonObject) -> Prompt
 def match(template: PromptTemplate, text: str, rest: str) -> bool:
     """Whether a request is made from the template.
 
-    `text`: its system prompts (store.chat.shape.system_text). `rest`: what else fixes its shape
-    (store.chat.shape.rest_of_shape). No value may hold a border between two system prompts.
+    `text`: its system prompts (store.chat.shape.system_text). `rest`: the hash of the rest of its
+    shape (store.chat.shape.rest_of_shape). No value may contain a border between system prompts.
     """
     return template.shape == rest and bool(_ends(template, text))
 
 
 def values(template: PromptTemplate, text: str) -> list[str] | None:
-    """What stands in each hole, or None when the text is not made from the template.
+    """The value in each hole, or None when the text does not match the template.
 
-    Where a text can be read in several ways, the later literals stand as far left as they can. The
-    literals with the values between them are the text again, so different texts have different
-    values.
+    If it matches in several ways, the later literals are matched as far left as possible. Literals
+    and values together are the text again, so different texts have different values.
     """
     ends = _ends(template, text)
     if not ends:
@@ -56,10 +55,10 @@ def values(template: PromptTemplate, text: str) -> list[str] | None:
 
 
 def _ends(template: PromptTemplate, text: str) -> list[list[int]]:
-    """Where each literal but the last can end, ascending; no list at all when the text differs.
+    """The positions where each literal but the last can end, ascending; [] without a match.
 
-    Every way to read the text is followed at once: a set of places for each literal, from the set
-    for the one before. A place is looked at only within reach of the holes, so the time is linear
+    All ways to match are followed at once: the set of positions of each literal follows from the
+    set of the one before. Only positions within reach of the holes are tried, so the time is linear
     in the text's length plus literals x the holes' lengths.
     """
     literals, holes = template.literals, template.holes
@@ -70,7 +69,7 @@ def _ends(template: PromptTemplate, text: str) -> list[list[int]]:
     if not 0 <= slack <= sum(holes) or not (text.startswith(first) and text.endswith(last)):
         return []
     if text.count(MARK) != sum(literal.count(MARK) for literal in literals):
-        return []  # one stands in a hole
+        return []  # within a hole
     ends = [[len(first)]]
     for literal, hole in zip(inner, holes, strict=False):
         ends.append(_next_ends(text, literal, ends[-1], hole))

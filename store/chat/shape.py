@@ -1,4 +1,4 @@
-"""What makes two requests alike: the fingerprint of their shape and the hash of their input.
+"""The fingerprint of a request's shape, and the hash of its input.
 
 Pure functions, called on the proxy's hot path and again when traces become examples.
 """
@@ -16,8 +16,8 @@ from store.jsontext import JsonObject
 
 Messages = list[JsonObject]
 
-# How several system prompts stand in one text: see `system_text`.
-MARK = "\x03"  # the control character "end of text", which no prompt has a use for
+# How several system prompts are joined to one text: see `system_text`.
+MARK = "\x03"  # the control character "end of text", which no prompt uses
 BETWEEN = MARK + MARK  # where one prompt ends and the next begins
 ESCAPED = MARK + "\x02"  # a MARK of the prompt's own
 
@@ -47,17 +47,17 @@ def system_texts(messages: Messages) -> list[str]:
 
 
 def system_text(messages: Messages) -> str:
-    """The system prompts as one text, which no other list of prompts gives.
+    """The system prompts as one text, different for different lists of prompts.
 
-    A MARK stands only where one prompt ends and the next begins, or at the head of ESCAPED.
+    A MARK occurs only between two prompts, or at the beginning of ESCAPED.
     """
     return BETWEEN.join(text.replace(MARK, ESCAPED) for text in system_texts(messages))
 
 
 def fingerprint(body: JsonObject) -> str:
-    """Hash of what fixes a request's shape: system prompts, tools, response format, teacher model.
+    """Hash of a request's shape: system prompts, tools, response format, teacher model.
 
-    Of requests with tools also whether to call one, and whether several at once, where they say so.
+    With tools, also `tool_choice` and `parallel_tool_calls` where they are set.
     Returns 16 hex digits. `body` is a chat completion request; unknown or missing parts are fine.
     """
     return _hash([system_texts(body.get("messages") or []), *_rest(body)])
@@ -69,10 +69,10 @@ def rest_of_shape(body: JsonObject) -> str:
 
 
 def normalised_input(messages: Messages) -> str:
-    """What the user side of a conversation says: lower case, white space folded, no system prompt.
+    """The text of a conversation without its system prompt: lower case, white space folded.
 
-    Splits and duplicates are decided on this text, so that two spellings of one input never land
-    in two splits.
+    Splits and duplicates are decided on this text, so that two spellings of one input are never in
+    two splits.
     """
     turns = []
     for message in messages:
@@ -84,8 +84,8 @@ def normalised_input(messages: Messages) -> str:
 def input_hash(messages: Messages, values: Sequence[str] = ()) -> str:
     """Hash of the normalised input: 32 hex digits.
 
-    `values`: what stands in the holes of the system prompt's template, where it has one. It is
-    input too, so another date or another name makes another input.
+    `values`: the values in the holes of the system prompt's template, if it has one. They are input
+    too: another date or another name is another input.
     """
     text = normalised_input(messages)
     for value in values:

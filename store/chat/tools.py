@@ -1,14 +1,14 @@
 """Tool calls: which requests a student can do, and the text in which it learns to call.
 
-A student does not see a request's tools: its fingerprint fixes them. It answers in JSON, and so
-does the teacher in what it learns from:
+A student does not see a request's tools: the fingerprint fixes them. It answers in JSON, which it
+learns from the teacher's answers in the same form:
 
     {"name": "book", "arguments": {"seats": 2}}     a call; several are a list of such objects
     {"content": "For how many people?"}             an answer in words
 
-So, and spaced so, base models have seen calls in their own formats, and it takes few tokens. Calls,
-and keys of arguments, stay in the teacher's order: an argument may follow from the one before it.
-Words beside calls are left out: the calls are the answer. Pure functions.
+Base models know calls in this form and spacing, and it takes few tokens. Calls, and keys of
+arguments, keep the teacher's order: an argument may follow from the one before it. Text beside
+calls is dropped: the calls are the answer. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from store.jsontext import JsonMapping, JsonObject, read_json
 
-FIELDS = ("tools", "tool_choice", "parallel_tool_calls")  # of a request, that say what to call
+FIELDS = ("tools", "tool_choice", "parallel_tool_calls")  # fields of a request about its tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class Said:
 
 
 def beyond_students(request: JsonMapping) -> bool:
-    """Whether a request asks of tools what no student can do.
+    """Whether a request uses tools in a way that no student supports.
 
-    It can do functions whose names differ; `tool_choice` as none, auto, required or a function's
-    name; and `parallel_tool_calls`. Not: tools of other types, the old `functions`, lists of
-    allowed tools, and `stop`, which would look for the teacher's words in another text.
+    Supported: functions with different names; `tool_choice` as none, auto, required or a function's
+    name; `parallel_tool_calls`. Not: tools of other types, the old `functions`, lists of allowed
+    tools, and `stop`, which would be searched in the JSON instead of the text.
     """
     tools = request.get("tools")
     if not tools:
@@ -83,9 +83,9 @@ def forced(request: JsonMapping) -> str | None:
 
 
 def rules(request: JsonMapping) -> JsonObject:
-    """What a request with tools says of their use, as far as it is not what goes without saying.
+    """The request's settings for the use of its tools that differ from the defaults.
 
-    Part of the fingerprint where there is any.
+    Part of the fingerprint if not empty.
     """
     choices = {}
     if request.get("tool_choice") not in (None, "auto"):
@@ -109,10 +109,10 @@ def _is_function(tool: Any) -> bool:
 
 
 def target_of(message: JsonMapping) -> str | None:
-    """What is learned of the teacher's message in answer to a request with tools.
+    """The training target from the teacher's message, for a request with tools.
 
-    None when there is nothing to learn: a refusal, no word, a call of something that is no
-    function, or arguments that are no JSON object.
+    None without one: a refusal, an empty message, a call of something other than a function, or
+    arguments that are no JSON object.
     """
     calls = message.get("tool_calls")
     if message.get("function_call") or message.get("refusal"):
@@ -128,7 +128,7 @@ def target_of(message: JsonMapping) -> str | None:
 
 
 def read_said(text: str) -> Said | None:
-    """What a student's text says; None when it is neither calls nor words."""
+    """A student's text, parsed; None when it is neither calls nor an answer in words."""
     try:
         value = read_json(text)
     except ValueError:
@@ -143,7 +143,7 @@ def read_said(text: str) -> Said | None:
 def allowed(answer: Said, request: JsonMapping) -> bool:
     """Whether a request's tools and `tool_choice` allow these calls, or an answer in words.
 
-    Not looked at: whether the arguments are what the function's schema asks for.
+    Does not check the arguments against the function's schema.
     """
     choice = request.get("tool_choice")
     if not answer.calls:
@@ -156,12 +156,12 @@ def allowed(answer: Said, request: JsonMapping) -> bool:
 
 
 def finish_reason(answer: Said, request: JsonMapping) -> str:
-    """How such an answer ends: as OpenAI's, which calls a function that it is told to and stops."""
+    """The finish reason, as OpenAI gives it: `stop` when the request forced the call."""
     return "tool_calls" if answer.calls and forced(request) is None else "stop"
 
 
 def parameters(name: str, request: JsonMapping) -> JsonObject:
-    """The JSON schema of a function's arguments; one that takes none has none."""
+    """The JSON schema of a function's arguments; an empty one if the function has none."""
     for tool in request["tools"]:
         if tool["function"]["name"] == name:
             schema = tool["function"].get("parameters")

@@ -1,16 +1,16 @@
 """The journal: how the data plane hands traces to the store, without a database in between.
 
-One line of JSON a trace, appended to a *segment*. A line with a `feedback_id` is what a client says
-of an answer; every other line is a trace. A segment's name tells its state:
+One line of JSON a trace, appended to a *segment*. A line with a `feedback_id` is a client's
+feedback on an answer; every other line is a trace. A segment's name tells its state:
 
-    .<id>-<worker>.new       just created, not locked yet; nobody looks at it
+    .<id>-<worker>.new       just created, not locked yet; ignored by readers
     <id>-<worker>.open       being written, under an exclusive lock of its writer
     <id>-<worker>.jsonl      sealed: whole, never written again, waiting to be collected
 
-The lock goes with the process that holds it, however that process ends. So an `.open` segment whose
-lock can be taken has lost its writer, and whoever collects adopts it. Ids are UUIDv7: names sort by
-age, and no name is ever used twice. An append is one `write` into the page cache, so a killed
-process loses nothing that it acknowledged; `journal.fsync` extends that to a power cut.
+The lock ends with the process that holds it, however that ends. So an `.open` segment whose lock
+can be taken has lost its writer, and the collector adopts it. Ids are UUIDv7: names sort by age, and
+no name is ever used twice. An append is one `write` into the page cache, so a killed process loses
+nothing that it acknowledged; `journal.fsync` extends that to a power cut.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JournalHealth:
     """How the journal is doing."""
 
     ok: bool  # False from a failed write until everything is written again
-    error: str | None  # what the last failure was; None when ok
+    error: str | None  # the last failure; None when ok
     backlog: int  # lines that wait in memory
     lost: int  # lines dropped from a full backlog since the start
 
@@ -94,7 +94,7 @@ class JournalWriter:
             self._keep(line)
 
     def tick(self) -> None:
-        """What is due by the clock: retries the backlog, seals an old or a large segment."""
+        """Retries the backlog, and seals an old or a large segment. To be called regularly."""
         self._flush()
         segment = self._segment
         if segment is not None and segment.size > 0:
@@ -103,7 +103,7 @@ class JournalWriter:
                 self._seal(segment)
 
     def close(self) -> None:
-        """Writes what waits and seals. A backlog that still cannot be written is lost."""
+        """Writes the backlog and seals. A backlog that still cannot be written is lost."""
         self._flush()
         if self._segment is not None:
             self._seal(self._segment)
@@ -123,7 +123,7 @@ class JournalWriter:
             self._backlog_bytes -= len(self._backlog.popleft())
 
     def _write(self, line: bytes) -> bool:
-        """Whether the whole line is in a segment now. If not, none of it is."""
+        """Writes the line whole or not at all; whether it is written."""
         try:
             segment = self._segment = self._segment or self._open()
             written = os.write(segment.fd, line)
@@ -142,7 +142,7 @@ class JournalWriter:
         return True
 
     def _open(self) -> _Segment:
-        """A new segment. It gets its name only once it is locked, so that no one sees it free."""
+        """A new segment. It gets its name once it is locked, so that nobody adopts it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{new_id()}-{self._worker}"
         hidden, path = self._folder / f".{name}{_NEW}", self._folder / f"{name}{OPEN}"
@@ -184,7 +184,7 @@ def sealed_segments(folder: Path) -> list[Path]:
     """The segments that wait to be collected, oldest first.
 
     Adopts the `.open` segments of dead writers first. Safe to call while others write or collect.
-    A folder that is not there holds none. Raises OSError when it cannot be listed.
+    None without the folder. Raises OSError when it cannot be listed.
     """
     if not folder.exists():
         return []
@@ -201,7 +201,7 @@ def unsealed_segments(folder: Path) -> set[str]:
 
 
 def _adopt(path: Path) -> None:
-    """Seals a segment when nobody holds its lock; removes it when nothing was ever written."""
+    """Seals a segment whose lock is free; removes an empty one."""
     try:
         fd = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -1,12 +1,11 @@
-"""Responses that students gave, kept for clients that come back to them: a file each.
+"""Stored responses of students, which clients may refer to later: a file each.
 
     data_dir/responses/2026031407/019ce…b2.json     the hour (UTC) of the trace's id, and its digits
 
-A client may name a response later (`previous_response_id`, `GET /v1/responses/…`), and the teacher
-does not know those that a student gave. So their ids say whose they are: `resp_`, the 32 digits of
-the trace's UUID, 8 digits that number it within its response, and 8 that are a hash of the rest. An
-id that is not of this form is somebody else's. The name of a file is made from a UUID that was
-parsed, never from what a client sent.
+A client may refer to a response later (`previous_response_id`, `GET /v1/responses/…`), and the
+teacher does not know those of students. So their ids are recognisable: `resp_`, the 32 digits of
+the trace's UUID, 8 digits that number it within its response, and 8 digits of a hash of the rest.
+Other ids are the teacher's. A file's name is made from a parsed UUID, never from a client's text.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ _TRACE = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class KeptResponse:
-    """A response, and what it takes to go on from it."""
+    """A response, with the input that a following request needs."""
 
     response: JsonObject  # the object that the client got
-    input: list[JsonObject]  # the items that were asked, as the client sent them
-    key_hash: str | None  # of the client's key; None where no keys are asked for
+    input: list[JsonObject]  # the request's items, as the client sent them
+    key_hash: str | None  # of the client's key; None without server.keys
 
 
 def own_id(prefix: str, trace_id: str, number: int = 0) -> str:
@@ -47,7 +46,7 @@ def own_id(prefix: str, trace_id: str, number: int = 0) -> str:
 
 
 def trace_of(own: str) -> str | None:
-    """The trace of a response or an item that has this id; None when it is none of ours."""
+    """The trace of the response or item with this id; None when the id is not ours."""
     match = _ID.fullmatch(own)
     if match is None:
         return None
@@ -60,19 +59,19 @@ def trace_of(own: str) -> str | None:
 def keep_response(
     folder: Path, trace_id: str, response: bytes, input_items: list[Any], key_hash: str | None
 ) -> None:
-    """Writes a response, as JSON, with what it takes to go on from it: see KeptResponse.
+    """Writes a response, as JSON, with its input: see KeptResponse.
 
-    Raises OSError when that fails; there is none then.
+    Raises OSError when that fails; nothing is stored then.
     """
     content = orjson.dumps(
         {"key_hash": key_hash, "input": input_items, "response": orjson.Fragment(response)}
     )
-    # what a power cut takes is answered as what has expired: no wait for the disk
+    # no fsync: one lost in a power cut is treated as expired
     write_atomically(_file(folder, trace_id), content, durable=False)
 
 
 def read_response(folder: Path, trace_id: str, *, keep_s: float) -> KeptResponse | None:
-    """The response, or None: never kept, deleted, or asked longer than `keep_s` ago."""
+    """The response; None if never kept, deleted, or older than `keep_s`."""
     if _asked_at(trace_id) + keep_s <= time.time():
         return None
     try:
@@ -83,7 +82,7 @@ def read_response(folder: Path, trace_id: str, *, keep_s: float) -> KeptResponse
 
 
 def forget_responses(folder: Path, trace_ids: Iterable[str]) -> int:
-    """Deletes what is kept of these traces, and says of how many there was something."""
+    """Deletes the responses of these traces; returns how many there were."""
     found = 0
     for trace_id in trace_ids:
         try:
@@ -95,7 +94,7 @@ def forget_responses(folder: Path, trace_ids: Iterable[str]) -> int:
 
 
 def sweep_responses(folder: Path, *, keep_s: float) -> None:
-    """Deletes the hours of which every response has expired."""
+    """Deletes the hours whose responses have all expired."""
     import shutil  # noqa: PLC0415 - slow to load, and a worker's start should not wait for it
 
     first_kept = _hour(time.time() - keep_s)
@@ -116,7 +115,9 @@ def _asked_at(trace_id: str) -> float:
 
 def _digits(trace_id: str) -> str:
     """The 32 digits of a UUID, with or without dashes. Raises ValueError on anything else."""
-    if _TRACE.fullmatch(trace_id) is None:  # what uuid.UUID does, at a tenth of its time to load
+    if (
+        _TRACE.fullmatch(trace_id) is None
+    ):  # as uuid.UUID does, whose import takes ten times as long
         raise ValueError("not the id of a trace")
     return trace_id.replace("-", "")
 

@@ -1,7 +1,7 @@
 """The routes file: how the control plane tells the data plane what to do with each task.
 
-One JSON file, replaced as a whole by a rename, so a reader sees the old one or the new one. It is a
-projection of the latest promotions in the database, and can be written again from there.
+One JSON file, replaced as a whole by a rename, so a reader sees the old one or the new one. It is
+derived from the latest promotions in the database, and can be written again from there.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def read_routes(path: Path) -> dict[str, Route]:
 
 
 class RoutesFile:
-    """The routes as last read, for a reader that asks again and again.
+    """The routes as last read, for a reader that polls.
 
     `routes` are the last good ones; `error` says why a later file could not be used, else None.
     """
@@ -104,7 +104,7 @@ class RoutesFile:
     def refresh(self) -> bool:
         """Reads the file again if it changed: one `stat` when it did not. Whether routes changed.
 
-        A bad file leaves the routes as they are; a file that is gone leaves none.
+        An unreadable file leaves the routes as they are; a missing file means none.
         """
         try:
             stat = self._path.stat()

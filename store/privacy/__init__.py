@@ -1,4 +1,4 @@
-"""What of the traffic is not kept: redaction rules, Presidio, clients that opt out.
+"""Content that is not kept: redaction rules, Presidio, clients that opt out.
 
 Imports the files of store.
 """

@@ -1,4 +1,4 @@
-"""A trace without its content: that there was an exchange, and what it took, but nothing of it."""
+"""A trace without its content: times, tokens and costs alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import orjson
 
 from store.records import Trace
 
-# Numbers and switches of a request that say how it is to be answered. Fields of other names are
-# not kept even when they hold a number: a name may be content too. `seed` may be a customer's.
+# Parameters that hold no content. Fields of other names are dropped even if they hold a number: a
+# name may be content too. `seed` may be a customer's number.
 KEPT_PARAMS = (
     "frequency_penalty",
     "logprobs",
@@ -28,10 +28,9 @@ KEPT_PARAMS = (
 
 
 def without_content(trace: Trace) -> Trace:
-    """The trace as it is kept of a client that has opted out.
+    """The trace of a client that has opted out.
 
-    Hashes go too. What a short input says can be found out by trying, and so can a name in a system
-    prompt that is otherwise known, which the fingerprint is a hash of.
+    Without hashes: a short input, or a name in a known system prompt, could be found by trying.
     """
     params = orjson.loads(trace.request_params)
     numbers = {

@@ -1,8 +1,8 @@
-"""Microsoft's Presidio as a finder of what is to be redacted.
+"""Microsoft's Presidio as a finder for the redaction.
 
 https://data-privacy-stack.github.io/presidio/
 An extra: `pip install 'understudy-proxy[presidio]'`.
-Without a model of spaCy its recognisers of patterns work, with one those of names and places too.
+Without a spaCy model it finds patterns; with one, names and places too.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class PresidioFinder:
     """Finds entities in a text."""
 
     def __init__(self, settings: PresidioSettings, placeholders: Sequence[str]) -> None:
-        """Loads Presidio, which takes seconds. Raises ConfigError when it cannot be used so."""
+        """Loads Presidio, which takes seconds. Raises ConfigError on unusable settings."""
         self._settings = settings
         self._engine = _engine(settings)
         self._lock = Lock()
         self._placeholder = re.compile("|".join(map(re.escape, placeholders)))
 
     def __call__(self, text: str) -> Iterator[tuple[int, int, str]]:
-        """From, to, in characters, and what stands there instead; not where that stands already."""
+        """Start and end in characters, and the placeholder; nothing within a placeholder."""
         settings = self._settings
         with self._lock:
             results = self._engine.analyze(
@@ -77,7 +77,7 @@ def _engine(settings: PresidioSettings) -> Any:
 
 
 def _keep_off_the_network() -> None:
-    """Has addresses checked by the list of domains that is installed.
+    """Checks e-mail domains by the installed list of top-level domains.
 
     Presidio asks `tldextract`, which would otherwise fetch the newest list at the first address.
     """

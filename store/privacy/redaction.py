@@ -1,15 +1,15 @@
-"""What must not be kept is taken out of a request and its answer before anything is written.
+"""Redaction of requests and answers, before anything of them is written.
 
-    rules ──▶ what each finds ──▶ spans that overlap become one ──▶ a placeholder for each span
-                                                                    until nothing more is found
+    rules ──▶ matches ──▶ overlapping spans merged ──▶ a placeholder for each span, repeated until
+                                                       nothing more matches
 
-What is searched is every text: messages, tool calls, definitions, metadata, `user`, and whatever a
-client sends beside them. JSON in a text, such as the arguments of a call, stays JSON. Left as they
-are: the model's name, and keys and values that name a part of the API (`role`, `type`, ids, a
-function's name) as long as they look like names; and the bytes of `data:` URLs, which hold no text.
+Every text is searched: messages, tool calls, definitions, metadata, `user`, and unknown fields.
+JSON in a text, such as the arguments of a call, stays JSON. Not searched: the model's name; keys
+and values that name a part of the API (`role`, `type`, ids, a function's name) if they look like
+names; the bytes of `data:` URLs, which hold no text.
 
-Rules are regular expressions of RE2, whose time is linear in the text: no text that a client sends
-can hold a proxy up. Thread-safe. Whatever goes wrong is a RedactionError: nothing is half redacted.
+Rules are RE2 expressions, whose time is linear in the text, so no client's text can block a proxy.
+Thread-safe. Any failure is a RedactionError: nothing is half redacted.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from store.privacy.regex import Rule, any_of, compiled, rules_of
 if TYPE_CHECKING:
     from store.privacy.settings import PrivacySettings
 
-# (text) → from, to, in characters, and what stands there instead; never within a placeholder
+# (text) → start and end in characters, and the placeholder; never within a placeholder
 Finder = Callable[[str], Iterable[tuple[int, int, str]]]
 
 MAX_SECONDS = 5.0  # for one request or answer
 _MAX_DEPTH = 300  # JSON within JSON; a request's own is refused before
-_MAX_ROUNDS = 4  # until a text stays as it is
+_MAX_ROUNDS = 4  # of replacing until nothing more matches
 _JSON = re.compile(r"\s*[\[{]")
 _DATA_URL = re.compile(r"data:[^,\s]{0,200};base64,[A-Za-z0-9+/=_-]*")
 _NAMING = frozenset({"call_id", "id", "model", "name", "object", "role", "tool_call_id", "type"})
 _A_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,63}")
 _LONG_NUMBER = re.compile(r"[0-9]{19}")
 _SPEAKERS = frozenset({"system", "developer", "user", "assistant"})  # whose `name` is a person's
-# of a request: what has the API's keys in it; those of other fields, as `metadata`, are searched
+# request fields with the API's own keys; keys of other fields, as of `metadata`, are searched
 _API = frozenset(
     {
         "audio",
@@ -65,9 +65,9 @@ class Redaction:
     def __init__(self, rules: Sequence[Rule], finder: Finder | None = None) -> None:
         self._rules = tuple(rules)
         self._finder = finder
-        # one search says of most texts that no rule finds anything in them
+        # for most texts this one search shows that no rule matches
         self._any = compiled(any_of(rules)) if rules else None
-        # whether what is found in a part of a JSON text is found in the whole text too
+        # whether a match in a part of a JSON text is also a match in the whole text
         self._flat = finder is None and not any(rule.whole for rule in rules)
 
     @property
@@ -76,9 +76,9 @@ class Redaction:
         return self._finder is not None
 
     def view(self, chat: JsonObject, within_s: float = MAX_SECONDS) -> JsonObject:
-        """A chat completion request without what the rules find; itself when that is nothing.
+        """A chat completion request after redaction; the same object if nothing matched.
 
-        Raises RedactionSlow when that takes longer than `within_s`, and RedactionError.
+        Raises RedactionSlow after `within_s`, and RedactionError.
         """
         with _Failing():
             search = self._search(within_s)
@@ -110,7 +110,7 @@ class Redaction:
 
 
 class _Failing:
-    """Makes a RedactionError of whatever goes wrong, without a word of what was searched."""
+    """Turns any exception into a RedactionError that quotes nothing of the text."""
 
     def __enter__(self) -> None:
         pass
@@ -124,7 +124,7 @@ class _Failing:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """One search through a request or an answer. What it does not change it gives back itself."""
+    """One pass over a request or an answer. Unchanged values are returned as the same object."""
 
     rules: tuple[Rule, ...]
     any: Any  # all rules in one
@@ -133,9 +133,9 @@ class _Search:
     until: float  # time.monotonic()
 
     def value(self, value: Any, *, data: bool, depth: int = 0) -> Any:
-        """`data`: it is what somebody says, with keys of its own, not a part of the API.
+        """`data`: a user's own JSON, whose keys are searched too, not a part of the API.
 
-        Raises ValueError below _MAX_DEPTH, however deep this process may recurse.
+        Raises ValueError below _MAX_DEPTH, whatever Python's recursion limit is.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -194,17 +194,17 @@ class _Search:
         new = self.value(value, data=True)
         plain = self._fixpoint(text, find=False)
         if (new is value and plain is text) or _is_json(plain, new):
-            return plain  # as it was written, but for the placeholders
+            return plain  # the text's own layout, with placeholders
         written = to_json(new).decode()
-        plain = self._fixpoint(written, find=False)  # what is only seen with keys and brackets
+        plain = self._fixpoint(written, find=False)  # matches that span keys and brackets
         if plain is written or _is_json(plain):
             return plain
         return to_json(self._first_placeholder(written)).decode()
 
     def _fixpoint(self, text: str, *, find: bool = True) -> str:
-        """Until nothing more is found: what was redacted once stays as it is for ever.
+        """Redacts until nothing more matches, so that a second redaction changes nothing.
 
-        `find`: also what the finder finds.
+        `find`: use the finder too.
         """
         if _DATA_URL.fullmatch(text):
             return text
@@ -299,7 +299,7 @@ _ANYTHING = object()
 
 
 def _is_json(text: str, value: Any = _ANYTHING) -> bool:
-    """Whether it is JSON, and of this value when there is one."""
+    """Whether the text is JSON, and if `value` is given, JSON of that value."""
     try:
         parsed = _read(text)
     except ValueError:
@@ -311,9 +311,9 @@ def _is_json(text: str, value: Any = _ANYTHING) -> bool:
 
 
 def redaction_of(settings: PrivacySettings) -> Redaction | None:
-    """What a config says is to be redacted; None when that is nothing.
+    """The redaction of a config; None without rules.
 
-    Loads Presidio where it is used, which takes seconds. Raises ConfigError when that fails.
+    Loads Presidio if it is configured, which takes seconds. Raises ConfigError if that fails.
     """
     if not settings.redacts:
         return None

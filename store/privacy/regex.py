@@ -1,4 +1,4 @@
-"""The rules of a config, ready to be used: regular expressions of RE2, and what they find."""
+"""The compiled redaction rules of a config, as RE2 expressions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from store.privacy.settings import RedactRule
 
 _LOOK_AT_CLOCK = 64  # matches
-_ANCHOR = re.compile(r"[\^$]|\\[AzZ]")  # or something that looks like one
+_ANCHOR = re.compile(r"[\^$]|\\[AzZ]")  # or an escape that looks like one
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Rule:
     name: str
     placeholder: str
     pattern: str
-    regex: Any  # re2's type has no name that could be said here
+    regex: Any  # re2 does not export its type
     check: Check | None
-    whole: bool  # whether it may look for where a text begins or ends
+    whole: bool  # whether the pattern may match the beginning or the end of a text
 
     def spans(self, data: bytes, until: float) -> Iterator[Span]:
-        """What it finds in UTF-8, from left to right. Raises TimeoutError at `until`."""
+        """The matches in UTF-8, from left to right. Raises TimeoutError at `until`."""
         at = number = 0
         while (match := self.regex.search(data, at)) is not None:
             start, end = match.span()
@@ -103,8 +103,8 @@ def compiled(pattern: str) -> Any:
     import re2  # noqa: PLC0415 - only where something is redacted
 
     options = re2.Options()
-    options.log_errors = False  # they are said by whoever reads the config
-    options.never_capture = True  # a group would cost a second search, and nobody asks for it
+    options.log_errors = False  # reported as a fault of the config instead
+    options.never_capture = True  # groups would cost a second search, and are not used
     try:
         return re2.compile(pattern, options)
     except re2.error as error:

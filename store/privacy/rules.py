@@ -1,9 +1,9 @@
-"""The ready-made rules: what addresses, numbers and keys look like, and which of them are real.
+"""The ready-made rules: patterns of addresses, numbers and keys, and checks of their matches.
 
-Patterns are in RE2's syntax, which has no look-around and no back-references, and takes time linear
-in the text. What a pattern alone cannot tell, a check does: the sum of a card's or an account's
-digits, or what stands around a number. What a check may refuse is bounded in length, so that to
-look again behind its beginning is cheap. Patterns and checks work on UTF-8.
+Patterns are in RE2's syntax: no look-around, no back-references, time linear in the text. A check
+decides what a pattern cannot: the check digits of a card or an account, the characters around a
+number. Matches that a check may refuse are bounded in length, so that searching again one character
+later is cheap. Patterns and checks work on UTF-8.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 Span = tuple[int, int]  # from, to, in bytes
-# (text, from, to) of what a pattern found → what of it is meant; None: it is something else
+# (text, start, end) of a match → the part to redact; None: not what the rule is for
 Check = Callable[[bytes, int, int], Span | None]
 
 
@@ -24,7 +24,9 @@ class Ready:
 
     pattern: str
     check: Check | None = None
-    load: Callable[[], object] | None = None  # what takes too long for the first text to wait for
+    load: Callable[[], object] | None = (
+        None  # slow imports of the check, done when the rule is compiled
+    )
 
 
 _SPACES = b" -"
@@ -95,7 +97,7 @@ def _phone(data: bytes, start: int, end: int) -> Span | None:
         return None
     if text.startswith(b"+"):
         return None if _A_DAY.match(text) else (start, end)
-    if not text.startswith(b"0"):  # of North America: the pattern says it all
+    if not text.startswith(b"0"):  # of North America: the pattern is specific enough
         return start, end
     groups = _GROUPS.findall(text)
     between = {space for space, _ in groups[2:]}
@@ -110,7 +112,7 @@ def _ipv4(data: bytes, start: int, end: int) -> Span | None:
 
 
 def _ipv6(data: bytes, start: int, end: int) -> Span | None:
-    """What the standard library takes for one."""
+    """Addresses that the standard library accepts."""
     from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415 - only where it is used
 
     text = data[start:end]

@@ -1,4 +1,4 @@
-"""What of the traffic is not kept: clients that opt out, and what is redacted."""
+"""Privacy settings: clients that opt out, and the redaction."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from store.distribution import install_hint
 from store.records import Api
 from store.settings_model import Settings
 
-# What stands in place of something. Printable ASCII that JSON writes as it is, so that it is found
-# in any text that holds it.
+# Printable ASCII that JSON does not escape, so that a placeholder is found in any text.
 PLACEHOLDER = r"^ *[!#-\[\]-~][ !#-\[\]-~]*$"
 Entity = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
 
 class RedactRule(Settings):
-    """One regular expression, and what stands in place of what it finds."""
+    """One regular expression and its placeholder."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
     pattern: str | None = Field(default=None, min_length=1, description="None: a ready-made one")
@@ -28,7 +27,7 @@ class RedactRule(Settings):
 
     @property
     def placeholder(self) -> str:
-        """What stands in place of what is found."""
+        """The text that replaces a match."""
         return self.replace if self.replace is not None else f"<{self.name.upper()}>"
 
 
@@ -42,12 +41,12 @@ class PresidioSettings(Settings):
 
     @property
     def placeholders(self) -> dict[str, str]:
-        """What stands in place of each entity."""
+        """The placeholder of each entity."""
         return {entity: f"<{entity}>" for entity in self.entities}
 
 
 class PrivacySettings(Settings):
-    """What of the traffic is not kept."""
+    """Which content is not kept."""
 
     store_false: list[Api] = Field(default_factory=lambda: list[Api](["chat_completions"]))
     redact: list[RedactRule] = Field(default_factory=list)
@@ -60,7 +59,7 @@ class PrivacySettings(Settings):
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """All that may stand in place of something, each once."""
+        """All placeholders, each once."""
         entities = self.presidio.placeholders.values() if self.presidio else ()
         return tuple(dict.fromkeys([*(rule.placeholder for rule in self.redact), *entities]))
 

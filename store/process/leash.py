@@ -2,10 +2,10 @@
 
     python -m store.process.leash [--parent=PID] MODULE [ARGUMENT…]
 
-runs MODULE as `python -m MODULE` would, and watches meanwhile whether the parent is still there.
-When it is gone, also by `kill -9`, the process gets SIGTERM, and SIGKILL when it has not ended some
-seconds later. Watching the parent's id works alike on Linux and macOS, and does not end the child
-when merely the *thread* that started it ends, as Linux's `PR_SET_PDEATHSIG` does.
+runs MODULE as `python -m MODULE` would, and polls whether the parent still exists. When it has
+ended, also by `kill -9`, the process gets SIGTERM, and SIGKILL some seconds later. Polling the
+parent's id works on Linux and macOS, and does not end the child when only the *thread* that started
+it ends, as Linux's `PR_SET_PDEATHSIG` does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the module that the arguments name; ends as it ends."""
+    """Runs the module named by the arguments, and ends with its exit status."""
     parent = os.getppid()
     if arguments and arguments[0].startswith(_PARENT):
         parent = int(arguments.pop(0).removeprefix(_PARENT))

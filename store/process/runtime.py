@@ -1,6 +1,6 @@
-"""What `understudy serve` tells the processes that it starts: addresses and secrets of this run.
+"""Addresses and secrets that `understudy serve` passes to the processes that it starts.
 
-Handed over in the environment, because arguments are visible to every user of the machine.
+Passed in the environment, because arguments are visible to every user of the machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 from dataclasses import asdict, dataclass
 
 VARIABLE = "UNDERSTUDY_RUNTIME"
-# tells a worker of the proxy that another has taken its place
+# tells a worker of the proxy that it has been replaced
 RETIRE = signal.SIGUSR1
 # seconds for its requests under way then: OpenAI's clients wait as long for an answer
 RETIRE_S = 600.0

@@ -1,9 +1,9 @@
-"""What the workers of a proxy know of each other: a page of memory that they share.
+"""The state of a proxy's workers, in a page of memory that they share.
 
-Each writes its own row and reads the others': when it last beat, how many connections it has, how
-its journal is. So a new connection goes to the worker that has the fewest, and whichever worker is
-asked how the proxy is doing speaks for all. A row is written by one process and read without a
-lock: each number is whole, and a row that is half new is as good as an old one.
+Each writes its own row and reads the others': its last heartbeat, its connections, the state of its
+journal. So a new connection goes to the least busy worker, and any worker can report the health of
+all. A row is written by one process and read without a lock: each number is atomic, and a row that
+is half new does no harm.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# a worker that has not beaten for so long is dead, or stuck
+# a worker without a heartbeat for so long is dead, or stuck
 SILENT_AFTER_S = 1.0
 _BEAT, _CONNECTIONS, _JOURNAL_OK, _BACKLOG, _LOST, _FIELDS = range(6)
 _BYTES = 8  # of a number
@@ -23,10 +23,10 @@ _BYTES = 8  # of a number
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """One worker, as it told of itself."""
+    """One worker's row."""
 
     worker: int
-    alive: bool  # it has beaten within the last second
+    alive: bool  # its last heartbeat is recent
     connections: int
     journal_ok: bool
     backlog: int  # lines of its journal that wait in memory
@@ -34,7 +34,7 @@ class WorkerState:
 
 
 class Roster:
-    """The page. It is handed on to children by its descriptor, and ends with the last of them."""
+    """The page. Children inherit its descriptor; it ends with the last process that has it."""
 
     def __init__(self, fd: int, workers: int) -> None:
         self.fd = fd
@@ -44,7 +44,7 @@ class Roster:
 
     @classmethod
     def create(cls, workers: int) -> Roster:
-        """An empty page for so many workers; its descriptor may be inherited."""
+        """An empty page for that many workers; its descriptor is inheritable."""
         with tempfile.TemporaryFile(buffering=0) as file:
             file.truncate(workers * _FIELDS * _BYTES)
             fd = os.dup(file.fileno())
@@ -52,29 +52,29 @@ class Roster:
         return cls(fd, workers)
 
     def close(self) -> None:
-        """Lets go of the page and of its descriptor."""
+        """Closes the page and its descriptor."""
         self._numbers.release()
         self._page.close()
         os.close(self.fd)
 
     def beat(self, worker: int, connections: int) -> None:
-        """Says that the worker lives and accepts connections."""
+        """Writes the worker's heartbeat and its number of connections."""
         row = worker * _FIELDS
         self._numbers[row + _CONNECTIONS] = connections
         self._numbers[row + _BEAT] = time.monotonic()
 
     def connected(self, worker: int, connections: int) -> None:
-        """Says how many connections the worker has."""
+        """Writes the worker's number of connections."""
         self._numbers[worker * _FIELDS + _CONNECTIONS] = connections
 
     def journal(self, worker: int, *, ok: bool, backlog: int, lost: int) -> None:
-        """Says how the worker's journal is."""
+        """Writes the state of the worker's journal."""
         row = worker * _FIELDS
         for field, value in ((_JOURNAL_OK, ok), (_BACKLOG, backlog), (_LOST, lost)):
             self._numbers[row + field] = value
 
     def leave(self, worker: int) -> None:
-        """Says that the worker accepts nothing any more, or is not there yet."""
+        """Marks the worker as not accepting connections."""
         self._numbers[worker * _FIELDS + _BEAT] = 0.0
 
     def fewest(self, but: int) -> float:
@@ -88,7 +88,7 @@ class Roster:
         return fewest
 
     def alive(self, worker: int) -> bool:
-        """Whether the worker has beaten lately."""
+        """Whether the worker's last heartbeat is recent."""
         return self._numbers[worker * _FIELDS + _BEAT] >= time.monotonic() - SILENT_AFTER_S
 
     def __iter__(self) -> Iterator[WorkerState]:

@@ -81,7 +81,7 @@ class TelemetrySettings(Settings):
 
 
 class ResponsesSettings(Settings):
-    """Students' answers in the Responses API, which clients may come back to."""
+    """Stored responses of students, which clients may refer to later."""
 
     keep_days: float = Field(default=30, ge=0, le=3650)
 
@@ -105,7 +105,7 @@ class SchedulerSettings(Settings):
 
 
 class RetentionSettings(Settings):
-    """How long traces and runs are kept, and what follows for a student when one is forgotten."""
+    """How long traces and runs are kept, and when forgetting leads to a new run."""
 
     traces_days: float | None = Field(default=None, gt=0)
     runs_days: float | None = Field(default=None, gt=0)
@@ -135,7 +135,7 @@ class Config(Settings):
     task_defaults: TaskSettings = Field(default_factory=TaskSettings)
     tasks: dict[Tag, JsonObject] = Field(default_factory=dict)
 
-    # what whoever wrote the config should know, one line each: `serve` and `check` show it
+    # shown by `serve` and `check`
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("model_list")
@@ -161,7 +161,7 @@ class Config(Settings):
         return self
 
     def task(self, tag: str) -> TaskSettings:
-        """The settings of one task: `task_defaults`, overlaid with what `tasks` says of it."""
+        """The settings of one task: `task_defaults`, overlaid with its entry in `tasks`."""
         overlay = self.tasks.get(tag)
         if not overlay:
             return self.task_defaults
@@ -169,7 +169,7 @@ class Config(Settings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What should be changed in the config file, one line each."""
+        """Settings of the config file that have been renamed, one sentence each."""
         return self._warnings
 
     @property

@@ -1,4 +1,4 @@
-"""How much clients may ask for: one key, and all of them together."""
+"""Rate limits: of one key, and of all clients together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from store.settings_model import Settings
 
 
 class RateLimits(Settings):
-    """What one key may use. None: no limit."""
+    """The limits of one key. None: no limit."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1, description="in and out")
@@ -16,7 +16,7 @@ class RateLimits(Settings):
 
 
 class ServerLimits(RateLimits):
-    """What all clients together may use."""
+    """The limits of all clients together."""
 
     in_flight: int = Field(default=1000, ge=1)
     in_flight_mb: float = Field(default=256, gt=0)

@@ -50,7 +50,7 @@ def with_current_names(raw: JsonObject) -> tuple[JsonObject, list[str]]:
 
 
 def _renamable(raw: JsonObject) -> Iterator[tuple[str, JsonObject, dict[str, str]]]:
-    """The dotted beginning of a name, what stands below it, and what may be renamed there."""
+    """Each section with renamed settings: its prefix, its content, the renamed names."""
     yield "", raw, RENAMED
     defaults, tasks = raw.get("task_defaults"), raw.get("tasks")
     if isinstance(defaults, dict):
@@ -61,7 +61,7 @@ def _renamable(raw: JsonObject) -> Iterator[tuple[str, JsonObject, dict[str, str
 
 
 def _section(settings: JsonObject, name: str) -> tuple[JsonObject, str]:
-    """The mapping that a setting stands in (empty when there is none), and its key there."""
+    """The mapping that holds a setting (empty if there is none), and its key in it."""
     *above, key = name.split(".")
     for step in above:
         below = settings.get(step)

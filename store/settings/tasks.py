@@ -1,4 +1,4 @@
-"""The settings of one task: what its distilling and its student's service depend on."""
+"""The settings of one task: its distilling, and the service of its student."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RolloutSettings(Settings):
 
 
 class AuditSettings(Settings):
-    """How much of what a student served is asked of the teacher afterwards, and for how long."""
+    """The audit rates: shares of a student's answers that the teacher is asked for afterwards."""
 
     first_share: float = Field(default=0.05, gt=0, le=1)
     last_share: float = Field(default=0.01, gt=0, le=1)
