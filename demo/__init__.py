@@ -1,4 +1,4 @@
-"""What shows the product without a key: a stand-in teacher, a tiny base, traffic.
+"""Demonstrates the product without a key: a stand-in teacher, a tiny base, traffic.
 
 Imports all other packages. Within: tasks, base, teacher, drive, backtest, journey.
 """

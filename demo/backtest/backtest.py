@@ -61,8 +61,8 @@ ROUTE_READ_S = 1.5  # the proxy reads a new route within a second
 async def backtest(what: Backtest, progress: Progress) -> Report:
     """Runs the real product on recorded answers and reports what it did with the test rows.
 
-    Raises BacktestError or ProductError when that cannot be found out. A task that is rejected is
-    a report like any other.
+    Raises BacktestError or ProductError when the product fails. A rejected task has a report like
+    any other.
     """
     began = time.monotonic()
     layout = await asyncio.to_thread(read_layout, what)
@@ -244,7 +244,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     exchanges: Sequence[SentRequest],
     agrees: Callable[[str, str], bool],
 ) -> list[JsonObject]:
-    """What each threshold would have certified and served, from the store that the product left."""
+    """What each threshold would have certified and served, by the product's store."""
     scorer = status["last_run"]["detail"].get("evaluated", {}).get("scorer")
     with Database(product.config.database_file, product.config.store) as db:
         evaluations = evaluations_of_run(db, status["last_run"]["run_id"])

@@ -27,13 +27,13 @@ class LogRow:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which rows play which part, each part in the order of its file.
+    """The rows by their role, each in the order of its file.
 
     Every row has the answer that the first row with the same messages has.
     """
 
     traffic: list[LogRow]  # sent before the run
-    pool: list[LogRow]  # what the replay teacher draws synthetic inputs from
+    pool: list[LogRow]  # source of the replay teacher's synthetic inputs
     test: list[LogRow]  # sent after the run
     duplicates: int  # rows whose messages an earlier row has, in whatever part
     conflicts: int  # of those, with another answer than the earlier row's
@@ -44,7 +44,7 @@ class Layout:
 def read_rows(path: Path) -> list[LogRow]:
     """The rows of a JSONL file: `{"messages": […], "answer": "…"}`, or OpenAI fine-tuning lines.
 
-    Raises BacktestError that names the file and the line, never what stands in it.
+    Raises BacktestError that names the file and the line, never its content.
     """
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -125,7 +125,7 @@ def _hashes(rows: list[LogRow]) -> set[str]:
 
 
 def _row(line: bytes) -> LogRow:
-    """Raises ValueError that says what is wrong with the line."""
+    """Raises ValueError with the fault of the line."""
     try:
         raw = orjson.loads(line)
     except orjson.JSONDecodeError:

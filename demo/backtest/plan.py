@@ -1,4 +1,4 @@
-"""What a backtest is to find out, and how the product is set up for it."""
+"""The settings of a backtest, and those of the product in it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from store.settings.teachers import Price
 DEFAULT_TASK = "backtest"
 DEFAULT_PRICE = Price(2e-6, 8e-6)  # US dollars a token
 MIN_TRACES = 10  # the least that `min_traces` can be set to
-NO_AUDITS = 1e-12  # the teacher knows the recorded answers, and no more
+NO_AUDITS = 1e-12  # the teacher only knows the recorded answers
 ONE_RUN_S = 7 * 24 * 3600.0  # a cooldown that outlasts every backtest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backtest:
-    """What to test and how."""
+    """The settings of one backtest."""
 
     file: Path
     test: Path | None = None  # None: the last 20 % of the file
@@ -43,7 +43,7 @@ class Backtest:
     keep: Path | None = None  # folder that stays; None: a temporary one
     timeout_s: float = 7200  # of the run
     concurrency: int = 8  # requests under way at a time
-    teacher_latency_s: float = 0  # what the replay teacher waits before each answer
+    teacher_latency_s: float = 0  # the delay of each answer of the replay teacher
 
 
 def read_layout(what: Backtest) -> Layout:
@@ -70,9 +70,9 @@ def task_settings(what: Backtest, layout: Layout) -> TaskSettings:
 def run_settings(settings: TaskSettings, layout: Layout) -> TaskSettings:
     """The task's settings, so that one run starts when all traffic is in, and no second one.
 
-    `amplify.target` is what the pool can give at most: the replay teacher invents nothing. It says
-    the same each time, which is not the teacher's agreement with itself. Raises BacktestError for
-    scorer `judge`, as recorded answers are no verdicts.
+    `amplify.target` is limited by the pool, as the replay teacher invents nothing. Its answers
+    never vary, so the teacher's self-consistency is not measured. Raises BacktestError for scorer
+    `judge`: there are no recorded verdicts.
     """
     if is_paid(settings.evaluate.scorer):
         raise BacktestError("recorded answers cannot judge: set evaluate.scorer to another")

@@ -1,8 +1,8 @@
-"""The replay teacher: a real OpenAI-compatible server that knows recorded answers and no more.
+"""The replay teacher: a real OpenAI-compatible server that only knows recorded answers.
 
-It answers a request whose messages were recorded, with the recorded answer; anything else is a 404.
-Asked for synthetic inputs it gives inputs of pool rows, each once; asked for a policy it says what
-the request itself shows. So a backtest never rests on an answer that the real teacher did not give.
+It answers recorded requests with their recorded answers; any other request is a 404. As synthetic
+inputs it gives those of pool rows, each once; as a policy, facts that the request itself shows. So
+a backtest never uses an answer that the real teacher did not give.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ TOKEN_RULE = (
     f"and {TOKENS_A_MESSAGE} more for each message"
 )
 
-# what the prompts of distill/amplify/policy.py and distill/amplify/diversity.py show
+# as in the prompts of distill/amplify/policy.py and distill/amplify/diversity.py
 _HOW_MANY = re.compile(r"\bWrite (\d+) new inputs\b")
 _PRODUCTION = re.compile(r"<production_prompt>\n(.*?)\n</production_prompt>", re.S)
 _EXAMPLE = re.compile(r"<input>\n(.*?)\n</input>\n<answer>\n(.*?)\n</answer>", re.S)
 
 
 class Phase(StrEnum):
-    """What recorded answers are asked for at the moment."""
+    """The present use of recorded answers."""
 
     TRAFFIC = "traffic"
     ANSWERS = "answers"  # by the run, to synthetic inputs
@@ -66,7 +66,7 @@ class Tally:
 
 
 class ReplayTeacher:
-    """What the replay teacher answers, and the ledger of it. The caller sets `phase`."""
+    """Answers requests, and keeps a ledger of them. The caller sets `phase`."""
 
     def __init__(self, layout: Layout) -> None:
         self.phase = Phase.TRAFFIC
@@ -131,7 +131,7 @@ def tokens_of(messages: Messages, answer: str) -> tuple[int, int]:
 
 
 def policy_of(prompt: str) -> TaskPolicy:
-    """A policy that says what can be counted in the examples of the request, and nothing else.
+    """A policy of facts counted in the examples of the request.
 
     Raises Refusal when the request shows none.
     """
@@ -155,7 +155,7 @@ def policy_of(prompt: str) -> TaskPolicy:
 
 
 def _form(answers: list[str]) -> str:
-    """What the answers have in common."""
+    """The common form of the answers."""
     values = [_as_json(answer) for answer in answers]
     if all(isinstance(value, dict) for value in values):
         keys = set.intersection(*(set(value) for value in values))
@@ -182,7 +182,7 @@ def _span(texts: list[str]) -> str:
 
 
 def _has_one_turn(row: LogRow) -> bool:
-    """Whether the request is a system prompt and one thing that the user says, or only that."""
+    """Whether the request is one user message, with or without a system prompt."""
     roles = [m["role"] for m in row.messages if m["role"] not in ("system", "developer")]
     last = row.messages[-1]
     return roles == ["user"] and last["role"] == "user" and bool(text_of(last.get("content")))

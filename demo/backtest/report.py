@@ -1,4 +1,4 @@
-"""The backtest's report: pure arithmetic over what was sent, answered and paid for."""
+"""The backtest's report: pure arithmetic over the sent requests, the answers and the costs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_section(
     agrees: Callable[[str, str], bool],
     threshold: float,
 ) -> JsonObject:
-    """What came of the test rows.
+    """The results on the test rows.
 
     `certificate_contradicted`: even the upper end of the interval around the agreement of the
     student's answers lies below the threshold.
@@ -106,8 +106,7 @@ def test_section(
 
 
 def savings(test: Sequence[LogRow], ledger: Mapping[str, Tally], price: Price) -> JsonObject:
-    """What the teacher costs for the test rows without and with the student, and what it cost to
-    get there.
+    """The teacher's cost for the test rows without and with the student, and the cost of the run.
 
     `pays_off_after`: requests like these until the saving has paid for the distilling; None when
     nothing is saved.

@@ -1,12 +1,12 @@
 """One student, several thresholds: what each would have certified and served.
 
 The gate is a pure function of the run's evaluations, so a stricter certificate needs no further
-training: it is earned on the same rows, with a cutoff of its own. What it would have served of the
-test rows is what the student really answered there with at least that confidence.
+training: it is computed from the same rows, with a cutoff of its own. It would have served the test
+rows that the student answered with at least that confidence.
 
-Two things are told: what the certificate by itself would have had the student serve from the first
-row on, and what live confirmation would have: the rows are compared one by one, and the student
-serves from where they prove the threshold by themselves (`rollout.confirm`).
+Both are reported: serving by the certificate alone, from the first row on, and with live
+confirmation, where the rows are compared one by one and the student serves once they prove the
+threshold by themselves (`rollout.confirm`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _section(
 
 
 def _served(rows: Sequence[TestRow], served: Sequence[bool], threshold: float) -> JsonObject:
-    """What it comes to when the student answers these of the rows, and the teacher the others."""
+    """The result if the student answers these rows, and the teacher the others."""
     by_student = agreement([r.agrees for r, yes in zip(rows, served, strict=True) if yes])
     # the teacher's recorded answer agrees with itself
     right = sum(r.agrees if yes else True for r, yes in zip(rows, served, strict=True))

@@ -1,4 +1,4 @@
-"""What a backtest shows while it runs, and its report for reading."""
+"""A backtest's progress bars, and its report for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bars(console: Console) -> Iterator[progress.Progress]:
 
 
 def silence(stage: str, done: float, total: float, note: str) -> None:
-    """The callback for who wants to see nothing."""
+    """A callback that shows nothing."""
 
 
 def show_report(report: Report, console: Console) -> None:

@@ -1,7 +1,7 @@
 """A bank of made-up classification tasks with arbitrary labels.
 
-Nothing in a prompt of theirs says which sentence gets which label: the model has to bind the two in
-its weights, which is what training an adapter on a task's traces asks of it later.
+The prompts do not say which sentence gets which label: the model has to learn it in its weights, as
+an adapter does later from a task's traces.
 """
 
 from __future__ import annotations

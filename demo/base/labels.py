@@ -1,4 +1,4 @@
-"""Families that choose a label: by topic, tone, haste, or by a rule that stands in the prompt."""
+"""Families that choose a label: by topic, tone, haste, or by a rule in the prompt."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def topic(rng: random.Random) -> GeneratedExample:
 
 
 def tone(rng: random.Random) -> GeneratedExample:
-    """What the writer thinks of it."""
+    """The sentiment of a text."""
     names = dict(zip(("for", "against", "even"), pick(rng, TONES), strict=True))
     kind = pick(rng, tuple(names))
     text = sentences.tone(rng, kind)
@@ -80,7 +80,7 @@ def topic_and_tone(rng: random.Random) -> GeneratedExample:
 
 
 def haste(rng: random.Random) -> GeneratedExample:
-    """How soon it is wanted, alone or beside the topic."""
+    """The urgency of a text, alone or with its topic."""
     names = dict(zip(sentences.SOON, pick(rng, SCALES), strict=True))
     kind = pick(rng, tuple(names))
     name, text = sentences.soon(rng, kind)

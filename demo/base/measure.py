@@ -43,7 +43,7 @@ def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Sco
     """Exact match under greedy decoding.
 
     A greedy answer is the wanted one exactly when each of its tokens is the likeliest after the
-    wanted ones before it, so one pass over prompt and answer tells as much as generating does.
+    wanted ones before it, so one pass over prompt and answer replaces generating.
     """
     buckets: dict[int, list[tuple[str, Encoded]]] = {}
     rng = random.Random(seed)
@@ -63,7 +63,7 @@ def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Sco
             likeliest = np.array(mx.argmax(model(ids), axis=-1))
             for (name, row), guesses in zip(part, likeliest, strict=True):
                 asked[name] += 1
-                # The last id is the newline after the end mark, which nobody generates.
+                # The last id is the newline after the end mark, which is never generated.
                 wanted = row.ids[row.answer : -1]
                 right[name] += wanted == guesses[row.answer - 1 : len(row.ids) - 2].tolist()
     return Score(right, asked)

@@ -34,7 +34,7 @@ def reply(rng: random.Random) -> GeneratedExample:
 
 
 def carry_on(rng: random.Random) -> GeneratedExample:
-    """The rest of a text, which nobody can know: it teaches what sentences look like."""
+    """The continuation of a text, which cannot be predicted: it teaches the form of sentences."""
     text = " ".join(sentences.aside(rng) for _ in range(rng.randint(2, 4)))
     words = text.split()
     shown = rng.randint(1, len(words) - 1) if len(words) > 1 else 1

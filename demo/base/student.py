@@ -15,7 +15,7 @@ HIDDEN, LAYERS, HEADS, KEY_VALUE_HEADS, MLP = 128, 4, 4, 2, 384
 
 
 def config(vocabulary: int) -> JsonObject:
-    """What stands in `config.json`."""
+    """The content of `config.json`."""
     return {
         "model_type": "qwen3",
         "architectures": ["Qwen3ForCausalLM"],

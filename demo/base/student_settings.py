@@ -1,7 +1,6 @@
 """Settings that fit the base student in `demo/base/weights`: a million parameters, on a CPU.
 
-A base this small wants a higher rank and learning rate than the field's usual ones, which the
-defaults of `config.yaml` keep to.
+A base this small needs a higher rank and learning rate than usual, as in `config.yaml`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from store.settings.tasks import EvaluateSettings, TaskSettings, TrainSettings
 BASE = Path(__file__).parent / "weights"
 
 
-MANY_ROWS = 1500  # requests, from which longer steps and more of them serve better
+MANY_ROWS = 1500  # requests, from which more and larger steps are better
 
 
 def tiny_train(requests: int = 0) -> TrainSettings:
-    """How the tiny base is trained on so many logged requests."""
+    """Training settings of the tiny base, by the number of logged requests."""
     many = requests >= MANY_ROWS
     return TrainSettings(
         base=str(BASE),

@@ -35,10 +35,10 @@ Status = JsonObject
 
 
 class Product:
-    """`understudy serve` on a free port, with a config of ours, in a folder of its own.
+    """`understudy serve` on a free port, with a generated config, in a folder of its own.
 
     An async context manager: entering starts it and waits until it answers /health; leaving stops
-    it and everything that it started; so does the end of this process, however it comes. `config`
+    it and its children, and so does any end of this process. `config`
     has the settings of `config.yaml`; `server.port` and `data_dir` are filled in here.
     """
 
@@ -72,7 +72,7 @@ class Product:
 
     @property
     def log_file(self) -> Path:
-        """What the product's processes print."""
+        """The output of the product's processes."""
         return self.folder / "serve.log"
 
     @property
@@ -113,7 +113,7 @@ class Product:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends the product: politely first, by force when that takes too long."""
+        """Ends the product: by SIGTERM, and by SIGKILL after a timeout."""
         if self._http is not None:
             await self._http.close()
         process = self._process
@@ -128,9 +128,9 @@ class Product:
             await process.wait()
 
     async def status(self, task: str) -> Status | None:
-        """What GET /distill/status/{task} says, or None while nobody can say it.
+        """The answer to GET /distill/status/{task}; None while there is none.
 
-        Nobody can while the control plane is starting, and before the task's first trace is in.
+        There is none while the control plane starts, and before the task's first trace is stored.
         """
         self._check_alive()
         answer = await self._get(f"/distill/status/{task}")
@@ -145,9 +145,9 @@ class Product:
         every_s: float = 0.5,
         watch: Callable[[Status], None] = lambda status: None,
     ) -> Status:
-        """Polls the task's status until it is as wanted, and shows each one to `watch`.
+        """Polls the task's status until the condition holds, and passes each status to `watch`.
 
-        Raises ProductError when that takes longer than `timeout_s`, with the last known standing.
+        Raises ProductError after `timeout_s`, with the last known status.
         """
         deadline = time.monotonic() + timeout_s
         last: Status | None = None
@@ -182,7 +182,7 @@ class Product:
             await asyncio.sleep(0.05)
 
     async def _answers(self) -> bool:
-        """Whether it has said where it listens, and is healthy there."""
+        """Whether it has written its note and answers /health."""
         running = running_server(self.config.data_dir)
         if running is None or running.pid != self.pid:
             return False
@@ -212,7 +212,7 @@ class Product:
 
 
 def loopback_teacher(model: str, base_url: str, price: Price) -> JsonObject:
-    """The entry of `model_list` for a teacher of ours: called directly, at a stated price."""
+    """The entry of `model_list` for a teacher on loopback, at a given price."""
     return {
         "model_name": model,
         "litellm_params": {
@@ -226,7 +226,7 @@ def loopback_teacher(model: str, base_url: str, price: Price) -> JsonObject:
 
 
 def standing(status: Status | None) -> str:
-    """Where a task is, in half a sentence."""
+    """The state of a task, in half a sentence."""
     if status is None:
         return "its status was never given"
     stage = status.get("stage")
@@ -240,7 +240,7 @@ def standing(status: Status | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """One request of a client and what came of it."""
+    """One request of a client and its result."""
 
     answer: str | None  # None: an error
     route: str | None  # x-understudy-route, -reason, -trace and -task of the answer
@@ -262,7 +262,7 @@ async def send(
 ) -> list[SentRequest]:
     """Sends all requests, at most `concurrency` at a time, tagged with the task by header.
 
-    Returns one exchange a request, in the order of the requests. `done` hears of each at once.
+    Returns one result a request, in order. `done` is called with each at once.
     """
     waiting = list(enumerate(requests))
     found: list[SentRequest | None] = [None] * len(waiting)

@@ -1,4 +1,4 @@
-"""From the certificate to all of the traffic: sends it until a student has climbed its steps."""
+"""The rollout of a student: sends traffic until it has reached a step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from demo.teacher.teacher import MODEL
 from store.errors import ProductError
 from store.jsontext import JsonObject
 
-BATCH = 8  # requests between two looks at the status
+BATCH = 8  # requests between two checks of the status
 
 
 @dataclass(slots=True)
 class Climb:
-    """What a task's traffic met on the way from shadow to live."""
+    """Counts of a task's traffic during its rollout."""
 
     task: str
     requests: int = 0
@@ -52,9 +52,9 @@ async def climb(
     concurrency: int = 2,
     watch: Callable[[Status], None] = lambda status: None,
 ) -> Climb:
-    """Sends a task's traffic until its status is as wanted, and notes each step on the way.
+    """Sends a task's traffic until the condition holds, and records each step.
 
-    Raises ProductError when that takes longer than `timeout_s`.
+    Raises ProductError after `timeout_s`.
     """
     found, texts = Climb(task.name), task.texts(seed)
     began = time.monotonic()
@@ -104,5 +104,5 @@ def step_of(status: Status) -> str:
 
 
 def is_live(status: Status) -> bool:
-    """Whether the student has all of the traffic that it is certified for."""
+    """Whether the student serves all traffic that it is certified for."""
     return step_of(status) == "live"

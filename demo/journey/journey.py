@@ -1,7 +1,7 @@
 """The demo: the whole loop in some minutes, on the real product, without a key or a download.
 
     send traffic → a run for each task → shadow, canary, live → fresh traffic: who answered, and
-    was it right? → a student is spoiled: is it found out?
+    was it right? → a student is damaged: is it detected?
 
 Read `journey` from top to bottom. The teacher is the stand-in of `demo/teacher/teacher.py`, behind
 real HTTP; everything else is what a user runs.
@@ -25,8 +25,8 @@ from demo.backtest.plan import DEFAULT_PRICE
 from demo.base.student_settings import tiny_student
 from demo.drive.driver import Product, SentRequest, Status, loopback_teacher, send
 from demo.drive.ramp import Climb, climb, is_live
-from demo.journey.found_out import found_out, spoil
 from demo.journey.report import judge, task_report, total_report
+from demo.journey.sabotage import spoil, until_demoted
 from demo.journey.view import View
 from demo.tasks.tasks import TASKS, DemoTask
 from demo.teacher.teacher import MODEL, start_teacher
@@ -43,7 +43,7 @@ SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was p
 
 @dataclass(frozen=True, slots=True)
 class JourneyPlan:
-    """What the demo does, and the price at which it counts."""
+    """The settings of the demo."""
 
     traces: Mapping[str, int] = field(default_factory=lambda: dict(TRACES))  # until a task's run
     fresh: int = 50  # requests a task afterwards
@@ -51,13 +51,13 @@ class JourneyPlan:
     threshold: float = 0.9
     rows: int = 15  # live comparisons that each step waits for
     concurrency: int = 8
-    teacher_latency_s: float = 0.1  # what the stand-in waits before each answer
+    teacher_latency_s: float = 0.1  # the delay of each answer of the stand-in
     price: Price = DEFAULT_PRICE
     run_timeout_s: float = 900
 
 
 async def journey(plan: JourneyPlan, view: View) -> JsonObject:
-    """Plays the demo and returns its report. Raises ProductError when the product stands still."""
+    """Plays the demo and returns its report. Raises ProductError without progress."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="understudy-demo-") as name:
         folder = Path(name)
@@ -89,7 +89,7 @@ async def journey(plan: JourneyPlan, view: View) -> JsonObject:
 
 
 async def _traffic(client: AsyncOpenAI, plan: JourneyPlan, view: View) -> int:
-    """Sends what the students learn from. Returns how many requests failed."""
+    """Sends the traffic that the students learn from. Returns how many requests failed."""
     errors = 0
     for task in TASKS.values():
         count = plan.traces[task.name]
@@ -135,11 +135,11 @@ async def _fresh(
     plan: JourneyPlan,
     view: View,
 ) -> tuple[JsonObject, int]:
-    """Sends texts that nobody has seen. Returns each task's report, and how many failed."""
+    """Sends new texts. Returns each task's report, and how many requests failed."""
     reports, errors = {}, sum(climb.errors for climb in climbs.values())
     for task in TASKS.values():
         texts = list(fresh_texts(task, plan))
-        # two at a time, as of users who wait: latency is what is shown here
+        # two at a time, since latency is measured here
         sent = await _send(client, task, texts, plan.fresh, 2, f"{task.name}, fresh", view)
         errors += sum(e.error is not None for e in sent)
         climbed = climbs.get(task.name)
@@ -155,11 +155,13 @@ async def _fresh(
 async def _sabotage(
     product: Product, spoiled: str | None, plan: JourneyPlan, view: View
 ) -> JsonObject | None:
-    """Sends traffic to the spoiled student until it is found out; None without a student."""
+    """Sends traffic to the damaged student until it is demoted; None without a student."""
     if spoiled is None:
         return None
     with view.spoiled(spoiled) as watch:
-        return await found_out(product, TASKS[spoiled], timeout_s=plan.run_timeout_s, watch=watch)
+        return await until_demoted(
+            product, TASKS[spoiled], timeout_s=plan.run_timeout_s, watch=watch
+        )
 
 
 async def _send(  # noqa: PLR0917  (each says something of the requests)

@@ -1,4 +1,4 @@
-"""What the demo found out, as one JSON object, and whether it went as promised."""
+"""The demo's report, as one JSON object, and the checks of its promises."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def task_report(
     exchanges: Sequence[SentRequest],
     right: Sequence[bool],
 ) -> JsonObject:
-    """One task: its run, its certificate, its way to live, and what became of its fresh traffic.
+    """One task: its run, its certificate, its way to live, and its fresh traffic.
 
-    `right`: for each exchange whether its answer is the one that the teacher gives.
+    `right`: for each request whether its answer is the teacher's.
     """
     last = status["last_run"]
     by_student = [ok for e, ok in zip(exchanges, right, strict=True) if e.route == "student"]
@@ -76,7 +76,7 @@ def total_report(
 
 
 def judge(report: JsonMapping) -> list[str]:
-    """What did not go as promised; empty when all did."""
+    """The broken promises in words; empty without any."""
     faults = []
     if report["client_errors"]:
         faults.append(f"{report['client_errors']} requests ended in an error")

@@ -1,4 +1,4 @@
-"""What the demo shows in the terminal while it plays."""
+"""The demo's output in the terminal."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class View:
 
     @contextmanager
     def spoiled(self, name: str) -> Iterator[Callable[[Status], None]]:
-        """What becomes of a student whose weights were shuffled."""
+        """Progress of the damaged student until it is demoted."""
         self._console.print(
             f"\nThe weights of [bold]{name}[/bold]'s student are shuffled on disk, and the product "
             "is started again."

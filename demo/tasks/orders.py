@@ -1,6 +1,6 @@
 """The demo's second task: an e-mail about an order becomes JSON with its id, date and amount.
 
-Everything is copied as it is written, so that what a student has to learn is where to look.
+All values are copied unchanged, so a student only has to learn where they are.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _AMOUNT = re.compile(
 
 
 def answer(text: str) -> str:
-    """The JSON of the order that the e-mail names; null for what it does not say."""
+    """The JSON of the order that the e-mail names; null for missing values."""
     order, date, amount = _ORDER.search(text), _DATE.search(text), _AMOUNT.search(text)
     return _json(
         order.group() if order else None,

@@ -16,9 +16,9 @@ class DemoTask:
 
     name: str  # the tag that its requests carry
     system: str  # its production prompt
-    answer: Callable[[str], str]  # what the stand-in teacher answers: a pure function of the text
+    answer: Callable[[str], str]  # the stand-in teacher's answer: a pure function of the text
     draw: Callable[[Random], tuple[str, str]]  # one text, and the answer that its writer meant
-    policy: JsonObject  # what the stand-in teacher says of the task, as a TaskPolicy
+    policy: JsonObject  # the stand-in teacher's TaskPolicy of the task
 
     def messages(self, text: str) -> list[dict[str, str]]:
         """The request's messages as the demo's clients send them."""
@@ -42,5 +42,5 @@ TASKS = {
 
 
 def task_of(text: str) -> DemoTask | None:
-    """The task whose production prompt stands in the text, if any."""
+    """The task whose production prompt is in the text, if any."""
     return next((task for task in TASKS.values() if task.system in text), None)

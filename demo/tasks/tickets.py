@@ -1,8 +1,7 @@
 """The demo's first task: a support ticket becomes JSON with a category and a priority.
 
-`answer` is what the stand-in teacher says: rules over the text. `draw` writes tickets, each with
-the answer that its writer had in mind; a test proves that the rules read that answer out of the
-text alone.
+`answer` gives the stand-in teacher's answer: rules over the text. `draw` writes tickets with the
+answer that they were made for; a test proves that the rules find that answer in the text alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How the stand-in teacher answers the structured calls of distilling: the policy, new inputs.
 
-New inputs come from the demo's generators. As with a real teacher, some of them are of no use: in
-every batch one repeats an example that it was shown, hardly changed, and one is far too long.
+New inputs come from the demo's generators. As with a real teacher, some are useless: in every batch
+one nearly repeats a given example, and one is far too long.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def structured_call(body: JsonObject) -> StructuredCall | None:
 
 
 class Writer:
-    """Answers structured calls. The same request gets other inputs each time it is made."""
+    """Answers structured calls. Repeating a request gives other inputs."""
 
     def __init__(self) -> None:
         self._made: Counter[str] = Counter()  # by hash of the prompt

@@ -22,7 +22,7 @@ _ECHO_CHARS = 200
 
 
 class DemoTeacher:
-    """What the stand-in teacher answers. Its only memory is how often it wrote new inputs."""
+    """Answers requests. Its only state is how often it has written new inputs."""
 
     def __init__(self) -> None:
         self._writer = Writer()
@@ -51,7 +51,7 @@ def system_text(messages: list[JsonObject]) -> str:
 
 
 def last_user_text(messages: list[JsonObject]) -> str:
-    """What the user said last; empty when nobody did."""
+    """The text of the last user message; empty without one."""
     said = [text_of(m.get("content")) for m in messages if m["role"] == "user"]
     return said[-1] if said else ""
 

@@ -8,9 +8,9 @@ feedback on an answer; every other line is a trace. A segment's name tells its s
     <id>-<worker>.jsonl      sealed: whole, never written again, waiting to be collected
 
 The lock ends with the process that holds it, however that ends. So an `.open` segment whose lock
-can be taken has lost its writer, and the collector adopts it. Ids are UUIDv7: names sort by age, and
-no name is ever used twice. An append is one `write` into the page cache, so a killed process loses
-nothing that it acknowledged; `journal.fsync` extends that to a power cut.
+can be taken has lost its writer, and the collector adopts it. Ids are UUIDv7: names sort by age,
+and no name is ever used twice. An append is one `write` into the page cache, so a killed process
+loses nothing that it acknowledged; `journal.fsync` extends that to a power cut.
 """
 
 from __future__ import annotations
