@@ -5,9 +5,9 @@
 
 Asks the student of a kept backtest again: for its calibration rows, its held-out rows, and for
 those rows of the logs that its training has not seen. The confidence is fitted on the calibration
-rows alone; everything is told of the others. For each order of the answers: AUROC, the probability
-that a right answer stands above a wrong one, and the coverage, the largest share from the top whose
-agreement is as wanted.
+rows alone; the results are those on the others. For each order of the answers: AUROC, the
+probability that a right answer ranks above a wrong one, and the coverage, the largest share from
+the top with the wanted agreement.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a backtest left of a run."""
+    """The parts of a kept run that are needed here."""
 
     adapter: Path
     rows: list[Row]  # calibration and held-out
@@ -66,7 +66,7 @@ def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
     trained = chain.from_iterable(map(read_lines, run.glob("train-*/data/*.jsonl")))
     seen = {str(line["messages"][:-1]) for line in trained}
     seen |= {str(student_messages(row.messages)) for row in rows}
-    unseen = []
+    unseen: list[Row] = []
     for number, logged in enumerate(read_logs(logs)):
         said = str(student_messages(logged.messages))
         if said in seen or len(unseen) == most:
@@ -115,7 +115,7 @@ def tell(_: str, done: float, total: float, note: str) -> None:
 
 
 def auroc(order: _Floats, agrees: _Floats) -> float:
-    """The probability that an answer which agrees stands above one which does not; ties half."""
+    """AUROC: the probability that an agreeing answer ranks above another one; ties count half."""
     right, wrong = int(agrees.sum()), int((1 - agrees).sum())
     if not right or not wrong:
         return float("nan")

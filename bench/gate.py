@@ -1,10 +1,10 @@
-"""What the gate's promise is worth: wrong promotions, rows to promote, coverage. Seeds are fixed.
+"""The gate's promise in numbers: wrong promotions, rows to promote, coverage. Seeds are fixed.
 
     .venv/bin/python -m bench.gate [--json] [--quick]
 
-Runs the code that ships. Everything about a bound alone is exact (bench/simulate_gate.py); what
-goes through the choice of the cutoffs is simulated (bench/simulate_path.py), and says how often,
-with an exact 95 % interval. The change detector's numbers come last (bench/simulate_detector.py).
+Runs the shipped code. Results of a bound alone are exact (bench/simulate_gate.py); those with the
+choice of the cutoffs are simulated (bench/simulate_path.py), with exact 95 % intervals. The change
+detector's numbers come last (bench/simulate_detector.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is measured: Understudy as users run it, its peers, and what there is without any of them.
+"""The measured gateways: Understudy as users run it, its peers, and no gateway at all.
 
 Each gateway is started in a temporary folder, in front of the same upstream, and stopped again.
 """
@@ -21,13 +21,13 @@ import psutil
 import yaml
 
 from bench.load import HEADERS, KEY, TASK
+from bench.paths import ROOT
 from bench.relay import UPSTREAM_VARIABLE
 from bench.upstream import MODELS
 from distill.students.server import free_port
 from store.jsontext import JsonObject
-from tests.helpers.paths import ROOT
 
-OUTPUT = "output"  # in its folder: what it prints
+OUTPUT = "output"  # its output, in its folder
 NODE_MODULES = ROOT / ".venv" / "npm" / "node_modules"
 PORTKEY = NODE_MODULES / "@portkey-ai" / "gateway" / "build" / "start-server.js"
 _HOW_TO_GET_PORTKEY = (
@@ -52,9 +52,9 @@ class Running:
     began: float  # time.perf_counter() at its command
     headers: Mapping[str, str] = field(default_factory=lambda: HEADERS)
     answering: Processes = nobody  # whose CPU is compared
-    others: Processes = nobody  # those that belong to it and answer nobody
+    others: Processes = nobody  # its processes that do not answer clients
     data_dir: Path | None = None  # of Understudy
-    process: psutil.Popen | None = None  # what was started; None: nothing was
+    process: psutil.Popen | None = None  # None: nothing was started
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Gateway:
 
     name: str
     start: Callable[[str, Path], AbstractContextManager[Running]]  # of the upstream's URL, a folder
-    missing: str | None = None  # what has to be installed first
+    missing: str | None = None  # to be installed first
 
 
 def gateways(workers: Sequence[int], checkout: Path, peers: Sequence[Gateway]) -> list[Gateway]:
-    """All of them, in the order in which they are measured. `checkout`: Understudy's code."""
+    """All of them, in the order of measuring. `checkout`: Understudy's code."""
 
     def ours(name: str, **options: Any) -> Gateway:
         return Gateway(
@@ -167,7 +167,7 @@ def litellm(upstream: str, folder: Path) -> Iterator[Running]:
     module = ["-m", "litellm.proxy.proxy_cli", "--config", str(file), "--telemetry", "False"]
     command = [sys.executable, *module, "--host", "127.0.0.1", "--port", str(port)]
     env = {
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the internet while it starts
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it asks the internet while it starts
         "LITELLM_MODE": "PRODUCTION",
         "LITELLM_LOG": "CRITICAL",
         "LITELLM_DONT_SHOW_FEEDBACK_BOX": "true",
@@ -179,7 +179,7 @@ def litellm(upstream: str, folder: Path) -> Iterator[Running]:
 
 @contextmanager
 def portkey(upstream: str, folder: Path) -> Iterator[Running]:
-    """Portkey's gateway without its console: a client's headers say where the upstream is."""
+    """Portkey's gateway without its console: a client's headers name the upstream."""
     port = free_port()
     command = ["node", str(PORTKEY), f"--port={port}", "--headless"]
     env = {"NODE_ENV": "production"}
@@ -245,7 +245,7 @@ def _all_answer(port: int, began: float, process: psutil.Popen) -> Running:
 
 
 def _model_list(upstream: str) -> list[JsonObject]:
-    """The upstream's models, in LiteLLM's schema, which is ours too."""
+    """The upstream's models, in LiteLLM's schema, which Understudy uses too."""
     params = {"api_base": f"{upstream}/v1", "api_key": "none"}
     prices = {"input_cost_per_token": 2e-6, "output_cost_per_token": 8e-6}
     return [
@@ -255,12 +255,12 @@ def _model_list(upstream: str) -> list[JsonObject]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Whether it is one of Understudy's that answer clients."""
+    """Whether it is a worker of Understudy's proxy."""
     return any("proxy.worker" in part for part in process.cmdline())
 
 
 def family(pid: int) -> Processes:
-    """The process and all that it has started, whenever it is asked."""
+    """The process and all its present descendants."""
 
     def processes() -> list[psutil.Process]:
         parent = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""The load: what clients send, and wrk that sends it (https://github.com/wg/wrk)."""
+"""The load: the clients' requests, and wrk that sends them (https://github.com/wg/wrk)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MissingTool(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk found in one cell."""
+    """wrk's results of one cell."""
 
     connections: int
     seconds: float
@@ -96,11 +96,11 @@ def load(
     headers: Mapping[str, str] = HEADERS,
     ledger: Path | None = None,
 ) -> Load:
-    """So many connections ask for so many seconds, each for one answer after the other.
+    """Sends requests over a number of connections for some seconds, sequentially on each.
 
     `url`: without /v1. `bodies`: sent in turn; none: the usual one. `ledger`: a file for a line an
     answer with its status, its trace's id and its route. Raises MissingTool without wrk, and
-    RuntimeError when it fails, as it does when nobody listens there.
+    RuntimeError when it fails, for example without a server.
     """
     with tempfile.TemporaryDirectory(prefix="understudy-wrk-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Whether every answered request is in the store, once: counted, and looked up by its id."""
+"""Checks that every answered request is in the store exactly once, by count and by id."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _FOUND = """
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What the store has of the requests of one gateway."""
+    """The requests of one gateway in the store."""
 
     answered: int  # 2xx answers that clients got
     rows: int  # in the store
     complete: int  # of them, whole 2xx answers
     twice: int  # rows whose id is there already
-    cut_off: int  # requests at most that were under way when a load ended: nobody saw their answers
+    cut_off: int  # requests in flight when a load ended, at most: their answers were not read
     noted: int  # answers whose ids a client has noted
     noted_found: int  # of those, how many are in the store exactly once
 

@@ -32,7 +32,7 @@ MANY = 16  # connections of streams, and of what is not measured
 
 @dataclass(frozen=True, slots=True)
 class MeasurementPlan:
-    """What is measured of each gateway in each round."""
+    """The cells that are measured for each gateway in each round."""
 
     connections: Sequence[int]
     seconds: int  # of each cell
@@ -44,12 +44,12 @@ class CpuUse:
     """CPU time during one cell."""
 
     answering: Cpu | None  # None: the gateway's processes are not known
-    others: Cpu | None  # None: it has none. Until what was answered is in the store
+    others: Cpu | None  # None: it has none. Until all answered requests are in the store
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Whole answers at so many connections."""
+    """Whole answers at one number of connections."""
 
     load: Load
     used: CpuUse
@@ -66,7 +66,7 @@ class StreamCell:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one round found of one gateway."""
+    """One gateway's results of one round."""
 
     start_s: float  # from the command to the first whole answer
     memory_at_start: Memory | None
@@ -155,7 +155,7 @@ def until_answered(running: Running, folder: Path) -> float:
 
 
 class _Meter:
-    """Reads what a gateway uses."""
+    """Reads the CPU time of a gateway's processes."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -164,24 +164,24 @@ class _Meter:
         self.used = CpuUse(None, None)
 
     def settle(self) -> None:
-        """Waits until all that was answered is in the store."""
+        """Waits until all answered requests are in the store."""
         if self._running.data_dir is not None:
             self.settled = settle(self._running.data_dir) and self.settled
             # the control plane is there now
             self._first_look_at = self._first_look_at or time.monotonic() + FIRST_LOOK_S
 
     def memory(self) -> tuple[Memory | None, Memory | None]:
-        """Of what answers, and of the others."""
+        """Of the answering processes, and of the others."""
         return memory_of(self._running.answering()), memory_of(self._running.others())
 
     def calm_down(self) -> None:
-        """Waits for what a control plane does once: its first look at what is due loads much."""
+        """Waits for the control plane's first check of due runs, which loads many modules."""
         if self._running.data_dir is not None:
             time.sleep(max(0.0, self._first_look_at - time.monotonic()))
         self.rest()
 
     def rest(self) -> None:
-        """Waits until it has nothing to do: a slow one goes on with what nobody waits for."""
+        """Waits until it is idle: a slow gateway still handles requests of closed connections."""
         deadline = time.monotonic() + REST_S
         while time.monotonic() < deadline:
             processes = [*self._running.answering(), *self._running.others()]
@@ -194,7 +194,7 @@ class _Meter:
 
     @contextmanager
     def metered(self) -> Iterator[None]:
-        """What is used within it is in `used` afterwards."""
+        """Measures the CPU time within it; the result is in `used`."""
         self.rest()
         answering, others = self._running.answering(), self._running.others()
         before = cpu_of(answering), cpu_of(others)
@@ -209,8 +209,8 @@ class _Meter:
 def cell_seconds(at_least: int, connections: int, rate: float) -> int:
     """How long a cell takes: longer than planned for a slow gateway, up to ten times.
 
-    The requests that are under way when a cell ends have cost CPU time and are not counted: they
-    have to be few among those that are. `rate`: requests/s, as the warm-up found it.
+    Requests in flight when a cell ends have cost CPU time and are not counted, so they must be few
+    compared with the counted ones. `rate`: requests/s, as the warm-up found it.
     """
     wanted = math.ceil(FOR_EACH_CUT_OFF * connections / max(rate, 1.0))
     return min(max(at_least, wanted), 10 * at_least)

@@ -1,4 +1,4 @@
-"""What processes use: CPU time and memory, as the system tells it."""
+"""CPU time and memory of processes, by the operating system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Memory:
     """Of some processes together, in megabytes. Shared pages count in each one's RSS."""
 
     rss_mb: float
-    pss_mb: float | None  # shared pages divided by their users; None: this system does not say
+    pss_mb: float | None  # shared pages divided by their users; None: this system does not give it
     processes: int
 
 
@@ -38,7 +38,7 @@ class Cpu:
 
 
 def cpu_of(processes: Iterable[psutil.Process]) -> Cpu:
-    """CPU time of the processes since they were started. Raises psutil.Error when one is gone."""
+    """CPU time of the processes since they were started. Raises psutil.Error when one has ended."""
     total = Cpu()
     for process in processes:
         times = process.cpu_times()

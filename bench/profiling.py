@@ -2,12 +2,12 @@
 
 https://github.com/benfred/py-spy reads the stacks of a running process from outside. With native
 frames, where it can give them, time spent in C belongs to the library that spends it; time in the
-interpreter, in libc or in the kernel to what asked for it. It stops the process for each sample, so
-there are few of them a second: with many the process would be busy with those.
+interpreter, in libc or in the kernel to its caller. py-spy stops the process for each sample, so
+the sampling rate is low.
 
-It samples wall time. On a busy machine a process that writes to a socket is often put aside for
-whoever gets the bytes, so system calls seem to take far longer than they do. Therefore the samples
-within system calls share the CPU time that the kernel accounts for, and all others the rest.
+It samples wall time. On a busy machine a process that writes to a socket is often preempted by the
+reader, so system calls seem to take far longer than they do. Therefore the samples within system
+calls share the CPU time that the kernel accounts for, and all others the rest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SOURCES = {
     **dict.fromkeys(("_http_parser.c", "_http_writer.c"), "aiohttp"),
     "_asynciomodule.c": "asyncio",
 }
-# not a place of its own: what calls them is
+# attributed to their caller
 _BENEATH = re.compile(
     r"\[vdso\]|libpython.*|libc[.-].*|libpthread.*|libm[.-].*|ld-.*|python[\d.]*|<.*>|.*\.[chS]"
 )
@@ -120,9 +120,9 @@ def read_stacks(lines: Iterable[str]) -> Iterable[tuple[Stack, int]]:
 def weigh(
     stacks: Sequence[tuple[Stack, int]], user_us: float, system_us: float
 ) -> list[tuple[Stack, float]]:
-    """The stacks with their parts of the CPU time; all of them by their samples without any calls.
+    """The stacks with their shares of the CPU time; by samples alone without any system calls.
 
-    Without native frames no system call can be told, and so it is too.
+    Without native frames system calls cannot be recognised, so it is by samples alone too.
     """
     calls = sum(n for stack, n in stacks if in_system_call(stack))
     total = sum(n for _, n in stacks)

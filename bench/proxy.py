@@ -1,4 +1,4 @@
-"""What it costs to have a gateway in front of a model: Understudy and its peers, side by side.
+"""The cost of a gateway in front of a model: Understudy and its peers, side by side.
 
     .venv/bin/python -m bench.proxy [--json] [--seconds 2] [--rounds 3] [--connections 1,16,64]
                                     [--only understudy,nginx] [--workers 1,2] [--no-streams]
@@ -7,9 +7,9 @@
     .venv/bin/python -m bench.proxy --profile [--seconds 20]
 
 In each round every gateway is started, measured in front of the same upstream (bench/upstream.py),
-and stopped, one after the other; what is shown are medians over the rounds. The load comes from
-wrk. The figure to compare is CPU time a request: requests/s and latency shift with whatever else
-the machine does. A peer that runs already needs the upstream at a known place: --upstream-port.
+and stopped, one after the other; the results are medians over the rounds. The load comes from
+wrk. The figure to compare is CPU time a request: requests/s and latency depend on the machine's
+other work. A peer that runs already needs the upstream at a known place: --upstream-port.
 --show prints what an earlier run with --json wrote into a file.
 """
 
@@ -26,9 +26,10 @@ from pathlib import Path
 import duckdb
 import psutil
 
-from bench.gateways import ROOT, Gateway, gateways, peer
+from bench.gateways import Gateway, gateways, peer
 from bench.load import MissingTool, find_wrk
 from bench.measure import Measured, MeasurementPlan, measure
+from bench.paths import ROOT
 from bench.profiling import profile
 from bench.proxy_summary import summary
 from bench.proxy_tables import profile_text, show
@@ -46,9 +47,9 @@ def compare(
     upstream_port: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> JsonObject:
-    """Measures them in so many rounds; see bench/proxy_summary.py for what is in the result.
+    """Measures them in a number of rounds; see bench/proxy_summary.py for what is in the result.
 
-    `say` hears of each step. One that breaks is reported so, and holds up no other.
+    `say` is called with each step. A gateway that fails is reported as failed; the others go on.
     """
     found: dict[str, list[Measured]] = {gateway.name: [] for gateway in chosen}
     failed: dict[str, list[str]] = {gateway.name: [] for gateway in chosen}
@@ -88,9 +89,9 @@ def compare(
 
 
 def chosen_of(known: Sequence[Gateway], only: Sequence[str]) -> list[Gateway]:
-    """Those that are named, or whose name begins so: `understudy` is all of ours.
+    """The gateways with these names or prefixes: `understudy` is all of ours.
 
-    Raises ValueError for a name that is none.
+    Raises ValueError for an unknown name.
     """
     for name in only:
         if not any(_is_meant(gateway, name) for gateway in known):

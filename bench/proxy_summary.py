@@ -20,10 +20,10 @@ STREAMS = {"short": SHORT, "paced": PACED, "unpaced": UNPACED}
 def summary(
     name: str, rounds: Sequence[Measured], direct: Sequence[Measured], failed: Sequence[str]
 ) -> Result:
-    """One gateway's figures; null where there is nothing to say. `direct`: the upstream itself.
+    """One gateway's figures; null where there are none. `direct`: the upstream itself.
 
-    CPU in microseconds a request or a chunk. `others`: its processes that answer nobody, such as
-    the control plane, until what was answered is in the store.
+    CPU in microseconds a request or a chunk. `others`: its processes that do not answer clients,
+    such as the control plane, until all answered requests are in the store.
     """
     return {
         "name": name,
@@ -77,7 +77,7 @@ def _cell_summary(cells: Sequence[Cell], direct: Sequence[Cell]) -> Result:
 def _stream_summary(
     cells: Sequence[StreamCell], direct: Sequence[StreamCell], chunks: int
 ) -> Result:
-    """`chunks`: of a stream, that its CPU is divided by; 0: it is not told."""
+    """`chunks`: of a stream, that its CPU is divided by; 0: not reported."""
     loads = [cell.load for cell in cells]
     first = _median((load.first_p50_ms for load in loads), 3)
     directly = _median((cell.load.first_p50_ms for cell in direct), 3)
@@ -95,7 +95,7 @@ def _stream_summary(
 
 
 def _cpu(cells: Sequence[Any], count: Callable[[Any], int]) -> Result:
-    """Microseconds of CPU for each of what `count` counts in a cell."""
+    """Microseconds of CPU per counted request or chunk of a cell."""
 
     def each(of: Callable[[Any], Cpu | None], part: Callable[[Cpu], float]) -> float | None:
         found = ((of(cell), count(cell)) for cell in cells)

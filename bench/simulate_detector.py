@@ -1,4 +1,4 @@
-"""What the change detector reaches: false alarms, and observations until a change is found out.
+"""The change detector in numbers: false alarms, and observations until a change is detected.
 
     .venv/bin/python -m bench.simulate_detector [--quick] [--json]
 
@@ -7,11 +7,11 @@ thousands of streams at a time (tests/distill/monitor/test_detector.py holds the
 other). Seeds are fixed.
 
 Delays are counted from the change on, of streams without an alarm before it: 300 observations under
-the old chance, then the new one. Beside each stands what the best possible detector takes, one that
+the old chance, then the new one. Beside each is the delay of the best possible detector, which
 knows both chances in advance. That is CUSUM for exactly this change with exactly this run length:
 no detector has a smaller mean delay in its worst case (Lorden 1971, Moustakides 1986). It demotes
 good students more often than ours where the change is large (`best_false`). `quiet_median` is what
-it takes with its threshold raised until it demotes them as seldom as ours.
+it takes with its threshold raised until its false alarms are as rare as ours.
 
 Lorden, "Procedures for reacting to a change in distribution", Annals of Mathematical Statistics 42
 (1971), https://doi.org/10.1214/aoms/1177693055
@@ -54,7 +54,7 @@ class Streams(Protocol):
     """Many streams with a detector each."""
 
     def update(self, bad: Bools) -> Bools:
-        """Takes an observation of each in. Returns which of them are at an alarm."""
+        """Adds an observation to each stream. Returns which of them raise an alarm."""
 
     def keep(self, which: Bools) -> None:
         """Goes on with these streams alone."""
@@ -261,7 +261,7 @@ TITLES = {
 
 
 def table(found: JsonObject) -> RenderableType:
-    """The report for people to read. What is the same in all rows stands above them."""
+    """The report as tables. Values that all rows share are in the title."""
     parts: list[RenderableType] = []
     for name, title in TITLES.items():
         rows = found[name]

@@ -1,10 +1,10 @@
-"""When students are promoted, exactly: the distribution of the first row at which a rule says yes.
+"""When students are promoted, exactly: the distribution of the first row at which a rule promotes.
 
-A rule is given by the most disagreements with which it says yes at each number of rows. A student
-whose answers agree with probability p walks through these rows, one by one; the probability that
-the rule has said yes until a row is found by going through all counts of disagreements at once.
-There is no chance in these numbers, and so no Monte Carlo error: the simulated ones, of the whole
-path with cutoffs, are in bench/simulate_path.py.
+A rule is given by the maximum number of disagreements with which it promotes at each number of
+rows. The rows of a student whose answers agree with probability p come one by one; the probability
+that it is promoted by a row follows from the distribution of its disagreements. These numbers are
+exact, without Monte Carlo error; simulations of the whole path with cutoffs are in
+bench/simulate_path.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distill.gate.gate import attempt_alpha
 from store.jsontext import JsonObject
 from store.settings.tasks import GateSettings
 
-LOOKS = 3000  # rows that are looked at, one by one
+LOOKS = 3000  # rows, with a look after each
 FIRST_LOOK = 20  # of the rules that have no error budget: a mean of fewer rows means nothing
 RETRAINS = 10
 REFERENCE = {0.97: 573, 0.98: 244, 0.99: 134}  # rows to promote; threshold 0.95, alpha 0.05
@@ -50,7 +50,10 @@ def one_bet(threshold: float, alpha: float, agreement: float, looks: int = LOOKS
     """The best single bet of someone who knows the student's agreement: Wald's sequential test."""
     n = _rows(looks)
     won, lost = np.log(agreement / threshold), np.log((1 - agreement) / (1 - threshold))
-    return np.maximum(np.floor((-np.log(alpha) - n * won) / (lost - won)), -1).astype(np.int64)
+    limits: Limits = np.maximum(np.floor((-np.log(alpha) - n * won) / (lost - won)), -1).astype(
+        np.int64
+    )
+    return limits
 
 
 def uniform_mixture(threshold: float, alpha: float, looks: int = LOOKS) -> Limits:
@@ -95,11 +98,11 @@ def _limits(says_yes: Callable[[Floats, Floats], Any], threshold: float, looks: 
     return np.asarray(yes.sum(axis=1) - 1)
 
 
-# ---- what they lead to -------------------------------------------------------------------------
+# ---- results -----------------------------------------------------------------------------------
 
 
 def promoted_until(limits: Limits, agreement: float) -> Floats:
-    """The probability that the rule has said yes at 1, 2, 3… rows."""
+    """The probability of a promotion within 1, 2, 3… rows."""
     undecided = np.zeros(int(limits.max()) + 2)
     undecided[0] = 1.0
     found, yes = np.empty(len(limits)), 0.0

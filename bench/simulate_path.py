@@ -19,7 +19,7 @@ from distill.gate.bounds import (
     bias_lower_bound,
     prediction_powered_lower_bound,
 )
-from distill.gate.cutoffs import ESTIMATE, Cutoff, _at_most, _candidates, choose_cutoffs, serves
+from distill.gate.cutoffs import JEFFREYS, Cutoff, _at_most, _candidates, choose_cutoffs, serves
 from distill.gate.gate import attempt_alpha, certify
 from store.jsontext import JsonObject
 from store.records import (
@@ -35,7 +35,7 @@ PEEKS = 10  # looks at growing held-out rows
 
 Student = Callable[[Any], Any]  # confidences → probabilities that these answers agree
 
-# Served at or above any cutoff: less than 0.95, though it knows when it is right.
+# Below 0.95 at any cutoff, though its confidence is informative.
 BELOW: dict[str, Student] = {
     "0.949 at every confidence": lambda u: np.full_like(u, 0.949),
     "0.949 when sure, 0.80 when not": lambda u: np.where(u >= 0.4, 0.949, 0.80),
@@ -74,7 +74,7 @@ def rows(rng: np.random.Generator, n: int, student: Student) -> list[Evaluation]
 def judge(
     heldout: Sequence[Evaluation], cutoffs: Sequence[Cutoff], attempt: int = 1
 ) -> Certificate:
-    """What the gate says to these rows."""
+    """The gate's certificate for these rows."""
     return certify(
         heldout,
         cutoffs,
@@ -147,7 +147,7 @@ def coverage_won(rounds: int) -> list[JsonObject]:
 
     `one_cutoff`: the largest coverage with a chance of 0.9, or else the best chance, by the same
     bound. `clopper_pearson`: the same by the exact bound for a single look, with all of the chance
-    of error in each attempt: the rule before this one, which keeps no promise when it is repeated.
+    of error in each attempt: the former rule, whose promise does not hold for repeated attempts.
     """
     found = []
     for number, (name, student) in enumerate(GOOD.items()):
@@ -176,19 +176,24 @@ def coverage_won(rounds: int) -> list[JsonObject]:
 
 
 def single_look(calibration: Sequence[Evaluation], heldout: Sequence[Evaluation]) -> float:
-    """The coverage that one cutoff and one look at the exact bound lead to; 0 when rejected."""
+    """The coverage by one cutoff and one look at the exact bound; 0 when rejected."""
     candidates = _candidates(calibration)
     served = np.array([c.served for c in candidates])
     missed = served - [c.agreed for c in candidates]
     limits = np.concatenate([[-1], clopper_pearson(GATE.threshold, 0.05, len(heldout))])
     n = np.rint(len(heldout) * served / len(calibration)).astype(np.int64)
-    chances = _at_most(limits[n], n, missed + ESTIMATE, served - missed + ESTIMATE)
+    chances = _at_most(
+        limits[n].astype(np.float64),
+        n.astype(np.float64),
+        missed + JEFFREYS,
+        served - missed + JEFFREYS,
+    )
     unserved = np.full(len(n), np.floor(len(heldout) * (1 - GATE.min_coverage)))
     chances *= _at_most(
         unserved,
         np.full(len(n), len(heldout)),
-        len(calibration) - served + ESTIMATE,
-        served + ESTIMATE,
+        len(calibration) - served + JEFFREYS,
+        served + JEFFREYS,
     )
     likely = np.flatnonzero(chances >= LIKELY)
     cutoff = candidates[int(likely[0]) if likely.size else int(np.argmax(chances))].value

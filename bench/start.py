@@ -3,9 +3,8 @@
     .venv/bin/python -m bench.start [--starts 7]
 
 Each start has an empty data folder and a teacher that is called directly, on loopback. A client
-asks for a chat completion over and over from the moment of the start; what counts is the moment
-when the first whole answer is there. Medians over the starts; the load average is told, because a
-busy machine makes any start slow.
+repeats a chat completion from the moment of the start until the first whole answer. Medians over
+the starts; with the load average, because any start is slow on a busy machine.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ async def _answered(http: aiohttp.ClientSession, body: JsonObject) -> bool:
 
 
 async def measure(starts: int) -> JsonObject:
-    """The medians of so many starts."""
+    """The medians over the starts."""
     load = os.getloadavg()[0]
     async with await start_teacher() as teacher:
         found = [await one_start(teacher.base_url) for _ in range(starts)]

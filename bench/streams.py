@@ -1,5 +1,6 @@
-"""Streamed answers, read as they come: a client of our own, as no load generator tells when chunks
-arrive. It runs under uvloop, and looks at what it got once a stream has ended.
+"""A client of streamed answers, as no load generator reports when chunks arrive.
+
+It runs under uvloop, and parses a stream after its end.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DONE = b"data: [DONE]"
 
 @dataclass(frozen=True, slots=True)
 class StreamLoad:
-    """What came of one cell."""
+    """The results of one cell."""
 
     connections: int
     seconds: float
@@ -51,9 +52,9 @@ def stream_load(
     seconds: float,
     headers: Mapping[str, str] = HEADERS,
 ) -> StreamLoad:
-    """So many connections begin streams for so many seconds, one after the other.
+    """Reads streams over a number of connections for some seconds, sequentially on each.
 
-    What has begun may end. `url`: without /v1.
+    Streams that have begun are read to their end. `url`: without /v1.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_load(url, model, connections, seconds, headers))
@@ -71,7 +72,7 @@ class _Stream:
 
 
 class _Client(asyncio.Protocol):
-    """One connection, which is used again and again."""
+    """One connection that is kept alive."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -79,7 +80,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     async def ask(self, request: bytes) -> _Stream:
-        """The whole answer. Raises ConnectionError when the connection is gone."""
+        """The whole answer. Raises ConnectionError when the connection is lost."""
         if self._transport is None:
             raise ConnectionError("closed")
         self._stream = stream = _Stream(asyncio.get_running_loop().create_future())

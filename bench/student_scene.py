@@ -1,7 +1,7 @@
-"""The running product with a student that serves: what the measurements of students start.
+"""The running product with a serving student, for the measurements of students.
 
 The student learns the demo's orders for a minute, or less, and is then made live as if it had
-earned a certificate: these measurements are about the way to a student, not about the gate.
+a certificate: these measurements are about serving, not about the gate.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Scene:
         return [p for p in family(self.product.pid)() if is_worker(p)]
 
     def others(self) -> list[psutil.Process]:
-        """The control plane and what starts it all, without the student."""
+        """The control plane and the supervisor, without the student."""
         found = family(self.product.pid)()
         return [p for p in found if not is_worker(p) and "mlx_lm" not in p.cmdline()]
 
@@ -74,7 +74,7 @@ def request(text: str, response_format: JsonObject | None = None) -> JsonObject:
 
 
 async def train_adapter(folder: Path, *, rows: int = ROWS, steps: int | None = None) -> Path:
-    """An adapter that has learnt the task; one that `folder` has already is taken as it is.
+    """An adapter that has learnt the task; an existing one in `folder` is used.
 
     `steps`: of the training; None: as many as the demo's settings say.
     """
@@ -100,8 +100,8 @@ async def live_student(
 ) -> AsyncIterator[Scene]:
     """The product with the stand-in teacher and this student, once the student has answered.
 
-    It serves requests like `request("…", response_format)`. What it answers is not audited, and
-    nine in ten of its answers may be broken before it is demoted.
+    It serves requests like `request("…", response_format)`. Its answers are not audited, and nine
+    in ten may be broken before it is demoted.
     """
     async with await start_teacher() as teacher:
         settings = TaskSettings(
@@ -136,7 +136,7 @@ def _settings() -> TrainSettings:
 
 
 def _promote(config: Config, adapter: Path, shape: str) -> None:
-    """Makes the adapter the task's live student since a minute, in a store that nobody has open."""
+    """Makes the adapter the task's live student since a minute, in a closed store."""
     run_id, at = new_id(), time.time() - 60
     shutil.copytree(adapter, config.runs_dir / run_id / "adapter")
     certificate = Certificate(
@@ -218,7 +218,7 @@ async def _until_it_serves(url: str, response_format: JsonObject | None) -> None
             async with http.post(PATH, json=body) as answer:
                 await answer.read()
                 reason = answer.headers.get("x-understudy-reason")
-                # asked and refused will do: an answer of a badly trained student may be broken
+                # a refused answer counts too: those of a badly trained student may be broken
                 if reason == "certified" or str(reason).startswith("student_malformed"):
                     return
             await asyncio.sleep(0.2)

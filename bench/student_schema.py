@@ -3,9 +3,10 @@
     .venv/bin/python -m bench.student_schema [--json] [--requests 10000] [--concurrency 16]
                                              [--adapter FOLDER] [--steps N]
 
-Requests with a strict JSON schema go through the running product until so many were answered by its
-student, and each answer is checked by jsonschema. What the student breaks the teacher answers. The
-same requests are asked of the bare `mlx_lm.server`, which ignores `response_format` without a word.
+Requests with a strict JSON schema go through the running product until its student has answered the
+wanted number, and each answer is checked by jsonschema. Where the student breaks the schema, the
+teacher answers. The same requests go to the bare `mlx_lm.server`, which silently ignores
+`response_format`.
 
 Half of the inputs are like those that the student has learnt from, the others are not; see
 bench/schema_inputs.py.
@@ -59,9 +60,9 @@ class Answered:
     """One answer, as a client sees it."""
 
     by: str  # student, teacher, fallback (the student was asked, the teacher answered), or bare
-    reason: str | None  # why, as the product says
+    reason: str | None  # the product's reason
     status: int
-    violates: bool  # it is not what the schema asks for
+    violates: bool  # it breaks the schema
 
 
 def violates(content: object) -> bool:
@@ -97,7 +98,7 @@ async def _through(
 ) -> list[tuple[str, Answered]]:
     """Asks the product for inputs until its student has answered often enough.
 
-    `asked` gets the inputs, in the order of the answers.
+    `asked` is extended by the inputs, in the order of the answers.
     """
     found: list[tuple[str, Answered]] = []
     source = inputs(seed=1)
@@ -137,7 +138,7 @@ async def _bare(
 async def measure(
     requests: int, *, concurrency: int, adapter: Path | None = None, steps: int | None = None
 ) -> JsonObject:
-    """What clients got, and what the bare server gave. `requests`: answers of the student."""
+    """The answers to clients, and those of the bare server. `requests`: answers of the student."""
     load_before = os.getloadavg()[0]
     asked: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:

@@ -1,12 +1,11 @@
-"""What is left of a student's throughput behind the proxy, against its bare `mlx_lm.server`.
+"""A student's throughput behind the proxy, compared with its bare `mlx_lm.server`.
 
     .venv/bin/python -m bench.student_throughput [--json] [--seconds 10] [--rounds 3]
                                                  [--concurrency 1,4,16] [--adapter FOLDER]
 
-The same server process, the same requests, turn by turn: asked by clients through the product, and
-directly, in the two ways that there are: *alike*, as the proxy asks it, with the log-probabilities
-that its confidence is made of, and *plain*, as a client would who needs none. The load is wrk's.
-`--adapter` keeps the trained student for another time.
+The same server process and the same requests, in turns: through the product, and directly in two
+ways: *alike*, as the proxy asks it, with the log-probabilities for the confidence, and *plain*,
+without them. The load comes from wrk. `--adapter` keeps the trained student for later runs.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from store.jsontext import JsonObject
 
 BODIES = 2000
 IDLE_S = 5.0  # at most
-PAUSE_S = 1.0  # in which a server ends what nobody waits for any more
+PAUSE_S = 1.0  # for a server to end requests of closed connections
 PROXIED, ALIKE, PLAIN = WAYS = "through the proxy", "bare, alike", "bare, plain"
 
 Body = Callable[[str], bytes]
@@ -57,7 +56,7 @@ def _proxied(text: str) -> bytes:
 def one_cell(
     scene: Scene, way: str, concurrency: int, seconds: int, asked: Sequence[str]
 ) -> JsonObject:
-    """So many clients ask for so many seconds in one way."""
+    """One cell: some clients, for some seconds, in one way."""
     bodies: dict[str, Body] = {PROXIED: _proxied, ALIKE: _alike, PLAIN: _plain}
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         ledger = Path(name) / "ledger"
@@ -126,7 +125,7 @@ async def measure(
 
 
 async def _idle(scene: Scene, seconds: float) -> float:
-    """CPU that the proxy uses when nobody asks: part of each answer's where these are few."""
+    """CPU time of the idle proxy: it counts where answers are few."""
     before = cpu_of(scene.workers())
     await asyncio.sleep(seconds)
     return round((cpu_of(scene.workers()) - before).total / seconds * 1e6)

@@ -2,9 +2,9 @@
 
     .venv/bin/python -m bench.upstream --port 4300 [--chunks 100] [--pace-ms 2]
 
-A chat completion of 300 bytes, or a stream. The model says of which kind: `bench` has so many
-chunks, paced; `bench-unpaced` as many, one after the other as fast as they can be sent;
-`bench-short` has 3, paced. It looks at nothing else of a request. Its own CPU counts for nobody.
+A chat completion of 300 bytes, or a stream. The model's name selects the kind of stream: `bench`
+has `--chunks` chunks, paced; `bench-unpaced` as many, as fast as they can be sent; `bench-short`
+has 3, paced. Nothing else of a request matters. Its own CPU time is not counted.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ import httptools
 import orjson
 import uvloop
 
-from tests.helpers.paths import ROOT
+from bench.paths import ROOT
 
 PACED, UNPACED, SHORT = MODELS = "bench", "bench-unpaced", "bench-short"
 CHUNKS = 100
 SHORT_CHUNKS = 3
 PACE_MS = 2.0
 ANSWER_BYTES = 300
-_ROOT = ROOT
 _HEAD = {"id": "chatcmpl-bench-0000000000", "created": 1_700_000_000, "model": PACED}
 _WORD = " and then some words"
 
 
 def _padded(size: int) -> bytes:
-    """A whole answer of exactly so many bytes."""
+    """A whole answer of exactly this size."""
     said, answer = 0, b""
     while len(answer) != size:
         said += size - len(answer) if answer else 1
@@ -59,7 +58,7 @@ def _framed(event: bytes) -> bytes:
 
 
 def events(chunks: int) -> list[bytes]:
-    """So many server-sent events: all that a streamed answer has, but for `[DONE]`."""
+    """The server-sent events of a streamed answer, without `[DONE]`."""
     words = [_event({"content": _WORD}, None)] * (chunks - 2)
     return [_event({"role": "assistant", "content": ""}, None), *words, _event({}, "stop")]
 
@@ -93,7 +92,9 @@ class PacedUpstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no such class
+        self._transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's transport is not an asyncio.Transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -156,7 +157,7 @@ def running_upstream(port: int, chunks: int, pace_ms: float) -> Iterator[str]:
         [sys.executable, "-m", "bench.upstream", *options],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=_ROOT,
+        cwd=ROOT,
     )
     try:
         assert process.stdout is not None
@@ -170,7 +171,7 @@ def running_upstream(port: int, chunks: int, pace_ms: float) -> Iterator[str]:
 
 
 def main() -> None:
-    """Serves until it is told to stop."""
+    """Serves until a signal stops it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--chunks", type=int, default=CHUNKS, help="of a stream, 3 at least")

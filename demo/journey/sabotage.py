@@ -57,8 +57,9 @@ async def until_demoted(
 def shuffle_weights(adapter: Path, seed: int = 0) -> int:
     """Shuffles the numbers of an adapter among each other. Returns how many there are.
 
-    The file stays valid, with the same size and shapes, so that it loads without an error. Format: 8 bytes with the header's length (little endian), a JSON header,
-    then the tensors; https://github.com/huggingface/safetensors#format
+    The file stays valid, with the same size and shapes, so that it loads without an error. Format:
+    8 bytes with the header's length (little endian), a JSON header, then the tensors;
+    https://github.com/huggingface/safetensors#format
     """
     file = adapter / WEIGHTS
     raw = file.read_bytes()
