@@ -249,4 +249,4 @@ def build(config: Config, runtime: Runtime) -> App:
 
 
 def _surfaces(stored: StoredResponses) -> Sequence[Surface]:
-    return (ChatCompletions(), Responses(stored), Messages(), TextCompletions(), Embeddings())
+    return [Responses(stored) if surface is Responses else surface() for surface in SURFACES]
