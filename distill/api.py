@@ -31,7 +31,7 @@ PAGE = Path(__file__).parent / "status" / "status.html"
 PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*$"
 
 
-class Order(BaseModel):
+class CommandOrder(BaseModel):
     """A command by hand."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class Order(BaseModel):
     force: bool = Field(default=False, description="promote alone: past the gate")
 
 
-class Done(BaseModel):
+class CommandResult(BaseModel):
     """The effect of a command."""
 
     done: str = Field(description="in a sentence")
@@ -62,11 +62,11 @@ def build_api(
     Who asks stands in a header that the proxy alone can set.
     """
 
-    def only_the_proxy(x_understudy_token: Annotated[str, Header()] = "") -> None:
+    def proxy_only(x_understudy_token: Annotated[str, Header()] = "") -> None:
         if not hmac.compare_digest(x_understudy_token.encode(), token.encode()):
             raise HTTPException(403, "ask through the proxy")
 
-    def json_alone(request: Request) -> None:
+    def json_only(request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise HTTPException(415, "send JSON, with Content-Type: application/json")
@@ -78,7 +78,7 @@ def build_api(
         openapi_url="/distill/openapi.json",
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(only_the_proxy)],
+        dependencies=[Depends(proxy_only)],
     )
     api.openapi_version = "3.0.3"  # the newest that the packaged Swagger UI shows
     # the page's script and style come from a package, so that it also works without the internet
@@ -125,18 +125,18 @@ def build_api(
     @api.post(
         "/distill/tasks/{task}/{command}",
         tags=["by hand"],
-        dependencies=[Depends(json_alone)],
+        dependencies=[Depends(json_only)],
         responses={409: {"description": "The task does not allow it now; `detail` says why."}},
     )
     async def by_hand(
         task: str,
         command: Command,
-        order: Order,
+        order: CommandOrder,
         x_understudy_actor: Annotated[str, Header(include_in_schema=False)] = "local",
-    ) -> Done:
+    ) -> CommandResult:
         """Pause, resume, promote, demote or retrain a task. It takes effect at once.
 
-        What was done is kept with the time, the reason and the name of the key that asked for it.
+        The command is recorded with its time, its reason and the name of the key that gave it.
         """
         if order.force and command != "promote":
             raise HTTPException(422, "force is for promote alone")
@@ -154,7 +154,7 @@ def build_api(
             raise HTTPException(409, f"cannot {command} {task}: {refused}") from None
         now = await task_status(task)
         assert now is not None, "a task that was there is gone"
-        return Done(done=done, status=now)
+        return CommandResult(done=done, status=now)
 
-    api.include_router(forget_route(forgetter, clock), dependencies=[Depends(json_alone)])
+    api.include_router(forget_route(forgetter, clock), dependencies=[Depends(json_only)])
     return api

@@ -50,13 +50,13 @@ def task_counts(db: Database) -> dict[str, int]:
 
 def exchange_by_id(db: Database, trace_id: str) -> LoggedExchange | None:
     """A logged request with its answer; None when it was deleted."""
-    rows = db.query("trace_by_id", trace_id=trace_id)
+    rows = db.query("exchange_by_id", trace_id=trace_id)
     return logged_exchange(rows[0]) if rows else None
 
 
 def teacher_answers(db: Database, task: str, limit: int) -> list[LoggedExchange]:
     """The newest whole answers of the teacher for a task, newest first."""
-    rows = db.query("traces_of_task", task=task, limit=limit)
+    rows = db.query("teacher_answers", task=task, limit=limit)
     return [logged_exchange(row) for row in rows]
 
 
@@ -64,21 +64,19 @@ def teacher_answers_to(
     db: Database, task: str, fingerprints: Sequence[str], limit: int
 ) -> list[LoggedExchange]:
     """The same, of these fingerprints only."""
-    rows = db.query(
-        "traces_of_fingerprints", task=task, fingerprints=list(fingerprints), limit=limit
-    )
+    rows = db.query("teacher_answers_to", task=task, fingerprints=list(fingerprints), limit=limit)
     return [logged_exchange(row) for row in rows]
 
 
 def audited_exchanges(db: Database, task: str, limit: int) -> list[LoggedExchange]:
     """The newest exchanges that a student answered and an audit asked the teacher again."""
-    rows = db.query("audited_traces", task=task, limit=limit)
+    rows = db.query("audited_exchanges", task=task, limit=limit)
     return [logged_exchange(row, "audit", row["teacher_output"]) for row in rows]
 
 
 def corrected_exchanges(db: Database, task: str, limit: int) -> list[LoggedExchange]:
     """The newest exchanges that clients corrected, each with its newest correction."""
-    rows = db.query("corrected_traces", task=task, limit=limit)
+    rows = db.query("corrected_exchanges", task=task, limit=limit)
     return [logged_exchange(row, "correction", row["correction"]) for row in rows]
 
 

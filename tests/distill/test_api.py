@@ -151,7 +151,14 @@ def test_the_openapi_document_has_every_path(scene) -> None:
         "/distill/forget",
     }
     fields = described["components"]["schemas"]
-    for name in ("TaskStatus", "LiveStudent", "DetectorState", "TeacherCeiling", "Order", "Done"):
+    for name in (
+        "TaskStatus",
+        "LiveStudent",
+        "DetectorState",
+        "TeacherCeiling",
+        "CommandOrder",
+        "CommandResult",
+    ):
         assert fields[name]["properties"], name
 
 

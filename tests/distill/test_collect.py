@@ -48,7 +48,7 @@ def line(trace: Trace, **changes: Any) -> bytes:
 
 
 def read(db: Database, trace_id: str) -> dict[str, Any]:
-    (row,) = db.query("trace_by_id", trace_id=trace_id)
+    (row,) = db.query("exchange_by_id", trace_id=trace_id)
     return row
 
 

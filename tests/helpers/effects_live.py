@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
+
+import msgspec
 
 from store.records import Reason
 from tests.helpers.effects import TASK, Effect, Raw
@@ -18,7 +19,7 @@ async def compared_in_shadow(raw: Raw) -> int:
     async with Scene(Path(raw["data_dir"]), **raw["task_defaults"]) as scene:
         student = scene.promote(TASK, step="shadow")
         requests = [
-            replace(
+            msgspec.structs.replace(
                 scene.request(f"text {number}", TASK, reason=Reason.SHADOW),
                 trace_id=str(UUID(int=number)),
             )

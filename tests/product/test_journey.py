@@ -225,6 +225,6 @@ def _check_store(product: Product, sent: int) -> None:
         assert not heldout & {e.input_hash for e in learned}
         for example in learned:
             if example.source_trace_id:
-                [trace] = db.query("trace_by_id", trace_id=example.source_trace_id)
+                [trace] = db.query("exchange_by_id", trace_id=example.source_trace_id)
                 assert trace["served_by"] == "teacher"
                 assert trace["task"] == TASK.name

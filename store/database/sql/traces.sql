@@ -8,18 +8,18 @@ SELECT task, sum(traces)::BIGINT AS traces FROM (
     SELECT DISTINCT task, 0 AS traces FROM run_events
 ) GROUP BY task ORDER BY task;
 
--- name: trace_by_id
+-- name: exchange_by_id
 -- One trace by its id.
 SELECT * FROM traces WHERE trace_id = $trace_id::UUID;
 
--- name: traces_of_task
+-- name: teacher_answers
 -- The newest whole answers of the teacher to a task's requests, newest first: the rows of a run.
 SELECT * FROM teacher_traces
 WHERE task = $task
 ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
--- name: traces_of_fingerprints
+-- name: teacher_answers_to
 -- The same of these fingerprints only: for those that other traces crowd out of the newest.
 SELECT * FROM teacher_traces
 WHERE task = $task AND fingerprint IN (SELECT unnest($fingerprints))
@@ -58,7 +58,7 @@ SELECT
 FROM shapes JOIN traces ON traces.trace_id = shapes.trace_id
 ORDER BY shapes.recent DESC, shapes.last_at DESC, shapes.fingerprint;
 
--- name: audited_traces
+-- name: audited_exchanges
 -- The newest traces of a task that a student answered, with what the teacher answered to an audit.
 SELECT chats.*, audits.teacher_output, audits."at" AS answered_at
 FROM comparisons audits JOIN chats ON chats.trace_id = audits.trace_id
@@ -67,7 +67,7 @@ WHERE audits.task = $task AND audits.kind = 'audit' AND audits.teacher_output IS
 ORDER BY chats.start_time DESC, chats.trace_id DESC
 LIMIT $limit;
 
--- name: corrected_traces
+-- name: corrected_exchanges
 -- The newest traces of a task that clients corrected, whoever answered, each with its newest
 -- correction.
 WITH newest AS (

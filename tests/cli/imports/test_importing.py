@@ -70,7 +70,7 @@ def taken(db: Database, data: Path, prices: dict[str, Price] | None = None) -> C
 
 
 def rows_of(db: Database, task: str = "triage") -> list[dict[str, Any]]:
-    return db.query("traces_of_task", task=task, limit=10**6)
+    return db.query("teacher_answers", task=task, limit=10**6)
 
 
 def test_a_file_becomes_traces_that_a_run_learns_from(

@@ -234,8 +234,8 @@ async def test_forgotten_traces_are_not_collected_again_from_journal_or_import(
         write_segment(config.journal_dir, a_feedback(late.trace_id, correction="later"))
         assert collect(db, config.journal_dir, {}).forgotten == 1
         assert task_counts(db)[TASK] == len(filled.others) + 1
-        assert db.query("trace_by_id", trace_id=new.trace_id)
-        assert not db.query("trace_by_id", trace_id=late.trace_id)
+        assert db.query("exchange_by_id", trace_id=new.trace_id)
+        assert not db.query("exchange_by_id", trace_id=late.trace_id)
 
 
 async def test_live_traffic_with_the_same_words_as_a_forgotten_trace_is_collected(
@@ -365,7 +365,7 @@ def test_everything_derived_from_a_trace_is_deleted_and_nothing_else(
         forgetting.delete_staged(db, forgetting_id, at=1.0)
 
     for trace in traces:
-        assert bool(db.query("trace_by_id", trace_id=trace.trace_id)) == (
+        assert bool(db.query("exchange_by_id", trace_id=trace.trace_id)) == (
             trace.trace_id not in gone
         )
     marks = forgetting.marked_runs(db)

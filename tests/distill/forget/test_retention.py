@@ -99,8 +99,8 @@ async def test_more_expired_traces_than_a_batch_are_all_deleted(tmp_path: Path) 
         write_segment(settings.journal_dir, *many)
         collect(db, settings.journal_dir, {})
         assert forgetting.expire_traces(db, 1000.0 + 10, 4) == 4  # the oldest
-        assert not db.query("trace_by_id", trace_id=many[3].trace_id)
-        assert db.query("trace_by_id", trace_id=many[4].trace_id)
+        assert not db.query("exchange_by_id", trace_id=many[3].trace_id)
+        assert db.query("exchange_by_id", trace_id=many[4].trace_id)
         await a_retention(db, settings, NOW).check()
         assert task_counts(db) == {}
 

@@ -118,7 +118,7 @@ async def test_a_run_without_the_forgotten_trace_goes_on(scene: Scene) -> None:
     await scene.forget(other)
     assert scene.runner.busy
     assert unfinished_runs(scene.db)[0].run_id == run_id
-    assert not scene.db.query("trace_by_id", trace_id=other.trace_id)
+    assert not scene.db.query("exchange_by_id", trace_id=other.trace_id)
 
 
 async def test_no_run_begins_during_a_forgetting(scene: Scene) -> None:
