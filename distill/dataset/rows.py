@@ -7,7 +7,7 @@ statistics assume that rows are independent of each other.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
@@ -115,49 +115,26 @@ def choose_rows(
 ) -> Selection:
     """The rows that these exchanges make.
 
-    Taken are whole answers to text requests, in words or as tool calls (distill.dataset.exchange),
+    Usable are whole answers to text requests, in words or as tool calls (distill.dataset.exchange),
     of the shapes that count in the recent traffic (distill.dataset.traffic). A trace that comes as
     several kinds counts once: as a correction, else as an audit, else as the answer that it logged.
 
     When an input was answered several times, the newest correction counts; without one the answer
     given most often, the newer of two equally common ones.
 
-    `suspect_since`: from then on the task is another one than before. Where an input was answered
-    before and after, only the later answers count; a row that was asked before may be trained on,
-    but neither calibrates nor judges.
+    `suspect_since`: the time of a drift. Where an input was answered before and after, only the
+    later answers count; a row that was asked before may be trained on, but is neither a calibration
+    nor a held-out row.
     """
     traffic = traffic or Traffic()
     left_out: Counter[str] = Counter()
-    usable: list[_Candidate] = []
-    for exchange in _once(exchanges):
-        lesson = lesson_of(exchange)
-        if lesson.reason:
-            left_out[lesson.reason] += 1
-        else:
-            shape = traffic.shape_of(exchange.fingerprint, exchange.request)
-            usable.append(_candidate(exchange, lesson, shape, shares))
-
-    counting = traffic.counting(Counter(c.row.fingerprint for c in usable))
-    groups: defaultdict[str, list[_Candidate]] = defaultdict(list)
-    for candidate in usable:
-        if candidate.row.fingerprint in counting:
-            groups[candidate.row.input_hash].append(candidate)
-        else:
-            left_out["rare_fingerprint"] += 1
-
+    usable = _usable(_once(exchanges), traffic, shares, left_out)
     since = -inf if suspect_since is None else suspect_since
     chosen = []
-    for group in groups.values():
-        current = [c for c in group if c.answered_at >= since] or group
-        left_out["outdated"] += len(group) - len(current)
-        winner = _elected(current)
-        same = sum(c.answer == winner.answer for c in current)
-        left_out["duplicate"] += same - 1
-        left_out["contradicted"] += len(current) - same
-        if winner.row.split == "train" or max(c.asked_at for c in current) >= since:
+    for group in _by_input(usable, traffic, left_out):
+        winner = _winner(group, since, left_out)
+        if winner is not None:
             chosen.append(winner)
-        else:
-            left_out["outdated"] += 1
     chosen.sort(key=lambda c: (c.asked_at, c.row.trace_id))
     rows = [c.row for c in chosen]
     used = {row.fingerprint for row in rows}
@@ -188,6 +165,55 @@ def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
     for exchange in sorted(exchanges, key=lambda e: _PRECEDENCE.index(e.kind)):
         chosen.setdefault(exchange.trace_id, exchange)
     return chosen.values()
+
+
+def _usable(
+    exchanges: Iterable[LoggedExchange],
+    traffic: Traffic,
+    shares: SplitSettings,
+    left_out: Counter[str],
+) -> list[_Candidate]:
+    """The exchanges that teach something, each with its row; counts the others."""
+    usable = []
+    for exchange in exchanges:
+        lesson = lesson_of(exchange)
+        if lesson.reason:
+            left_out[lesson.reason] += 1
+        else:
+            shape = traffic.shape_of(exchange.fingerprint, exchange.request)
+            usable.append(_candidate(exchange, lesson, shape, shares))
+    return usable
+
+
+def _by_input(
+    candidates: Sequence[_Candidate], traffic: Traffic, left_out: Counter[str]
+) -> Iterable[list[_Candidate]]:
+    """The candidates whose shape counts, grouped by input; counts the others."""
+    counting = traffic.counting(Counter(c.row.fingerprint for c in candidates))
+    groups: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate.row.fingerprint in counting:
+            groups[candidate.row.input_hash].append(candidate)
+        else:
+            left_out["rare_fingerprint"] += 1
+    return groups.values()
+
+
+def _winner(group: list[_Candidate], since: float, left_out: Counter[str]) -> _Candidate | None:
+    """The candidate of one input that becomes its row, if any; counts the others.
+
+    `since`: see `suspect_since` of choose_rows.
+    """
+    current = [c for c in group if c.answered_at >= since] or group
+    left_out["outdated"] += len(group) - len(current)
+    winner = _elected(current)
+    same = sum(c.answer == winner.answer for c in current)
+    left_out["duplicate"] += same - 1
+    left_out["contradicted"] += len(current) - same
+    if winner.row.split != "train" and max(c.asked_at for c in current) < since:
+        left_out["outdated"] += 1
+        return None
+    return winner
 
 
 def _candidate(

@@ -113,21 +113,13 @@ def certify(
     alpha = attempt_alpha(gate, attempt)
     judge = _judge_check(labelled, alpha / 2) if labelled else None
     terms = _Terms(gate, attempt, alpha, output, judge)
-    results: list[_CutoffResult] = []
-    for cutoff in cutoffs:
-        results.append(_test(heldout, cutoff, terms))
-        if not results[-1].proven:
-            break
-    last = results[-1]
-    chosen = next((r for r in reversed(results) if not r.objections), last)
-    reasons = chosen.objections or [_passed(chosen, len(heldout), terms)]
-    if chosen is not last:
-        coverage = last.n / len(heldout)
-        reasons = [*reasons, f"no further: at coverage {coverage:.3f}, {last.objections[0]}"]
+    results = _test_in_order(heldout, cutoffs, terms)
+    chosen = next((r for r in reversed(results) if not r.objections), results[-1])
+    reasons = _reasons(chosen, results[-1], len(heldout), terms)
     if labelled is not None:
-        reasons = [*reasons, _judge_reason(judge)]
+        reasons.append(_judge_reason(judge))
     if ceiling is not None and ceiling.high < gate.threshold:
-        reasons = [*reasons, _low_ceiling(ceiling, gate.threshold)]
+        reasons.append(_low_ceiling(ceiling, gate.threshold))
     n, agreed, method = chosen.n, chosen.agreed, METHOD if judge is None else CORRECTED
     return Certificate(
         certificate_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{method}/{run_id}")),
@@ -221,6 +213,27 @@ class _CutoffResult:
     slices: list[Slice]
     proven: bool  # the bound reaches the threshold, and no slice lies below the floor
     objections: list[str]  # every reason why it is not certified, each with its numbers
+
+
+def _test_in_order(
+    heldout: Sequence[Evaluation], cutoffs: Sequence[Cutoff], terms: _Terms
+) -> list[_CutoffResult]:
+    """The tests of the cutoffs, up to the first that is not proven."""
+    results: list[_CutoffResult] = []
+    for cutoff in cutoffs:
+        results.append(_test(heldout, cutoff, terms))
+        if not results[-1].proven:
+            break
+    return results
+
+
+def _reasons(chosen: _CutoffResult, last: _CutoffResult, heldout: int, terms: _Terms) -> list[str]:
+    """Why the chosen cutoff passed or not, and why no later one was taken."""
+    reasons = list(chosen.objections) or [_passed(chosen, heldout, terms)]
+    if chosen is not last:
+        coverage = last.n / heldout
+        reasons.append(f"no further: at coverage {coverage:.3f}, {last.objections[0]}")
+    return reasons
 
 
 def _test(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _CutoffResult:

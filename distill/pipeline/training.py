@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,24 +46,7 @@ async def train_best(
         candidates["real+synthetic"] = [*real_items, *synthetic]
     if settings.compare or not synthetic:
         candidates["real"] = real_items
-
-    slots = asyncio.Semaphore(settings.parallel)
-    callbacks = _side_by_side(progress, list(candidates))
-
-    async def one(name: str, items: list[TrainItem]) -> tuple[str, TrainReport]:
-        async with slots:
-            report = await train(
-                run.folder / f"train-{name.replace('+', '-')}",
-                train=items,
-                valid=valid,
-                settings=settings,
-                progress=callbacks[name],
-            )
-            return name, report
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(name, items)) for name, items in candidates.items()]
-    reports = dict(task.result() for task in tasks)
+    reports = await _train_all(run, candidates, valid, progress)
     best = max(reports, key=lambda n: (reports[n].valid_agreement, -reports[n].best_val_loss))
     return StageResult(
         Trained(reports[best].adapter, best),
@@ -76,6 +60,32 @@ async def train_best(
             },
         },
     )
+
+
+async def _train_all(
+    run: Run,
+    candidates: Mapping[str, list[TrainItem]],
+    valid: list[TrainItem],
+    progress: Progress,
+) -> dict[str, TrainReport]:
+    """Trains the candidates, `train.parallel` at a time. Returns their reports by name."""
+    settings = run.settings.train
+    slots = asyncio.Semaphore(settings.parallel)
+    callbacks = _side_by_side(progress, list(candidates))
+
+    async def one(name: str, items: list[TrainItem]) -> TrainReport:
+        async with slots:
+            return await train(
+                run.folder / f"train-{name.replace('+', '-')}",
+                train=items,
+                valid=valid,
+                settings=settings,
+                progress=callbacks[name],
+            )
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {name: group.create_task(one(name, items)) for name, items in candidates.items()}
+    return {name: task.result() for name, task in tasks.items()}
 
 
 def _side_by_side(progress: Progress, names: list[str]) -> dict[str, Progress]:
