@@ -23,7 +23,7 @@ def test_wrong_promotions_when_every_row_is_looked_at(threshold: float) -> None:
     assert promoted_until(clopper_pearson(threshold, 0.05, 2000), threshold)[-1] > 0.2
 
 
-def test_a_plain_mean_promotes_most_of_what_is_below() -> None:
+def test_a_plain_mean_promotes_most_students_below_the_threshold() -> None:
     assert promoted_until(plain_mean(0.95, 2000), 0.93)[-1] == pytest.approx(0.74, abs=0.01)
 
 

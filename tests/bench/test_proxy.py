@@ -132,7 +132,7 @@ def test_a_student_is_measured_by_throughput_and_by_schema(tmp_path: Path) -> No
 # ---- their parts -------------------------------------------------------------------------------
 
 
-def test_the_load_and_the_upstream_are_what_they_say() -> None:
+def test_the_load_and_the_upstream_have_their_stated_sizes() -> None:
     head, _, body = WHOLE.partition(b"\r\n\r\n")
     assert len(body) == ANSWER_BYTES
     assert b"content-length: 300" in head
@@ -151,7 +151,7 @@ def test_without_wrk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         find_wrk()
 
 
-def test_which_gateways_are_measured(tmp_path: Path) -> None:
+def test_gateways_are_chosen_by_name_or_prefix(tmp_path: Path) -> None:
     known = gateways([1, 2], tmp_path, [peer("mine=http://127.0.0.1:9/v1,pid=12")])
     names = [gateway.name for gateway in known]
     assert names[0] == "direct"
@@ -166,7 +166,7 @@ def test_which_gateways_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["x", "=http://127.0.0.1", "x=127.0.0.1:80", "x=http://h,pid=a"])
-def test_a_peer_is_given_by_name_and_url(given: str) -> None:
+def test_a_peer_without_a_name_or_a_url_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="NAME=URL"):
         peer(given)
 
@@ -184,7 +184,7 @@ def test_a_cell_is_longer_for_a_slow_gateway() -> None:
     assert cell_seconds(2, 64, rate=0) == 20
 
 
-def test_when_the_log_is_whole() -> None:
+def test_a_log_is_whole_only_if_every_answer_is_in_it_once() -> None:
     logged = Logged(
         answered=100, rows=120, complete=110, twice=0, cut_off=16, noted=10, noted_found=10
     )
@@ -195,7 +195,7 @@ def test_when_the_log_is_whole() -> None:
     assert not replace(logged, noted_found=9).whole
 
 
-def test_a_profile_is_read() -> None:
+def test_a_profile_assigns_cpu_time_to_files_and_functions() -> None:
     raw = [
         "main (proxy/worker.py:9);run (asyncio/runners.py:1);App (proxy/app.py:7);"
         "dumps (orjson/orjson.cpython-311-x86_64-linux-gnu.so) 3",
@@ -242,5 +242,5 @@ def test_schema_requests_are_varied_and_the_same_for_a_seed() -> None:
         (None, True),
     ],
 )
-def test_what_breaks_the_schema(content: str | None, broken: bool) -> None:
+def test_answers_that_break_the_schema_are_counted(content: str | None, broken: bool) -> None:
     assert violates(content) is broken

@@ -63,7 +63,7 @@ def test_a_command_is_carried_out_in_the_keys_name(scene) -> None:
     assert understudy("status", "triage", *how).stdout.count("by support app") == 3
 
 
-def test_demote_and_promote_by_force(scene) -> None:
+def test_force_promotes_a_demoted_student(scene) -> None:
     proxy, db = scene
     how = ("--server", proxy.url, "--key", "first-key")
     refused = understudy("demote", "triage", *how)
@@ -94,7 +94,7 @@ def test_demote_and_promote_by_force(scene) -> None:
         ),
     ],
 )
-def test_why_a_command_did_nothing(scene, arguments: tuple[str, ...], said: str) -> None:
+def test_a_refused_command_shows_the_reason(scene, arguments: tuple[str, ...], said: str) -> None:
     proxy, db = scene
     done = understudy(*arguments, "--server", proxy.url)
     assert done.exit_code == 1
@@ -103,7 +103,7 @@ def test_why_a_command_did_nothing(scene, arguments: tuple[str, ...], said: str)
     assert actions_of_task(db, "triage") == []
 
 
-def test_without_a_server_it_says_so() -> None:
+def test_a_command_without_a_server_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     done = understudy("pause", "triage", "--server", url)

@@ -101,7 +101,9 @@ def test_a_call_becomes_a_trace(data: Path) -> None:
         ({}, None),
     ],
 )
-def test_the_task_of_a_call(data: Path, more: dict[str, Any], task: str | None) -> None:
+def test_the_task_comes_from_header_metadata_or_tags(
+    data: Path, more: dict[str, Any], task: str | None
+) -> None:
     journal = UnderstudyJournal(data)
     logged(journal, **more)
     journal.close()
@@ -116,13 +118,13 @@ def test_a_failed_call_is_logged_as_an_error() -> None:
     assert (trace.served_by, trace.cost_usd, trace.output_messages) == (None, None, None)
 
 
-def test_what_is_redacted_or_no_chat_is_left_alone() -> None:
+def test_redacted_calls_and_other_calls_than_chat_are_ignored() -> None:
     assert trace_of_event(event(call_type="aembedding")) is None
     with pytest.raises(Unusable, match="redacted"):
         trace_of_event(event(messages=[{"role": "user", "content": "redacted-by-litellm"}]))
 
 
-def test_what_came_through_understudy_is_not_logged_twice(
+def test_calls_through_understudy_are_not_logged_twice(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = UnderstudyJournal(data)
@@ -186,7 +188,7 @@ def test_litellm_does_not_wait_when_the_queue_is_full(
         {"standard_logging_object": payload(metadata={"user_api_key_alias": {}})},
     ],
 )
-def test_nothing_that_litellm_says_makes_it_fail(
+def test_no_payload_of_litellms_raises(
     data: Path, strange: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = UnderstudyJournal(data)
@@ -199,7 +201,7 @@ def test_nothing_that_litellm_says_makes_it_fail(
     assert logs.ASKED not in caplog.text
 
 
-def test_a_full_disk_is_bridged_counted_and_told(
+def test_calls_on_a_full_disk_are_buffered_counted_and_reported(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (data / "journal").mkdir(parents=True)
@@ -216,7 +218,7 @@ def test_a_full_disk_is_bridged_counted_and_told(
     assert len(lines(data)) == 1
 
 
-def test_without_a_folder_it_says_so_once_and_does_nothing(
+def test_without_a_data_folder_it_logs_one_error_and_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -230,7 +232,7 @@ def test_without_a_folder_it_says_so_once_and_does_nothing(
 
 
 @pytest.mark.parametrize("variable", [DATA_DIR, CONFIG])
-def test_the_environment_says_where(
+def test_the_environment_gives_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     config = tmp_path / "config.yaml"

@@ -84,7 +84,7 @@ def litellm_proxy(folder: Path, data: Path, teacher: LoopbackServer) -> Iterator
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_one_line_in_the_config_of_the_real_litellm(tmp_path: Path) -> None:
+def test_one_line_in_the_config_makes_the_real_litellm_journal_its_calls(tmp_path: Path) -> None:
     data = tmp_path / "data"
     tool = {"message": {"role": "assistant", "content": None, "tool_calls": [logs.CALL]}}
     called = {**logs.completion(), "choices": [{"index": 0, "finish_reason": "tool_calls", **tool}]}

@@ -36,7 +36,7 @@ def test_help_names_every_command() -> None:
         assert re.search(rf"^\W*{command}\s", shown, re.MULTILINE), command
 
 
-def test_version_is_the_packages() -> None:
+def test_version_prints_the_installed_version() -> None:
     assert re.fullmatch(r"understudy \d+\.\d+\.\d+\n", understudy("version").stdout)
 
 
@@ -61,7 +61,7 @@ def test_check_names_each_setting_that_has_another_name_now(tmp_path: Path) -> N
     assert done.stdout.count("retention.retrain_marked is now called") == 1
 
 
-def test_a_fault_of_the_config_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_fault_of_the_config_is_reported_before_anything_starts(tmp_path: Path) -> None:
     file = write_config(tmp_path, tresholds=1, task_defaults={"min_traces": "many"})
 
     checked, served = understudy("check", "--config", file), serve(file)
@@ -110,7 +110,7 @@ def test_the_config_may_be_named_by_the_environment(tmp_path: Path) -> None:
     assert understudy("check", env={"UNDERSTUDY_CONFIG": str(file)}).exit_code == 0
 
 
-def test_serve_is_ready_to_start_its_children_without_heavy_imports() -> None:
+def test_serve_starts_its_children_before_heavy_imports() -> None:
     """What the proxy's first answer waits for must stay light."""
     script = (
         "import sys, cli.main, cli.serve.serve\n"
@@ -125,7 +125,7 @@ def test_serve_is_ready_to_start_its_children_without_heavy_imports() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_backtest_of_no_file_says_so(tmp_path: Path) -> None:
+def test_a_backtest_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     done = understudy("backtest", tmp_path / "nowhere.jsonl", "--limit", 10, "--json")
 
     assert done.exit_code == 1

@@ -86,7 +86,7 @@ def test_the_generated_config_is_one_that_a_user_could_write() -> None:
     assert prices(config) == {"replay": Price(1e-6, 5e-6)}
 
 
-def test_the_tiny_base_is_there() -> None:
+def test_the_tiny_base_is_installed() -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
         file.name for file in BASE.iterdir()
     }
@@ -101,7 +101,7 @@ def test_too_few_rows_and_impossible_tags_are_refused(tmp_path: Path) -> None:
         read_layout(Backtest(file=written(tmp_path, 50), test=written(tmp_path, 0, "test.jsonl")))
 
 
-def test_thresholds_of_ones_own() -> None:
+def test_thresholds_may_be_given() -> None:
     assert with_thresholds(tiny_student(), []) == tiny_student()
     assert with_thresholds(tiny_student(), [0.9, 0.8, 0.98]).gate.threshold == 0.8
     with pytest.raises(ConfigError, match=r"1\.5 is not between 0 and 1"):
@@ -123,7 +123,7 @@ def test_a_kept_folder_stays_and_must_be_empty(tmp_path: Path) -> None:
 # ---- the arithmetic ----------------------------------------------------------------------------
 
 
-def test_the_interval_is_the_exact_one() -> None:
+def test_the_interval_is_clopper_pearsons() -> None:
     # Clopper and Pearson (1934) by their definition: each tail has 2.5 %
     found = agreement([True] * 9 + [False])
     assert found == {"n": 10, "agreed": 9, "share": 0.9, "low": 0.555, "high": 0.9975}
@@ -141,7 +141,7 @@ def test_percentiles_are_values_that_occurred(values: Any, share: float, expecte
     assert percentile(list(values), share) == expected
 
 
-def test_what_came_of_the_test_rows() -> None:
+def test_the_report_counts_the_test_rows_by_route() -> None:
     rows = [log_row(str(i)) for i in range(6)]
     found = test_section(
         rows,
@@ -262,7 +262,7 @@ def test_a_rejected_task_has_a_report_like_any_other(
     assert "10: the student answered 0 (0.0%), 0 errors" in shown
 
 
-def test_the_bars_follow_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bars_follow_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
     with bars(Console(width=100, force_terminal=False)) as progress:
         progress("traffic", 0, 10, "")
         progress("traffic", 10, 10, "teacher")
@@ -285,7 +285,7 @@ def test_the_bars_follow_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
         (["--threshold", "1"], 2, "not between 0 and 1"),
     ],
 )
-def test_the_command_says_what_is_wrong(
+def test_the_command_reports_unusable_options(
     tmp_path: Path, options: list[str], code: int, said: str
 ) -> None:
     file = written(tmp_path, 50)
@@ -316,7 +316,9 @@ def write_reviews(file: Path, seed: str, count: int) -> Path:
     ("threshold", "result"),
     [(0.999, "rejected"), (0.7, "promoted")],  # what some 40 held-out rows can prove, and not
 )
-async def test_the_real_product_on_a_log(tmp_path: Path, threshold: float, result: str) -> None:
+async def test_a_backtest_runs_the_real_product_on_a_log(
+    tmp_path: Path, threshold: float, result: str
+) -> None:
     settings = tiny_student()
     report = await backtest(
         Backtest(

@@ -30,7 +30,7 @@ def evaluations(count: int, seed: int) -> list[Evaluation]:
     return found
 
 
-def test_the_stricter_the_less_is_served() -> None:
+def test_a_stricter_threshold_serves_less() -> None:
     rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(9000, seed=2)]
     sections = at_thresholds([0.98, 0.9], evaluations(6000, seed=1), GATE, "text", rows)
 
@@ -47,7 +47,7 @@ def test_the_stricter_the_less_is_served() -> None:
         assert not section["confirmed"]["contradicted"]
 
 
-def test_what_the_student_did_not_serve_is_the_teacher_s() -> None:
+def test_rows_below_the_cutoff_are_the_teachers() -> None:
     rows = [TestRow(False, 0.99, False)] * 10
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
 
@@ -57,7 +57,7 @@ def test_what_the_student_did_not_serve_is_the_teacher_s() -> None:
     assert section["agreement_all"] == 1
 
 
-def test_a_test_file_can_contradict() -> None:
+def test_a_test_file_can_contradict_a_certificate() -> None:
     rows = [TestRow(True, 0.99, number % 2 == 0) for number in range(100)]
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
 

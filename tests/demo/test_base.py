@@ -60,12 +60,12 @@ def test_every_family_asks_something_and_answers_it(family: corpus.Family) -> No
             json.loads(example.answer)
 
 
-def test_the_bank_stays_as_it_is() -> None:
+def test_the_bank_of_tasks_is_pinned() -> None:
     assert len(bank.tasks()) == bank.TASKS
     assert all(2 <= len(task.sentences) <= 5 for task in bank.tasks())
 
 
-def test_nothing_of_the_demo_is_in_the_corpus() -> None:
+def test_the_demos_tasks_are_not_in_the_corpus() -> None:
     seen = "\n".join(some(0, 6000)).lower()
     for task in TASKS.values():
         assert task.system.lower() not in seen

@@ -126,7 +126,7 @@ async def ask(client: openai.AsyncOpenAI, *texts: str, **how: Any) -> list[SentR
 # ---- the product -------------------------------------------------------------------------------
 
 
-async def test_it_starts_answers_and_stops(stand_in: Path) -> None:
+async def test_the_product_starts_answers_and_stops(stand_in: Path) -> None:
     async with product(stand_in) as running:
         process = psutil.Process(running.pid)
         assert process.is_running()
@@ -142,7 +142,7 @@ async def test_it_starts_answers_and_stops(stand_in: Path) -> None:
     assert not process.is_running()
 
 
-async def test_wait_shows_every_status_until_it_is_as_wanted(stand_in: Path) -> None:
+async def test_wait_passes_on_every_status_until_the_condition_holds(stand_in: Path) -> None:
     seen: list[int] = []
     async with product(stand_in) as running:
         status = await running.wait(
@@ -160,7 +160,7 @@ async def test_wait_shows_every_status_until_it_is_as_wanted(stand_in: Path) -> 
             await running.wait("unknown", lambda s: True, timeout_s=0.05, every_s=0.01)
 
 
-async def test_a_product_that_ends_at_once_is_told_with_its_last_lines(stand_in: Path) -> None:
+async def test_a_product_that_ends_at_once_is_an_error_with_its_last_lines(stand_in: Path) -> None:
     with pytest.raises(ProductError, match=r"exit code 1[^$]*the first line\n  the last line"):
         async with product(stand_in, "broken"):
             pass
@@ -182,7 +182,7 @@ async def test_a_product_that_does_not_stop_is_killed_with_its_children(stand_in
     assert alive == []
 
 
-async def test_a_product_that_dies_meanwhile_is_noticed(stand_in: Path) -> None:
+async def test_a_product_that_dies_during_a_wait_is_an_error(stand_in: Path) -> None:
     async with product(stand_in) as running:
         os.kill(running.pid, signal.SIGKILL)
         with pytest.raises(ProductError, match="exit code -9"):
@@ -195,12 +195,12 @@ def test_a_config_that_cannot_be_used_starts_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_cannot_be_used_before_it_is_started(tmp_path: Path) -> None:
+def test_a_product_that_was_not_started_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProductError, match="not started"):
         _ = Product(tmp_path, MINIMAL).pid
 
 
-def test_where_a_task_stands() -> None:
+def test_the_state_of_a_task_is_described() -> None:
     stage = {"stage": "train", "done": 3.0, "total": 9.5}
     last = {"state": "rejected", "reason": "too few"}
     assert standing({"stage": stage, "last_run": last}) == "stage train, 3 of 9.5"
@@ -232,7 +232,7 @@ async def test_requests_without_a_task_are_untagged(client: openai.AsyncOpenAI) 
     assert found.task == ""
 
 
-async def test_errors_are_told_by_kind_and_status_alone(client: openai.AsyncOpenAI) -> None:
+async def test_errors_are_reported_by_type_and_status_alone(client: openai.AsyncOpenAI) -> None:
     found = await ask(client, "fail", "hang up", "nothing", "fine")
     assert [e.error for e in found] == [
         "NotFoundError 404",
@@ -246,7 +246,7 @@ async def test_errors_are_told_by_kind_and_status_alone(client: openai.AsyncOpen
     assert "secret" not in repr(found)
 
 
-async def test_nothing_to_send_is_no_fault(client: openai.AsyncOpenAI) -> None:
+async def test_sending_no_requests_returns_nothing(client: openai.AsyncOpenAI) -> None:
     assert await ask(client) == []
 
 

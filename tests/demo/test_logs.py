@@ -62,7 +62,7 @@ def test_both_kinds_of_lines_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_a_byte_order_mark_and_carriage_returns_are_no_fault(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_carriage_returns_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     line = orjson.dumps({"messages": user("a"), "answer": "A"})
     file.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n" + line)
@@ -142,7 +142,7 @@ def test_the_first_answer_wins_and_conflicts_are_counted() -> None:
     assert (layout.duplicates, layout.conflicts, layout.test_seen) == (3, 2, 2)
 
 
-def test_the_pool_has_no_input_of_traffic_or_test_however_it_is_spelled() -> None:
+def test_inputs_of_traffic_or_test_are_not_in_the_pool_in_any_spelling() -> None:
     file = rows("sent", " SENT ", "Tested", "new", "NEW", "other")
     layout = lay_out(file, test=rows("tested"), limit=1)
     assert inputs(layout.pool) == ["new", "other"]
@@ -154,7 +154,7 @@ def test_the_pool_has_no_input_of_traffic_or_test_however_it_is_spelled() -> Non
     test_texts=st.none() | st.lists(st.sampled_from("aAbB gG"), min_size=1, max_size=5),
     limit=st.none() | st.integers(1, 50),
 )
-def test_no_input_of_the_pool_is_anywhere_else(
+def test_pool_traffic_and_test_share_no_input(
     texts: list[str], test_texts: list[str] | None, limit: int | None
 ) -> None:
     test = None if test_texts is None else rows(*test_texts)

@@ -108,7 +108,7 @@ async def test_recorded_messages_get_the_recorded_answer(client: openai.AsyncOpe
         messages("sent 1")[1:],
     ],
 )
-async def test_what_was_not_recorded_is_a_404(
+async def test_a_request_that_was_not_recorded_is_a_404(
     client: openai.AsyncOpenAI, teacher: ReplayTeacher, unknown: Messages
 ) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
@@ -215,7 +215,7 @@ async def test_the_policy_says_what_the_request_shows(
         (['{"a": 1}', "text"], "text of 4 to 8 characters"),
     ],
 )
-def test_the_form_of_answers(answers: list[str], form: str) -> None:
+def test_the_policy_names_the_form_of_the_answers(answers: list[str], form: str) -> None:
     shown = "".join(
         f"<example>\n<input>\nin\n</input>\n<answer>\n{answer}\n</answer>\n</example>\n\n"
         for answer in answers
@@ -224,7 +224,7 @@ def test_the_form_of_answers(answers: list[str], form: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["TaskPolicy", "SyntheticInputs", "SomethingElse"])
-async def test_a_structured_call_that_shows_nothing_gets_nothing(
+async def test_a_structured_call_without_examples_is_refused(
     client: openai.AsyncOpenAI, name: str
 ) -> None:
     with pytest.raises(openai.NotFoundError):
@@ -236,7 +236,7 @@ async def test_a_structured_call_that_shows_nothing_gets_nothing(
         )
 
 
-def test_recorded_answers_neither_judge_nor_agree_with_themselves() -> None:
+def test_a_backtest_neither_judges_nor_measures_self_consistency() -> None:
     settings = TaskSettings()
     assert run_settings(settings, layout()).evaluate.teacher_recheck == 0
     judged = settings.model_copy(update={"evaluate": EvaluateSettings(scorer="judge")})

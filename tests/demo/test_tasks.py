@@ -18,7 +18,7 @@ every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 
 
 @every_task
-def test_the_rules_read_out_of_the_text_what_its_writer_meant(task: DemoTask) -> None:
+def test_the_rules_find_the_answer_that_a_text_was_made_for(task: DemoTask) -> None:
     rng = Random("rules")
     for _ in range(5000):
         text, meant = task.draw(rng)
@@ -46,7 +46,7 @@ def test_texts_are_distinct_and_the_same_for_the_same_seed(task: DemoTask) -> No
 
 
 @every_task
-def test_every_answer_is_common(task: DemoTask) -> None:
+def test_every_answer_occurs_often_enough(task: DemoTask) -> None:
     """No label is so rare that a few hundred traces would not show it."""
     rng = Random("labels")
     answers = [task.draw(rng)[1] for _ in range(3000)]
@@ -76,7 +76,7 @@ def test_every_answer_is_common(task: DemoTask) -> None:
         (LABELS, "The sky is blue.", "neutral"),
     ],
 )
-def test_the_rules_know_text_from_elsewhere(task: str, text: str, answer: Any) -> None:
+def test_the_rules_answer_texts_of_other_origin(task: str, text: str, answer: Any) -> None:
     said = TASKS[task].answer(text)
     if task != LABELS:
         assert tuple(orjson.loads(said).values()) == answer
@@ -85,7 +85,7 @@ def test_the_rules_know_text_from_elsewhere(task: str, text: str, answer: Any) -
 
 
 @every_task
-def test_the_policy_of_a_task_is_a_policy(task: DemoTask) -> None:
+def test_the_policy_of_a_task_is_a_valid_task_policy(task: DemoTask) -> None:
     TaskPolicy.model_validate(task.policy)
     assert task_of(f"before {task.system} after") is task
     assert task_of("something else") is None

@@ -46,7 +46,7 @@ async def sdk(teacher: TeacherServer) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 @every_task
-async def test_it_answers_by_the_rules_plain_and_streamed(
+async def test_answers_follow_the_rules_plain_and_streamed(
     teacher: TeacherServer, sdk: openai.AsyncOpenAI, task: DemoTask
 ) -> None:
     text = next(task.texts("api"))
@@ -101,7 +101,7 @@ async def test_several_choices_and_a_length_limit(sdk: openai.AsyncOpenAI) -> No
     assert found.usage.completion_tokens == 6
 
 
-async def test_models(sdk: openai.AsyncOpenAI) -> None:
+async def test_the_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
     assert [m.id for m in (await sdk.models.list()).data] == [MODEL]
     assert (await sdk.models.retrieve(MODEL)).id == MODEL
     with pytest.raises(openai.NotFoundError):
@@ -135,7 +135,7 @@ async def test_bad_requests_raise_the_sdk_s_own_errors(
     assert sum(teacher.counts.values()) == teacher.counts[f"errors/{failed.value.status_code}"] == 1
 
 
-async def test_what_is_no_json_and_what_is_no_path(teacher: TeacherServer) -> None:
+async def test_invalid_json_and_unknown_paths_are_refused(teacher: TeacherServer) -> None:
     async with aiohttp.ClientSession() as http:
         for data in (b"{", b"[]", b""):
             async with http.post(f"{teacher.base_url}/chat/completions", data=data) as answer:
@@ -217,7 +217,7 @@ async def test_synthetic_inputs_hit_the_answers_that_are_aimed_at(
 
 
 @every_task
-async def test_the_policy_by_tool_and_by_response_format(
+async def test_the_policy_can_be_asked_for_by_tool_or_response_format(
     teacher: TeacherServer, sdk: openai.AsyncOpenAI, task: DemoTask
 ) -> None:
     messages: Any = policy_prompt(rows_of(task.name, 20))
@@ -273,7 +273,7 @@ async def test_a_tool_or_a_task_that_it_does_not_know_is_refused(sdk: openai.Asy
 # ---- the command --------------------------------------------------------------------------------
 
 
-async def test_the_command_says_its_address_answers_and_ends_when_told() -> None:
+async def test_the_command_prints_its_address_answers_and_ends_on_a_signal() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "demo.teacher.teacher", "--port", "0", "--latency-ms", "1"),
         cwd=ROOT,

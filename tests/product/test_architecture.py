@@ -53,7 +53,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
-def test_who_imports_whom(package):
+def test_the_planes_do_not_import_each_other(package):
     found = {
         f"{path.relative_to(ROOT)} imports {name}"
         for path in files(package)
@@ -69,7 +69,7 @@ def test_only_one_file_of_the_proxy_knows_its_http_client():
     assert users == ["through_proxy.py"]
 
 
-def test_what_a_worker_loads():
+def test_a_worker_loads_nothing_slow():
     """Also what comes along with an import: the data plane starts fast and stays small."""
     code = "import json, sys, proxy.worker; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(

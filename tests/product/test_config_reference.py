@@ -51,7 +51,7 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "default"), [pytest.param(p, d, id=".".join(p)) for p, d in ALL])
-def test_each_setting_stands_there_with_its_default(path: tuple[str, ...], default: Any) -> None:
+def test_each_setting_is_listed_with_its_default(path: tuple[str, ...], default: Any) -> None:
     stands = at(raw_reference(), path)
 
     if path[0] not in EXAMPLES:
@@ -59,7 +59,7 @@ def test_each_setting_stands_there_with_its_default(path: tuple[str, ...], defau
         assert type(stands) is type(plain(default)) or {type(stands), type(default)} <= {int, float}
 
 
-def test_nothing_else_stands_there() -> None:
+def test_the_reference_has_no_unknown_settings() -> None:
     def paths(raw: dict[str, Any], *above: str) -> Iterator[tuple[str, ...]]:
         for name, value in raw.items():
             if isinstance(value, dict) and value:

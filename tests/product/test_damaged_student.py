@@ -109,7 +109,7 @@ def kill_control_plane(product: Product) -> None:
     raise AssertionError("there is no control plane")
 
 
-async def test_a_student_that_is_wrong_from_now_on(
+async def test_a_student_that_turns_wrong_is_demoted(
     sample_adapter: Path, teacher: LoopbackServer, tmp_path: Path
 ) -> None:
     product = Product(tmp_path, settings(teacher))

@@ -29,7 +29,7 @@ def sources() -> set[str]:
     return {source for words in copies for source in words[:-1]}
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     assert sources()
     for source in sources():
         assert (ROOT / source).exists(), source
@@ -37,7 +37,7 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
         assert last.startswith("!"), f"{source} is in .dockerignore"
 
 
-def test_what_is_let_through_is_copied() -> None:
+def test_files_excepted_from_dockerignore_are_copied() -> None:
     assert {line[1:] for line in IGNORED if line.startswith("!")} == sources()
 
 
@@ -50,7 +50,7 @@ def test_every_package_of_the_project_is_copied() -> None:
     assert packages <= sources()
 
 
-def test_it_has_two_stages_and_runs_without_rights() -> None:
+def test_the_image_has_two_stages_and_no_root() -> None:
     assert len(instructions("FROM")) == 2
     users = instructions("USER")
     assert users
@@ -59,7 +59,7 @@ def test_it_has_two_stages_and_runs_without_rights() -> None:
     assert "RUN" not in after
 
 
-def test_its_command_and_healthcheck_are_real() -> None:
+def test_the_command_and_the_healthcheck_exist() -> None:
     words = " ".join(instructions("ENTRYPOINT")[0] + instructions("CMD")[0])
     assert words == "[tini, --, understudy] [serve]"
     check = next(line for line in LINES if line.startswith("HEALTHCHECK"))

@@ -102,7 +102,7 @@ def stopped(tmp_path: Path) -> tuple[Config, Path]:
     return config, file
 
 
-def test_without_a_server_it_forgets_by_itself(stopped: tuple[Config, Path]) -> None:
+def test_without_a_server_the_command_forgets_itself(stopped: tuple[Config, Path]) -> None:
     config, file = stopped
     done = understudy("forget", "--user", USER, "--yes", "--demote", "-c", str(file))
     assert done.exit_code == 0, done.output
@@ -113,7 +113,7 @@ def test_without_a_server_it_forgets_by_itself(stopped: tuple[Config, Path]) -> 
         assert latest_promotions(db)[TASK].target == "teacher"
 
 
-def test_it_asks_back(stopped: tuple[Config, Path]) -> None:
+def test_forget_asks_for_confirmation(stopped: tuple[Config, Path]) -> None:
     config, file = stopped
     refused = understudy("forget", "--user", USER, "-c", str(file))
     assert refused.exit_code == 2
@@ -132,7 +132,7 @@ def test_it_asks_back(stopped: tuple[Config, Path]) -> None:
         (["--task", TASK, "--before", "tomorrow"], "takes a date"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     stopped: tuple[Config, Path], options: list[str], said: str
 ) -> None:
     refused = understudy("forget", *options, "--yes", "-c", str(stopped[1]))

@@ -65,7 +65,7 @@ def who_answers(connection: socket.socket) -> int:
     return int(json.loads(got.partition(b"\r\n\r\n")[2])["worker"])
 
 
-def test_connections_go_to_who_has_time_for_them(served: Served) -> None:
+def test_connections_go_to_the_least_busy_worker(served: Served) -> None:
     """In a burst, and then one by one: never does one worker have everything, unless it is alone.
 
     A stop ends them all.
@@ -130,7 +130,7 @@ def test_a_killed_worker_costs_no_answer_and_no_trace(served: Served) -> None:
     assert len(set(load.answers)) == len(load.answers)
 
 
-def test_each_worker_tells_of_the_journals_of_all(served: Served) -> None:
+def test_each_worker_reports_the_journals_of_all(served: Served) -> None:
     """A journal that cannot be written is seen whoever is asked."""
     journal = served.data_dir / "journal"
     journal.write_text("a file in the way")  # the folder comes with the first trace

@@ -33,7 +33,7 @@ def test_any_value_becomes_one_line_of_json(value: Any) -> None:
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("text", ["plain", "half \ud83d"])
-def test_what_json_cannot_hold_is_null(number: float, text: str) -> None:
+def test_values_that_json_cannot_hold_become_null(number: float, text: str) -> None:
     found = orjson.loads(to_json(a_trace(confidence=number, input_messages=text)))
     assert found["confidence"] is None
     assert found["input_messages"] == text.replace("\ud83d", "\ufffd")
@@ -58,12 +58,12 @@ def test_what_json_cannot_hold_is_null(number: float, text: str) -> None:
         "1" * 5000,
     ],
 )
-def test_what_readers_may_read_in_two_ways_is_not_read(text: str) -> None:
+def test_ambiguous_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         read_json(text)
 
 
-def test_numbers_are_read_as_they_stand() -> None:
+def test_numbers_are_read_exactly() -> None:
     assert read_json(' {"id": 123456789012345678901234, "x": [1.5, -0]}\n') == {
         "id": 123456789012345678901234,
         "x": [1.5, 0],
@@ -71,7 +71,7 @@ def test_numbers_are_read_as_they_stand() -> None:
 
 
 @given(values)
-def test_what_is_written_can_be_read(value: Any) -> None:
+def test_written_json_can_be_read(value: Any) -> None:
     line = to_json(value).decode()
     assert read_json(line) == json.loads(line)
 

@@ -38,11 +38,11 @@ def test_ids_sort_by_time_as_text_and_as_numbers() -> None:
     assert ids == sorted(ids, key=lambda i: uuid.UUID(i).int)
 
 
-def test_ids_are_not_given_twice() -> None:
+def test_ids_are_unique() -> None:
     assert len({new_id() for _ in range(20_000)}) == 20_000
 
 
-def test_a_forked_process_has_ids_of_its_own() -> None:
+def test_a_forked_process_makes_other_ids() -> None:
     new_id()  # from now on some are prepared
     reading, writing = os.pipe()
     child = os.fork()

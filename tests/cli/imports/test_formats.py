@@ -127,12 +127,14 @@ def test_an_older_spend_log_has_its_messages_in_their_own_column() -> None:
         ({"metadata": {"spend_logs_metadata": {"task": "Not A Tag"}}}, "triage"),
     ],
 )
-def test_the_task_of_a_spend_log(changes: dict[str, Any], task: str | None) -> None:
+def test_the_task_of_a_spend_log_comes_from_its_tags_or_metadata(
+    changes: dict[str, Any], task: str | None
+) -> None:
     found = call("litellm", logs.spend_log(**changes))
     assert first_task(found.task_names, found.tags) == task
 
 
-def test_what_the_cache_of_litellm_answered_cost_nothing() -> None:
+def test_an_answer_from_litellms_cache_costs_nothing() -> None:
     assert trace("litellm", logs.spend_log(cache_hit="True", spend=0.0)).cost_usd == 0
     assert trace("litellm", logs.spend_log(spend=0.0)).cost_usd is None
 
@@ -153,7 +155,7 @@ def test_what_the_cache_of_litellm_answered_cost_nothing() -> None:
         logs.langfuse_trace(logs.observation(traceTags=None, tags=None)),
     ],
 )
-def test_langfuse_in_all_its_forms(row: dict[str, Any]) -> None:
+def test_every_form_of_langfuse_export_is_read(row: dict[str, Any]) -> None:
     made = trace("langfuse", row)
     assert json.loads(made.output_messages or "")[0]["content"] == logs.ANSWER
     assert (made.start_time, made.end_time) == (START, END)
@@ -181,7 +183,7 @@ def test_a_trace_gives_its_generations_and_nothing_else() -> None:
     assert reason("langfuse", logs.langfuse_trace(span)) == "a trace without a generation"
 
 
-def test_an_answer_that_ran_into_its_limit_is_not_a_whole_one() -> None:
+def test_an_answer_cut_off_by_its_token_limit_is_not_complete() -> None:
     row = logs.observation(modelParameters={"max_tokens": 2})
     assert trace("langfuse", row).finish_reasons == ["length"]
 
@@ -230,11 +232,11 @@ STUDENT = f"chatcmpl-{'0196f1a2b3c4' + '7abc' + '8def' + '0123456789ab'}"
         ("langfuse", logs.observation(output="redacted-by-litellm"), "redacted it"),
     ],
 )
-def test_what_cannot_be_used_says_why(format_: str, row: dict[str, Any], why: str) -> None:
+def test_an_unusable_row_has_its_reason(format_: str, row: dict[str, Any], why: str) -> None:
     assert why in reason(format_, row)
 
 
-def test_the_same_call_has_the_same_id_and_others_have_others() -> None:
+def test_the_same_call_has_the_same_id_and_another_call_another_one() -> None:
     first = trace("litellm", logs.spend_log())
     assert first.trace_id == trace("litellm", logs.as_text(logs.spend_log())).trace_id
     assert first.trace_id != trace("litellm", logs.spend_log(), task="other").trace_id
@@ -248,7 +250,7 @@ def test_the_same_call_has_the_same_id_and_others_have_others() -> None:
     assert at.trace_id == trace("openai-finetuning", logs.finetuning()).trace_id
 
 
-def test_no_secret_of_a_request_is_kept() -> None:
+def test_secrets_in_a_logged_request_are_dropped() -> None:
     body = {"model": "gpt-4.1", "messages": logs.MESSAGES, "api_key": "sk-secret"}
     body["extra_headers"] = {"Authorization": "Bearer sk-secret"}
     made = trace("litellm", logs.spend_log(proxy_server_request=body))
@@ -269,9 +271,7 @@ def test_no_secret_of_a_request_is_kept() -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_the_name_of_the_teacher_is_the_one_that_clients_use(
-    logged: str | None, named: str
-) -> None:
+def test_a_logged_model_gets_the_name_that_clients_use(logged: str | None, named: str) -> None:
     entries = {"big": "openai/gpt-4.1", "a": "openai/gpt-4o", "b": "azure/gpt-4o", "*": "openai/*"}
     config = parse_config(
         {
@@ -302,11 +302,11 @@ def test_the_name_of_the_teacher_is_the_one_that_clients_use(
         ("0001-01-01T00:00:00+14:00", None),
     ],
 )
-def test_times(value: Any, seconds: float | None) -> None:
+def test_times_are_read_in_every_notation(value: Any, seconds: float | None) -> None:
     assert as_time(value) == seconds
 
 
-def test_counts_costs_and_paths() -> None:
+def test_counts_costs_and_paths_are_read_in_every_notation() -> None:
     assert [as_count(v) for v in (3, "3", 3.0, -1, 2**63, "x", True, None, 10**400)] == [
         3, 3, 3, None, None, None, None, None, None,
     ]  # fmt: skip
@@ -357,7 +357,9 @@ def changed(row: dict[str, Any], place: list[str], value: Any) -> dict[str, Any]
 @example("langfuse", [(["input"], "[" * 5000)])
 @example("openai-finetuning", [(["tools"], [{"a": 2**70}])])
 @example("openai-stored", [(["choices"], [{"message": {"content": [1, {"text": "x"}]}}])])
-def test_no_row_is_too_strange(format_: str, changes: list[tuple[list[str], Any]]) -> None:
+def test_no_row_raises_anything_but_unusable(
+    format_: str, changes: list[tuple[list[str], Any]]
+) -> None:
     row = ROWS[format_]
     for place, value in changes:
         row = changed(row, place, value)
@@ -374,7 +376,7 @@ def test_no_row_is_too_strange(format_: str, changes: list[tuple[list[str], Any]
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names | st.text(max_size=8), anything, max_size=6))
-def test_no_object_is_too_strange(row: dict[str, Any]) -> None:
+def test_no_value_makes_the_readers_of_values_raise(row: dict[str, Any]) -> None:
     for format_ in FORMATS.values():
         format_.fits(row)
         for found in format_.calls(row):

@@ -133,7 +133,7 @@ def test_repeats_damage_and_the_proxys_own_traces_in_one_batch(
     assert (data / "journal" / "damaged" / segment.name).read_bytes() == b"torn\n"
 
 
-def test_what_is_imported_is_new_however_old_it_is(
+def test_imported_traces_count_as_new_whatever_their_age(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
     now = time.time()
@@ -161,7 +161,7 @@ def test_cost_is_what_the_log_states_else_by_the_prices(
     assert sorted(float(row["cost_usd"]) for row in rows_of(db)) == [0.000035, 0.000078]
 
 
-def test_logs_without_times_have_no_say_in_how_fast_the_teacher_is(
+def test_logs_without_times_do_not_count_in_the_teachers_latency(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
     write_segment(data / "journal", a_trace(duration_ms=800.0))
@@ -205,7 +205,7 @@ def test_the_format_and_the_task_are_found_in_the_data(
     assert found["reason"] == "imported"
 
 
-def test_the_config_says_where_to_and_which_teacher(tmp_path: Path, db: Database) -> None:
+def test_the_config_gives_the_data_folder_and_the_teacher(tmp_path: Path, db: Database) -> None:
     config = tmp_path / "config.yaml"
     params = {"model": "openai/gpt-4.1", "api_key": "os.environ/NOT_SET"}
     entries = [{"model_name": "big", "litellm_params": params}]
@@ -226,7 +226,7 @@ def test_tag_from_names_the_field_of_the_task(tmp_path: Path, data: Path, db: Da
     assert task_counts(db) == {"inbox": 1}
 
 
-def test_as_json(tmp_path: Path, data: Path) -> None:
+def test_the_report_can_be_json(tmp_path: Path, data: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", [logs.spend_log(), "x"])
     told = json.loads(imported(data, file, "--json").output)
     assert told == {
@@ -255,7 +255,7 @@ def test_as_json(tmp_path: Path, data: Path) -> None:
         (json.dumps(FINETUNING[0]), ("--task", "t", "--tag-from", "x"), 2, "give one of them"),
     ],
 )
-def test_what_cannot_be_imported_says_why(
+def test_a_file_that_cannot_be_imported_has_its_reason(
     tmp_path: Path, data: Path, content: str, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     path = tmp_path / "log.jsonl"
@@ -267,7 +267,7 @@ def test_what_cannot_be_imported_says_why(
     assert not list(data.glob("journal/*.jsonl"))
 
 
-def test_without_a_config_one_says_where(tmp_path: Path) -> None:
+def test_without_a_config_the_data_folder_has_to_be_given(tmp_path: Path) -> None:
     file = jsonl(tmp_path / "a.jsonl", FINETUNING)
     done = CliRunner().invoke(app, ["import", str(file), "--task", "t"])
     assert (done.exit_code, "give --config or --data-dir" in done.output) == (2, True)

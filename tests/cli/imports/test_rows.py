@@ -49,12 +49,14 @@ CUT_SHORT = gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:-20]
 
 @pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("zipped", [False, True])
-def test_the_rows_of_every_form(tmp_path: Path, content: str, zipped: bool) -> None:
+def test_json_lines_json_and_csv_give_the_same_rows(
+    tmp_path: Path, content: str, zipped: bool
+) -> None:
     raw = content.encode()
     assert told(file(tmp_path, gzip.compress(raw, mtime=0) if zipped else raw)) == ROWS
 
 
-def test_csv_with_its_quotes_and_line_ends(tmp_path: Path) -> None:
+def test_csv_quotes_and_line_ends_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     with path.open("w", newline="", encoding="utf-8-sig") as out:
         writer = csv.DictWriter(out, ["id", "text", "none"])
@@ -75,9 +77,7 @@ def test_a_broken_row_is_one_among_others(tmp_path: Path) -> None:
     assert told(file(tmp_path, "[]")) == []
 
 
-def test_a_row_that_is_too_long_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_is_too_long_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_rows, "MAX_ROW_BYTES", 1 << 20)
     long = json.dumps({"a": "x" * (3 << 20)})
     path = file(tmp_path, f'{{"a": 1}}\n{long}\n{{"b": 2}}\n')
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_read_says_why(
     assert name in str(error.value)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImportFailed, match="cannot be read"):
         told(tmp_path / "none.jsonl")
     with pytest.raises(ImportFailed, match="cannot be read"):
@@ -149,7 +149,7 @@ def test_a_large_file_takes_little_memory(tmp_path: Path, form: str) -> None:
         lambda head: st.binary(max_size=80).map(lambda rest: head.encode() + rest)
     )
 )
-def test_no_bytes_are_too_strange(tmp_path: Path, content: bytes) -> None:
+def test_no_bytes_raise_anything_but_import_failed(tmp_path: Path, content: bytes) -> None:
     try:
         rows = told(file(tmp_path, content))
     except ImportFailed:
@@ -167,7 +167,7 @@ json_rows = st.lists(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(json_rows, st.integers(1, 40), st.booleans())
-def test_a_list_is_the_same_however_it_is_cut(
+def test_a_json_list_is_the_same_at_every_chunk_border(
     tmp_path: Path, rows: list[dict[str, Any]], chunk: int, ascii_: bool
 ) -> None:
     rows = [json.loads(json.dumps(row, default=str).replace("NaN", "0")) for row in rows]

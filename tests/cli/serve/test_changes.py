@@ -57,7 +57,7 @@ def config(**settings: Any) -> Config:
         ),
     ],
 )
-def test_who_follows(
+def test_a_changed_setting_replaces_the_children_that_read_it(
     settings: dict[str, Any],
     named: tuple[str, ...],
     proxies: bool,
@@ -70,7 +70,7 @@ def test_who_follows(
     assert (there_and_back.proxies, there_and_back.control_plane) == (proxies, control_plane)
 
 
-def test_litellm_follows_what_it_is_given_and_nothing_else() -> None:
+def test_litellm_is_replaced_only_for_its_own_settings() -> None:
     before = config(model_list=[deployment(THROUGH)])
     for settings, follows in (
         ({"server__workers": 3, "tasks__triage__paused": True}, False),
@@ -80,12 +80,12 @@ def test_litellm_follows_what_it_is_given_and_nothing_else() -> None:
         assert changes(before, after).litellm is follows
 
 
-def test_what_is_held_from_start_to_end_cannot_change() -> None:
+def test_host_port_and_data_folder_cannot_change() -> None:
     after = config(data_dir="elsewhere", server__port=1, server__host="localhost")
     assert set(changes(config(), after).fixed) == set(FIXED)
 
 
-def test_no_value_is_told() -> None:
+def test_changes_name_settings_without_values() -> None:
     after = config(server__keys=[KEY], model_list=[deployment({**DIRECT, "api_key": "sk-two"})])
     assert "sk-" not in repr(changes(config(), after))
 
@@ -94,7 +94,7 @@ def test_no_value_is_told() -> None:
     ("plane", "foreign"),
     [("proxy", CONTROL_PLANE_ONLY), ("distill", tuple(p for p in PROXIES_ONLY if p != "server"))],
 )
-def test_no_plane_reads_what_is_for_the_other_alone(plane: str, foreign: tuple[str, ...]) -> None:
+def test_neither_plane_reads_settings_of_the_other(plane: str, foreign: tuple[str, ...]) -> None:
     """Else a setting would change in the file and not in the plane."""
     for file in sorted((ROOT / plane).rglob("*.py")):
         read = set(re.findall(r"\bconfig\.((?:\w+\.)?\w+)", file.read_text(encoding="utf-8")))
@@ -102,7 +102,7 @@ def test_no_plane_reads_what_is_for_the_other_alone(plane: str, foreign: tuple[s
             assert not any(name == p or name.startswith(f"{p}.") for p in foreign), (file, name)
 
 
-def test_the_control_plane_reads_of_the_server_nothing_but_the_level_of_its_log() -> None:
+def test_the_only_server_setting_of_the_control_plane_is_the_log_level() -> None:
     for file in sorted((ROOT / "distill").glob("*.py")):
         found = set(re.findall(r"\bconfig\.server\.(\w+)", file.read_text(encoding="utf-8")))
         assert found <= {"log_level"}, file

@@ -33,7 +33,7 @@ def config(folder: Path, **more: Any) -> Config:
     return parse_config({"model_list": [ENTRY], "data_dir": str(folder / "data"), **more})
 
 
-def test_its_blocks_are_handed_on_as_they_stand() -> None:
+def test_litellms_blocks_are_passed_on_unchanged() -> None:
     blocks = {
         "litellm_settings": {"num_retries": 2, "callbacks": ["mine.handler"]},
         "router_settings": {"routing_strategy": "least-busy"},
@@ -51,7 +51,7 @@ def test_its_blocks_are_handed_on_as_they_stand() -> None:
     assert settings == {k: v for k, v in blocks.items() if k != "general_settings"}
 
 
-def test_blocks_that_are_not_set_are_not_invented() -> None:
+def test_unset_blocks_are_left_out() -> None:
     settings, _ = litellm_config(parse_config({"model_list": [ENTRY]}))
 
     assert set(settings) == {"model_list", "general_settings"}
@@ -103,7 +103,7 @@ def test_it_starts_without_internet_database_or_telemetry(tmp_path: Path) -> Non
     assert spec.cwd == tmp_path  # where callbacks and credential files are looked for
 
 
-def test_each_start_has_a_key_of_its_own_unless_the_config_names_one(
+def test_each_start_has_a_new_key_unless_the_config_names_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def key(**general: str) -> str:

@@ -35,9 +35,7 @@ def ask(client: openai.OpenAI, prompt: str = "hello") -> str | None:
     )
 
 
-def test_it_serves_and_stops_with_everything_it_started(
-    tmp_path: Path, teacher: LoopbackServer
-) -> None:
+def test_serve_stops_every_process_that_it_started(tmp_path: Path, teacher: LoopbackServer) -> None:
     with Served(tmp_path, config(teacher)) as served, served.client() as client:
         assert ask(client) == "echo: hello"
         served.child(CONTROL_PLANE)
@@ -55,7 +53,7 @@ def test_it_serves_and_stops_with_everything_it_started(
         ask(client)
 
 
-def test_a_request_that_finds_no_proxy_waits_for_the_next_one(
+def test_a_request_during_a_restart_of_the_proxy_waits_for_it(
     tmp_path: Path, teacher: LoopbackServer
 ) -> None:
     with Served(tmp_path, config(teacher)) as served, served.client() as client:
@@ -113,7 +111,7 @@ def test_a_second_server_on_the_folder_is_refused_and_the_first_stays(
         assert ask(client) == "echo: hello"
 
 
-def test_a_folder_named_like_one_of_ours_is_not_imported(
+def test_a_folder_named_like_one_of_our_packages_is_not_imported(
     tmp_path: Path, teacher: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who starts it in a project with a `store` package of its own gets Understudy's."""

@@ -35,7 +35,7 @@ def served(tmp_path: Path, teacher: LoopbackServer) -> Iterator[Reloaded]:
         yield running
 
 
-def test_steady_load_over_several_reloads(served: Reloaded, teacher: LoopbackServer) -> None:
+def test_reloads_under_load_drop_no_request(served: Reloaded, teacher: LoopbackServer) -> None:
     """Not one request is dropped, plain or streamed, and each trace is there once.
 
     A stream outlives the worker's replacement, though none is given time to drain at a stop.
@@ -81,7 +81,7 @@ def test_steady_load_over_several_reloads(served: Reloaded, teacher: LoopbackSer
     assert len(traces) == len(load.answers) + 2
 
 
-def test_keys_change_for_everybody_who_comes_then(served: Reloaded) -> None:
+def test_new_keys_hold_for_connections_after_the_reload(served: Reloaded) -> None:
     served.change(server={"keys": [{"key": CLIENT_KEY, "name": "app"}]})
     assert served.reload().startswith("server.keys changed: a new proxy, in ")
     for _ in range(20):  # new connections, none of which the old one may take
@@ -92,7 +92,7 @@ def test_keys_change_for_everybody_who_comes_then(served: Reloaded) -> None:
     assert CLIENT_KEY not in served.output
 
 
-def test_what_cannot_be_used_is_refused_whole(served: Reloaded) -> None:
+def test_a_config_with_a_fault_changes_nothing(served: Reloaded) -> None:
     """And whatever crashes afterwards comes back as it was."""
     served.change(server={"body_limit_mb": 2})
     assert "server.body_limit_mb changed" in served.reload()
@@ -180,7 +180,7 @@ def test_a_stop_during_a_reload_stops_everything(served: Reloaded) -> None:
     assert served.process.returncode == 0
 
 
-def test_reload_without_a_server_says_so(tmp_path: Path) -> None:
+def test_reload_without_a_server_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data")}))
     done = subprocess.run(

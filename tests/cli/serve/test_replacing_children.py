@@ -12,7 +12,7 @@ from cli.serve.supervisor import Supervisor
 from tests.helpers.polite import DEAF, POLITE, alive, child_pid, running, spec, until
 
 
-def test_a_successor_takes_over_once_it_is_ready(tmp_path: Path) -> None:
+def test_a_successor_replaces_a_child_once_it_is_ready(tmp_path: Path) -> None:
     file, ready = tmp_path / "log", tmp_path / "ready"
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
     seen: dict[str, object] = {}
@@ -70,7 +70,7 @@ def test_a_successor_that_fails_changes_nothing(tmp_path: Path, script: str, sai
     assert "".join(lines) == said
 
 
-def test_one_that_others_use_leaves_after_them(tmp_path: Path) -> None:
+def test_a_child_that_others_use_stops_after_them(tmp_path: Path) -> None:
     file = tmp_path / "log"
     names = ["user", "used"]
     supervisor = Supervisor([spec(n, POLITE, file, n) for n in names], say=lambda _: None)
@@ -87,7 +87,7 @@ def test_one_that_others_use_leaves_after_them(tmp_path: Path) -> None:
     assert file.read_text().splitlines()[2:] == [f"{n} {w}" for n in names for w in ("term", "end")]
 
 
-def test_one_in_the_place_of_the_other(tmp_path: Path) -> None:
+def test_a_child_that_must_not_run_twice_ends_before_its_successor_starts(tmp_path: Path) -> None:
     """Where there can be but one of them, the old one has ended before the new one starts."""
     file = tmp_path / "log"
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
@@ -104,7 +104,7 @@ def test_one_in_the_place_of_the_other(tmp_path: Path) -> None:
     assert file.read_text().splitlines() == expected
 
 
-def test_a_leaving_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
+def test_a_replaced_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     said: list[str] = []
     supervisor = Supervisor([spec("deaf", DEAF, file, grace_s=3600)], say=said.append)
@@ -121,7 +121,7 @@ def test_a_leaving_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert said == ["deaf did not end within 0.2 s and is killed"]
 
 
-def test_a_stop_in_the_middle_of_a_replacement_stops_everybody(tmp_path: Path) -> None:
+def test_a_stop_during_a_replacement_stops_old_and_new(tmp_path: Path) -> None:
     file = tmp_path / "log"
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
 

@@ -42,7 +42,7 @@ def planned(folder: Path, params: dict[str, str], **more: Any) -> ServePlan:
         return plan
 
 
-def test_the_data_folder_is_the_owners_alone(tmp_path: Path) -> None:
+def test_the_data_folder_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "data"
     with hold_data_dir(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -60,7 +60,7 @@ def test_a_second_server_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", ["", "{}", "torn {", "[1]"])
-def test_a_lock_that_says_nothing_is_still_a_lock(tmp_path: Path, content: str) -> None:
+def test_a_lock_without_a_note_is_still_a_lock(tmp_path: Path, content: str) -> None:
     with hold_data_dir(tmp_path) as lock:
         os.write(lock, content.encode())
         assert running_server(tmp_path) is None
@@ -68,7 +68,7 @@ def test_a_lock_that_says_nothing_is_still_a_lock(tmp_path: Path, content: str) 
             hold_data_dir(tmp_path).__enter__()
 
 
-def test_a_note_is_whole_whatever_stood_there(tmp_path: Path) -> None:
+def test_a_note_replaces_a_longer_one_as_a_whole(tmp_path: Path) -> None:
     with hold_data_dir(tmp_path) as lock:
         for said in ("x" * 3000, "y"):
             leave_note(lock, ServeNote(1, "u", said=said))
@@ -80,7 +80,7 @@ def test_a_note_is_whole_whatever_stood_there(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "nowhere")
 
 
-def test_a_data_folder_that_cannot_be_one_is_a_fault_of_the_config(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_made_is_a_fault_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ConfigError, match=r"data_dir .*file/data cannot be used"):
@@ -96,7 +96,7 @@ def test_a_taken_port_is_named_with_what_to_do() -> None:
             listen(ServerSettings(port=port))
 
 
-def test_a_host_that_is_not_ours_is_named() -> None:
+def test_a_host_of_another_machine_is_named() -> None:
     keys = [{"key": "k", "name": "n"}]
     for host in ("192.0.2.1", "no-such-host.invalid"):
         server = ServerSettings.model_validate({"host": host, "port": 0, "keys": keys})
@@ -104,7 +104,7 @@ def test_a_host_that_is_not_ours_is_named() -> None:
             listen(server)
 
 
-def test_the_socket_queues_connections_and_is_handed_on(tmp_path: Path) -> None:
+def test_the_socket_queues_connections_and_is_inherited(tmp_path: Path) -> None:
     with listen(ServerSettings(port=0)) as listener:
         address = listener.getsockname()
         assert listener.get_inheritable()
@@ -141,7 +141,7 @@ def test_a_reserved_port_can_be_bound_by_a_child() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux holds the port, others only choose it")
-def test_a_reserved_port_is_refused_until_then() -> None:
+def test_a_reserved_port_refuses_connections_until_it_is_bound() -> None:
     with reserved_port() as port, pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
 
@@ -166,7 +166,7 @@ def test_the_plan_stops_the_proxy_first_and_shows_secrets_to_nobody(tmp_path: Pa
         assert not any(secret in argument for spec in plan.specs for argument in spec.argv)
 
 
-def test_together_they_stop_before_a_service_manager_kills(tmp_path: Path) -> None:
+def test_the_grace_periods_add_up_to_less_than_a_service_managers(tmp_path: Path) -> None:
     plan = planned(tmp_path, ELSEWHERE)
 
     stages = {spec.stage for spec in plan.specs}
@@ -187,7 +187,7 @@ def test_each_worker_has_a_name_and_a_row_of_its_own(tmp_path: Path) -> None:
         assert spec.grace_s > 40
 
 
-def test_each_run_has_a_token_of_its_own(tmp_path: Path) -> None:
+def test_each_run_has_a_new_token(tmp_path: Path) -> None:
     tokens = {
         json.loads(planned(tmp_path, DIRECT).specs[0].env["UNDERSTUDY_RUNTIME"])["control_token"]
         for _ in range(3)
@@ -212,7 +212,7 @@ def screen(plan: ServePlan) -> str:
     return shown.getvalue()
 
 
-def test_the_start_screen_says_what_one_needs(tmp_path: Path) -> None:
+def test_the_start_screen_shows_address_teacher_and_a_client(tmp_path: Path) -> None:
     plan = planned(
         tmp_path, ELSEWHERE, tasks={"triage": {}}, general_settings={"database_url": "x"}
     )

@@ -26,7 +26,7 @@ def test_the_delay_doubles_up_to_half_a_minute(ends: int, seconds: float) -> Non
     ("code", "words"),
     [(0, "exit status 0"), (3, "exit status 3"), (-9, "killed by SIGKILL"), (-250, "signal 250")],
 )
-def test_an_exit_status_is_put_in_words(code: int, words: str) -> None:
+def test_an_exit_status_is_described_in_words(code: int, words: str) -> None:
     assert words in describe_exit(code)
 
 
@@ -55,7 +55,7 @@ def test_a_child_that_ends_is_started_again_after_a_growing_delay(tmp_path: Path
     assert said[1].startswith("child is started again (pid ")
 
 
-def test_a_child_that_ran_long_enough_is_forgiven_its_earlier_ends() -> None:
+def test_the_delay_starts_over_after_a_healthy_run() -> None:
     asked: list[int] = []
 
     def delay(ends: int) -> float:
@@ -134,7 +134,7 @@ def test_a_second_stop_waits_for_nobody(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_what_it_did_not_start_is_left_alone(tmp_path: Path) -> None:
+def test_processes_that_it_did_not_start_are_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         file = tmp_path / "log"
@@ -146,7 +146,7 @@ def test_what_it_did_not_start_is_left_alone(tmp_path: Path) -> None:
         stranger.wait()
 
 
-def test_a_program_that_is_not_there_is_said_and_tried_again() -> None:
+def test_a_missing_program_is_reported_and_tried_again() -> None:
     said: list[str] = []
     child = ChildSpec(name="child", argv=["/nonexistent/program"], env={})
     with running(Supervisor([child], say=said.append, delay=lambda _: 0.01)):
@@ -156,7 +156,7 @@ def test_a_program_that_is_not_there_is_said_and_tried_again() -> None:
     assert said[1] == said[0]
 
 
-def test_a_child_has_the_socket_its_folder_and_its_log(tmp_path: Path) -> None:
+def test_a_child_inherits_the_socket_and_has_its_folder_and_log(tmp_path: Path) -> None:
     read, write = os.pipe()
     script = (
         "import os, time\n"

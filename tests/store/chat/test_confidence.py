@@ -21,7 +21,7 @@ def signals(lowest: float = -0.5, mean: float = -0.1, rivals: float = -1.5) -> S
     return Signals(lowest=lowest, mean=mean, rivals=rivals)
 
 
-def test_without_a_model_it_is_the_lowest_log_probability() -> None:
+def test_without_a_model_the_confidence_is_the_lowest_log_probability() -> None:
     assert confidence_of(signals(lowest=-0.75), None) == -0.75
 
 
@@ -41,12 +41,14 @@ def test_less_doubt_is_never_less_confidence(
 
 
 @given(LOGPROBS, LOGPROBS, st.floats(min_value=-1e6, max_value=1e6))
-def test_it_is_a_probability_whatever_is_fitted(mean: float, rivals: float, weight: float) -> None:
+def test_the_confidence_is_a_probability_for_any_model(
+    mean: float, rivals: float, weight: float
+) -> None:
     model = ConfidenceModel(intercept=weight, weights={"mean": weight, "rivals": -weight})
     assert 0 <= confidence_of(signals(mean=mean, rivals=rivals), model) <= 1
 
 
-def test_a_doubt_has_its_least() -> None:
+def test_the_certainty_of_a_sure_answer_is_bounded() -> None:
     sure = certainties(signals(lowest=0.0, mean=0.0, rivals=-700.0))
     assert set(sure.values()) == {math.log(1e6)}
 

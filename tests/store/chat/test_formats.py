@@ -46,7 +46,9 @@ def strict(schema: Any) -> dict[str, Any]:
         ({}, "{}", True),
     ],
 )
-async def test_formats(asked: dict[str, Any] | None, text: str, met: bool) -> None:
+async def test_each_response_format_is_checked(
+    asked: dict[str, Any] | None, text: str, met: bool
+) -> None:
     assert await meets_format(text, asked) is met
 
 
@@ -85,14 +87,14 @@ async def test_formats(asked: dict[str, Any] | None, text: str, met: bool) -> No
         ({"format": "time"}, 5, "5"),  # of strings alone
     ],
 )
-async def test_schemas(schema: dict[str, Any], good: Any, bad: Any) -> None:
+async def test_each_schema_is_checked(schema: dict[str, Any], good: Any, bad: Any) -> None:
     assert await meets_schema(good, schema)
     assert not await meets_schema(bad, schema)
     assert meets_schema_now(good, schema)
     assert not meets_schema_now(bad, schema)
 
 
-async def test_a_format_that_nobody_knows_is_a_remark() -> None:
+async def test_an_unknown_string_format_is_ignored() -> None:
     assert await meets_schema("x", {"type": "string", "format": "phone"})
 
 
@@ -117,7 +119,9 @@ async def test_a_format_that_nobody_knows_is_a_remark() -> None:
     ],
 )
 @pytest.mark.parametrize("value", [{}, {"a": 1}, [], "a", 1, None])
-async def test_what_cannot_be_checked_is_not_met(schema: dict[str, Any], value: Any) -> None:
+async def test_an_answer_that_cannot_be_checked_does_not_match(
+    schema: dict[str, Any], value: Any
+) -> None:
     assert not await meets_schema(value, schema)
 
 
@@ -130,7 +134,7 @@ def usual_recursion() -> Iterator[None]:
     sys.setrecursionlimit(before)
 
 
-async def test_values_nested_deeply_are_not_met_and_break_nothing(
+async def test_deeply_nested_values_do_not_match_and_do_not_crash(
     usual_recursion: None,
 ) -> None:
     schema = {"$defs": {"t": {"items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}

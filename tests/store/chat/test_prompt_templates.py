@@ -48,12 +48,12 @@ TODAY = a_template(["Today is ", ". You help ", " with orders."], [14, 12])
         ("", None),
     ],
 )
-def test_what_is_made_from_a_template(text: str, expected: list[str] | None) -> None:
+def test_a_prompt_made_from_a_template_matches_it(text: str, expected: list[str] | None) -> None:
     assert values(TODAY, text) == expected
     assert match(TODAY, text, REST) == (expected is not None)
 
 
-def test_another_shape_is_never_made_from_it() -> None:
+def test_a_request_of_another_shape_never_matches() -> None:
     text = "Today is x. You help Anna with orders."
     assert match(TODAY, text, REST)
     assert not match(TODAY, text, rest_of_shape({"model": "gpt-small"}))
@@ -79,11 +79,11 @@ def test_the_border_of_two_prompts_is_never_in_a_hole() -> None:
     ("literals", "holes"),
     [([], []), (["a"], []), (["a", "b"], []), (["a"], [3]), (["a", "b"], [1, 2])],
 )
-def test_a_template_that_is_none_matches_nothing(literals: list[str], holes: list[int]) -> None:
+def test_an_invalid_template_matches_nothing(literals: list[str], holes: list[int]) -> None:
     assert not match(a_template(literals, holes), "ab", REST)
 
 
-def test_the_first_template_of_a_request() -> None:
+def test_the_first_matching_template_is_used() -> None:
     def body(prompt: str, **changes: Any) -> dict[str, Any]:
         said = [{"role": "system", "content": prompt}, {"role": "user", "content": "hi"}]
         return {"model": "gpt-big", "messages": said, **changes}
@@ -112,9 +112,7 @@ templates = st.lists(
 
 @settings(deadline=None)
 @given(templates, st.data())
-def test_what_is_made_within_the_bounds_matches(
-    template: PromptTemplate, data: st.DataObject
-) -> None:
+def test_values_within_their_bounds_match(template: PromptTemplate, data: st.DataObject) -> None:
     """Also where literals stand in values, or values read like literals: two letters are enough."""
     said = [data.draw(st.text("ab", max_size=hole)) for hole in template.holes]
     text = made(template.literals, said)
@@ -127,7 +125,7 @@ def test_what_is_made_within_the_bounds_matches(
 
 @settings(deadline=None)
 @given(templates, letters)
-def test_what_matches_is_made_from_the_template(template: PromptTemplate, text: str) -> None:
+def test_literals_and_values_of_a_match_are_the_text(template: PromptTemplate, text: str) -> None:
     """Against every way to fill the holes."""
     lengths = product(*(range(hole + 1) for hole in template.holes))
     fitting = any(_reads(template, text, each) for each in lengths)
@@ -197,7 +195,7 @@ def test_values_come_back_through_a_request(literals: list[str], value: str) -> 
         assert values(template, text) == [value] * (len(literals) - 1)
 
 
-def test_no_prompt_keeps_it_busy() -> None:
+def test_no_prompt_takes_more_than_linear_time() -> None:
     """Twenty holes, and a text in which every literal stands almost everywhere."""
     template = a_template(["a"] * 20 + ["b"], [200] * 20)
     text = "a" * 4000

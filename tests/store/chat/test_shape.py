@@ -54,7 +54,7 @@ def body(**changes: Any) -> dict[str, Any]:
 
 @settings(deadline=None)
 @given(bodies, st.lists(turns, max_size=3))
-def test_the_fingerprint_is_blind_to_what_the_user_says(
+def test_the_fingerprint_does_not_depend_on_the_user_messages(
     request: dict[str, Any], said: list[dict[str, str]]
 ) -> None:
     others = [m for m in request["messages"] if m["role"] in ("system", "developer")]
@@ -64,7 +64,7 @@ def test_the_fingerprint_is_blind_to_what_the_user_says(
 
 @settings(deadline=None)
 @given(bodies)
-def test_the_fingerprint_is_blind_to_the_order_of_keys(request: dict[str, Any]) -> None:
+def test_the_fingerprint_does_not_depend_on_the_order_of_keys(request: dict[str, Any]) -> None:
     def turned(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: turned(value[key]) for key in reversed(value)}
@@ -76,7 +76,7 @@ def test_the_fingerprint_is_blind_to_the_order_of_keys(request: dict[str, Any]) 
     assert len(found) == 16 and int(found, 16) >= 0
 
 
-def test_the_fingerprint_sees_what_fixes_the_shape() -> None:
+def test_the_fingerprint_changes_with_each_part_of_the_shape() -> None:
     changed = [
         body(model="gpt-4o-mini"),
         body(tools=None),
@@ -113,7 +113,7 @@ def test_the_fingerprint_is_pinned() -> None:
 
 @settings(deadline=None)
 @given(bodies, st.lists(systems, max_size=2))
-def test_the_rest_of_a_shape_is_blind_to_system_prompts(
+def test_the_rest_of_a_shape_does_not_depend_on_system_prompts(
     request: dict[str, Any], prompts: list[dict[str, str]]
 ) -> None:
     again = {**request, "messages": [*prompts, *request["messages"]]}
@@ -138,7 +138,7 @@ def test_two_lists_of_system_prompts_have_two_texts(one: list[str], other: list[
         assert system_text(prompts_of(one)) != system_text(prompts_of(other))
 
 
-def test_a_system_text_is_what_the_system_says() -> None:
+def test_the_system_text_has_all_system_messages() -> None:
     said = {"role": "user", "content": "Hello"}
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     turns = [prompts_of(["one"])[0], said, {"role": "developer", "content": parts}]
@@ -150,7 +150,7 @@ def test_a_system_text_is_what_the_system_says() -> None:
 
 @settings(deadline=None)
 @given(st.lists(turns, max_size=4), st.lists(systems, max_size=2))
-def test_the_input_is_what_others_than_the_system_say(
+def test_the_input_has_all_other_messages(
     said: list[dict[str, str]], prompts: list[dict[str, str]]
 ) -> None:
     assert input_hash([*prompts, *said]) == input_hash(said)
@@ -174,7 +174,7 @@ def test_any_white_space_is_one_space(text: str) -> None:
 
 @settings(deadline=None)
 @given(st.lists(turns, max_size=3), st.lists(turns, max_size=3))
-def test_two_conversations_have_one_hash_only_if_they_read_alike(
+def test_conversations_that_read_differently_have_different_hashes(
     one: list[dict[str, str]], other: list[dict[str, str]]
 ) -> None:
     def reads(messages: list[dict[str, str]]) -> list[tuple[str, list[str]]]:
@@ -216,7 +216,7 @@ def test_values_of_a_template_are_input_too(
         assert input_hash(said, one) != input_hash(said, other)
 
 
-def test_half_a_surrogate_pair_can_be_hashed() -> None:
+def test_a_lone_surrogate_can_be_hashed() -> None:
     assert len(input_hash([{"role": "user", "content": "\ud83d"}])) == 32
 
 

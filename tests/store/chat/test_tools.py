@@ -77,11 +77,11 @@ REQUEST = {"model": "m", "messages": MESSAGES, "tools": [BOOK, tool("list")]}
         (True, {"stop": "\n"}),
     ],
 )
-def test_what_a_student_can_do_with_tools(beyond: bool, changes: dict[str, Any]) -> None:
+def test_unsupported_uses_of_tools_are_recognised(beyond: bool, changes: dict[str, Any]) -> None:
     assert beyond_students({**REQUEST, **changes}) is beyond
 
 
-def test_what_goes_without_saying_keeps_the_fingerprint() -> None:
+def test_default_tool_settings_do_not_change_the_fingerprint() -> None:
     plain = fingerprint(REQUEST)
     for same in ({"tool_choice": "auto"}, {"parallel_tool_calls": True}, {"tool_choice": None}):
         assert fingerprint({**REQUEST, **same}) == plain
@@ -139,7 +139,9 @@ def test_the_fingerprint_with_tools_is_pinned() -> None:
         ({"function_call": {"name": "f", "arguments": "{}"}}, None),
     ],
 )
-def test_what_is_learned_of_an_answer(message: dict[str, Any], target: str | None) -> None:
+def test_the_training_target_of_an_answer_with_calls(
+    message: dict[str, Any], target: str | None
+) -> None:
     assert target_of({"role": "assistant", **message}) == target
 
 
@@ -175,7 +177,7 @@ def test_what_is_learned_of_an_answer(message: dict[str, Any], target: str | Non
         '{"name": "f", "arguments": ' + '{"a":' * 2000 + "1" + "}" * 2001,
     ],
 )
-def test_what_says_nothing(text: str) -> None:
+def test_an_answer_without_calls_or_words_has_no_target(text: str) -> None:
     assert read_said(text) is None
 
 
@@ -205,7 +207,7 @@ ANY_JSON = st.recursive(
         max_size=3,
     )
 )
-def test_what_a_teacher_calls_can_be_learned_and_sent(
+def test_calls_survive_the_way_through_target_and_answer(
     made: list[tuple[str, dict[str, Any]]],
 ) -> None:
     target = target_of({"tool_calls": [call(name, json.dumps(a)) for name, a in made]})
@@ -235,12 +237,12 @@ UNKNOWN = Said((ToolCall("book", "{}"), ToolCall("drop", "{}")))
         ({"parallel_tool_calls": False, "tool_choice": "required"}, [ONE]),
     ],
 )
-def test_what_a_request_allows(asked: dict[str, Any], ok: list[Said]) -> None:
+def test_calls_against_tool_choice_are_not_allowed(asked: dict[str, Any], ok: list[Said]) -> None:
     request = {**REQUEST, **asked}
     assert [said for said in (WORDS, ONE, TWO, UNKNOWN) if allowed(said, request)] == ok
 
 
-def test_how_an_answer_ends() -> None:
+def test_the_finish_reason_is_that_of_openai() -> None:
     assert finish_reason(WORDS, REQUEST) == "stop"
     assert finish_reason(ONE, REQUEST) == "tool_calls"
     assert finish_reason(ONE, {**REQUEST, "tool_choice": "required"}) == "tool_calls"
@@ -248,7 +250,7 @@ def test_how_an_answer_ends() -> None:
     assert finish_reason(ONE, {**REQUEST, "tool_choice": named("book")}) == "stop"
 
 
-def test_the_schema_of_arguments() -> None:
+def test_the_schema_of_arguments_is_that_of_the_function() -> None:
     assert parameters("book", REQUEST) == BOOK["function"]["parameters"]
     assert parameters("list", REQUEST) == {"maxProperties": 0}  # it takes none
     assert parameters("any", {"tools": [tool("any", {})]}) == {}

@@ -95,7 +95,7 @@ def test_an_idle_writer_leaves_nothing(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_traces_are_for_their_owner_alone(folder: Path) -> None:
+def test_segments_are_readable_by_their_owner_alone(folder: Path) -> None:
     writer = JournalWriter(folder, JournalSettings(fsync=True))
     writer.append(a_trace())
     assert folder.stat().st_mode & 0o077 == 0
@@ -128,7 +128,7 @@ def test_an_integer_that_json_readers_cannot_hold_is_written_all_the_same(folder
     assert json.loads(sealed_segments(folder)[0].read_text())["input_tokens"] == 10**30
 
 
-def test_without_a_folder_traces_wait_in_memory(tmp_path: Path) -> None:
+def test_without_a_writable_folder_traces_wait_in_memory(tmp_path: Path) -> None:
     """The journal's parent is a file, so that nothing can be made there, not even by root."""
     parent = tmp_path / "data"
     parent.write_text("in the way")
@@ -165,7 +165,7 @@ def test_the_backlog_is_bounded_and_drops_the_oldest(tmp_path: Path) -> None:
     assert writer.health.lost == lost
 
 
-def test_what_cannot_be_written_until_the_end_is_counted_as_lost(tmp_path: Path) -> None:
+def test_traces_that_cannot_be_written_until_the_end_are_counted_as_lost(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     writer = JournalWriter(tmp_path / "data" / "journal", JournalSettings())
     writer.append(a_trace())
@@ -315,7 +315,7 @@ STEPS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(STEPS)
-def test_every_trace_is_there_once_whatever_happens(steps: list[str]) -> None:
+def test_every_trace_is_there_once_after_any_sequence_of_faults(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, away = Path(place) / "journal", Path(place) / "away"
         folder.mkdir()

@@ -84,7 +84,7 @@ def test_a_change_is_noticed_once(path: Path) -> None:
     assert file.routes == {}
 
 
-def test_publishing_the_same_again_is_no_change(path: Path) -> None:
+def test_publishing_the_same_routes_again_is_no_change(path: Path) -> None:
     route = a_route()
     publish_routes(path, {"triage": route}, at=1)
     file = RoutesFile(path)
@@ -115,7 +115,9 @@ BAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_a_bad_file_says_so_and_keeps_the_last_good_routes(path: Path, content: bytes) -> None:
+def test_an_unreadable_file_is_reported_and_keeps_the_last_good_routes(
+    path: Path, content: bytes
+) -> None:
     publish_routes(path, {"triage": a_route()}, at=1)
     file = RoutesFile(path)
     good = dict(file.routes)
@@ -168,7 +170,7 @@ def test_a_version_that_knows_no_terms_of_service_refuses_the_file(path: Path) -
     assert json.loads(path.read_bytes())["format"] == 2
 
 
-def test_a_folder_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     with pytest.raises(StoreError, match="cannot be published"):
         publish_routes(tmp_path / "data" / "routes.json", {}, at=1)

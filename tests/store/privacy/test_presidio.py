@@ -54,7 +54,7 @@ def names(model: Path) -> Redaction:
 SAID = "Mail ada@example.org, card 4111 1111 1111 1111, from 192.168.0.1."
 
 
-def test_patterns_without_a_model(patterns: Redaction) -> None:
+def test_patterns_are_found_without_a_model(patterns: Redaction) -> None:
     redacted = "Mail <EMAIL_ADDRESS>, card <CREDIT_CARD>, from <IP_ADDRESS>."
     assert patterns.text(SAID) == redacted
     assert patterns.text(redacted) is redacted
@@ -62,7 +62,9 @@ def test_patterns_without_a_model(patterns: Redaction) -> None:
     assert patterns.slow
 
 
-def test_the_network_is_left_alone(patterns: Redaction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_presidio_does_not_use_the_network(
+    patterns: Redaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Presidio checks an address by its domain, and would fetch the newest list of domains."""
 
     def refused(*_: Any, **__: Any) -> None:
@@ -72,14 +74,14 @@ def test_the_network_is_left_alone(patterns: Redaction, monkeypatch: pytest.Monk
     assert patterns.text("x@example.co.uk") == "<EMAIL_ADDRESS>"
 
 
-def test_names_with_a_model_and_rules_beside_it(names: Redaction) -> None:
+def test_names_are_found_with_a_model_beside_the_rules(names: Redaction) -> None:
     said = "Österreich: Ada Lovelace (ada@example.org) of London"
     assert names.text(said) == "Österreich: <PERSON> (<EMAIL>) of <LOCATION>"
     request = {"model": "m", "messages": [{"role": "user", "name": "Ada Lovelace", "content": "x"}]}
     assert names.view(request)["messages"][0]["name"] == "<PERSON>"
 
 
-def test_its_score() -> None:
+def test_results_below_the_score_are_ignored() -> None:
     said = "call 212-555-5555"
     assert redaction(entities=["PHONE_NUMBER"], score=0.4).text(said) == "call <PHONE_NUMBER>"
     assert redaction(entities=["PHONE_NUMBER"], score=0.9).text(said) == said
@@ -93,12 +95,14 @@ def test_its_score() -> None:
         ({"entities": ["PERSON"], "model": "en_core_web_xx"}, "python -m spacy download"),
     ],
 )
-def test_what_it_cannot_do_is_said_at_the_start(presidio: dict[str, Any], said: str) -> None:
+def test_unsupported_settings_are_refused_at_the_start(presidio: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         redaction(**presidio)
 
 
-def test_through_the_proxy(start_proxy: StartProxy, teacher: LoopbackServer, model: Path) -> None:
+def test_the_proxy_redacts_with_presidio(
+    start_proxy: StartProxy, teacher: LoopbackServer, model: Path
+) -> None:
     presidio = {"entities": ["PERSON", "EMAIL_ADDRESS"], "model": str(model)}
     proxy = start_proxy(privacy={"presidio": presidio})
     said = "Ada Lovelace, ada@example.org"

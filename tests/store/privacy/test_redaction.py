@@ -90,7 +90,7 @@ WHERE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_it_is_found_wherever_it_stands(where: str) -> None:
+def test_every_text_of_a_request_is_searched(where: str) -> None:
     request = WHERE[where]
     before = orjson.dumps(request)
 
@@ -104,7 +104,7 @@ def test_it_is_found_wherever_it_stands(where: str) -> None:
     assert "<SECRET>" in written
 
 
-def test_what_stands_for_parts_of_the_api_is_left() -> None:
+def test_names_of_the_api_are_not_searched() -> None:
     words = {"name": "words", "pattern": "[a-z_0-9]+", "replace": "<W>"}
     request = chat(
         messages=[
@@ -137,7 +137,7 @@ def test_what_stands_for_parts_of_the_api_is_left() -> None:
     assert tool == {"role": "tool", "tool_call_id": "call_1", "content": "<W>"}
 
 
-def test_what_holds_nothing_is_given_back_itself() -> None:
+def test_a_request_without_matches_is_returned_as_the_same_object() -> None:
     request = chat(tools=[{"type": "function", "function": {"name": "f"}}], metadata={"a": "b"})
     assert redaction().view(request) is request
     assert redaction().messages(request["messages"]) is request["messages"]
@@ -177,7 +177,7 @@ def test_numbers_in_json_are_searched_and_become_texts() -> None:
     }
 
 
-def test_what_is_only_seen_with_its_key_is_found_in_json_too() -> None:
+def test_a_match_across_a_json_key_and_its_value_is_found() -> None:
     rule = {"name": "password", "pattern": r'"password":\s*"[^"]*"'}
     text = '{"user":"ada","password":"hunter2"}'
     found = redaction(rule).text(text)
@@ -185,14 +185,14 @@ def test_what_is_only_seen_with_its_key_is_found_in_json_too() -> None:
     assert json.loads(found) == "<PASSWORD>"  # nothing else of it would be JSON
 
 
-def test_a_rule_for_whole_texts_looks_at_each_text_in_json() -> None:
+def test_an_anchored_rule_is_applied_to_each_text_in_json() -> None:
     rule = {"name": "staff", "pattern": "^emp-[0-9]+$"}
     assert redaction(rule).text('{"by":"emp-12","for":"emp-12 and others"}') == (
         '{"by":"<STAFF>","for":"emp-12 and others"}'
     )
 
 
-def test_spans_that_overlap_become_one() -> None:
+def test_overlapping_matches_become_one_placeholder() -> None:
     first = {"name": "first", "pattern": "abcd"}
     second = {"name": "second", "pattern": "cdefgh"}
     for rules in ([first, second], [second, first]):
@@ -200,7 +200,7 @@ def test_spans_that_overlap_become_one() -> None:
     assert redaction("phone", "iban").text("DE89 3704 0044 0532 0130 00") == "<IBAN>"
 
 
-def test_what_a_replacement_brings_about_is_found_as_well() -> None:
+def test_a_match_that_arises_from_a_replacement_is_found() -> None:
     inner = {"name": "inner", "pattern": "b", "replace": "---"}
     outer = {"name": "outer", "pattern": "a---c", "replace": "<OUTER>"}
     assert redaction(inner, outer).text("abc") == "<OUTER>"
@@ -213,7 +213,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_once_is_enough(text: str) -> None:
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
     everything = redaction(*READY)
     once = everything.text(text)
     assert everything.text(once) is once
@@ -243,7 +243,7 @@ VALUES = values(CANARY, f"a {CANARY}")
 
 
 @given(VALUES.filter(lambda value: isinstance(value, dict | list)))
-def test_any_json_stays_json_without_what_is_secret(value: Any) -> None:
+def test_any_json_stays_json_without_its_secrets(value: Any) -> None:
     text = json.dumps(value)
     for written in (text, json.dumps(value, indent=2), orjson.dumps(value).decode()):
         found = redaction().text(written)
@@ -269,14 +269,14 @@ def test_nothing_secret_is_left_in_any_request(messages: Any, more: Any) -> None
      "{" * 100_000, "\\" * 100_000, '"' * 100_000, "123-45-" * 20_000],
     ids=lambda text: text[:12],
 )  # fmt: skip
-def test_no_text_holds_it_up(text: str) -> None:
+def test_no_text_takes_more_than_linear_time(text: str) -> None:
     everything = redaction(*READY)
     began = time.process_time()
     everything.text(text)
     assert time.process_time() - began < 5  # for some 100 KB; measured: 1.5 s at most
 
 
-def test_what_cannot_be_redacted_says_nothing_of_it() -> None:
+def test_a_redaction_error_quotes_nothing() -> None:
     with pytest.raises(RedactionError) as caught:
         redaction().text(f"{CANARY} \ud800")
     assert CANARY not in str(caught.value)
@@ -288,7 +288,7 @@ def test_what_cannot_be_redacted_says_nothing_of_it() -> None:
         redaction().messages([deep])
 
 
-def test_a_pattern_that_looks_far_ahead_is_given_up() -> None:
+def test_a_slow_redaction_is_given_up_after_its_time() -> None:
     """Each `a` looks for a `b` to the end of the text: linear each time, and quadratic in all."""
     [rule] = rules_of(
         PrivacySettings.model_validate(

@@ -203,7 +203,7 @@ def rules(*names: str) -> Redaction:
 
 
 @pytest.mark.parametrize(("name", "text"), [(n, t) for n, texts in FOUND.items() for t in texts])
-def test_what_a_rule_finds(name: str, text: str) -> None:
+def test_each_sample_is_found_by_its_rule(name: str, text: str) -> None:
     redaction = rules(name)
     placeholder = f"<{name.upper()}>"
     for around in AROUND[1:]:
@@ -217,14 +217,14 @@ def test_what_a_rule_finds(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"), [(n, t) for n, texts in SOMETHING_ELSE.items() for t in texts]
 )
-def test_what_is_something_else(name: str, text: str) -> None:
+def test_similar_texts_are_not_found(name: str, text: str) -> None:
     redaction = rules(name)
     for around in AROUND[1:]:
         if not (name == "email" and "是" in around):
             assert redaction.text(around.format(text)) == around.format(text), around
 
 
-def test_each_rule_is_in_both_tables() -> None:
+def test_each_rule_has_samples_of_both_kinds() -> None:
     assert READY.keys() == FOUND.keys() == SOMETHING_ELSE.keys()
 
 
@@ -247,7 +247,7 @@ def test_each_rule_is_in_both_tables() -> None:
         ("ada@example.org" * 2, "<EMAIL>@example.org"),
     ],
 )
-def test_what_stands_beside_it_stays(text: str, redacted: str) -> None:
+def test_text_beside_a_match_stays(text: str, redacted: str) -> None:
     assert rules(*READY).text(text) == redacted
 
 

@@ -66,7 +66,7 @@ def test_the_child_dies_when_its_parent_is_killed(environment: dict[str, str], m
     parent.stdout.close()
 
 
-def test_a_parent_that_died_before_the_child_was_up_is_noticed(
+def test_the_child_ends_if_its_parent_died_before_it_started(
     environment: dict[str, str],
 ) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -94,7 +94,7 @@ def test_the_module_runs_as_main_with_its_arguments_and_its_exit_code(
     assert "'--port', '1', 'two words']" in done.stdout
 
 
-def test_without_a_module_it_says_how_it_is_used() -> None:
+def test_without_a_module_it_prints_its_usage() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "store.process.leash"], capture_output=True, text=True, check=False
     )

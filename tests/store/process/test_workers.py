@@ -20,12 +20,12 @@ def roster() -> Iterator[Roster]:
     page.close()
 
 
-def test_nobody_is_there_at_first(roster: Roster) -> None:
+def test_no_worker_is_alive_at_first(roster: Roster) -> None:
     assert [w.alive for w in roster] == [False] * 3
     assert roster.fewest(but=0) == float("inf")
 
 
-def test_the_least_busy_other_that_lives(roster: Roster) -> None:
+def test_the_least_busy_living_worker_counts(roster: Roster) -> None:
     for worker, connections in enumerate((5, 7, 3)):
         roster.beat(worker, connections)
     assert [roster.fewest(but=worker) for worker in range(3)] == [3, 3, 5]
@@ -35,7 +35,7 @@ def test_the_least_busy_other_that_lives(roster: Roster) -> None:
     assert roster.fewest(but=0) == 4
 
 
-def test_who_is_silent_for_a_second_counts_no_more(roster: Roster) -> None:
+def test_a_worker_without_a_heartbeat_for_a_second_is_not_alive(roster: Roster) -> None:
     roster.beat(1, 0)
     assert roster.alive(1)
     time.sleep(SILENT_AFTER_S + 0.1)
@@ -43,7 +43,7 @@ def test_who_is_silent_for_a_second_counts_no_more(roster: Roster) -> None:
     assert roster.fewest(but=0) == float("inf")
 
 
-def test_another_process_reads_what_one_has_written(roster: Roster) -> None:
+def test_another_process_reads_the_same_page(roster: Roster) -> None:
     script = (
         "import sys\n"
         "from store.process.workers import Roster\n"

@@ -85,7 +85,7 @@ def test_a_config_that_cannot_work_is_refused(changes: dict[str, Any]) -> None:
         parse_config(config(**changes))
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(
             config(
@@ -164,7 +164,7 @@ def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_variable_that_is_not_set_is_told_with_its_place(
+def test_an_unset_variable_is_reported_with_its_place(
     monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     monkeypatch.delenv("APP_KEY", raising=False)
@@ -227,7 +227,7 @@ def test_no_error_shows_a_value_that_may_be_a_secret(server: Any) -> None:
 # ---- the file ----------------------------------------------------------------------------------
 
 
-def test_a_file_is_read(tmp_path: Path) -> None:
+def test_a_config_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
         "model_list:\n- model_name: größe\n  litellm_params: {model: openai/x}\n"
@@ -249,7 +249,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "told"), FILES.values(), ids=FILES)
-def test_a_file_that_is_no_config_says_so(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=told) as caught:
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_config_says_so(tmp_path: Path, content: bytes, told: 
     assert SECRET not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_with_advice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file; give one with --config"):
         load_config(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):

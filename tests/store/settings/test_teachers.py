@@ -83,12 +83,12 @@ def test_only_plain_openai_deployments_are_called_directly(
         {"callback_settings": {"x": 1}},
     ],
 )
-def test_settings_of_litellm_take_litellm(block: dict[str, Any]) -> None:
+def test_litellms_settings_need_litellm(block: dict[str, Any]) -> None:
     assert needs_litellm(config(local("a"), **block))
     assert not needs_litellm(config(local("a"), **dict.fromkeys(block)))
 
 
-def test_both_kinds_stand_side_by_side() -> None:
+def test_direct_and_litellm_deployments_can_be_mixed() -> None:
     found = config(local("a"), entry("b", "anthropic/claude-3-5-haiku-latest"))
     assert needs_litellm(found)
     one, other = deployments(found, **CHILD)
@@ -121,7 +121,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert deployments(config(entry("a", "openai/gpt-4o")))[0].api_key == "sk-default"
 
 
-def test_a_missing_key_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     made = config(local("a"), entry("b", "openai/gpt-4o", api_key="os.environ/TEACHER_KEY"))
     with pytest.raises(ConfigError, match=r"model_list\[1\] \(b\).*TEACHER_KEY is not set"):
@@ -189,7 +189,7 @@ def test_a_wildcard_carries_the_rest_of_the_name(
         assert (found.model_name, found.direct) == (asked, upstream)
 
 
-def test_names_for_clients_are_told_once_and_without_wildcards() -> None:
+def test_names_for_clients_are_listed_once_and_without_wildcards() -> None:
     pool = teacher_pool(config(local("a"), local("b"), local("a"), local("x/*")))
     assert pool.model_names == ["a", "b"]
     assert pool.choose("c") is None

@@ -71,7 +71,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ways_to_opt_out(way: str, proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_each_way_to_opt_out_keeps_no_content(
+    way: str, proxy: ProxyThread, teacher: LoopbackServer
+) -> None:
     teacher.script(completion(ANSWER))
     answer = ask(proxy, **WAYS[way])
     assert answer.json()["choices"][0]["message"]["content"] == ANSWER
@@ -104,7 +106,7 @@ def test_ways_to_opt_out(way: str, proxy: ProxyThread, teacher: LoopbackServer) 
 @pytest.mark.parametrize(
     "more", [{}, {"store": True}, {"headers": {"X-Understudy-Store": "true"}}, {"store": None}]
 )
-def test_what_is_no_opting_out(more: dict[str, Any], proxy: ProxyThread) -> None:
+def test_other_values_do_not_opt_out(more: dict[str, Any], proxy: ProxyThread) -> None:
     answer = ask(proxy, **more)
     assert "x-understudy-content" not in answer.headers
     [trace] = proxy.traces()
@@ -113,7 +115,7 @@ def test_what_is_no_opting_out(more: dict[str, Any], proxy: ProxyThread) -> None
 
 
 @pytest.mark.parametrize("value", ["no", "0", "", "falsch"])
-def test_a_header_that_says_nothing_is_refused(
+def test_an_invalid_store_header_is_refused(
     value: str, proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
     answer = ask(proxy, headers={"X-Understudy-Store": value})
@@ -122,7 +124,7 @@ def test_a_header_that_says_nothing_is_refused(
     assert (proxy.traces(), teacher.requests) == ([], [])
 
 
-def test_which_apis_mean_it_by_store(start_proxy: StartProxy) -> None:
+def test_store_false_opts_out_only_in_the_configured_apis(start_proxy: StartProxy) -> None:
     said = {"model": "gpt-4o", "input": SAID, "store": False}
     default = start_proxy()
     assert "x-understudy-content" not in ask(default, path="responses", body=said).headers
@@ -147,7 +149,7 @@ def test_the_header_is_for_every_api(path: str, body: dict[str, Any], proxy: Pro
     nothing_is_kept(proxy)
 
 
-def test_streams_errors_and_clients_that_hang_up(
+def test_opted_out_streams_errors_and_aborted_requests_keep_no_content(
     proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
     silent = {"x-understudy-store": "false", "authorization": f"Bearer {CLIENT_KEY}"}
@@ -167,7 +169,7 @@ def test_streams_errors_and_clients_that_hang_up(
     nothing_is_kept(proxy)
 
 
-def test_the_sdk_can_say_it(proxy: ProxyThread) -> None:
+def test_the_sdk_can_opt_out(proxy: ProxyThread) -> None:
     with openai.OpenAI(base_url=proxy.base_url, api_key=CLIENT_KEY, max_retries=0) as client:
         asked = client.chat.completions.with_raw_response
         hello: Any = [{"role": "user", "content": SAID}]
@@ -190,7 +192,9 @@ def student() -> Iterator[LoopbackServer]:
 PLAIN = {"model": "gpt-4o", "messages": BODY["messages"], "metadata": {"task": "mood"}}
 
 
-def test_a_student_answers_it_all_the_same(proxy: ProxyThread, student: LoopbackServer) -> None:
+def test_a_student_also_answers_opted_out_requests(
+    proxy: ProxyThread, student: LoopbackServer
+) -> None:
     proxy.publish(student_route("mood", student.url, fingerprint(PLAIN)))
     wait_until(lambda: httpx.get(f"{proxy.url}/health").json()["routes"]["students"] == 1)
     answer = ask(proxy, body={**PLAIN, "store": False})
@@ -202,7 +206,7 @@ def test_a_student_answers_it_all_the_same(proxy: ProxyThread, student: Loopback
     nothing_is_kept(proxy)
 
 
-def test_nothing_is_learned_from_it(proxy: ProxyThread) -> None:
+def test_no_run_learns_from_opted_out_traces(proxy: ProxyThread) -> None:
     for store in (True, False, False):
         ask(proxy, store=store)
     proxy.__exit__()
@@ -223,7 +227,7 @@ def tell(proxy: ProxyThread, trace: str, key: str = CLIENT_KEY, **given: Any) ->
     )
 
 
-def test_a_correction_of_an_answer_that_is_not_kept(proxy: ProxyThread) -> None:
+def test_a_correction_of_an_opted_out_answer_is_not_kept(proxy: ProxyThread) -> None:
     """The data plane knows no traces: the collector forgets it."""
     traces = [ask(proxy, store=False).headers["x-understudy-trace"] for _ in range(3)]
     assert tell(proxy, traces[0], correction=ANSWER).status_code == 200
@@ -243,7 +247,7 @@ def test_a_correction_of_an_answer_that_is_not_kept(proxy: ProxyThread) -> None:
     ]
 
 
-def test_a_client_that_has_opted_out_corrects_nothing(proxy: ProxyThread) -> None:
+def test_an_opted_out_client_cannot_store_a_correction(proxy: ProxyThread) -> None:
     trace = ask(proxy, key="sk-silent").headers["x-understudy-trace"]
     for more in ({"key": "sk-silent"}, {"headers": {"X-Understudy-Store": "false"}}):
         refused = tell(proxy, trace, correction=ANSWER, **more)

@@ -68,7 +68,7 @@ def nothing_is_kept(proxy: ProxyThread) -> None:
     assert OTHER.encode() not in written
 
 
-def test_a_request_and_its_answer(proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_a_request_and_its_answer_are_redacted(proxy: ProxyThread, teacher: LoopbackServer) -> None:
     teacher.script(completion(f"Yes, {CANARY} and {OTHER}."))
     answer = ask(proxy, user=CANARY)
     assert answer.json()["choices"][0]["message"]["content"] == f"Yes, {CANARY} and {OTHER}."
@@ -83,13 +83,15 @@ def test_a_request_and_its_answer(proxy: ProxyThread, teacher: LoopbackServer) -
     nothing_is_kept(proxy)
 
 
-def test_what_holds_nothing_is_kept_in_full(proxy: ProxyThread) -> None:
+def test_a_request_without_matches_is_kept_in_full(proxy: ProxyThread) -> None:
     answer = ask(proxy, messages=[{"role": "user", "content": "hello"}])
     assert "x-understudy-content" not in answer.headers
     assert proxy.traces()[0]["content"] == "full"
 
 
-def test_an_answer_alone(proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_an_answer_is_redacted_when_the_request_is_not(
+    proxy: ProxyThread, teacher: LoopbackServer
+) -> None:
     teacher.script(completion(OTHER), stream(f"it is {OTHER} now", usage=True))
     hello = [{"role": "user", "content": "hello"}]
     whole, streamed = ask(proxy, messages=hello), ask(proxy, messages=hello, stream=True)
@@ -161,7 +163,7 @@ TRAFFIC: dict[str, tuple[dict[str, Any], Reply | None]] = {
 
 
 @pytest.mark.parametrize("which", TRAFFIC)
-def test_nothing_is_kept(
+def test_no_traffic_leaves_unredacted_text_behind(
     which: str, proxy: ProxyThread, teacher: LoopbackServer, tmp_path: Path
 ) -> None:
     more, reply = TRAFFIC[which]
@@ -182,7 +184,9 @@ def test_nothing_is_kept(
     nothing_is_kept(proxy)
 
 
-def test_a_client_that_hangs_up(proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_a_partial_answer_is_redacted_after_a_client_hangs_up(
+    proxy: ProxyThread, teacher: LoopbackServer
+) -> None:
     teacher.script(stream(f"a {OTHER} b c d e f g").paced(0.2))
     body = {**BODY, "stream": True}
     with httpx.stream("POST", f"{proxy.base_url}/chat/completions", json=body) as response:
@@ -195,7 +199,7 @@ def test_a_client_that_hangs_up(proxy: ProxyThread, teacher: LoopbackServer) -> 
     nothing_is_kept(proxy)
 
 
-def test_no_log_holds_it(tmp_path: Path, teacher: LoopbackServer) -> None:
+def test_no_log_has_redacted_text(tmp_path: Path, teacher: LoopbackServer) -> None:
     raw = settings(teacher.base_url, tmp_path / "data", server={"log_level": "debug"}, **PRIVACY)
     with ProxyProcess(raw, tmp_path) as running:
         wait_until(lambda: _answers(running))
@@ -226,7 +230,7 @@ def too_deep(secret: str) -> str:
     return "[" * DEPTH + json.dumps(secret) + "]" * DEPTH
 
 
-def test_what_cannot_be_redacted_is_served_and_not_kept(
+def test_a_request_that_cannot_be_redacted_is_served_and_not_kept(
     proxy: ProxyThread, teacher: LoopbackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = ask(proxy, messages=[{"role": "user", "content": too_deep(CANARY)}])
@@ -239,7 +243,9 @@ def test_what_cannot_be_redacted_is_served_and_not_kept(
     assert CANARY not in caplog.text
 
 
-def test_an_answer_that_cannot_be_redacted(proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_an_answer_that_cannot_be_redacted_is_not_kept(
+    proxy: ProxyThread, teacher: LoopbackServer
+) -> None:
     teacher.script(completion(too_deep(OTHER)))
     assert OTHER in ask(proxy).text
     assert proxy.traces()[0]["content"] == "none"
@@ -267,7 +273,7 @@ def publish(proxy: ProxyThread, student: LoopbackServer) -> Publish:
     return go
 
 
-def test_a_student_is_asked_what_it_learned_from(
+def test_a_student_is_asked_with_the_redacted_request(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
     publish()
@@ -278,7 +284,7 @@ def test_a_student_is_asked_what_it_learned_from(
     nothing_is_kept(proxy)
 
 
-def test_its_fingerprint_is_that_of_the_redacted_prompt(
+def test_the_fingerprint_is_that_of_the_redacted_prompt(
     proxy: ProxyThread, publish: Publish
 ) -> None:
     system = {"role": "system", "content": "You serve <SECRET>."}
@@ -289,7 +295,7 @@ def test_its_fingerprint_is_that_of_the_redacted_prompt(
         assert answer.headers["x-understudy-reason"] == "certified"
 
 
-def test_a_student_that_says_a_placeholder_is_not_served(
+def test_a_students_answer_with_a_placeholder_is_not_served(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer, teacher: LoopbackServer
 ) -> None:
     publish()
@@ -301,7 +307,7 @@ def test_a_student_that_says_a_placeholder_is_not_served(
     nothing_is_kept(proxy)
 
 
-def test_what_a_student_makes_up_is_redacted_in_the_trace(
+def test_a_students_own_matches_are_redacted_in_the_trace(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
     publish()
@@ -310,7 +316,7 @@ def test_what_a_student_makes_up_is_redacted_in_the_trace(
     nothing_is_kept(proxy)
 
 
-def test_without_redaction_no_student_is_asked(
+def test_no_student_is_asked_when_the_redaction_fails(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
     publish(max_input_chars=10_000)
@@ -323,7 +329,9 @@ def test_without_redaction_no_student_is_asked(
 # ---- what takes long -----------------------------------------------------------------------------
 
 
-def test_a_long_text_holds_nobody_up(proxy: ProxyThread, start_proxy: StartProxy) -> None:
+def test_redacting_a_long_text_delays_no_other_request(
+    proxy: ProxyThread, start_proxy: StartProxy
+) -> None:
     """A megabyte that a rule finds something in at every turn is searched in a thread."""
     long = f"{CANARY} " * 90_000
     answers: list[httpx.Response] = []
@@ -338,7 +346,7 @@ def test_a_long_text_holds_nobody_up(proxy: ProxyThread, start_proxy: StartProxy
     nothing_is_kept(proxy)
 
 
-def test_without_rules_nothing_is_loaded() -> None:
+def test_without_rules_re2_is_not_loaded() -> None:
     code = (
         "import sys, proxy.app, proxy.privacy as p, store.privacy.settings as s;"
         "privacy = p.Privacy(s.PrivacySettings());"
@@ -354,7 +362,7 @@ def test_without_rules_nothing_is_loaded() -> None:
     assert done.stdout == "False set()\n"
 
 
-def test_the_sdk_streams_as_ever(proxy: ProxyThread) -> None:
+def test_the_sdk_streams_with_redaction(proxy: ProxyThread) -> None:
     with openai.OpenAI(base_url=proxy.base_url, api_key=CLIENT_KEY, max_retries=0) as client:
         chunks = client.chat.completions.create(
             model="gpt-4o", messages=[{"role": "user", "content": CANARY}], stream=True
@@ -368,7 +376,9 @@ def echo_everything(request: Received) -> Reply:
     return completion(request.body.decode())
 
 
-def test_the_ready_made_rules(start_proxy: StartProxy, teacher: LoopbackServer) -> None:
+def test_several_ready_made_rules_work_together(
+    start_proxy: StartProxy, teacher: LoopbackServer
+) -> None:
     proxy = start_proxy(privacy={"redact": ["email", "phone", "credit_card"]})
     teacher.answer = echo_everything
     said = "ada@example.org, +49 30 901820, 4111 1111 1111 1111"
