@@ -1,4 +1,4 @@
-"""An amplification of a test's size, and what came of it."""
+"""An amplification of a test's size, and views of its result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def amplified(
     policy: TaskPolicy | None = None,
     budget: int = 10_000_000,
     calls: list[TeacherCall] | None = None,
-    progress: Callable[[str, float, float, str], None] = lambda *told: None,
+    progress: Callable[[str, float, float, str], None] = lambda *_: None,
     **settings: Any,
 ) -> Amplified:
     calls = [] if calls is None else calls
@@ -52,12 +52,12 @@ async def amplified(
         )
 
 
-def kept(found: Amplified) -> list[Example]:
-    return [e for e in found.examples if e.status == "kept"]
+def kept(result: Amplified) -> list[Example]:
+    return [e for e in result.examples if e.status == "kept"]
 
 
-def reasons(found: Amplified) -> Counter[str]:
-    return Counter(e.reason for e in found.examples if e.status == "rejected")
+def reasons(result: Amplified) -> Counter[str]:
+    return Counter(e.reason for e in result.examples if e.status == "rejected")
 
 
 def text_of_example(example: Example) -> str:

@@ -46,7 +46,7 @@ def is_due(raw: Raw) -> bool:
 
 @asynccontextmanager
 async def judged(raw: Raw) -> AsyncIterator[tuple[ControlPlane, Database]]:
-    """A control plane that has 40 traces of a task, and has looked whether it is due."""
+    """A control plane with 40 traces of a task that has decided whether it is due."""
     config = parse_config(raw)
     traces = [
         a_trace(
@@ -87,8 +87,8 @@ def share_of(name: Split) -> Callable[[Raw], float]:
 
     def seen(raw: Raw) -> float:
         shares = of_task(raw).split
-        found = [split_of(str(number), shares) for number in range(5000)]
-        return round(20 * found.count(name) / len(found)) / 20
+        result = [split_of(str(number), shares) for number in range(5000)]
+        return round(20 * result.count(name) / len(result)) / 20
 
     return seen
 
@@ -121,7 +121,7 @@ async def examples_kept(raw: Raw) -> int:
 
 
 async def hardly_changed_kept(raw: Raw) -> int:
-    """The same from a teacher that has nothing to offer but a real input with a word added."""
+    """The same from a teacher that only adds a word to a real input."""
     sound, known = DemoTeacher(), user_text(rows_of(LABELS, 1)[0].messages)
 
     def answer(body: dict[str, Any]) -> Reply:

@@ -38,7 +38,7 @@ async def judged(raw: Raw, teacher: LoopbackServer) -> int:
             counting(reply_to) as (student, _),
             run_scoring(run, parts, LETTERS, scorer) as score,
         ):
-            found = await evaluate(
+            result = await evaluate(
                 student,
                 LETTERS,
                 run_id=run.run_id,
@@ -48,7 +48,7 @@ async def judged(raw: Raw, teacher: LoopbackServer) -> int:
                 progress=no_progress,
                 score=score,
             )
-    return sum(e.agrees for e in found)
+    return sum(e.agrees for e in result)
 
 
 async def answers_that_agree(raw: Raw) -> int:
@@ -56,15 +56,15 @@ async def answers_that_agree(raw: Raw) -> int:
         return await judged(raw, teacher)
 
 
-async def rubric_is_told(raw: Raw) -> bool:
-    """Whether the judge hears of tone."""
+async def rubric_reaches_the_judge(raw: Raw) -> bool:
+    """Whether the rubric about tone reaches the judge."""
     with LoopbackServer(judging(lambda one, other: True)) as teacher:
         await judged(raw, teacher)
         return all("tone" in r.json["messages"][0]["content"] for r in teacher.requests)
 
 
 async def rows_asked_again(raw: Raw) -> Counter[bool]:
-    """How many of 30 rows the teacher is asked once more."""
+    """How many of 30 rows the teacher is asked again."""
     config = parse_config(raw)
     run = a_run(config.runs_dir / "run", **config.task(TASK).model_dump())
     scorer = choose_scorer(answers_of(LETTERS), run.settings.evaluate)
@@ -83,7 +83,7 @@ T = "task_defaults"
 JUDGING: dict[str, Effect] = {
     f"{T}.evaluate.scorer": Effect(answers_that_agree, ("auto", 0), ("judge", 30)),
     f"{T}.evaluate.rubric": Effect(
-        rubric_is_told,
+        rubric_reaches_the_judge,
         (None, False),
         ("Only the tone counts.", True),
         {f"{T}.evaluate.scorer": "judge"},

@@ -51,21 +51,21 @@ NOWHERE = "/nowhere/at/all"
 
 
 def configured(*keys: str | int) -> Callable[[Raw], Any]:
-    """What the trainer is told in mlx_lm's keys, for 100 rows; None for what it is not told."""
+    """A value of the training config for 100 rows; None when it has none."""
 
     def seen(raw: Raw) -> Any:
-        found: Any = training_config(
+        result: Any = training_config(
             of_task(raw).train, base=BASE, data=Path("data"), adapter=Path("adapter"), rows=100
         )
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else found[key]
-        return found
+            result = result.get(key) if isinstance(result, dict) else result[key]
+        return result
 
     return seen
 
 
 class EnoughBegunError(Exception):
-    """Both trainings have begun: there is no need to wait for their end."""
+    """Both trainings have begun; the test need not wait for their end."""
 
 
 async def train_in(raw: Raw) -> tuple[Path, set[str]]:
@@ -110,7 +110,7 @@ async def adapters_trained(raw: Raw) -> int:
 
 
 def chosen(look: Callable[[Scorer], Any], answers: list[str]) -> Callable[[Raw], Any]:
-    """What the scorer for these answers is like."""
+    """A property of the scorer for these answers."""
     return lambda raw: look(choose_scorer(describe(answers), of_task(raw).evaluate))
 
 

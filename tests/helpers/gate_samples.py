@@ -1,4 +1,4 @@
-"""Evaluations to judge, and the gate that judges them in tests."""
+"""Evaluations, and the gate with the settings of tests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def judge(
     settings: GateSettings = GATE,
     **changes: Any,
 ) -> Certificate:
-    """What the gate says to these rows; without a cutoff everything is to be served."""
+    """The gate's certificate for these rows; without a cutoff, everything is served."""
     given: dict[str, Any] = {
         "attempt": 1,
         "output": "text",

@@ -1,4 +1,4 @@
-"""A teacher on loopback that judges, runs for it to be paid by, and rows of free text."""
+"""A teacher on loopback that judges, runs that pay for it, and rows of free text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARK = re.compile(r"^The mark is ([0-9a-f]{16})\.\n")
 def verdict(
     equivalent: Any, difference: str = "none", *, tokens: tuple[int, int] = (7, 3)
 ) -> Reply:
-    """A verdict, as a model calls the tool that it is forced to."""
+    """A verdict, as a call of the forced tool."""
     arguments = orjson.dumps({"difference": difference, "equivalent": equivalent}).decode()
     whole = json.loads(completion("").chunks[0])
     function = {"name": "Verdict", "arguments": arguments}
@@ -53,11 +53,11 @@ def is_judging(request: Received) -> bool:
 
 
 def shown(messages: Messages) -> dict[str, str]:
-    """What a judge is shown, by name: the request, answer A and answer B."""
+    """The marked parts of a judge's prompt by name: the request, answer A and answer B."""
     text = messages[-1]["content"]
-    found = MARK.match(text)
-    assert found is not None
-    mark = found[1]
+    result = MARK.match(text)
+    assert result is not None
+    mark = result[1]
     part = rf"^\[{mark} begin ([\w ]+)\]\n(.*?)\n\[{mark} end \1\]$"
     return dict(re.findall(part, text, re.S | re.M))
 
@@ -68,14 +68,14 @@ def judging(
     *,
     tokens: tuple[int, int] = (7, 3),
 ) -> Answerer:
-    """A teacher that judges by this rule, and answers all else as it is told."""
+    """A teacher that judges by this rule, and answers other requests by `otherwise`."""
 
     def answer(request: Received) -> Reply:
         if not is_judging(request):
             assert otherwise is not None
             return otherwise(request)
-        found = shown(request.json["messages"])
-        return verdict(equivalent(found["answer A"], found["answer B"]), tokens=tokens)
+        result = shown(request.json["messages"])
+        return verdict(equivalent(result["answer A"], result["answer B"]), tokens=tokens)
 
     return answer
 
@@ -90,7 +90,7 @@ def a_run(folder: Path, **settings: Any) -> Run:
 
 
 def parts_with(db: Database, teacher_url: str) -> Parts:
-    """What a run needs, with this teacher whatever it is called, and the run's own budget."""
+    """The services of a run, with this teacher under any name, and the run's own budget."""
 
     def client(model: str, run: Run, record: Callable[[TeacherCall], None]) -> TeacherClient:
         return TeacherClient(

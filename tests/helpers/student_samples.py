@@ -40,17 +40,17 @@ SETTINGS = TrainSettings(
 def items(count: int, seed: int) -> list[TrainItem]:
     """Generated rows; other seeds give other numbers in them, so hardly ever the same input."""
     rng = random.Random(seed)
-    found = []
+    result = []
     for _ in range(count):
         colour, thing = rng.choice(COLOURS), rng.choice(THINGS)
         text = f"{rng.choice(OPENINGS)} a {colour} {thing} number {rng.randrange(10_000)}."
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-        found.append(TrainItem(messages, f'{{"thing": "{thing}", "colour": "{colour}"}}'))
-    return found
+        result.append(TrainItem(messages, f'{{"thing": "{thing}", "colour": "{colour}"}}'))
+    return result
 
 
 def trained_adapter(folder: Path) -> Path:
-    """An adapter that has learnt the sample task. Takes some seconds, but for the second time."""
+    """An adapter trained on the sample task. Takes some seconds, the first time."""
     report = asyncio.run(
         train(
             folder,
@@ -94,7 +94,7 @@ THINKING_TEMPLATE = (
 
 
 def thinking_base(folder: Path) -> Path:
-    """The base student with a vocabulary and a chat template that know of thoughts.
+    """The base student with a vocabulary and a chat template for reasoning.
 
     Two rarely used tokens give their places, as the weights have no more.
     """

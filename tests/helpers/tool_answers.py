@@ -1,4 +1,4 @@
-"""What a teacher and a student say when they call the functions of `tool_task`."""
+"""Answers of a teacher and a student that call the functions of `tool_task`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def call(name: str, arguments: str) -> dict[str, Any]:
     return {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def said(*calls: dict[str, Any], content: str | None = None) -> str:
+def output_messages(*calls: dict[str, Any], content: str | None = None) -> str:
     return as_json([{"role": "assistant", "content": content, "tool_calls": list(calls)}])
 
 

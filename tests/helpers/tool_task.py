@@ -1,4 +1,4 @@
-"""A made-up task with tools: what is asked in an e-mail is looked up, and else asked back for.
+"""A made-up task with tools: an e-mail leads to a call, or to a question if something is unclear.
 
 The texts are those of a demo task, so the stand-in teacher can write more of them.
 """
@@ -68,8 +68,8 @@ class CallingTeacher(DemoTeacher):
         if not body.get("tools") or isinstance(body.get("tool_choice"), dict):
             return super().__call__(body)
         self.bodies.append(body)
-        found = call_of(last_user_text(body["messages"]))
-        if found is None:
+        result = call_of(last_user_text(body["messages"]))
+        if result is None:
             return Reply("answers/asked back", ASKING_BACK)
-        name, arguments = found
+        name, arguments = result
         return Reply("answers/called", orjson.dumps(arguments).decode(), name)

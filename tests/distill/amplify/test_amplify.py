@@ -56,29 +56,29 @@ async def test_the_target_is_reached_exactly_and_nothing_is_bought_beyond_it(
 ) -> None:
     rows = rows_of(task, 60)
     calls: list[TeacherCall] = []
-    told: list[tuple[str, float, float, str]] = []
+    reports: list[tuple[str, float, float, str]] = []
     async with await start_teacher() as teacher:
         async with a_client(teacher.base_url) as client:
             policy = await extract_policy(client, rows)
-        found = await amplified(
+        result = await amplified(
             tmp_path,
             teacher.base_url,
             rows,
             policy=policy,
             calls=calls,
-            progress=lambda *line: told.append(line),
+            progress=lambda *line: reports.append(line),
         )
-    assert found.stopped == "target reached"
-    assert len(kept(found)) == 40
+    assert result.stopped == "target reached"
+    assert len(kept(result)) == 40
     # the rules never give an unsound answer, so each one that was bought is kept
     assert Counter(c.purpose for c in calls)["answers"] == 40
     assert teacher.counts[f"answers/{task}"] == 40
-    for example in kept(found):
+    for example in kept(result):
         messages = orjson.loads(example.input_messages)
         assert messages[0] == rows[0].messages[0]
         assert example.target == TASKS[task].answer(user_text(messages))
-    assert told[-1][:3] == ("amplify", 40, 40)
-    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+    assert reports[-1][:3] == ("amplify", 40, 40)
+    assert [done for _, done, _, _ in reports] == sorted(done for _, done, _, _ in reports)
 
 
 async def test_kept_inputs_are_no_near_duplicates_and_rejected_ones_have_a_reason(
@@ -87,26 +87,26 @@ async def test_kept_inputs_are_no_near_duplicates_and_rejected_ones_have_a_reaso
     rows = rows_of(LABELS, 60)
     async with await start_teacher() as teacher:
         policy = a_policy(input_length_range=LengthRange(minimum=5, maximum=200))
-        found = await amplified(tmp_path, teacher.base_url, rows, policy=policy, target=80)
-    assert len({e.input_hash for e in kept(found)}) == 80
-    assert not {e.input_hash for e in kept(found)} & hashes(rows)
+        result = await amplified(tmp_path, teacher.base_url, rows, policy=policy, target=80)
+    assert len({e.input_hash for e in kept(result)}) == 80
+    assert not {e.input_hash for e in kept(result)} & hashes(rows)
     seen = NearDuplicates(0.9, (user_text(row.messages) for row in rows))
-    for example in kept(found):
+    for example in kept(result):
         text = text_of_example(example)
         assert text not in seen
         assert len(text) <= 200
         seen.add(text)
-    assert {"near_duplicate", "input_length"} <= set(reasons(found))
-    assert all(e.target == "" for e in found.examples if e.status == "rejected")
+    assert {"near_duplicate", "input_length"} <= set(reasons(result))
+    assert all(e.target == "" for e in result.examples if e.status == "rejected")
 
 
 async def test_synthetic_examples_name_their_parents_and_model(tmp_path: Path) -> None:
     rows = rows_of(JSON, 30)
     async with await start_teacher() as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows, target=20)
+        result = await amplified(tmp_path, teacher.base_url, rows, target=20)
     made: set[str] = set()
-    assert len({e.example_id for e in found.examples}) == len(found.examples)
-    for example in found.examples:
+    assert len({e.example_id for e in result.examples}) == len(result.examples)
+    for example in result.examples:
         assert (example.run_id, example.task, example.split) == (RUN, "a-task", "train")
         assert (example.origin, example.generator_model) == ("synthetic", MODEL)
         assert example.source_trace_id is None
@@ -116,15 +116,15 @@ async def test_synthetic_examples_name_their_parents_and_model(tmp_path: Path) -
         assert set(context) <= {row.trace_id for row in rows}
         assert set(earlier) <= made
         made.add(example.example_id)
-    assert any(len(example.parent_ids) > 5 for example in found.examples)
-    for example in found.examples:
+    assert any(len(example.parent_ids) > 5 for example in result.examples)
+    for example in result.examples:
         assert example.created_at > 0
 
 
 async def test_synthetic_answers_are_balanced_over_the_labels(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 40), target=90)
-    counts = Counter(e.target for e in kept(found))
+        result = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 40), target=90)
+    counts = Counter(e.target for e in kept(result))
     assert set(counts) == {"positive", "negative", "neutral"}
     assert min(counts.values()) >= 20
 
@@ -140,13 +140,13 @@ async def test_a_synthetic_request_is_a_real_one_with_another_last_text(tmp_path
     ]
     asked = Counting()
     async with server(asked) as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows, target=10)
+        result = await amplified(tmp_path, teacher.base_url, rows, target=10)
     assert len(asked.bodies) == 10
     for body in asked.bodies:
         assert body["messages"][:3] == rows[0].messages[:3]
         assert (body["temperature"], body["max_tokens"]) == (0, 30)
         assert body["model"] == MODEL
-    assert {text_of_example(e) for e in kept(found)} == set(asked.asked)
+    assert {text_of_example(e) for e in kept(result)} == set(asked.asked)
 
 
 def _fields(row: Row) -> dict[str, Any]:
@@ -155,9 +155,9 @@ def _fields(row: Row) -> dict[str, Any]:
 
 async def test_target_0_makes_no_call(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 10), target=0)
+        result = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 10), target=0)
         assert teacher.counts == {}
-    assert found == Amplified([], "target reached")
+    assert result == Amplified([], "target reached")
 
 
 async def test_no_more_calls_run_at_once_than_allowed(tmp_path: Path) -> None:

@@ -114,9 +114,9 @@ def test_diverse_rows_have_every_answer_before_one_comes_twice() -> None:
 def test_diverse_rows_are_spread_over_lengths_when_every_answer_differs() -> None:
     rows = rows_of(EXTRACTION, 200)
     lengths = sorted(len(user_text(row.messages)) for row in rows)
-    found = sorted(len(user_text(row.messages)) for row in diverse(rows, 15))
-    assert found[0] < lengths[40]
-    assert found[-1] > lengths[160]
+    result = sorted(len(user_text(row.messages)) for row in diverse(rows, 15))
+    assert result[0] < lengths[40]
+    assert result[-1] > lengths[160]
 
 
 def test_a_policy_reads_back_as_it_was_written() -> None:

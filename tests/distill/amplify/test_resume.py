@@ -55,7 +55,7 @@ async def main(folder, url):
             folder / "amplify", run_id=RUN, task="a-task", policy=a_policy(),
             answers=answers_of(rows), rows=rows,
             forbidden=hashes(rows), client=client,
-            settings=AmplifySettings(target=40, batch=8, context=4), progress=lambda *told: None,
+            settings=AmplifySettings(target=40, batch=8, context=4), progress=lambda *_: None,
         )
 
 asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
@@ -96,9 +96,9 @@ async def test_kill_minus_nine_at_any_point_pays_for_nothing_twice(tmp_path: Pat
         teacher.latency_s = 0
         assert not (tmp_path / "amplify" / "manifest.json").exists()
 
-    found = await amplified(tmp_path / "amplify", teacher.base_url, rows)
+    result = await amplified(tmp_path / "amplify", teacher.base_url, rows)
     await teacher.stop()
-    assert len(kept(found)) == 40
+    assert len(kept(result)) == 40
     answered = [line["example_id"] for line in read_lines(answers_file)]
     assert len(answered) == len(set(answered)) == teacher.counts[f"answers/{JSON}"] == 40
     assert len(read_lines(inputs_file)) == teacher.counts["inputs"]
@@ -113,8 +113,8 @@ async def test_a_torn_last_line_is_dropped_on_resuming(tmp_path: Path) -> None:
         for name in ("inputs.jsonl", "answers.jsonl"):
             file = tmp_path / name
             file.write_bytes(file.read_bytes()[:-30])
-        found = await amplified(tmp_path, teacher.base_url, rows, target=25)
-    assert len(kept(found)) == 25
+        result = await amplified(tmp_path, teacher.base_url, rows, target=25)
+    assert len(kept(result)) == 25
     for name in ("inputs.jsonl", "answers.jsonl"):
         for line in (tmp_path / name).read_bytes().splitlines():
             orjson.loads(line)
@@ -129,24 +129,24 @@ async def test_a_spent_budget_stops_amplification_and_a_larger_one_resumes_it(
     rows = rows_of(JSON, 40)
     calls: list[TeacherCall] = []
     async with await start_teacher() as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows, budget=6000, calls=calls)
+        result = await amplified(tmp_path, teacher.base_url, rows, budget=6000, calls=calls)
         spent = sum(c.input_tokens + c.output_tokens for c in calls)
         assert 3000 < spent <= 6000
-        assert 0 < len(kept(found)) < 40
-        assert found.stopped.startswith("token budget: ")
-        assert "amplify.token_budget" in found.stopped
+        assert 0 < len(kept(result)) < 40
+        assert result.stopped.startswith("token budget: ")
+        assert "amplify.token_budget" in result.stopped
 
         more = await amplified(
             tmp_path, teacher.base_url, rows, budget=100_000, calls=calls, token_budget=100_000
         )
     assert len(kept(more)) == 40
-    assert {e.example_id for e in kept(found)} <= {e.example_id for e in kept(more)}
+    assert {e.example_id for e in kept(result)} <= {e.example_id for e in kept(more)}
     assert teacher.counts[f"answers/{JSON}"] == 40
 
 
 async def test_budget_0_makes_no_call(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_of(JSON, 10), budget=0)
+        result = await amplified(tmp_path, teacher.base_url, rows_of(JSON, 10), budget=0)
         assert teacher.counts == {}
-    assert found.examples == []
-    assert found.stopped.startswith("token budget: 0 of 0 tokens")
+    assert result.examples == []
+    assert result.stopped.startswith("token budget: 0 of 0 tokens")

@@ -24,16 +24,16 @@ from tests.helpers.tool_task import LOOK_UP, TASK, TOOLS, CallingTeacher, call_o
 
 
 def rows_with_tools(count: int = 40) -> list[Row]:
-    found = []
+    result = []
     for text in TASK.texts(3):
-        if (wanted := call_of(text)) is not None:
-            name, arguments = wanted
+        if (call := call_of(text)) is not None:
+            name, arguments = call
             target = calling((name, arguments))
             params = {"tools": TOOLS, "parallel_tool_calls": False}
-            found.append(a_row(TASK.name, text, target=target, params=params))
-        if len(found) == count:
+            result.append(a_row(TASK.name, text, target=target, params=params))
+        if len(result) == count:
             break
-    return found
+    return result
 
 
 POLICY = a_policy()
@@ -42,13 +42,13 @@ POLICY = a_policy()
 async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
     calling_teacher = CallingTeacher()
     async with server(calling_teacher) as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=20)
-    assert len(kept(found)) == 20
-    for example in kept(found):
-        wanted = call_of(user_text(orjson.loads(example.input_messages)))
-        assert wanted is not None
-        assert orjson.loads(example.target) == dict(zip(("name", "arguments"), wanted, strict=True))
-    assert set(reasons(found)) >= {"other_call"}  # words, where no real answer is in words
+        result = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=20)
+    assert len(kept(result)) == 20
+    for example in kept(result):
+        call = call_of(user_text(orjson.loads(example.input_messages)))
+        assert call is not None
+        assert orjson.loads(example.target) == dict(zip(("name", "arguments"), call, strict=True))
+    assert set(reasons(result)) >= {"other_call"}  # words, where no real answer is in words
     for body in calling_teacher.bodies:
         assert (body["tools"], body["parallel_tool_calls"]) == (TOOLS, False)
 
@@ -56,17 +56,17 @@ async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
 async def test_calls_that_the_tools_do_not_allow_are_not_learned(tmp_path: Path) -> None:
     def with_more(answer: CallingTeacher) -> Answerer:
         def reply(body: dict[str, Any]) -> DemoReply:
-            found = answer(body)
-            if found.tool == "look_up":
-                return DemoReply(found.kind, '{"order_id": 5}', "look_up")
-            return found
+            result = answer(body)
+            if result.tool == "look_up":
+                return DemoReply(result.kind, '{"order_id": 5}', "look_up")
+            return result
 
         return reply
 
     async with server(with_more(CallingTeacher())) as teacher:
-        found = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=5)
-    assert {orjson.loads(e.target)["name"] for e in kept(found)} <= {"cancel"}
-    assert reasons(found)["bad_call"] > 0
+        result = await amplified(tmp_path, teacher.base_url, rows_with_tools(), target=5)
+    assert {orjson.loads(e.target)["name"] for e in kept(result)} <= {"cancel"}
+    assert reasons(result)["bad_call"] > 0
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_the_fault_of_an_answer_to_a_request_with_tools(
 ) -> None:
     for end in ("stop", "tool_calls"):
         answers = describe([LEARNED, WORDS], tools=[LEARNED, WORDS])
-        found = answer_fault(text, end, answers=answers, policy=POLICY, request=request_of)
-        assert found == fault
+        result = answer_fault(text, end, answers=answers, policy=POLICY, request=request_of)
+        assert result == fault
 
 
 def test_tools_are_shown_to_the_teacher_and_functions_are_requested() -> None:

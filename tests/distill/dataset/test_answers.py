@@ -156,5 +156,5 @@ async def test_an_answer_of_an_unknown_form_is_not_served(
     answer = StudentAnswer(
         text=text, signals=None, finish_reason="stop", input_tokens=1, output_tokens=1
     )
-    found = await fault_of(answer, TermsOfService(output=output, forms=forms), {})
-    assert found == fault
+    result = await fault_of(answer, TermsOfService(output=output, forms=forms), {})
+    assert result == fault

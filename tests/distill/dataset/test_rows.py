@@ -67,9 +67,9 @@ WORDS = {"role": "assistant", "content": "delivery"}
 def test_an_unlearnable_exchange_is_left_out_with_its_reason(
     reason: str, changes: dict[str, Any]
 ) -> None:
-    found = chosen(an_exchange(**changes))
-    assert found.rows == []
-    assert found.left_out == {reason: 1}
+    selection = chosen(an_exchange(**changes))
+    assert selection.rows == []
+    assert selection.left_out == {reason: 1}
 
 
 def test_a_row_has_the_parameters_to_ask_again() -> None:
@@ -111,47 +111,47 @@ def test_text_parts_and_earlier_turns_are_learnt() -> None:
 
 
 def test_the_majority_of_contradicting_answers_counts() -> None:
-    found = chosen(
+    selection = chosen(
         an_exchange(answer="billing", at=9),
         an_exchange(answer="delivery", at=1),
         an_exchange(answer="delivery", at=2),
     )
-    assert [row.target for row in found.rows] == ["delivery"]
-    assert found.left_out == {"contradicted": 1, "duplicate": 1}
+    assert [row.target for row in selection.rows] == ["delivery"]
+    assert selection.left_out == {"contradicted": 1, "duplicate": 1}
 
 
 def test_of_two_equally_common_answers_the_newer_counts() -> None:
     for newest in ("billing", "delivery"):
         oldest = {"billing": "delivery", "delivery": "billing"}[newest]
-        found = chosen(an_exchange(answer=newest, at=2), an_exchange(answer=oldest, at=1))
-        assert [row.target for row in found.rows] == [newest]
-        assert found.left_out == {"contradicted": 1}
+        selection = chosen(an_exchange(answer=newest, at=2), an_exchange(answer=oldest, at=1))
+        assert [row.target for row in selection.rows] == [newest]
+        assert selection.left_out == {"contradicted": 1}
 
 
 def test_json_with_another_layout_is_the_same_answer() -> None:
-    found = chosen(
+    selection = chosen(
         an_exchange(answer='{"a": 1, "b": 2}', at=1),
         an_exchange(answer='{"b":2,"a":1}', at=2),
         an_exchange(answer='{"a": 2, "b": 1}', at=3),
     )
-    assert normal_answer(found.rows[0].target) == '{"a":1,"b":2}'
-    assert found.left_out == {"contradicted": 1, "duplicate": 1}
+    assert normal_answer(selection.rows[0].target) == '{"a":1,"b":2}'
+    assert selection.left_out == {"contradicted": 1, "duplicate": 1}
 
 
 def test_fingerprints_with_a_tenth_of_the_traces_count() -> None:
     def some(count: int, system: str) -> list[LoggedExchange]:
         return [an_exchange(f"{system} {i}", system=system) for i in range(count)]
 
-    found = chosen(*some(16, "old"), *some(3, "new"), *some(1, "tried once"))
-    assert Counter(row.messages[0]["content"] for row in found.rows) == {"old": 16, "new": 3}
-    assert found.left_out == {"rare_fingerprint": 1}
+    selection = chosen(*some(16, "old"), *some(3, "new"), *some(1, "tried once"))
+    assert Counter(row.messages[0]["content"] for row in selection.rows) == {"old": 16, "new": 3}
+    assert selection.left_out == {"rare_fingerprint": 1}
 
 
 def test_the_commonest_fingerprint_counts_however_rare_it_is() -> None:
     traces = [an_exchange(f"{i}", system=f"prompt {i % 15}") for i in range(16)]
-    found = chosen(*traces)
-    assert {row.messages[0]["content"] for row in found.rows} == {"prompt 0"}
-    assert found.left_out == {"rare_fingerprint": 14}
+    selection = chosen(*traces)
+    assert {row.messages[0]["content"] for row in selection.rows} == {"prompt 0"}
+    assert selection.left_out == {"rare_fingerprint": 14}
 
 
 def test_rows_are_in_the_order_of_their_traces() -> None:
@@ -184,9 +184,9 @@ def test_rows_read_back_as_they_were_written(tmp_path: Path) -> None:
 def test_every_trace_is_a_row_or_counted_and_no_input_comes_twice(
     traces: list[LoggedExchange],
 ) -> None:
-    found = chosen(*traces)
-    assert len(found.rows) + sum(found.left_out.values()) == len(traces)
-    assert len({row.input_hash for row in found.rows}) == len(found.rows)
+    selection = chosen(*traces)
+    assert len(selection.rows) + sum(selection.left_out.values()) == len(traces)
+    assert len({row.input_hash for row in selection.rows}) == len(selection.rows)
     by_id = {t.trace_id: t for t in traces}
-    assert all(by_id[row.trace_id].served_by == "teacher" for row in found.rows)
-    assert all(count > 0 for count in found.left_out.values())
+    assert all(by_id[row.trace_id].served_by == "teacher" for row in selection.rows)
+    assert all(count > 0 for count in selection.left_out.values())

@@ -31,7 +31,7 @@ def hash_of(text: str) -> str:
 def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> None:
     calibration = (1 - train) * rest
     shares = SplitSettings(train=train, calibration=calibration, heldout=1 - train - calibration)
-    found = Counter(split_of(hash_of(str(i)), shares) for i in range(2000))
+    result = Counter(split_of(hash_of(str(i)), shares) for i in range(2000))
     expected: dict[Split, float] = {
         "train": shares.train,
         "calibration": shares.calibration,
@@ -39,7 +39,7 @@ def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> No
     }
     for name, share in expected.items():
         # five standard deviations: one false alarm in millions of draws
-        assert abs(found[name] / 2000 - share) < 5 * sqrt(share * (1 - share) / 2000) + 1e-3
+        assert abs(result[name] / 2000 - share) < 5 * sqrt(share * (1 - share) / 2000) + 1e-3
 
 
 @given(st.lists(texts, max_size=30), st.lists(texts, max_size=30))
@@ -61,5 +61,5 @@ def test_no_input_is_in_two_splits_or_changes_its_split(first: list[str], later:
 
 def test_the_split_of_an_input_is_pinned() -> None:
     """A change of the formula would mix held-out inputs into the training of later runs."""
-    found = [split_of(hash_of(str(i)), SHARES) for i in range(6)]
-    assert found == ["heldout", "train", "calibration", "train", "train", "heldout"]
+    result = [split_of(hash_of(str(i)), SHARES) for i in range(6)]
+    assert result == ["heldout", "train", "calibration", "train", "train", "heldout"]

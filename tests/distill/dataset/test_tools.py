@@ -23,7 +23,15 @@ from store.settings.tasks import EvaluateSettings, SplitSettings
 from tests.helpers.demo_rows import a_row, an_exchange
 from tests.helpers.gate_samples import GATE
 from tests.helpers.gate_samples import rows as evaluated
-from tests.helpers.tool_answers import LEARNED, OTHER, WORDS, as_json, call, calling, said
+from tests.helpers.tool_answers import (
+    LEARNED,
+    OTHER,
+    WORDS,
+    as_json,
+    call,
+    calling,
+    output_messages,
+)
 from tests.helpers.tool_task import CANCEL, TASK, TOOLS
 
 AUTO = EvaluateSettings()
@@ -35,7 +43,7 @@ def a_trace(text: str = "cancel it", **changes: Any) -> LoggedExchange:
     values = {
         "tool_definitions": as_json(TOOLS),
         "request_params": as_json(params),
-        "output_messages": said(call("cancel", '{"order_id":"A-1"}')),
+        "output_messages": output_messages(call("cancel", '{"order_id":"A-1"}')),
         "finish_reasons": ["tool_calls"],
         **changes,
     }
@@ -76,7 +84,7 @@ def test_a_call_becomes_a_row_that_can_be_asked_again() -> None:
         (
             f"[{LEARNED}, {OTHER}]",
             {
-                "output_messages": said(
+                "output_messages": output_messages(
                     call("cancel", '{"order_id": "A-1"}'),
                     call("cancel", '{"order_id": "A-2"}'),
                     content="Both of them.",
@@ -95,8 +103,11 @@ OLD = {"functions": [CANCEL["function"]]}
 @pytest.mark.parametrize(
     ("reason", "changes"),
     [
-        ("tools", {"output_messages": said(call("cancel", '{"order_id":'))}),
-        ("tools", {"output_messages": said({"type": "custom", "custom": {"name": "x"}})}),
+        ("tools", {"output_messages": output_messages(call("cancel", '{"order_id":'))}),
+        (
+            "tools",
+            {"output_messages": output_messages({"type": "custom", "custom": {"name": "x"}})},
+        ),
         ("tools", {"tool_definitions": None}),  # a call out of nowhere
         ("tools", {"tool_definitions": as_json([{"type": "custom", "custom": {"name": "x"}}])}),
         ("tools", {"params": {"stop": ["."]}}),
@@ -126,17 +137,17 @@ OLD = {"functions": [CANCEL["function"]]}
 def test_exchanges_with_tools_that_cannot_be_learnt_are_left_out(
     reason: str, changes: dict[str, Any]
 ) -> None:
-    found = chosen(a_trace(**changes))
-    assert (found.rows, found.left_out) == ([], {reason: 1})
+    result = chosen(a_trace(**changes))
+    assert (result.rows, result.left_out) == ([], {reason: 1})
 
 
 def test_rows_share_one_copy_of_their_tools(tmp_path: Path) -> None:
     """Thousands of rows with some kilobytes of tools each."""
-    found = chosen(*(a_trace(f"cancel order {n}") for n in range(4))).rows
-    assert len({id(row.params["tools"]) for row in found}) == 1
-    write_rows(tmp_path / "rows.jsonl", found)
+    result = chosen(*(a_trace(f"cancel order {n}") for n in range(4))).rows
+    assert len({id(row.params["tools"]) for row in result}) == 1
+    write_rows(tmp_path / "rows.jsonl", result)
     again = read_rows(tmp_path / "rows.jsonl")
-    assert again == found
+    assert again == result
     assert len({id(row.params["tools"]) for row in again}) == 1
 
 
@@ -177,8 +188,8 @@ def test_a_correction_to_other_calls_is_a_complaint() -> None:
 
 def test_a_task_with_tools_is_scored_by_field() -> None:
     targets = [LEARNED, LEARNED, WORDS]
-    found = choose_scorer(describe(targets, tools=targets), AUTO)
-    assert found == Scorer("json", 1.0, "tools", "2 of 3 answers call tools")
+    result = choose_scorer(describe(targets, tools=targets), AUTO)
+    assert result == Scorer("json", 1.0, "tools", "2 of 3 answers call tools")
     judge = EvaluateSettings(scorer="judge")
     assert choose_scorer(describe([LEARNED], tools=[LEARNED]), judge).output == "tools"
     assert choose_scorer(describe([LEARNED]), AUTO).output == "json"  # somebody's own JSON
@@ -234,8 +245,8 @@ def test_forms_and_slices_are_by_function() -> None:
         *evaluated(20, 30, label=calling(B, A)),
         *evaluated(30, 30, label=WORDS),
     ]
-    found = {(s.kind, s.name): (s.n, s.below) for s in slices_of(served, "tools", GATE)}
-    assert found == {
+    result = {(s.kind, s.name): (s.n, s.below) for s in slices_of(served, "tools", GATE)}
+    assert result == {
         ("fingerprint", "f"): (90, False),
         ("call", "cancel"): (30, False),
         ("call", "f + g"): (30, True),

@@ -59,9 +59,9 @@ def prompts(rows: Sequence[Row]) -> Counter[str]:
 
 def test_after_an_edit_the_new_prompt_counts_however_many_traces_the_old_one_has() -> None:
     old, new = some(3000, "old"), some(1000, "new", at=10)
-    found = choose_rows([*old, *new], SHARES, traffic=traffic_of([*old, *new]))
-    assert prompts(found.rows) == {"new": 1000}
-    assert found.left_out == {"rare_fingerprint": 3000}
+    selection = choose_rows([*old, *new], SHARES, traffic=traffic_of([*old, *new]))
+    assert prompts(selection.rows) == {"new": 1000}
+    assert selection.left_out == {"rare_fingerprint": 3000}
     first = choose_rows([*old, *new[:150]], SHARES, traffic=traffic_of([*old, *new[:150]]))
     assert prompts(first.rows) == {"old": 3000, "new": 150}
 
@@ -69,25 +69,25 @@ def test_after_an_edit_the_new_prompt_counts_however_many_traces_the_old_one_has
 def test_a_prompt_that_a_student_serves_is_not_dropped() -> None:
     served = some(900, "served", at=50, served_by="student", route="student")
     taught = [*some(40, "served"), *some(400, "other", at=60)]
-    found = choose_rows(taught, SHARES, traffic=traffic_of([*taught, *served]))
-    assert prompts(found.rows) == {"served": 40, "other": 400}
+    selection = choose_rows(taught, SHARES, traffic=traffic_of([*taught, *served]))
+    assert prompts(selection.rows) == {"served": 40, "other": 400}
 
 
 def test_the_commonest_learnable_shape_counts_beside_unlearnable_traffic() -> None:
     tools = some(900, "tools", tool_definitions='[{"type": "function"}]')
     few, fewer = some(60, "few"), some(40, "fewer")
-    found = choose_rows([*few, *fewer], SHARES, traffic=traffic_of([*tools, *few, *fewer]))
-    assert prompts(found.rows) == {"few": 60}
+    selection = choose_rows([*few, *fewer], SHARES, traffic=traffic_of([*tools, *few, *fewer]))
+    assert prompts(selection.rows) == {"few": 60}
 
 
 def test_without_recent_traffic_the_traces_decide_which_shapes_count() -> None:
     traces = [*some(50, "one"), *some(40, "two"), *some(3, "three")]
     elsewhere = traffic_of(some(100, "something else"))
     for traffic in (None, Traffic(), elsewhere):
-        found = choose_rows(traces, SHARES, traffic=traffic)
-        assert prompts(found.rows) == {"one": 50, "two": 40}
-        assert found.fingerprints == sorted({t.fingerprint for t in traces[:90]})
-        assert found.templates == []
+        selection = choose_rows(traces, SHARES, traffic=traffic)
+        assert prompts(selection.rows) == {"one": 50, "two": 40}
+        assert selection.fingerprints == sorted({t.fingerprint for t in traces[:90]})
+        assert selection.templates == []
 
 
 # ---- prompts that vary -------------------------------------------------------------------------
@@ -102,11 +102,11 @@ def dated(day: int, text: str, **changes: Any) -> LoggedExchange:
 
 def test_rows_of_a_varying_prompt_have_its_template_as_fingerprint() -> None:
     traces = [dated(day, f"request {day} {n}") for day in range(40) for n in range(5)]
-    found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
-    [template] = found.templates
-    assert len(found.rows) == 200 and not found.left_out
-    assert {row.fingerprint for row in found.rows} == {template.template_id}
-    assert found.fingerprints == sorted([template.template_id, template.shape])
+    selection = choose_rows(traces, SHARES, traffic=traffic_of(traces))
+    [template] = selection.templates
+    assert len(selection.rows) == 200 and not selection.left_out
+    assert {row.fingerprint for row in selection.rows} == {template.template_id}
+    assert selection.fingerprints == sorted([template.template_id, template.shape])
     # what the recent traffic no longer shows is made from it too
     old = dated(41, "an old one")
     again = choose_rows([*traces, old], SHARES, traffic=traffic_of(traces))
@@ -117,22 +117,22 @@ def test_rows_of_a_varying_prompt_have_its_template_as_fingerprint() -> None:
 def test_another_date_in_the_prompt_is_another_input() -> None:
     traces = [dated(day, "lights on") for day in range(40)]
     twice = [dated(day, "Lights  ON") for day in range(40)]
-    found = choose_rows([*traces, *twice], SHARES, traffic=traffic_of(traces))
-    assert len(found.rows) == 40
-    assert found.left_out == {"duplicate": 40}
-    assert len({row.input_hash for row in found.rows}) == 40
-    assert len({row.split for row in found.rows}) == 3
-    plain = input_hash(found.rows[0].messages)
-    for row in found.rows:
+    selection = choose_rows([*traces, *twice], SHARES, traffic=traffic_of(traces))
+    assert len(selection.rows) == 40
+    assert selection.left_out == {"duplicate": 40}
+    assert len({row.input_hash for row in selection.rows}) == 40
+    assert len({row.split for row in selection.rows}) == 3
+    plain = input_hash(selection.rows[0].messages)
+    for row in selection.rows:
         assert row.input_hash != plain
         assert row.split == split_of(row.input_hash, SHARES)
 
 
 def test_versions_of_a_prompt_keep_their_fingerprints() -> None:
     traces = [t for n in (1, 2, 3) for t in some(50, f"{RULES} Version {n}.", at=10.0 * n)]
-    found = choose_rows(traces, SHARES, traffic=traffic_of(traces))
-    assert found.templates == []
-    assert found.fingerprints == sorted({t.fingerprint for t in traces})
+    selection = choose_rows(traces, SHARES, traffic=traffic_of(traces))
+    assert selection.templates == []
+    assert selection.fingerprints == sorted({t.fingerprint for t in traces})
 
 
 def test_a_request_of_no_known_template_is_a_shape_of_its_own() -> None:
@@ -158,8 +158,8 @@ def correction(trace: LoggedExchange, answer: str, at: float) -> LoggedExchange:
 
 
 def test_audits_are_rows_like_any_other() -> None:
-    found = choose_rows([an_exchange("a"), audit("b", "refund", 2000.0)], SHARES)
-    assert [(row.target, row.origin) for row in found.rows] == [
+    selection = choose_rows([an_exchange("a"), audit("b", "refund", 2000.0)], SHARES)
+    assert [(row.target, row.origin) for row in selection.rows] == [
         ("delivery", "trace"),
         ("refund", "trace"),
     ]
@@ -177,7 +177,7 @@ def test_audits_are_rows_like_any_other() -> None:
 
 def test_audits_and_corrections_of_unlearnable_requests_are_left_out() -> None:
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]
-    found = choose_rows(
+    selection = choose_rows(
         [
             audit("a", " ", 1.0),
             audit("b", "x", 1.0, tool_definitions='[{"type": "function"}]'),
@@ -186,13 +186,13 @@ def test_audits_and_corrections_of_unlearnable_requests_are_left_out() -> None:
         ],
         SHARES,
     )
-    assert found == Selection([], {"no_answer": 2, "not_text": 1, "tools": 1})
+    assert selection == Selection([], {"no_answer": 2, "not_text": 1, "tools": 1})
 
 
 def test_the_newest_correction_beats_any_vote() -> None:
     answered = [an_exchange("a", "delivery", at=float(n)) for n in range(5)]
     student = an_exchange("a", "nonsense", at=6.0, served_by="student")
-    found = choose_rows(
+    selection = choose_rows(
         [
             *answered,
             audit("a", "delivery", 7.0),
@@ -201,16 +201,16 @@ def test_the_newest_correction_beats_any_vote() -> None:
         ],
         SHARES,
     )
-    [row] = found.rows
+    [row] = selection.rows
     assert (row.target, row.origin, row.trace_id) == ("refund", "correction", student.trace_id)
-    assert found.left_out == {"contradicted": 6}
+    assert selection.left_out == {"contradicted": 6}
 
 
 def test_a_corrected_trace_counts_once() -> None:
     trace = an_exchange("a", "delivery")
-    found = choose_rows([trace, correction(trace, "delivery", 2000.0)], SHARES)
-    assert [row.origin for row in found.rows] == ["correction"]
-    assert found.left_out == {}
+    selection = choose_rows([trace, correction(trace, "delivery", 2000.0)], SHARES)
+    assert [row.origin for row in selection.rows] == ["correction"]
+    assert selection.left_out == {}
 
 
 # ---- after a demotion --------------------------------------------------------------------------
@@ -220,25 +220,25 @@ def test_after_a_demotion_only_later_answers_to_an_input_count() -> None:
     before = [an_exchange("a", "delivery", at=float(n)) for n in range(5)]
     after = an_exchange("a", "refund", at=20.0)
     old_word = correction(before[0], "billing", 9.0)
-    found = choose_rows([*before, after, old_word], SHARES, suspect_since=10.0)
-    assert [row.target for row in found.rows] == ["refund"]
-    assert found.left_out == {"outdated": 5}
+    selection = choose_rows([*before, after, old_word], SHARES, suspect_since=10.0)
+    assert [row.target for row in selection.rows] == ["refund"]
+    assert selection.left_out == {"outdated": 5}
     new_word = correction(before[0], "billing", 21.0)
-    found = choose_rows([*before, after, new_word], SHARES, suspect_since=10.0)
-    assert [(row.target, row.origin) for row in found.rows] == [("billing", "correction")]
-    assert found.left_out == {"contradicted": 1, "outdated": 4}
+    selection = choose_rows([*before, after, new_word], SHARES, suspect_since=10.0)
+    assert [(row.target, row.origin) for row in selection.rows] == [("billing", "correction")]
+    assert selection.left_out == {"contradicted": 1, "outdated": 4}
 
 
 def test_rows_from_before_a_demotion_train_but_do_not_judge() -> None:
     traces = [an_exchange(f"text {n}", at=float(n)) for n in range(400)]
-    found = choose_rows(traces, SHARES, suspect_since=200.0)
+    selection = choose_rows(traces, SHARES, suspect_since=200.0)
     at = {t.trace_id: t.asked_at for t in traces}
-    early = Counter(row.split for row in found.rows if at[row.trace_id] < 200)
-    late = Counter(row.split for row in found.rows if at[row.trace_id] >= 200)
+    early = Counter(row.split for row in selection.rows if at[row.trace_id] < 200)
+    late = Counter(row.split for row in selection.rows if at[row.trace_id] >= 200)
     assert set(early) == {"train"} and early["train"] > 60
     assert set(late) == {"train", "calibration", "heldout"}
     assert late.total() == 200
-    assert found.left_out == {"outdated": 400 - len(found.rows)}
+    assert selection.left_out == {"outdated": 400 - len(selection.rows)}
 
 
 texts = st.sampled_from(["a", "b", "B ", "c", "d"])
@@ -266,14 +266,14 @@ traces_of_any_kind = st.lists(
 def test_every_trace_is_a_row_or_counted(
     traces: list[LoggedExchange],
     audits: list[LoggedExchange],
-    said: list[tuple[int, str, float]],
+    words: list[tuple[int, str, float]],
     since: float | None,
 ) -> None:
-    corrections = [correction(traces[n], word, at) for n, word, at in said if n < len(traces)]
-    found = choose_rows([*traces, *audits, *corrections], SHARES, suspect_since=since)
+    corrections = [correction(traces[n], word, at) for n, word, at in words if n < len(traces)]
+    selection = choose_rows([*traces, *audits, *corrections], SHARES, suspect_since=since)
     asked_at = {t.trace_id: t.asked_at for t in [*traces, *audits]}
-    assert len(found.rows) + sum(found.left_out.values()) == len(asked_at)
-    assert len({row.input_hash for row in found.rows}) == len(found.rows)
+    assert len(selection.rows) + sum(selection.left_out.values()) == len(asked_at)
+    assert len({row.input_hash for row in selection.rows}) == len(selection.rows)
     corrected = {t.trace_id for t in corrections}
-    for row in found.rows:
+    for row in selection.rows:
         assert (row.origin == "correction") == (row.trace_id in corrected)

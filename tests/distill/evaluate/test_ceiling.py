@@ -87,14 +87,14 @@ async def test_a_noisy_teacher_has_a_ceiling(
     rows = letters(40)
     teacher.answer = answering(rows, other)
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, EXACT, no_progress)
+    measured = await noise_stage(run, parts, rows, EXACT, no_progress)
 
-    assert found is not None
-    assert (found.n, found.agreed, found.share) == (40, 40 - other, 1 - other / 40)
+    assert measured is not None
+    assert (measured.n, measured.agreed, measured.share) == (40, 40 - other, 1 - other / 40)
     # Clopper and Pearson: quantiles of beta distributions
     low = beta.ppf(0.025, 40 - other, other + 1) if other < 40 else 0.0
     high = beta.ppf(0.975, 41 - other, other) if other else 1.0
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (measured.low, measured.high) == pytest.approx((low, high))
 
 
 async def test_rows_are_asked_again_with_their_own_parameters(
@@ -103,14 +103,14 @@ async def test_rows_are_asked_again_with_their_own_parameters(
     rows = letters(30)
     teacher.answer = answering(rows, 0)
     run = a_run(tmp_path / "run", evaluate={"teacher_recheck": 0.05})
-    told: list[tuple[str, float, float, str]] = []
-    await noise_stage(run, parts, rows, EXACT, lambda *step: told.append(step))
+    reports: list[tuple[str, float, float, str]] = []
+    await noise_stage(run, parts, rows, EXACT, lambda *step: reports.append(step))
 
     drawn = rows_again(rows, 0.05)
     bodies = sorted((r.json for r in teacher.requests), key=str)
     expected = [{"model": "gpt-big", "messages": r.messages, **r.params} for r in drawn]
     assert bodies == sorted(expected, key=str)
-    assert told == [("noise", n, 20, "") for n in range(21)]
+    assert reports == [("noise", n, 20, "") for n in range(21)]
     calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"noise": 20}
 
@@ -121,9 +121,9 @@ async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     rows = letters(10) + letters(30, model="gpt-small")[10:]
     teacher.answer = answering(letters(30), 0)
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, EXACT, no_progress)
-    assert found is not None
-    assert found.n == 30
+    measured = await noise_stage(run, parts, rows, EXACT, no_progress)
+    assert measured is not None
+    assert measured.n == 30
     assert Counter(r.json["model"] for r in teacher.requests) == {"gpt-big": 10, "gpt-small": 20}
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == 30
 
@@ -146,9 +146,9 @@ async def test_an_error_does_not_count_and_a_refusal_disagrees(
         return sound(request)
 
     teacher.answer = answer
-    found = await noise_stage(a_run(tmp_path / "run", **ALL), parts, rows, EXACT, no_progress)
-    assert found is not None
-    assert (found.n, found.agreed) == (25, 22)
+    measured = await noise_stage(a_run(tmp_path / "run", **ALL), parts, rows, EXACT, no_progress)
+    assert measured is not None
+    assert (measured.n, measured.agreed) == (25, 22)
 
 
 async def test_the_ceiling_of_free_text_is_judged(
@@ -165,13 +165,13 @@ async def test_the_ceiling_of_free_text_is_judged(
         same_words, lambda request: replies[request.json["messages"][-1]["content"]]
     )
     run = a_run(tmp_path / "run", **ALL)
-    found = await noise_stage(run, parts, rows, JUDGE, no_progress)
-    assert found is not None
-    assert (found.n, found.agreed) == (30, 20)
+    measured = await noise_stage(run, parts, rows, JUDGE, no_progress)
+    assert measured is not None
+    assert (measured.n, measured.agreed) == (30, 20)
     calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"noise": 30, "judge": 30}
 
-    assert await noise_stage(run, parts, rows, JUDGE, no_progress) == found
+    assert await noise_stage(run, parts, rows, JUDGE, no_progress) == measured
     assert len(teacher.requests) == 60  # neither is paid for again
 
 
@@ -200,9 +200,9 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == paid
 
     more = a_run(run.folder, **ALL, amplify={"token_budget": 10_000})
-    found = await noise_stage(more, parts, rows, EXACT, no_progress)
-    assert found is not None
-    assert (found.n, found.agreed) == (40, 36)
+    measured = await noise_stage(more, parts, rows, EXACT, no_progress)
+    assert measured is not None
+    assert (measured.n, measured.agreed) == (40, 36)
     assert len(teacher.requests) == 40
     asked = Counter(str(r.json["messages"]) for r in teacher.requests)
     assert set(asked.values()) == {1}
@@ -214,9 +214,9 @@ async def test_a_spent_budget_leaves_a_ceiling_from_20_rows_on(
     rows = letters(60)
     teacher.answer = answering(rows, 0)
     run = a_run(tmp_path / "run", **ALL, amplify={"token_budget": 400, "concurrency": 1})
-    found = await noise_stage(run, parts, rows, EXACT, no_progress)
-    assert found is not None
-    assert 20 <= found.n == len(teacher.requests) < 60
+    measured = await noise_stage(run, parts, rows, EXACT, no_progress)
+    assert measured is not None
+    assert 20 <= measured.n == len(teacher.requests) < 60
     assert "not all rows were asked" in caplog.text
 
 
@@ -253,8 +253,8 @@ async def test_a_resumed_ceiling_reads_the_stored_answers(
 
 @pytest.mark.parametrize(("agreed", "n"), [(0, 1), (1, 1), (199, 200), (200, 200)])
 def test_the_interval_contains_the_share(agreed: int, n: int) -> None:
-    found = ceiling_of(agreed, n)
+    measured = ceiling_of(agreed, n)
     values: dict[str, Any] = {"n": n, "agreed": agreed, "share": agreed / n}
-    assert found == Ceiling(**values, low=found.low, high=found.high)
-    assert 0 <= found.low <= found.share <= found.high <= 1
-    assert math.isclose(found.low, 0) == (agreed == 0)
+    assert measured == Ceiling(**values, low=measured.low, high=measured.high)
+    assert 0 <= measured.low <= measured.share <= measured.high <= 1
+    assert math.isclose(measured.low, 0) == (agreed == 0)

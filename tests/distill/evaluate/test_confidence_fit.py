@@ -35,12 +35,12 @@ def drawn(
     count: int, *, seed: int, intercept: float, by_rivals: float, by_mean: float
 ) -> list[Evaluation]:
     """Rows whose chance to agree is a logistic function of the two."""
-    rng, found = random.Random(seed), []
+    rng, result = random.Random(seed), []
     for _ in range(count):
         rivals, mean = rng.uniform(-9, 0), rng.uniform(-9, 0)
         chance = 1 / (1 + math.exp(-(intercept - by_rivals * rivals - by_mean * mean)))
-        found.append(row(rivals, mean, rng.random() < chance))
-    return found
+        result.append(row(rivals, mean, rng.random() < chance))
+    return result
 
 
 @pytest.mark.parametrize(("by_rivals", "by_mean"), [(0.9, 0.0), (0.6, 0.3), (0.0, 0.8)])
@@ -72,10 +72,10 @@ def test_few_rows_and_rows_that_all_agree_keep_the_order_of_the_rivals(
 ) -> None:
     model = fit_confidence([row(-place - 1.0, -2.0, a) for place, a in enumerate(agreeing)])
     levels = [Signals(lowest=-1, mean=-0.1, rivals=-float(x)) for x in range(12)]
-    found = [confidence_of(signals, model) for signals in levels]
-    assert found == sorted(found)
-    assert len(set(found)) == len(found)
-    assert all(0 < confidence < 1 for confidence in found)
+    result = [confidence_of(signals, model) for signals in levels]
+    assert result == sorted(result)
+    assert len(set(result)) == len(result)
+    assert all(0 < confidence < 1 for confidence in result)
 
 
 def test_more_doubt_never_raises_the_confidence() -> None:

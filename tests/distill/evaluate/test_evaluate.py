@@ -72,7 +72,7 @@ async def student(answer: Answer) -> AsyncIterator[str]:
 TERMS = TermsOfService(output="json", max_tokens=50, timeout_s=5.0)
 
 
-async def ask(answer: Answer, asked: list[Any], **changes: Any) -> list[Evaluation]:
+async def ask(answer: Answer, asked_rows: list[Any], **changes: Any) -> list[Evaluation]:
     arguments: dict[str, Any] = {
         "run_id": "run",
         "terms": TERMS,
@@ -81,21 +81,21 @@ async def ask(answer: Answer, asked: list[Any], **changes: Any) -> list[Evaluati
         "progress": lambda *_: None,
     }
     async with student(answer) as base_url:
-        return await evaluate(base_url, asked, **{**arguments, **changes})
+        return await evaluate(base_url, asked_rows, **{**arguments, **changes})
 
 
 async def test_evaluations_are_scored_and_in_the_order_of_the_rows() -> None:
-    asked = rows(20, seed=1)
+    asked_rows = rows(20, seed=1)
     right = {item.messages[1]["content"]: item.target for item in items(20, seed=1)}
 
     async def answer(body: dict[str, Any]) -> web.Response:
-        said = body["messages"][1]["content"]
-        await asyncio.sleep(0.02 if "red" in said else 0)  # not in the order of asking
-        return completion(right[said] if "lamp" not in said else '{"thing": "lamp"}')
+        text_in = body["messages"][1]["content"]
+        await asyncio.sleep(0.02 if "red" in text_in else 0)  # not in the order of asking
+        return completion(right[text_in] if "lamp" not in text_in else '{"thing": "lamp"}')
 
-    found = await ask(answer, asked)
-    assert [e.input_hash for e in found] == [row.input_hash for row in asked]
-    for row, evaluation in zip(asked, found, strict=True):
+    evaluations = await ask(answer, asked_rows)
+    assert [e.input_hash for e in evaluations] == [row.input_hash for row in asked_rows]
+    for row, evaluation in zip(asked_rows, evaluations, strict=True):
         lamp = "lamp" in row.target
         assert (evaluation.score, evaluation.agrees) == ((0.5, False) if lamp else (1.0, True))
         assert evaluation.teacher_output == row.target
@@ -111,7 +111,7 @@ async def test_evaluations_are_scored_and_in_the_order_of_the_rows() -> None:
         assert evaluation.fingerprint == row.fingerprint
         assert evaluation.latency_ms > 0
         assert evaluation.fault is None
-    assert {e.agrees for e in found} == {True, False}
+    assert {e.agrees for e in evaluations} == {True, False}
 
 
 async def test_the_student_is_asked_as_the_proxy_asks() -> None:
@@ -162,7 +162,7 @@ async def test_an_unservable_answer_is_a_fault(
 
 
 @pytest.mark.parametrize(
-    ("asked", "fault"),
+    ("requested", "fault"),
     [
         (None, None),
         ({"type": "text"}, None),
@@ -176,14 +176,14 @@ async def test_an_unservable_answer_is_a_fault(
     ],
 )
 async def test_the_requested_format_is_checked_as_the_proxy_does(
-    asked: dict[str, Any] | None, fault: Reason | None
+    requested: dict[str, Any] | None, fault: Reason | None
 ) -> None:
     (row,) = rows(1, seed=1)
 
     async def answer(_: dict[str, Any]) -> web.Response:
         return completion(row.target)
 
-    (evaluation,) = await ask(answer, [replace(row, params={"response_format": asked})])
+    (evaluation,) = await ask(answer, [replace(row, params={"response_format": requested})])
     assert (evaluation.fault, evaluation.agrees) == (fault, fault is None)
     assert evaluation.signals is not None
 
@@ -202,7 +202,7 @@ async def test_a_slow_or_unreachable_student_is_a_fault() -> None:
 
     async with student(answer) as base_url:
         pass
-    (gone,) = await evaluate(
+    (unreachable,) = await evaluate(
         base_url,
         rows(1, seed=1),
         run_id="run",
@@ -211,7 +211,7 @@ async def test_a_slow_or_unreachable_student_is_a_fault() -> None:
         settings=EvaluateSettings(),
         progress=lambda *_: None,
     )
-    assert gone.fault == Reason.STUDENT_DOWN
+    assert unreachable.fault == Reason.STUDENT_DOWN
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -232,12 +232,12 @@ async def test_no_more_student_requests_at_once_than_set(concurrency: int) -> No
 
 async def test_progress_counts_rows_and_agreement() -> None:
     steps: list[tuple[str, float, float, str]] = []
-    asked = rows(3, seed=1)
+    asked_rows = rows(3, seed=1)
 
     async def answer(_: dict[str, Any]) -> web.Response:
         return completion(json.dumps({"nothing": True}))
 
-    await ask(answer, asked, progress=lambda *step: steps.append(step))
+    await ask(answer, asked_rows, progress=lambda *step: steps.append(step))
     assert steps == [("evaluate", n, 3, f"0 of {n} agree") for n in (1, 2, 3)]
 
 

@@ -37,8 +37,8 @@ def calls() -> list[TeacherCall]:
 
 @pytest.fixture
 async def client(teacher: LoopbackServer, calls: list[TeacherCall]) -> AsyncIterator[TeacherClient]:
-    async with a_client(teacher.base_url, record=calls.append) as found:
-        yield found
+    async with a_client(teacher.base_url, record=calls.append) as result:
+        yield result
 
 
 # ---- verdicts -----------------------------------------------------------------------------------
@@ -132,13 +132,13 @@ async def test_a_stored_verdict_is_not_paid_again(
     teacher.script(verdict(True), error(400, "no"))
     first = Judge(client, file=file)
     other: Messages = [{"role": "user", "content": "Another letter."}]
-    said = [await first(TEACHER, STUDENT, asked) for asked in (MESSAGES, other)]
-    assert said == [1.0, 0.0]
+    answer_text = [await first(TEACHER, STUDENT, asked) for asked in (MESSAGES, other)]
+    assert answer_text == [1.0, 0.0]
     with file.open("ab") as torn:
         torn.write(b'{"pair": "torn')
 
     again = Judge(client, file=file)
-    assert [await again(TEACHER, STUDENT, asked) for asked in (MESSAGES, other)] == said
+    assert [await again(TEACHER, STUDENT, asked) for asked in (MESSAGES, other)] == answer_text
     assert len(teacher.requests) == 2
 
     teacher.script(verdict(False), verdict(False), verdict(False))
@@ -168,8 +168,8 @@ async def test_a_judge_with_position_bias_gains_the_student_nothing(
     """One that prefers the first answer favours the student half of the time."""
     teacher.answer = judging(lambda first, _: first.startswith("student"))
     judge = Judge(client)
-    said = [await judge(f"teacher {n}", f"student {n}", MESSAGES) for n in range(100)]
-    assert 30 < sum(said) < 70
+    answer_text = [await judge(f"teacher {n}", f"student {n}", MESSAGES) for n in range(100)]
+    assert 30 < sum(answer_text) < 70
 
 
 def test_the_judge_is_not_told_whose_answer_is_which() -> None:
@@ -180,8 +180,8 @@ def test_the_judge_is_not_told_whose_answer_is_which() -> None:
 
 def test_the_rubric_is_in_the_instruction() -> None:
     assert RUBRIC in judge_prompt(RUBRIC, MESSAGES, TEACHER, STUDENT)[0]["content"]
-    said = judge_prompt("Only {the} date.", MESSAGES, TEACHER, STUDENT)[0]["content"]
-    assert "<rubric>\nOnly {the} date.\n</rubric>" in said
+    answer_text = judge_prompt("Only {the} date.", MESSAGES, TEACHER, STUDENT)[0]["content"]
+    assert "<rubric>\nOnly {the} date.\n</rubric>" in answer_text
 
 
 INJECTION = """\
@@ -201,8 +201,8 @@ def test_an_injected_instruction_stays_between_its_marks() -> None:
     prompt = judge_prompt(RUBRIC, MESSAGES, TEACHER, attack)
 
     assert prompt[0] == plain[0]  # the instruction is what it is for everybody
-    found = shown(prompt)
-    assert {found["answer A"], found["answer B"]} == {TEACHER, attack}
+    result = shown(prompt)
+    assert {result["answer A"], result["answer B"]} == {TEACHER, attack}
     text = prompt[1]["content"]
     begins, ends = text.index(attack), text.index(attack) + len(attack)
     mark = MARK.match(text)
@@ -217,9 +217,9 @@ def test_an_injected_instruction_stays_between_its_marks() -> None:
 @given(TEXT, TEXT, TEXT)
 def test_no_text_can_forge_a_mark(asked: str, teacher: str, student: str) -> None:
     prompt = judge_prompt(RUBRIC, [{"role": "user", "content": asked}], teacher, student)
-    found = shown(prompt)
-    assert found["request"] == f"user: {asked}"
-    assert sorted([found["answer A"], found["answer B"]]) == sorted([teacher, student])
+    result = shown(prompt)
+    assert result["request"] == f"user: {asked}"
+    assert sorted([result["answer A"], result["answer B"]]) == sorted([teacher, student])
     mark = MARK.match(prompt[1]["content"])
     assert mark is not None
     assert prompt[1]["content"].count(mark[1]) == 7
@@ -231,14 +231,14 @@ def test_the_request_is_shown_with_its_turns_and_without_a_long_middle() -> None
         {"role": "assistant", "content": "Which one?"},
         {"role": "user", "content": [{"type": "text", "text": "The blue one."}]},
     ]
-    said = shown(judge_prompt(RUBRIC, turns, TEACHER, STUDENT))["request"]
-    assert said == (
+    answer_text = shown(judge_prompt(RUBRIC, turns, TEACHER, STUDENT))["request"]
+    assert answer_text == (
         "system: Reply to the letter.\n\nuser: Where is my parcel?\n\n"
         "assistant: Which one?\n\nuser: The blue one."
     )
     long: list[dict[str, Any]] = [MESSAGES[0], {"role": "user", "content": "why " * 50_000 + "ah?"}]
-    found = shown(judge_prompt(RUBRIC, long, TEACHER * 2000, STUDENT))
-    assert len(found["request"]) < MAX_CHARS + 100
-    assert found["request"].startswith("system: Reply")
-    assert found["request"].endswith("ah?")
-    assert TEACHER * 2000 in found.values()  # answers are never shortened
+    result = shown(judge_prompt(RUBRIC, long, TEACHER * 2000, STUDENT))
+    assert len(result["request"]) < MAX_CHARS + 100
+    assert result["request"].startswith("system: Reply")
+    assert result["request"].endswith("ah?")
+    assert TEACHER * 2000 in result.values()  # answers are never shortened

@@ -56,14 +56,14 @@ def reply_to(body: dict[str, Any]) -> dict[str, Any]:
     return student_says(f"on its way is Parcel {number if number % 5 else 999}")
 
 
-async def evaluated(run: Run, parts: Parts, asked: list[Row]) -> list[Evaluation]:
+async def evaluated(run: Run, parts: Parts, rows_asked: list[Row]) -> list[Evaluation]:
     async with (
         counting(reply_to) as (student, _),
-        run_scoring(run, parts, asked, JUDGE) as score,
+        run_scoring(run, parts, rows_asked, JUDGE) as score,
     ):
         return await evaluate(
             student,
-            asked,
+            rows_asked,
             run_id=run.run_id,
             terms=TermsOfService(output="text", max_tokens=50, timeout_s=30),
             scorer=JUDGE,
@@ -74,19 +74,22 @@ async def evaluated(run: Run, parts: Parts, asked: list[Row]) -> list[Evaluation
 
 
 def pair_of(request: Received) -> frozenset[str]:
-    found = shown(request.json["messages"])
-    return frozenset((found["answer A"], found["answer B"]))
+    outcome = shown(request.json["messages"])
+    return frozenset((outcome["answer A"], outcome["answer B"]))
 
 
 async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
     teacher.answer = judging(same_words)
-    run, asked = a_run(tmp_path / "run", evaluate={"rubric": "The number counts."}), letters(30)
-    found = await evaluated(run, parts, asked)
+    run, rows_asked = (
+        a_run(tmp_path / "run", evaluate={"rubric": "The number counts."}),
+        letters(30),
+    )
+    outcome = await evaluated(run, parts, rows_asked)
 
-    assert [e.agrees for e in found] == [n % 5 != 0 for n in range(30)]
-    assert {(e.scorer, e.score, e.agrees) for e in found} == {
+    assert [e.agrees for e in outcome] == [n % 5 != 0 for n in range(30)]
+    assert {(e.scorer, e.score, e.agrees) for e in outcome} == {
         ("judge", 1.0, True),
         ("judge", 0.0, False),
     }
@@ -96,8 +99,8 @@ async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     calls = teacher_calls_of_run(parts.store.db, run.run_id)
     assert Counter(c.purpose for c in calls) == {"judge": 30}
 
-    assert [replace(e, latency_ms=0) for e in await evaluated(run, parts, asked)] == [
-        replace(e, latency_ms=0) for e in found
+    assert [replace(e, latency_ms=0) for e in await evaluated(run, parts, rows_asked)] == [
+        replace(e, latency_ms=0) for e in outcome
     ]
     assert len(teacher.requests) == 30  # the student was asked again, the judge was not
 
@@ -107,8 +110,8 @@ async def test_a_refusing_judge_is_logged_and_counts_against_the_student(
 ) -> None:
     caplog.set_level(logging.INFO)
     teacher.answer = lambda _: error(400, "no tools", code="unsupported")
-    found = await evaluated(a_run(tmp_path / "run"), parts, letters(6))
-    assert [e.agrees for e in found] == [False] * 6
+    outcome = await evaluated(a_run(tmp_path / "run"), parts, letters(6))
+    assert [e.agrees for e in outcome] == [False] * 6
     assert "judging was refused for 6 pairs; they count as disagreements" in caplog.text
     assert "Parcel" not in caplog.text
 
@@ -118,12 +121,12 @@ async def test_a_spent_budget_names_its_setting_and_loses_no_verdict(
 ) -> None:
     dear = judging(same_words, tokens=(480, 20))
     teacher.answer = lambda request: dear(request).slow(0.02)
-    asked = letters(40)
+    rows_asked = letters(40)
     run = a_run(tmp_path / "run", amplify={"token_budget": 6000})
     with pytest.raises(
         BudgetSpent, match=r"for judge may take .* amplify.token_budget or lower evaluate.max_rows"
     ):
-        await evaluated(run, parts, asked)
+        await evaluated(run, parts, rows_asked)
     paid = len(teacher.requests)
     assert 10 <= paid <= 11  # 692 tokens are set aside for each, before it takes 500
     # those that were under way when another was not allowed are paid for, kept and recorded too
@@ -131,8 +134,8 @@ async def test_a_spent_budget_names_its_setting_and_loses_no_verdict(
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == paid
 
     more = replace(run, settings=a_run(run.folder, amplify={"token_budget": 30_000}).settings)
-    found = await evaluated(more, parts, asked)
-    assert sum(e.agrees for e in found) == 32
+    outcome = await evaluated(more, parts, rows_asked)
+    assert sum(e.agrees for e in outcome) == 32
     assert Counter(map(pair_of, teacher.requests)).most_common(1)[0][1] == 1
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == len(teacher.requests) == 40
 
@@ -175,8 +178,8 @@ async def test_a_stopped_evaluation_resumes_without_paying_twice(
         return sound(request)
 
     teacher.answer = until_held
-    run, asked = a_run(tmp_path / "run"), letters(30)
-    working = asyncio.create_task(evaluated(run, parts, asked))
+    run, rows_asked = a_run(tmp_path / "run"), letters(30)
+    working = asyncio.create_task(evaluated(run, parts, rows_asked))
     while len(read_lines(run.folder / "judged.jsonl")) < 11:  # noqa: ASYNC110 - a file tells of it
         await asyncio.sleep(0.01)
     working.cancel()
@@ -187,8 +190,8 @@ async def test_a_stopped_evaluation_resumes_without_paying_twice(
         return sound(request)
 
     teacher.answer = freely
-    found = await evaluated(run, parts, asked)
-    assert sum(e.agrees for e in found) == 24
+    outcome = await evaluated(run, parts, rows_asked)
+    assert sum(e.agrees for e in outcome) == 24
     assert len(answered) == 30
     assert set(answered.values()) == {1}
 
@@ -206,14 +209,14 @@ async def test_the_stage_has_a_real_student_judged(
     teacher: LoopbackServer, parts: Parts, sample_adapter: Path, tmp_path: Path
 ) -> None:
     """The teacher lays its JSON out in another way than the student."""
-    asked = [replace(r, target=r.target.replace(": ", ":")) for r in rows(30, seed=9)]
+    rows_asked = [replace(r, target=r.target.replace(": ", ":")) for r in rows(30, seed=9)]
     teacher.answer = judging(lambda one, other: orjson.loads(one) == orjson.loads(other))
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
-    scorer = choose_scorer(answers_of(asked), run.settings.evaluate)
+    scorer = choose_scorer(answers_of(rows_asked), run.settings.evaluate)
     trained = Trained(sample_adapter, "real")
     terms = TermsOfService(output=scorer.output, max_tokens=100, timeout_s=60)
     result = await evaluate_student(
-        run, parts, Selection(asked), trained, scorer, terms, no_progress
+        run, parts, Selection(rows_asked), trained, scorer, terms, no_progress
     )
 
     usable = [e for e in result.value.evaluations.rows if e.fault is None]

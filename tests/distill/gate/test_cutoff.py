@@ -18,9 +18,9 @@ from tests.helpers.gate_samples import ALL, GATE, chosen, judge, row, rows
 
 def test_without_disagreements_the_last_cutoff_serves_everything() -> None:
     calibration = [row(True, place / 1000) for place in range(400)]
-    found = chosen(calibration)
-    assert (found[-1].coverage, found[-1].agreement) == (1.0, 1.0)
-    assert found[0].chance > 0.9
+    result = chosen(calibration)
+    assert (result[-1].coverage, result[-1].agreement) == (1.0, 1.0)
+    assert result[0].chance > 0.9
 
 
 @pytest.mark.parametrize("scale", [1.0, -1.0])  # probabilities, and log-probabilities
@@ -35,29 +35,29 @@ def test_an_answer_far_below_all_confidences_is_not_served(scale: float) -> None
 def test_cutoffs_begin_at_the_likeliest_and_end_at_full_coverage() -> None:
     sure = [row(True, 0.5 + place / 10_000) for place in range(300)]
     unsure = [row(place % 2 == 0, 0.1 + place / 10_000) for place in range(100)]
-    found = chosen([*sure, *unsure])
-    assert found[0].chance == max(c.chance for c in found) > 0.9
-    assert 0.7 <= found[0].coverage <= 0.77
-    assert [c.coverage for c in found] == sorted({c.coverage for c in found})
-    assert 5 < len(found) <= cutoffs.STEPS + 1
-    assert (found[-1].value, found[-1].coverage) == (pytest.approx(0.09), 1.0)
-    assert "calibration rows agree" in found[0].reason
+    result = chosen([*sure, *unsure])
+    assert result[0].chance == max(c.chance for c in result) > 0.9
+    assert 0.7 <= result[0].coverage <= 0.77
+    assert [c.coverage for c in result] == sorted({c.coverage for c in result})
+    assert 5 < len(result) <= cutoffs.STEPS + 1
+    assert (result[-1].value, result[-1].coverage) == (pytest.approx(0.09), 1.0)
+    assert "calibration rows agree" in result[0].reason
 
 
 def test_the_prior_comes_from_the_calibration_rows() -> None:
     calibration = [*rows(295, 297), *rows(0, 30, confidence=0.1)]
-    found = chosen(calibration)
-    assert found[0].value == 0.5
-    assert found[0].prior == (295.0, 2.0, 0.95)
-    assert found[-1].prior == (295.0, 32.0, 0.95)
+    result = chosen(calibration)
+    assert result[0].value == 0.5
+    assert result[0].prior == (295.0, 2.0, 0.95)
+    assert result[-1].prior == (295.0, 32.0, 0.95)
 
 
 def test_a_tie_is_served_as_a_whole_or_not_at_all() -> None:
     tied = [row(place % 2 == 0, 0.25) for place in range(100)]
     better = [row(True, 0.75)] * 300
-    found = chosen([*tied, *better])
-    assert [c.value for c in found] == [0.5, pytest.approx(0.225)]  # never within the tie
-    assert found[0].coverage == 0.75
+    result = chosen([*tied, *better])
+    assert [c.value for c in result] == [0.5, pytest.approx(0.225)]  # never within the tie
+    assert result[0].coverage == 0.75
 
 
 def test_few_calibration_rows_are_trusted_less_than_many() -> None:
@@ -78,16 +78,16 @@ def test_more_held_out_rows_make_a_certificate_likelier() -> None:
 
 def test_without_a_likely_cutoff_the_likeliest_is_tried() -> None:
     calibration = [row(place % 10 != 0, place / 1000) for place in range(200)]
-    found = chosen(calibration)
-    assert found[0].chance < 0.9
-    assert not judge(rows(180, 200), *found).passed
+    result = chosen(calibration)
+    assert result[0].chance < 0.9
+    assert not judge(rows(180, 200), *result).passed
 
 
 def test_without_a_servable_answer_the_cutoff_serves_none() -> None:
     for calibration in ([], [row(False, None, Reason.STUDENT_DOWN)] * 9):
-        [found] = chosen(calibration, 100)
-        assert (found.value, found.coverage) == (None, 0.0)
-        assert "no servable answer" in found.reason
+        [result] = chosen(calibration, 100)
+        assert (result.value, result.coverage) == (None, 0.0)
+        assert "no servable answer" in result.reason
 
 
 def test_without_a_chance_the_highest_cutoff_that_covers_enough_is_tried() -> None:
@@ -106,9 +106,9 @@ def test_an_unknown_confidence_is_below_every_cutoff() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.6, None]))))
 def test_a_cutoff_has_its_coverage_and_agreement(answers: list[tuple[bool, float | None]]) -> None:
     calibration = [row(agrees, confidence) for agrees, confidence in answers]
-    found = chosen(calibration, 100)
-    assert found == chosen(calibration[::-1], 100)  # whatever the order
-    for cutoff in found:
+    result = chosen(calibration, 100)
+    assert result == chosen(calibration[::-1], 100)  # whatever the order
+    for cutoff in result:
         certificate = judge(calibration, cutoff)
         assert certificate.coverage == pytest.approx(cutoff.coverage)
         assert certificate.score == pytest.approx(cutoff.agreement)

@@ -44,8 +44,8 @@ def test_an_attempt_counts_when_it_shares_a_fingerprint() -> None:
         a_certificate(fingerprints=["c"]),
         a_certificate(fingerprints=[]),
     ]
-    found = [attempt_number(earlier, names) for names in (["a"], ["b"], ["c", "a"], ["d"], [])]
-    assert found == [2, 3, 3, 1, 1]
+    result = [attempt_number(earlier, names) for names in (["a"], ["b"], ["c", "a"], ["d"], [])]
+    assert result == [2, 3, 3, 1, 1]
     assert attempt_number([], ["a"]) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_certificate_stores_all_numbers_to_recompute_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heldout", "said"),
+    ("heldout", "parts"),
     [
         ([], ["no servable answer on 0"]),
         ([row(False, None, Reason.STUDENT_SLOW)] * 80, ["no servable answer on 80"]),
@@ -120,19 +120,19 @@ def test_a_certificate_stores_all_numbers_to_recompute_it() -> None:
         ),
     ],
 )
-def test_a_rejection_says_why_with_numbers(heldout: list[Evaluation], said: list[str]) -> None:
+def test_a_rejection_says_why_with_numbers(heldout: list[Evaluation], parts: list[str]) -> None:
     certificate = judge(heldout)
     assert not certificate.passed
-    for words in said:
+    for words in parts:
         assert words in certificate.reason
 
 
 def test_a_later_attempt_needs_more() -> None:
     heldout = rows(198, 200)
-    found = [judge(heldout, attempt=k) for k in (1, 2, 20)]
-    assert [c.passed for c in found] == [True, False, False]
-    assert found[0].lower_bound > found[1].lower_bound > found[2].lower_bound
-    assert "this one is number 2" in found[1].reason
+    result = [judge(heldout, attempt=k) for k in (1, 2, 20)]
+    assert [c.passed for c in result] == [True, False, False]
+    assert result[0].lower_bound > result[1].lower_bound > result[2].lower_bound
+    assert "this one is number 2" in result[1].reason
 
 
 def test_faults_lower_the_coverage_and_are_no_evidence() -> None:
@@ -222,10 +222,10 @@ def test_a_ceiling_below_the_threshold_is_in_the_reason() -> None:
     low = Ceiling(n=200, agreed=178, share=0.89, low=0.838, high=0.93)
     high = Ceiling(n=200, agreed=196, share=0.98, low=0.95, high=0.994)
     for heldout in (rows(198, 200), rows(150, 200)):
-        told = judge(heldout, ceiling=low)
-        assert "above the teacher's own ceiling" in told.reason
-        assert "178 of 200" in told.reason
-        assert told.ceiling == low
+        outcome = judge(heldout, ceiling=low)
+        assert "above the teacher's own ceiling" in outcome.reason
+        assert "178 of 200" in outcome.reason
+        assert outcome.ceiling == low
         assert "ceiling" not in judge(heldout, ceiling=high).reason
     assert judge(rows(198, 200), ceiling=low).passed  # a remark, no objection
 

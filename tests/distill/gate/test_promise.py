@@ -20,12 +20,12 @@ from tests.helpers.gate_samples import GATE, chosen, judge, row
 
 def simulate(rng: random.Random, n: int, agreement: float, informative: float) -> list[Evaluation]:
     """A student whose agreement is `agreement`, and depends on its confidence by `informative`."""
-    found = []
+    result = []
     for _ in range(n):
         u = rng.random()
         chance = min(1.0, max(0.0, agreement + informative * (u - 0.5)))
-        found.append(row(rng.random() < chance, u))
-    return found
+        result.append(row(rng.random() < chance, u))
+    return result
 
 
 def served_agreement(cutoff: float | None, agreement: float, informative: float) -> float:

@@ -30,23 +30,23 @@ def a_slice(name: str, p_value: float) -> Slice:
 )
 def test_slices_below_the_floor_follow_holms_procedure(p_values: list[float], below: str) -> None:
     slices = [a_slice("abcd"[place], p) for place, p in enumerate(p_values)]
-    found = holm(slices, 0.05)
-    assert "".join(s.name for s in found if s.below) == below
-    assert [s.p_value for s in found] == sorted(p_values)
+    result = holm(slices, 0.05)
+    assert "".join(s.name for s in result if s.below) == below
+    assert [s.p_value for s in result] == sorted(p_values)
 
 
 def test_the_p_value_is_the_exact_lower_tail() -> None:
-    found = slices_of(rows(15, 20), "text", GATE)
-    assert [(s.kind, s.name, s.n, s.agreed) for s in found] == [("fingerprint", "f", 20, 15)]
-    assert found[0].p_value == pytest.approx(stats.binom.cdf(15, 20, 0.85))
+    result = slices_of(rows(15, 20), "text", GATE)
+    assert [(s.kind, s.name, s.n, s.agreed) for s in result] == [("fingerprint", "f", 20, 15)]
+    assert result[0].p_value == pytest.approx(stats.binom.cdf(15, 20, 0.85))
 
 
 def test_labels_are_slices_only_where_answers_are_labels() -> None:
     served = [*rows(30, 30, label="x"), *rows(30, 30, label=" y\n"), *rows(30, 30, label="y")]
     for output in ("text", "json"):
         assert [s.kind for s in slices_of(served, output, GATE)] == ["fingerprint"]
-    found = slices_of(served, "label", GATE)
-    assert {(s.kind, s.name, s.n) for s in found} == {
+    result = slices_of(served, "label", GATE)
+    assert {(s.kind, s.name, s.n) for s in result} == {
         ("fingerprint", "f", 90),
         ("label", "x", 30),
         ("label", "y", 60),  # the same label, as a scorer compares

@@ -24,7 +24,7 @@ def ended(*states: tuple[RunState, float]) -> list[RunEvent]:
 
 
 @pytest.mark.parametrize(
-    ("traces", "history", "now", "expected", "said"),
+    ("traces", "history", "now", "expected", "reason_part"),
     [
         (199, [], 0, False, "199 of 200"),
         (200, [], 0, True, "200 teacher traces"),
@@ -38,10 +38,10 @@ def ended(*states: tuple[RunState, float]) -> list[RunEvent]:
         (10, [(RunState.PROMOTED, 0.0)], 1e9, False, "10 of 200"),
     ],
 )
-def test_when_a_task_is_due(traces, history, now, expected, said) -> None:
+def test_when_a_task_is_due(traces, history, now, expected, reason_part) -> None:
     verdict = due(settings=SETTINGS, new_traces=traces, ended=ended(*history), now=now)
     assert verdict.due is expected
-    assert said in verdict.reason
+    assert reason_part in verdict.reason
 
 
 def test_a_paused_task_is_never_due() -> None:
@@ -63,17 +63,17 @@ def test_a_pause_by_hand_prevents_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "expected", "said"),
+    ("now", "expected", "reason_part"),
     [
         (1099, False, "cooling down for another 1 s after the student was demoted"),
         (1100, True, "due: 900 new"),
     ],
 )
-def test_a_demotion_starts_a_cooldown(now: float, expected: bool, said: str) -> None:
+def test_a_demotion_starts_a_cooldown(now: float, expected: bool, reason_part: str) -> None:
     history = ended((RunState.PROMOTED, 500.0))
     verdict = due(settings=SETTINGS, new_traces=900, ended=history, now=now, demoted_at=1000.0)
     assert verdict.due is expected
-    assert said in verdict.reason
+    assert reason_part in verdict.reason
 
 
 def test_the_longer_of_two_cooldowns_holds() -> None:
@@ -83,10 +83,10 @@ def test_the_longer_of_two_cooldowns_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usable", "expected", "said"), [(1, True, "by hand"), (0, False, "no teacher traces")]
+    ("usable", "expected", "reason_part"), [(1, True, "by hand"), (0, False, "no teacher traces")]
 )
 def test_a_requested_run_does_not_wait_for_traces_or_cooldown(
-    usable: int, expected: bool, said: str
+    usable: int, expected: bool, reason_part: str
 ) -> None:
     verdict = due(
         settings=SETTINGS,
@@ -98,7 +98,7 @@ def test_a_requested_run_does_not_wait_for_traces_or_cooldown(
         usable_traces=usable,
     )
     assert verdict.due is expected
-    assert said in verdict.reason
+    assert reason_part in verdict.reason
 
 
 @given(failures=st.integers(1, 60), now=st.floats(0, 1e6))

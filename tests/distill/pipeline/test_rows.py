@@ -69,24 +69,24 @@ def test_rows_of_a_varying_prompt_are_chosen_once_per_run(db: Database, tmp_path
         for n in range(200)
     ]
     take(db, tmp_path, *traces, a_request("of another task", at=1.0, task="orders"))
-    found = chosen(db, tmp_path / "run")
-    [template] = found.value.templates
-    assert len(found.value.rows) == 200
-    assert {row.fingerprint for row in found.value.rows} == {template.template_id}
-    [told] = found.detail["templates"]
-    assert told["skeleton"] == f"Today is …. {RULES}"
-    assert (told["prompts"], told["holes"]) == (25, [14])
-    assert found.detail["traces"] == 200
-    assert found.detail["used_until"] == 199.0
-    assert sum(found.detail["rows"].values()) == 200
+    result = chosen(db, tmp_path / "run")
+    [template] = result.value.templates
+    assert len(result.value.rows) == 200
+    assert {row.fingerprint for row in result.value.rows} == {template.template_id}
+    [template_summary] = result.detail["templates"]
+    assert template_summary["skeleton"] == f"Today is …. {RULES}"
+    assert (template_summary["prompts"], template_summary["holes"]) == (25, [14])
+    assert result.detail["traces"] == 200
+    assert result.detail["used_until"] == 199.0
+    assert sum(result.detail["rows"].values()) == 200
 
     # a run that goes on finds what it chose, whatever came in meanwhile
     take(db, tmp_path, *(a_request(f"late {n}", at=300.0 + n) for n in range(300)))
-    assert chosen(db, tmp_path / "run") == found
-    assert chosen(db, tmp_path / "another").value != found.value
+    assert chosen(db, tmp_path / "run") == result
+    assert chosen(db, tmp_path / "another").value != result.value
     # without the manifest nothing counts
     (tmp_path / "run" / MANIFEST).unlink()
-    assert chosen(db, tmp_path / "run").value != found.value
+    assert chosen(db, tmp_path / "run").value != result.value
 
 
 def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
@@ -95,9 +95,9 @@ def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
     old = [a_request(f"old {n}", at=n / 10, system="Sort it.") for n in range(1500)]
     new = [a_request(f"new {n}", at=1000.0 + n, system="Sort it well.") for n in range(1000)]
     take(db, tmp_path, *old, *new)
-    found = chosen(db, tmp_path / "run")
-    assert {row.messages[0]["content"] for row in found.value.rows} == {"Sort it well."}
-    assert found.detail["left_out"] == {"rare_fingerprint": 1500}
+    result = chosen(db, tmp_path / "run")
+    assert {row.messages[0]["content"] for row in result.value.rows} == {"Sort it well."}
+    assert result.detail["left_out"] == {"rare_fingerprint": 1500}
 
 
 def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path:
     ]
     other = [a_request(f"other {n}", at=500.0 + n, system="Other.") for n in range(200)]
     take(db, tmp_path, *taught, *served, *other)
-    found = newest_answers(db, TASK, recent_traffic(db, TASK), most=100)
-    assert Counter(t.fingerprint for t in found) == {
+    result = newest_answers(db, TASK, recent_traffic(db, TASK), most=100)
+    assert Counter(t.fingerprint for t in result) == {
         taught[0].fingerprint: 60,
         other[0].fingerprint: 100,
     }
-    assert len({t.trace_id for t in found}) == 160
+    assert len({t.trace_id for t in result}) == 160
     assert len(newest_answers(db, TASK, recent_traffic(db, TASK), most=1000)) == 260
     systems = Counter(row.messages[0]["content"] for row in chosen(db, tmp_path / "r").value.rows)
     assert systems == {"Served.": 60, "Other.": 200}
@@ -150,9 +150,9 @@ def test_audits_corrections_and_the_last_demotion_reach_the_rows(
         db,
         a_promotion(task=TASK, target="teacher", state="demoted", at=1500.0, suspect_since=150.0),
     )
-    found = chosen(db, tmp_path / "run")
-    assert found.detail["suspect_since"] == 150.0
-    by_trace = {row.trace_id: row for row in found.value.rows}
+    result = chosen(db, tmp_path / "run")
+    assert result.detail["suspect_since"] == 150.0
+    by_trace = {row.trace_id: row for row in result.value.rows}
     for trace, target, origin in (
         (served[0], "refund", "trace"),
         (served[2], "cancel", "correction"),
@@ -164,10 +164,10 @@ def test_audits_corrections_and_the_last_demotion_reach_the_rows(
             assert (row.target, row.origin) == (target, origin)
     assert served[0].trace_id in by_trace and served[2].trace_id in by_trace
     assert served[1].trace_id not in by_trace
-    assert found.detail["corrections"] == sum(r.origin == "correction" for r in by_trace.values())
+    assert result.detail["corrections"] == sum(r.origin == "correction" for r in by_trace.values())
     before = {t.trace_id for t in taught if t.start_time < 150}
-    assert {row.split for row in found.value.rows if row.trace_id in before} == {"train"}
-    assert {row.split for row in found.value.rows} == set(SPLITS)
+    assert {row.split for row in result.value.rows if row.trace_id in before} == {"train"}
+    assert {row.split for row in result.value.rows} == set(SPLITS)
 
 
 def test_suspicion_ends_when_a_later_student_is_live() -> None:
@@ -189,9 +189,9 @@ def test_suspicion_ends_when_a_later_student_is_live() -> None:
 def test_a_selection_reads_back_as_it_was_written(db: Database, tmp_path: Path) -> None:
     traces = [a_request(f"text {n} 📦", at=float(n)) for n in range(20)]
     take(db, tmp_path, *traces)
-    found = chosen(db, tmp_path / "run")
-    save_selection(tmp_path / "copy", found.value, found.detail)
-    assert chosen(db, tmp_path / "copy") == found
+    result = chosen(db, tmp_path / "run")
+    save_selection(tmp_path / "copy", result.value, result.detail)
+    assert chosen(db, tmp_path / "copy") == result
 
 
 def rows(count: int, split: Any) -> list[Row]:

@@ -40,7 +40,7 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
                 made = await make_examples(
                     run, parts, Selection(rows), answers_of(rows), no_progress
                 )
-                found = await noise_stage(
+                outcome = await noise_stage(
                     run, parts, heldout, Scorer("exact", 1.0, "label", ""), no_progress
                 )
             calls = teacher_calls_of_run(db, run.run_id)
@@ -49,8 +49,8 @@ async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
                 assert client.spent == sum(c.input_tokens + c.output_tokens for c in calls)
         assert len(calls) == sum(teacher.counts.values())
     assert made.detail["kept"] == 12
-    assert found is not None
-    assert (found.n, found.share) == (20, 1.0)
+    assert outcome is not None
+    assert (outcome.n, outcome.share) == (20, 1.0)
     purposes = Counter(c.purpose for c in calls)
     assert (purposes["policy"], purposes["noise"]) == (1, 20)
     assert purposes["answers"] >= 12
@@ -102,8 +102,8 @@ async def test_a_call_beyond_the_budget_waits_for_reserved_tokens_of_others() ->
             raise BudgetSpent("too much")
         return "dear"
 
-    found = await asyncio.gather(till.pay(taking(0.05, log, "slow")), till.pay(dear))
-    assert found == ["slow", "dear"]
+    outcome = await asyncio.gather(till.pay(taking(0.05, log, "slow")), till.pay(dear))
+    assert outcome == ["slow", "dear"]
     assert tries == [0, 1]
 
 

@@ -81,8 +81,8 @@ def calls() -> list[TeacherCall]:
 
 @pytest.fixture
 async def client(calls: list[TeacherCall]) -> Any:
-    async with a_client(URL, record=calls.append) as found:
-        yield found
+    async with a_client(URL, record=calls.append) as result:
+        yield result
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ async def test_a_production_prompt_is_sent_as_it_is(
 ) -> None:
     endpoint.respond(json=completion())
     params = {"temperature": 0, "max_tokens": 20, "response_format": {"type": "json_object"}}
-    found = await client.answer(MESSAGES, params)
+    result = await client.answer(MESSAGES, params)
 
     assert sent(endpoint) == {"model": "demo-teacher", "messages": MESSAGES, **params}
     assert endpoint.calls[0].request.headers["authorization"] == "Bearer sk-very-secret"
-    assert (found.text, found.finish_reason) == ("delivery", "stop")
-    assert (found.tokens.input, found.tokens.output) == (100, 5)
+    assert (result.text, result.finish_reason) == ("delivery", "stop")
+    assert (result.tokens.input, result.tokens.output) == (100, 5)
     [call] = calls
     assert (call.purpose, call.model, call.input_tokens, call.output_tokens) == (
         "answers",
@@ -125,10 +125,10 @@ async def test_a_structured_call_forces_one_tool(
     client: TeacherClient, endpoint: respx.Route, calls: list[TeacherCall]
 ) -> None:
     endpoint.respond(json=tool_call('{"titles": ["Emma"]}'))
-    found = await client.structured("inputs", Shelf, MESSAGES, {"temperature": 0.9})
+    result = await client.structured("inputs", Shelf, MESSAGES, {"temperature": 0.9})
 
-    assert found.value == Shelf(titles=["Emma"])
-    assert type(found.value) is Shelf
+    assert result.value == Shelf(titles=["Emma"])
+    assert type(result.value) is Shelf
     body = sent(endpoint)
     assert body["messages"] == MESSAGES
     assert body["temperature"] == 0.9
@@ -146,11 +146,11 @@ async def test_an_invalid_structure_is_asked_again_and_every_attempt_is_recorded
         httpx.Response(200, json=tool_call("not json", usage=(200, 6))),
         httpx.Response(200, json=tool_call('{"titles": ["Emma"]}', usage=(300, 7))),
     ]
-    found = await client.structured("policy", Shelf, MESSAGES)
+    result = await client.structured("policy", Shelf, MESSAGES)
 
-    assert found.value == Shelf(titles=["Emma"])
+    assert result.value == Shelf(titles=["Emma"])
     assert [(c.input_tokens, c.output_tokens) for c in calls] == [(100, 5), (200, 6), (300, 7)]
-    assert (found.tokens.input, found.tokens.output) == (600, 18)
+    assert (result.tokens.input, result.tokens.output) == (600, 18)
     assert client.spent == 618
     again = sent(endpoint, 1)["messages"]
     assert again[: len(MESSAGES)] == MESSAGES

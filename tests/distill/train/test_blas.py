@@ -101,12 +101,12 @@ blas.subprocess.run = lambda *_, **__: Slow
 blas.warn_if_slow()
 blas.warn_if_slow()
 """
-    told = run(script)
+    logged = run(script)
 
-    assert told.count("\n") == 0
-    assert told.startswith("WARNING training and students are slow here")
+    assert logged.count("\n") == 0
+    assert logged.startswith("WARNING training and students are slow here")
     for named in ("1.3 GFLOP/s", "libopenblas0", "'understudy-proxy[fast-cpu]'"):
-        assert named in told
+        assert named in logged
 
 
 @linux

@@ -79,12 +79,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def trainers(parent: int | None = None) -> list[psutil.Process]:
     """The training processes below a process; by default below this one."""
-    found = []
+    result = []
     for child in psutil.Process(parent).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if "distill.train.trainer" in child.cmdline():
-                found.append(child)
-    return found
+                result.append(child)
+    return result
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ WHISPERED = [TrainItem([{"role": "user", "content": SECRET}], SECRET)] * 4
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("changes", "rows", "said"),
+    ("changes", "rows", "message"),
     [
         ({"keys": ["self_attn.nothing"]}, WHISPERED, r"exit code 1 .*train\.keys"),
         ({"layers": 99}, WHISPERED, r"train\.layers is 99.*only"),
@@ -204,9 +204,9 @@ WHISPERED = [TrainItem([{"role": "user", "content": SECRET}], SECRET)] * 4
     ],
 )
 async def test_a_training_error_has_a_reason_and_quotes_no_row(
-    tmp_path: Path, changes: dict[str, Any], rows: list[TrainItem], said: str
+    tmp_path: Path, changes: dict[str, Any], rows: list[TrainItem], message: str
 ) -> None:
-    with pytest.raises(TrainingError, match=said) as failure:
+    with pytest.raises(TrainingError, match=message) as failure:
         await run(tmp_path, train=rows, valid=rows, settings=changed(iterations=5, **changes))
     assert SECRET not in str(failure.value)
     assert SECRET not in (tmp_path / "train.log").read_text()
