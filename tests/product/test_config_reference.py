@@ -94,11 +94,11 @@ def test_its_examples_in_comments_can_be_used(monkeypatch: pytest.MonkeyPatch) -
     text = REFERENCE.read_text(encoding="utf-8")
     text = text.replace("  keys: []\n", "").replace("tasks: {}\n", "")
     for line, instead in (
-        ("  # The keys that", "  keys: #"),
+        ("  # The keys of clients", "  keys: #"),
         ("  #   - key:", "    - key:"),
         ("  #     name: support-app", "      name: support-app"),
         ("  #     task: ticket-triage", "      task: ticket-triage"),
-        ("# What is different", "tasks: #"),
+        ("# Settings of single tasks", "tasks: #"),
         ("#   ticket-triage:", "  ticket-triage:"),
         ("#     min_traces:", "    min_traces:"),
         ("#     gate:", "    gate:"),
