@@ -23,7 +23,7 @@ from proxy.surfaces.surface import Request, Surface
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.upstream.errors import UpstreamError
 from store.chat.shape import fingerprint
-from store.chat.student_wire import StudentAnswer, reply_of
+from store.chat.student_wire import StudentAnswer
 from store.errors import RedactionError
 from store.files.routes import RoutesFile
 from store.ids import new_id
@@ -176,8 +176,7 @@ class Answering:
         exchange.student_ms = reply.ms
         exchange.confidence = reply.confidence
         if reply.fault is None:
-            assert reply.answer is not None, "no fault means that an answer came"
-            return reply_of(reply.answer, exchange.chat)
+            return reply.served
         exchange.fall_back(reply.fault)
         down = reply.fault in (Reason.STUDENT_DOWN, Reason.STUDENT_ERROR, Reason.STUDENT_SLOW)
         log.log(

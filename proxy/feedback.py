@@ -18,8 +18,9 @@ import orjson
 
 from proxy.access.keys import Keys
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, respond
-from proxy.http.body import parse_object, read_body, wrong_type
+from proxy.http.body import read_body
 from proxy.http.errors import ApiError, bad_request
+from proxy.http.json_body import parse_object, wrong_type
 from proxy.privacy import Privacy, content_is_not_kept
 from store.files.journal import JournalWriter
 from store.ids import new_id

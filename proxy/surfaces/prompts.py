@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from proxy.http.body import Types, check_model, check_types, parse_object
+from proxy.http.json_body import Types, check_model, check_types, parse_object
 from proxy.surfaces.chat.read import CompletionAssembler
 from proxy.surfaces.surface import Request, Surface
 from store.jsontext import JsonObject

@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from store.chat.confidence import confidence_of
-from store.chat.student_wire import StudentAnswer, fault_of, read_student_answer, student_body
+from store.chat.student_wire import (
+    StudentAnswer,
+    fault_of,
+    read_student_answer,
+    reply_of,
+    student_body,
+)
 from store.jsontext import JsonMapping
 from store.records import Reason, TermsOfService
 
@@ -27,8 +33,9 @@ class StudentReply:
     """The result of asking a student."""
 
     answer: StudentAnswer | None  # as the student wrote it; None: no readable answer came
+    served: StudentAnswer | None  # as a client gets it; None: it may not be served
     confidence: float | None  # of the answer, by the terms' model
-    fault: Reason | None  # why the answer may not be served; None: it may
+    fault: Reason | None  # why the answer may not be served
     ms: float  # until the answer was there, or given up
 
 
@@ -69,4 +76,5 @@ async def ask_student(
         fault = await fault_of(
             answer, terms, request, confidence=confidence, placeholders=placeholders
         )
-    return StudentReply(answer, confidence, fault, ms)
+    served = reply_of(answer, request) if answer is not None and fault is None else None
+    return StudentReply(answer, served, confidence, fault, ms)

@@ -5,7 +5,7 @@ Only the types that we rely on are checked. Which values it takes is the teacher
 
 from __future__ import annotations
 
-from proxy.http.body import Types, check_messages, check_model, check_types, parse_object
+from proxy.http.json_body import Types, check_messages, check_model, check_types, parse_object
 from store.jsontext import JsonObject
 
 _TYPES: Types = {

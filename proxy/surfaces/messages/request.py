@@ -5,7 +5,7 @@ Only the types that we rely on are checked. Which values it takes is the teacher
 
 from __future__ import annotations
 
-from proxy.http.body import (
+from proxy.http.json_body import (
     Types,
     check_messages,
     check_model,

@@ -19,8 +19,9 @@ import orjson
 
 from proxy.access.keys import Keys
 from proxy.http.asgi import JSON, Handler, Message, Receive, Scope, Send, header, respond
-from proxy.http.body import parse_object, read_body
+from proxy.http.body import read_body
 from proxy.http.errors import ApiError, bad_request, unknown_path
+from proxy.http.json_body import parse_object
 from proxy.surfaces.responses.stored import StoredResponses, listed_input, our_name_in
 from store.files.responses import KeptResponse, trace_of
 from store.jsontext import JsonObject

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.http.body import Types, check_types, parse_object, wrong_type
 from proxy.http.errors import bad_request
+from proxy.http.json_body import Types, check_types, parse_object, wrong_type
 from store.jsontext import JsonObject
 
 _TYPES: Types = {

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from proxy.http.body import wrong_type
 from proxy.http.errors import ApiError, bad_request
+from proxy.http.json_body import wrong_type
 from store.files.responses import (
     DAY_S,
     HOUR_S,
