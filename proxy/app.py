@@ -72,7 +72,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnPath:
     """A path of the proxy's own: the methods that it takes, and who answers."""
 
     methods: tuple[str, ...]
@@ -86,7 +86,7 @@ class App:
         self,
         *,
         answering: Mapping[str, Handler],
-        own: Mapping[str, Own],
+        own: Mapping[str, OwnPath],
         models: Handler,
         prefixes: Prefixes,
         control_plane: Handler,
@@ -210,12 +210,14 @@ def build(config: Config, runtime: Runtime) -> App:
             for surface in _surfaces(stored)
         },
         own={
-            "/health": Own(("GET", "HEAD"), health),
-            metrics_page.PATH: Own(("GET", "HEAD"), page),
-            api_document.PATH: Own(("GET", "HEAD"), ApiDocument()),
-            feedback.PATH: Own(
+            "/health": OwnPath(("GET", "HEAD"), health),
+            metrics_page.PATH: OwnPath(("GET", "HEAD"), page),
+            api_document.PATH: OwnPath(("GET", "HEAD"), ApiDocument()),
+            feedback.PATH: OwnPath(
                 ("POST",),
-                feedback.FeedbackBox(keys=keys, body_limit=limit, journal=journal, privacy=privacy),
+                feedback.FeedbackIntake(
+                    keys=keys, body_limit=limit, journal=journal, privacy=privacy
+                ),
             ),
         },
         models=Models(keys=keys, teacher=teacher, created=int(time.time())),

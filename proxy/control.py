@@ -1,4 +1,4 @@
-"""/distill and below: handed on to the control plane, which owns the store and answers for it."""
+"""/distill and below: forwarded to the control plane, which owns the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ControlPlaneGateway:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
         client = self._keys.authenticate(headers, browser=True)
-        if scope["method"] not in ("GET", "HEAD") and _of_another_site(headers):
+        if scope["method"] not in ("GET", "HEAD") and _from_another_site(headers):
             raise foreign_command()
         if scope["raw_path"].endswith(b"/"):
             await _without_slash(scope, send)
@@ -63,18 +63,19 @@ class ControlPlaneGateway:
 
 
 async def _without_slash(scope: Scope, send: Send) -> None:
-    """Sends the client to the same address without the slash at its end: pages link from there."""
+    """Redirects to the address without the final slash, so that relative links work."""
     query: bytes = scope["query_string"]
-    there = scope["raw_path"].rstrip(b"/") + (b"?" + query if query else b"")
-    await respond(send, 308, [(b"location", there)], b"")
+    location = scope["raw_path"].rstrip(b"/") + (b"?" + query if query else b"")
+    await respond(send, 308, [(b"location", location)], b"")
 
 
-def _of_another_site(headers: Headers) -> bool:
-    """Whether a page that is not ours sends this.
+def _from_another_site(headers: Headers) -> bool:
+    """Whether a page of another site sends this.
 
-    A browser adds the reader's HTTP Basic credentials by itself, whatever page asks it to. It also
-    says where the page is from: in Sec-Fetch-Site (W3C Fetch Metadata) where it trusts the address,
-    in Origin (RFC 6454) with every method but GET and HEAD. What sends neither is no browser.
+    A browser adds its user's HTTP Basic credentials by itself, whichever page sends the request. It
+    also states the page's origin: in Sec-Fetch-Site (W3C Fetch Metadata) if it trusts the address,
+    in Origin (RFC 6454) with every method but GET and HEAD. A client that sends neither is not a
+    browser.
     """
     site = header(headers, b"sec-fetch-site")
     if site is not None:

@@ -118,7 +118,7 @@ class Exchange:
         self.task = task
         self.fingerprint = fingerprint
         self.decision = decision
-        # how it goes
+        # as it goes on
         self.route: RouteName = "teacher" if decision.student is None else "student"
         self.reason: Reason = decision.reason
         self.served_by: Literal["teacher", "student"] | None = None

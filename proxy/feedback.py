@@ -1,11 +1,11 @@
-"""`POST /v1/feedback`: what a client says of an answer that it got, on its way into the journal.
+"""`POST /v1/feedback`: a client's feedback on an answer, written to the journal.
 
     {"trace_id": …, "score": 0 to 1}                       `x-understudy-trace` of the answer
     {"trace_id": …, "label": "good", "up", "bad" or "down"}
     {"trace_id": …, "correction": "what it should have said"}
 
-A correction may come with a score or a label. The data plane knows no traces, so the id is not
-looked up: feedback on one that does not exist is taken, and has no effect.
+A correction may come with a score or a label. The data plane has no traces to look the id up in:
+feedback on a trace that does not exist is accepted and has no effect.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, respond
 from proxy.http.body import read_body
 from proxy.http.errors import ApiError, bad_request
 from proxy.http.json_body import parse_object, wrong_type
-from proxy.privacy import Privacy, content_is_not_kept
+from proxy.privacy import Privacy, correction_not_kept
 from store.files.journal import JournalWriter
 from store.ids import new_id
 from store.jsontext import JsonObject
 from store.records import Feedback
 
 PATH = "/v1/feedback"
-LABELS = {"good": 1.0, "up": 1.0, "bad": 0.0, "down": 0.0}  # and the score that each stands for
+LABELS = {"good": 1.0, "up": 1.0, "bad": 0.0, "down": 0.0}  # and their scores
 
 _FIELDS = ("trace_id", "score", "label", "correction")
 _UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_MAX_NAME_CHARS = 64  # characters of an unknown field's name that are repeated to its client
+_MAX_NAME_CHARS = 64  # of an unknown field's name, as repeated in the error
 
 
-class FeedbackBox:
-    """Takes feedback, under the same keys as everything else. Needs no control plane."""
+class FeedbackIntake:
+    """Accepts feedback, under the same keys as everything else. Needs no control plane."""
 
     def __init__(
         self, *, keys: Keys, body_limit: int, journal: JournalWriter, privacy: Privacy
@@ -47,23 +47,23 @@ class FeedbackBox:
         self._journal = journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The feedback is journalled before its answer leaves. Raises ApiError."""
+        """Journals the feedback before it answers. Raises ApiError."""
         headers: Headers = scope["headers"]
         client = self._keys.authenticate(headers)
         raw = await read_body(receive, headers, self._body_limit)
         given = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
         if given.correction is not None:
             if not self._privacy.keeps_for(headers, client):
-                raise content_is_not_kept()
-            # RedactionError: it is not taken, and the client gets a 500
+                raise correction_not_kept()
+            # RedactionError: it is not accepted, and the client gets a 500
             given = replace(given, correction=await self._privacy.text(given.correction))
         self._journal.append(given)
-        said = {"object": "feedback", "id": given.feedback_id, "trace_id": given.trace_id}
-        await respond(send, 200, [JSON], orjson.dumps(said))
+        receipt = {"object": "feedback", "id": given.feedback_id, "trace_id": given.trace_id}
+        await respond(send, 200, [JSON], orjson.dumps(receipt))
 
 
 def parse_feedback(raw: bytes, *, at: float, key_hash: str | None) -> Feedback:
-    """The feedback that a request's body holds. Raises ApiError 400 on what is none.
+    """The feedback in a request's body. Raises ApiError 400 if it is invalid.
 
     `at`: when it came, in seconds since the epoch. A field that is null counts as left out.
     """
@@ -112,7 +112,7 @@ def _score(body: JsonObject) -> float | None:
             code="mutually_exclusive_parameters",
         )
     if score is not None:
-        if type(score) not in (int, float):  # bool is no number in JSON
+        if type(score) not in (int, float):  # a bool is not a number in JSON
             raise wrong_type("score", "a number", score)
         if not 0 <= score <= 1:
             raise _invalid("score", "a number from 0 (bad) to 1 (good)")

@@ -1,4 +1,4 @@
-"""Everything else under /v1/: streamed to the teacher and back, and not looked into."""
+"""Everything else under /v1/: streamed to the teacher and back, without being read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from store.settings.teachers import Deployment
 
 PREFIX = "/v1/"
 
-# What the LiteLLM child is asked for. It is called with its master key, which opens much more.
+# The LiteLLM child serves only these. It is called with its master key, which allows much more.
 _INFERENCE = frozenset(
     {
         "audio",
@@ -42,7 +42,7 @@ _INFERENCE = frozenset(
 
 
 class Passthrough:
-    """Passes requests on to the deployment that their body's `model` names, else to the default."""
+    """Passes requests on to the deployment of their `model`, else to the default one."""
 
     def __init__(self, *, keys: Keys, limits: Limits, body_limit: int, teacher: Teacher) -> None:
         self._keys = keys
@@ -72,7 +72,7 @@ class Passthrough:
         if json:
             raw = await read_body(receive, headers, self._body_limit)
             deployment, body = self._by_model(raw, deployment)
-        elif upload:  # of any size: never held in memory
+        elif upload:  # of any size, so it is streamed
             body = _upload(receive)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:
             raise unknown_path(scope["method"], scope["path"])
@@ -91,7 +91,7 @@ class Passthrough:
                     raise
 
     def _by_model(self, raw: bytes, default: Deployment) -> tuple[Deployment, bytes]:
-        """The deployment for a JSON body, and the body with the name that it goes by there."""
+        """The deployment for a JSON body, and the body with the deployment's model name."""
         try:
             payload = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -102,7 +102,7 @@ class Passthrough:
         try:
             deployment = self._teacher.named(model)
         except ApiError:
-            return default, raw  # the teacher knows more names than chat completions may use
+            return default, raw  # the teacher has more models than model_list names
         if deployment.upstream_model != model:
             try:
                 raw = orjson.dumps({**payload, "model": deployment.upstream_model})
@@ -114,7 +114,7 @@ class Passthrough:
 def below_v1(scope: Scope) -> str:
     """The path below /v1 as it was sent, with its query string.
 
-    Raises ApiError 404 on one with empty or dot segments, which might lead out of /v1 upstream.
+    Raises ApiError 404 on empty and dot segments, which might lead out of /v1 upstream.
     """
     raw: bytes = scope["raw_path"]
     segments = scope["path"].replace("\\", "/").split("/")
@@ -129,7 +129,7 @@ def below_v1(scope: Scope) -> str:
 
 
 def _framing(headers: Headers, body: Body) -> Pairs:
-    """An upload keeps the length that its client stated; without one it goes in chunks."""
+    """An upload keeps the client's content-length; without one it is sent in chunks."""
     length = header(headers, b"content-length")
     if body is None or isinstance(body, bytes) or length is None:
         return []

@@ -1,14 +1,14 @@
-"""What of a client's words may be kept: whether it has opted out, and what is redacted.
+"""Whether a request's content may be kept, and its redaction.
 
     a key with `store: false` ─┐
-    X-Understudy-Store: false ─┼─▶ content `none`: answered as ever, and no word of it is logged
+    X-Understudy-Store: false ─┼─▶ content `none`: answered as usual, no text is logged
     `store: false` in the body ┘   (the last where `privacy.store_false` names the API)
 
-    chat view ──redact──▶ what fingerprint, route, student and log look at
-    answer ────redact──▶ the log          the teacher and the client get each other's own bytes
+    chat view ──redact──▶ for the fingerprint, the route, the student and the log
+    answer ────redact──▶ for the log      teacher and client get each other's original bytes
 
-The rules work within the event loop, some microseconds a kilobyte, for some milliseconds at most.
-A thread of its own does what takes longer: Presidio, a long text, and one that was made to.
+The rules run within the event loop: some microseconds per kilobyte, some milliseconds at most.
+Whatever takes longer runs in a thread: Presidio, long texts, and texts made to be slow.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from store.privacy.settings import PrivacySettings
 from store.records import Api
 
 STORE_HEADER = b"x-understudy-store"
-MAX_INLINE = 64 * 1024  # bytes of JSON that are searched within the event loop…
-INLINE_S = 0.005  # …for as long
-_SAID = {b"true": True, b"false": False}
+MAX_INLINE = 64 * 1024  # bytes of JSON that are redacted within the event loop
+INLINE_S = 0.005  # and for how long at most
+_BOOLEANS = {b"true": True, b"false": False}
 
 T = TypeVar("T")
 
@@ -39,10 +39,10 @@ class Privacy:
     """The privacy settings of one process."""
 
     def __init__(self, settings: PrivacySettings) -> None:
-        """Loads what the settings need. Raises ConfigError when that fails."""
+        """Loads what the settings need. Raises ConfigError if that fails."""
         self._store_false = frozenset(settings.store_false)
         self._redaction = redaction_of(settings)
-        # one thread: the search holds Python's lock, more of them would only be in each other's way
+        # one thread: the search holds the GIL, so more threads would gain nothing
         self._thread = ThreadPoolExecutor(1, "redaction") if self._redaction else None
         self.placeholders = settings.placeholders
         self.redacts = self._redaction is not None
@@ -50,7 +50,7 @@ class Privacy:
     def keeps(self, api: Api, body: JsonObject, headers: Headers, client: Client) -> bool:
         """Whether the content of this exchange may be kept. Raises ApiError 400.
 
-        One `false` is enough, wherever it stands.
+        One `false` is enough: of the key, the header or the body.
         """
         return self.keeps_for(headers, client) and not (
             body.get("store") is False and api in self._store_false
@@ -58,19 +58,19 @@ class Privacy:
 
     def keeps_for(self, headers: Headers, client: Client) -> bool:
         """The same by the headers and the key alone."""
-        said = header(headers, STORE_HEADER)
-        if said is None:
+        value = header(headers, STORE_HEADER)
+        if value is None:
             return client.store
-        asked = _SAID.get(said.strip().lower())
-        if asked is None:  # what is meant by it cannot be guessed, and a wrong guess keeps a secret
+        keep = _BOOLEANS.get(value.strip().lower())
+        if keep is None:  # no guess: a wrong one would keep a secret
             raise bad_request(
                 "Invalid value in header X-Understudy-Store: expected 'true' or 'false'.",
                 code="invalid_value",
             )
-        return asked and client.store
+        return keep and client.store
 
     async def view(self, chat: JsonObject, size: int) -> JsonObject:
-        """The chat view without what is to be redacted; itself when that is nothing.
+        """The chat completion, redacted; the same object if nothing was found.
 
         `size`: of the request, in bytes. Raises RedactionError.
         """
@@ -85,7 +85,7 @@ class Privacy:
         return await self._search(self._redaction.messages, messages, size)
 
     def messages_now(self, messages: list[JsonObject]) -> list[JsonObject]:
-        """The same, without waiting. Raises RedactionError where that would take milliseconds."""
+        """The same, without waiting. Raises RedactionError if it would take milliseconds."""
         if self._redaction is None:
             return messages
         if self._redaction.slow:
@@ -113,8 +113,8 @@ class Privacy:
             raise RedactionSlow from None
 
 
-def content_is_not_kept() -> ApiError:
-    """400: a client that has opted out sends content that is only there to be kept."""
+def correction_not_kept() -> ApiError:
+    """400: a client that has opted out sends a correction, which would have to be kept."""
     return bad_request(
         "A correction is content, and this client has opted out of having content kept.",
         param="correction",

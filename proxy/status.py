@@ -1,4 +1,4 @@
-"""What the proxy says of itself: /health and /v1/models."""
+"""/health and /v1/models."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from store.process.workers import Roster
 
 
 class Health:
-    """`GET /health`: always 200 while requests are served; `degraded` says what is not well.
+    """`GET /health`: 200 as long as requests are served; its status may be `degraded`.
 
-    Of several workers any one answers, and speaks for all: `journal` is the one's own, `workers`
-    has them all, as they told within the last second (store.process.workers). It is answered to
-    anybody, so faults name what lies in the data folder, and not where that is.
+    Any of several workers answers for all: `journal` is its own, `workers` lists all of them as of
+    the last second (store.process.workers). It needs no key, so faults name files relative to the
+    data folder.
     """
 
     def __init__(
@@ -35,26 +35,29 @@ class Health:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         journal = self._journal.health
-        well = journal.ok and journal.lost == 0 and self._routes.error is None
+        healthy = journal.ok and journal.lost == 0 and self._routes.error is None
         students = [r.task for r in self._routes.routes.values() if r.target == "student"]
         payload: dict[str, object] = {
             "status": "ok",
             "version": self._version,
-            "journal": asdict(journal) | {"error": self._told(journal.error)},
-            "routes": {"error": self._told(self._routes.error), "students": len(students)},
+            "journal": asdict(journal) | {"error": self._without_folder(journal.error)},
+            "routes": {
+                "error": self._without_folder(self._routes.error),
+                "students": len(students),
+            },
         }
         state = scope.get("state") or {}
         roster: Roster | None = state.get("roster")
         if roster is not None:
             workers = list(roster)
-            well = well and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
+            healthy = healthy and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
             payload["worker"] = state["worker"]
             payload["workers"] = [asdict(w) for w in workers]
-        if not well:
+        if not healthy:
             payload["status"] = "degraded"
         await respond(send, 200, [JSON], orjson.dumps(payload))
 
-    def _told(self, fault: str | None) -> str | None:
+    def _without_folder(self, fault: str | None) -> str | None:
         return fault and fault.replace(self._data_dir, "")
 
 
@@ -64,7 +67,7 @@ class Models:
     def __init__(self, *, keys: Keys, teacher: Teacher, created: int) -> None:
         self._keys = keys
         self._teacher = teacher
-        self._created = created  # seconds since the epoch; OpenAI's clients want some
+        self._created = created  # seconds since the epoch; OpenAI's clients expect it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""

@@ -2,11 +2,11 @@
 
     UNDERSTUDY_RUNTIME=… python -m proxy.worker --fd N
 
-serves on the listening socket that it inherits as file descriptor N, and may share with other
-workers. Everything else it needs stands in the runtime (store.process.runtime) and in the config
-file which that names. It drains on SIGTERM and SIGINT: no new connections, and requests under way
-have `server.drain_s` to finish. On SIGUSR1, when a successor has taken over, they have `RETIRE_S`.
-It also drains when the process that started it is gone.
+serves on the listening socket that it inherits as file descriptor N, possibly shared with other
+workers. The runtime (store.process.runtime) and its config file have everything else. It drains on
+SIGTERM and SIGINT: no new connections, and requests under way have `server.drain_s` to finish. On
+SIGUSR1, when a successor has taken over, they have `RETIRE_S`. It also drains when its parent
+process is gone.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from store.process.runtime import RETIRE, RETIRE_S, Runtime
 from store.process.workers import Roster
 from store.settings.config import ServerSettings, load_config
 
-_KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that they are the ones to close
-_CUT_S = 1.0  # how long requests that were cut off may take to end
+_KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that clients close first
+_CUT_S = 1.0  # how long cancelled requests may take to end
 _DRAIN_TICK_S = 0.05
-_TICKS_A_SECOND = 10
+_TICKS_PER_SECOND = 10
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Worker(uvicorn.Server):
         self._drain_s = drain_s
         self._roster = roster
         self._number = number
-        self._ends_at: float | None = None  # on the loop's clock: when what is left is cut off
+        self._ends_at: float | None = None  # loop time when the remaining requests are cancelled
         self._acceptor: Acceptor | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -97,12 +97,12 @@ class Worker(uvicorn.Server):
             self.should_exit = True
         if self._roster is not None and self._acceptor is not None and not self.should_exit:
             self._roster.beat(self._number, self._acceptor.count)
-        if counter % _TICKS_A_SECOND == 0:
-            self._look_after_connections()
+        if counter % _TICKS_PER_SECOND == 0:
+            self._check_connections()
             self._share_journal_health()
         return await super().on_tick(counter)
 
-    def _look_after_connections(self) -> None:
+    def _check_connections(self) -> None:
         now = asyncio.get_running_loop().time()
         for connection in self._connections():
             connection.look_after(now)
@@ -121,10 +121,10 @@ class Worker(uvicorn.Server):
     # ---- the end
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts no more, has answers under way finished within the time, ends the application.
+        """Stops accepting, lets requests finish within the time limit, ends the application.
 
-        Also answers whoever waits in the queue, or comes with one more request on a connection
-        that he has; see proxy.http.protocol.
+        Connections in the queue and further requests on open connections are still answered; see
+        proxy.http.protocol.
         """
         loop = asyncio.get_running_loop()
         if self._acceptor is not None:
@@ -133,7 +133,7 @@ class Worker(uvicorn.Server):
             self._roster.leave(self._number)
         for connection in self._connections():
             connection.shutdown()
-        if self._ends_at is None:  # nobody told: the parent is gone
+        if self._ends_at is None:  # without a signal: the parent is gone
             self._ends_at = loop.time() + self._drain_s
         while self.server_state.connections or self.server_state.tasks:
             now = loop.time()
@@ -168,8 +168,8 @@ class Worker(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Stops on SIGTERM and SIGINT, and keeps them to itself, unlike uvicorn's own."""
-        if threading.current_thread() is threading.main_thread():  # others get no signals
+        """Stops on SIGTERM and SIGINT; unlike uvicorn's own it does not raise them again."""
+        if threading.current_thread() is threading.main_thread():  # other threads get no signals
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop, number)
@@ -208,10 +208,10 @@ def worker(
     )
 
 
-def _settle_memory() -> None:
-    """What is loaded now stays, so the garbage collector need not look at it again.
+def _freeze_memory() -> None:
+    """Exempts everything loaded so far from garbage collection, and collects less often.
 
-    And it looks less often: a request leaves hardly anything that is not freed at once.
+    Hardly anything of a request outlives its references.
     """
     gc.collect()
     gc.freeze()
@@ -219,7 +219,7 @@ def _settle_memory() -> None:
 
 
 def main() -> None:
-    """Serves until it is told to stop."""
+    """Serves until a signal stops it."""
     parser = argparse.ArgumentParser(prog="proxy.worker", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
     arguments = parser.parse_args()
@@ -242,7 +242,7 @@ def main() -> None:
         roster=roster,
         number=runtime.worker,
     )
-    _settle_memory()
+    _freeze_memory()
     server.run(sockets=[listening])
 
 

@@ -33,11 +33,11 @@ class Embeddings(PromptSurface):
 
 
 def without_vectors(raw: bytes) -> Any:
-    """An answer's JSON without what stands between its first `[` and its last `]`.
+    """An answer's JSON without everything between its first `[` and its last `]`.
 
-    A megabyte of numbers takes 3 ms to parse, and this 3 µs. The ends are read as objects of their
-    own, which they only are where the cut goes through values of the outermost object. If they are
-    none, or the usage is not in them, all of the answer is parsed.
+    A megabyte of numbers takes 3 ms to parse, this takes 3 µs. The two ends are parsed as objects,
+    which works only if both cuts are in values of the outermost object. If it does not, or the ends
+    hold no usage, the whole answer is parsed.
     """
     begin, end = raw.find(b"["), raw.rfind(b"]")
     if 0 <= begin < end:
@@ -46,7 +46,7 @@ def without_vectors(raw: bytes) -> Any:
             payload |= orjson.loads(b'{"":null' + raw[end + 1 :])
         except (orjson.JSONDecodeError, TypeError):
             payload = {}
-        # else they are not there, or one of them is what was cut
+        # else they are missing, or one of them was cut
         if isinstance(payload.get("usage"), dict) and isinstance(payload.get("model"), str):
             return payload
     return orjson.loads(raw)

@@ -18,7 +18,7 @@ _TYPES: Types = {
 
 
 class PromptSurface(Surface):
-    """What the surfaces of prompts have in common. No student answers there."""
+    """The common part of the surfaces with prompts. No student answers there."""
 
     for_students = False
     any_model = True  # a teacher has more models than a config names for chat completions
@@ -34,7 +34,7 @@ class PromptSurface(Surface):
 
 
 def parse(raw: bytes) -> JsonObject:
-    """A request to a model. Raises ApiError 400 on what cannot be one.
+    """A request with prompts. Raises ApiError 400 on what cannot be one.
 
     The prompts are not checked: some teachers take more than OpenAI does.
     """
@@ -52,11 +52,11 @@ def prompt_view(body: JsonObject, name: str) -> JsonObject:
 
 
 def messages_of(prompt: Any) -> list[JsonObject]:
-    """A message for each prompt: of a string, an array of token ids, or an array of these.
+    """A message per prompt. A prompt is a string or an array of token ids.
 
-    Token ids stay what they are, as the message's content.
+    Token ids become the message's content as they are.
     """
     if prompt is None:
         return []
-    is_one = not isinstance(prompt, list) or any(isinstance(token, int) for token in prompt[:1])
-    return [{"role": "user", "content": one} for one in ([prompt] if is_one else prompt)]
+    single = not isinstance(prompt, list) or any(isinstance(token, int) for token in prompt[:1])
+    return [{"role": "user", "content": one} for one in ([prompt] if single else prompt)]

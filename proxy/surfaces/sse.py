@@ -1,33 +1,33 @@
-"""Server-sent events, read while they go by and written whole. Cut anywhere, of any line ending."""
+"""Server-sent events: reads them while they go by, however they are cut, and writes whole ones."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
+
+from store.jsontext import JsonObject
 
 
 class EventReader:
-    """Puts the lines of a stream together, and gives each event's data to `take_event`.
+    """Assembles the lines of a stream, and passes each event's data to `take_event`.
 
-    Takes every line ending of the SSE specification, comments, events of several data lines, and
-    streams that stop anywhere. An event's name is left to `is_end`: those who send one say the same
-    in the data.
+    Accepts every line ending of the SSE specification, comments, events of several data lines, and
+    streams that end anywhere. An event's name only matters to `is_end`, as APIs that send one
+    repeat it in the data.
     """
 
     __slots__ = ("_event", "_rest", "done")
 
     def __init__(self) -> None:
-        self.done = False  # from the last byte of the line on that is the stream's end mark
-        self._event: list[bytes] = []  # data lines of the event that is being read
-        self._rest = b""  # of a line whose end has not come
+        self.done = False  # from the last byte of the line on that marks the stream's end
+        self._event: list[bytes] = []  # data lines of the present event
+        self._rest = b""  # of a line that has not ended
 
     def take_event(self, raw: bytes) -> None:
         """Takes an event's data. Must not raise."""
         raise NotImplementedError
 
     def is_end(self, line: bytes) -> bool:
-        """Whether this line, or this beginning of one, is the stream's end mark."""
+        """Whether this line, or beginning of a line, marks the end of the stream."""
         raise NotImplementedError
 
     def feed(self, chunk: bytes) -> None:
@@ -37,12 +37,12 @@ class EventReader:
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
             self._take_line(line.rstrip(b"\r\n"))
-        # a client that looks for the end mark does not wait for its line to end
+        # clients that look for the end mark do not wait for its line to end
         if self._rest and not self.done and self.is_end(self._rest):
             self.done = True
 
     def flush(self) -> None:
-        """Takes what has come of an event that is not whole."""
+        """Takes the present event, though it has not ended."""
         self._take_line(self._rest.rstrip(b"\r\n"))
         self._take_line(b"")
         self._rest = b""
@@ -60,6 +60,6 @@ class EventReader:
             self.done = True
 
 
-def event(payload: dict[str, Any]) -> bytes:
-    """An event that carries the payload, and its `type` as its name."""
+def event(payload: JsonObject) -> bytes:
+    """An event with this payload, named by the payload's `type`."""
     return b"event: %b\ndata: %b\n\n" % (payload["type"].encode("ascii"), orjson.dumps(payload))

@@ -1,4 +1,4 @@
-"""The surface of legacy completions: `POST /v1/completions`. Logged, never a student's."""
+"""The surface of legacy completions: `POST /v1/completions`. No student answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.records import Api
 
 
 class TextCompletions(PromptSurface):
-    """A prompt, and the text that goes on from there."""
+    """A prompt, and the text that continues it."""
 
     api: ClassVar[Api] = "completions"
     operation_name = "text_completion"

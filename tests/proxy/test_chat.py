@@ -21,7 +21,7 @@ def ask(client, **more):
     return client.chat.completions.create(**{"model": "gpt-4o", "messages": HELLO, **more})
 
 
-def test_plain(client, proxy, teacher):
+def test_a_plain_answer(client, proxy, teacher):
     answer = ask(client)
     assert answer.choices[0].message.content == "echo: hello there"
     assert answer.usage is not None and answer.usage.total_tokens == 10
@@ -43,7 +43,7 @@ def test_plain(client, proxy, teacher):
     assert len(teacher.requests) == 1
 
 
-def test_stream(client, proxy):
+def test_a_streamed_answer(client, proxy):
     chunks = list(ask(client, stream=True))
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == "echo: hello there"
     [trace] = proxy.traces()
@@ -182,7 +182,7 @@ def test_another_name_upstream(start_proxy, teacher):
     assert proxy.traces()[0]["request_model"] == "smart"
 
 
-def test_a_compressed_answer_is_relayed_as_what_it_holds(client, proxy, teacher):
+def test_a_compressed_answer_is_relayed_decoded(client, proxy, teacher):
     [whole] = completion("zipped").chunks
     teacher.script(Reply((gzip.compress(whole),)).with_headers(content_encoding="gzip"))
     assert ask(client).choices[0].message.content == "zipped"

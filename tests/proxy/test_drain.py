@@ -85,7 +85,7 @@ def test_a_stream_under_way_goes_on_to_its_end_and_one_more_request_is_answered(
         assert ended(server, 5)
 
 
-def test_what_takes_too_long_is_cut_off() -> None:
+def test_a_request_over_the_drain_time_is_cut_off() -> None:
     app = Gate(stream=True)
     with Lone(app, drain_s=1) as server, server.connect() as client:
         client.send(post("/", b"mine"))
@@ -136,7 +136,7 @@ def test_pipelined_requests_are_all_answered() -> None:
         assert client.read_all() == b""
 
 
-def test_whoever_waits_in_the_queue_is_answered() -> None:
+def test_connections_in_the_queue_are_answered_while_draining() -> None:
     """A worker that stops empties the queue: there may be nobody else to do it."""
     blocked = threading.Event()
 
@@ -221,7 +221,7 @@ def disconnecting(
     return answer, heard, go
 
 
-def test_the_application_hears_once_that_its_client_is_gone() -> None:
+def test_on_disconnect_is_called_once() -> None:
     app, heard, go = disconnecting(lambda s, h: s["on_disconnect"](lambda: h.append(s["path"])))
     with Lone(app) as server:
         with server.connect() as client, server.connect() as other:
@@ -236,7 +236,7 @@ def test_the_application_hears_once_that_its_client_is_gone() -> None:
     assert sorted(heard) == ["/one", "answered", "answered"]
 
 
-def test_of_pipelined_requests_the_one_under_way_hears_it() -> None:
+def test_of_pipelined_requests_only_the_present_one_is_told_of_a_disconnect() -> None:
     app, heard, go = disconnecting(lambda s, h: s["on_disconnect"](lambda: h.append(s["path"])))
     with Lone(app) as server:
         with server.connect() as client:
@@ -248,7 +248,7 @@ def test_of_pipelined_requests_the_one_under_way_hears_it() -> None:
     assert heard == ["/one", "answered"]  # the others are never begun: nobody would read them
 
 
-def test_what_was_taken_back_is_not_called() -> None:
+def test_a_removed_on_disconnect_is_not_called() -> None:
     def register(scope: Scope, heard: list[str]) -> None:
         scope["on_disconnect"](lambda: heard.append("first"))
         scope["on_disconnect"](None)
@@ -264,7 +264,7 @@ def test_what_was_taken_back_is_not_called() -> None:
     assert heard == ["answered"]
 
 
-def test_nothing_is_heard_after_a_complete_answer() -> None:
+def test_on_disconnect_is_not_called_after_a_complete_answer() -> None:
     heard: list[str] = []
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -280,7 +280,7 @@ def test_nothing_is_heard_after_a_complete_answer() -> None:
     assert heard == []
 
 
-def test_who_asks_late_hears_it_soon_and_not_in_between() -> None:
+def test_on_disconnect_set_late_is_called_soon() -> None:
     heard: list[str] = []
     go, done = threading.Event(), threading.Event()
 
@@ -305,7 +305,7 @@ def test_who_asks_late_hears_it_soon_and_not_in_between() -> None:
     assert heard == ["gone"]
 
 
-def test_who_waits_for_more_of_the_request_is_told_too() -> None:
+def test_a_wait_in_receive_ends_with_a_disconnect() -> None:
     heard: list[Any] = []
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

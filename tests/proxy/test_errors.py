@@ -143,7 +143,7 @@ def test_401_where_there_are_keys(start_proxy, teacher):
     assert traces[0]["api_key_hash"] == traces[1]["api_key_hash"] != traces[2]["api_key_hash"]
 
 
-def test_403_for_a_web_page_from_elsewhere(client, proxy, teacher):
+def test_403_for_a_web_page_of_another_site(client, proxy, teacher):
     with pytest.raises(openai.PermissionDeniedError):
         ask(client, extra_headers={"Origin": "https://example.com"})
     assert teacher.requests == []

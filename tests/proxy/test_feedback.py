@@ -105,7 +105,7 @@ def test_each_feedback_has_its_own_id(client: openai.OpenAI, proxy: ProxyThread)
     assert len(set(ids)) == 3
 
 
-def test_whose_key_it_was(start_proxy: StartProxy) -> None:
+def test_feedback_has_the_hash_of_its_key(start_proxy: StartProxy) -> None:
     keys = [{"key": CLIENT_KEY, "name": "app"}, {"key": "sk-other", "name": "batch"}]
     proxy = start_proxy(server={"keys": keys})
     body = {"trace_id": TRACE, "label": "bad"}
@@ -125,13 +125,15 @@ def test_whose_key_it_was(start_proxy: StartProxy) -> None:
     assert len(journalled(proxy)) == 3
 
 
-def test_it_needs_no_control_plane(client: openai.OpenAI, proxy: ProxyThread) -> None:
+def test_feedback_needs_no_control_plane(client: openai.OpenAI, proxy: ProxyThread) -> None:
     assert httpx.get(f"{proxy.url}/distill/status").status_code == 503
     give(client, label="bad")
     assert len(journalled(proxy)) == 1
 
 
-def test_a_journal_that_cannot_be_written_keeps_it(start_proxy: StartProxy, tmp_path: Path) -> None:
+def test_feedback_is_kept_while_the_journal_cannot_be_written(
+    start_proxy: StartProxy, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     blocked = tmp_path / "data" / "journal"
     blocked.write_text("in the way")
@@ -180,7 +182,7 @@ def test_a_journal_that_cannot_be_written_keeps_it(start_proxy: StartProxy, tmp_
         ({"label": "bad", "x" * 999: 1}, "x" * 64, "unknown_parameter"),
     ],
 )
-def test_400_says_what_is_wrong(
+def test_a_400_says_which_field_is_wrong(
     body: dict[str, Any], param: str, code: str, client: openai.OpenAI, proxy: ProxyThread
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -200,7 +202,7 @@ def test_an_unknown_field_is_answered_with_the_known_ones(client: openai.OpenAI)
 
 
 @pytest.mark.parametrize("raw", [b"", b"nope", b"[]", b"null", b'"good"', b"[" * 100_000, b"\xff"])
-def test_400_for_what_is_no_json_object(raw: bytes, proxy: ProxyThread) -> None:
+def test_400_for_a_body_that_is_not_a_json_object(raw: bytes, proxy: ProxyThread) -> None:
     response = httpx.post(f"{proxy.base_url}/feedback", content=raw)
     assert response.status_code == 400
     assert "JSON" in response.json()["error"]["message"]
@@ -222,7 +224,7 @@ def test_405_for_other_methods(method: str, proxy: ProxyThread, teacher: Loopbac
     assert teacher.requests == []  # it is ours, and not passed through
 
 
-def test_403_for_a_web_page_from_elsewhere(proxy: ProxyThread) -> None:
+def test_403_for_a_web_page_of_another_site(proxy: ProxyThread) -> None:
     body = {"trace_id": TRACE, "label": "bad"}
     origin = {"Origin": "https://example.com"}
     assert httpx.post(f"{proxy.base_url}/feedback", json=body, headers=origin).status_code == 403
@@ -288,14 +290,14 @@ def test_any_bytes_are_taken_or_refused(raw: bytes) -> None:
     st.fixed_dictionaries({"score": st.floats(0, 1)})
     | st.fixed_dictionaries({"label": st.sampled_from(list(LABELS))}),
 )
-def test_what_is_documented_is_taken(body: dict[str, Any], says: dict[str, Any]) -> None:
+def test_documented_feedback_is_accepted(body: dict[str, Any], says: dict[str, Any]) -> None:
     assert parsed(json.dumps({**body, **says}).encode())
 
 
 # ---- the running process -----------------------------------------------------------------------
 
 
-def test_no_log_line_and_no_error_holds_what_was_said(process: ProxyProcess) -> None:
+def test_no_log_line_and_no_error_holds_a_clients_text(process: ProxyProcess) -> None:
     key = {"Authorization": f"Bearer sk-{SECRET}"}
     bodies: list[dict[str, Any]] = [
         {"trace_id": TRACE, "correction": SECRET},

@@ -25,13 +25,15 @@ CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         *("application/openmetrics-text; version=x", "application/openmetrics-text; version=9.9"),
     ],
 )
-def test_metrics_in_a_version_that_is_none(accept: str, proxy: ProxyThread) -> None:
+def test_metrics_in_an_unknown_version_of_the_format(accept: str, proxy: ProxyThread) -> None:
     answer = httpx.get(f"{proxy.url}/metrics", headers={"accept": accept})
     assert answer.status_code == 200
     assert "understudy_requests_in_flight" in answer.text
 
 
-def test_passing_on_what_cannot_be_written_again(start_proxy: Any, teacher: LoopbackServer) -> None:
+def test_json_too_deep_to_be_written_is_passed_on_unchanged(
+    start_proxy: Any, teacher: LoopbackServer
+) -> None:
     params = {"model": "openai/gpt-4o", "api_base": teacher.base_url, "api_key": "sk-x"}
     proxy = start_proxy(model_list=[{"model_name": "alias", "litellm_params": params}])
     deep = b'{"model":"alias","input":%b%b}' % (b"[" * 300, b"]" * 300)
@@ -53,7 +55,9 @@ def kept(proxy: ProxyThread) -> Any:
 
 
 @pytest.mark.parametrize("limit", ["1" * 5_000, "0", "101", "-1", "²", "1.0", ""])
-def test_a_page_of_no_possible_length(limit: str, kept: str, proxy: ProxyThread) -> None:
+def test_a_page_of_an_impossible_length_is_refused(
+    limit: str, kept: str, proxy: ProxyThread
+) -> None:
     answer = httpx.get(
         f"{proxy.base_url}/responses/{kept}/input_items", params={"limit": limit, "x": "1"}
     )
@@ -62,14 +66,14 @@ def test_a_page_of_no_possible_length(limit: str, kept: str, proxy: ProxyThread)
 
 
 @pytest.mark.parametrize("asked", [5, True, {"role": "user"}, 0.5])
-def test_counting_what_is_no_input(asked: Any, kept: str, proxy: ProxyThread) -> None:
+def test_counting_the_tokens_of_an_invalid_input(asked: Any, kept: str, proxy: ProxyThread) -> None:
     body = {"model": "gpt-4o", "previous_response_id": kept, "input": asked}
     answer = httpx.post(f"{proxy.base_url}/responses/input_tokens", json=body, headers=TAG)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "input"
 
 
-def test_a_trailer_is_no_header(proxy: ProxyThread, teacher: LoopbackServer) -> None:
+def test_a_trailer_is_not_taken_for_a_header(proxy: ProxyThread, teacher: LoopbackServer) -> None:
     raw = json.dumps(GOOD).encode()
     with Raw(proxy.port) as client:
         client.send(CHUNKED % b"/v1/chat/completions", b"%x\r\n%b\r\n0\r\n" % (len(raw), raw))

@@ -46,17 +46,17 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def test_it_is_valid_openapi(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     schemathesis.openapi.from_dict(document).validate()
 
 
-def test_anybody_may_read_it(start_proxy: Any) -> None:
+def test_anybody_may_read_the_document(start_proxy: Any) -> None:
     proxy = start_proxy(server={"keys": [{"key": "sk-one", "name": "one"}]})
     assert httpx.get(f"{proxy.url}/openapi.json").status_code == 200
     assert httpx.post(f"{proxy.url}/openapi.json").status_code == 405
 
 
-def test_every_path_that_is_served_is_in_it(document: dict[str, Any], app: App) -> None:
+def test_every_served_path_is_in_the_document(document: dict[str, Any], app: App) -> None:
     described = set(operations(document))
     answered = {("POST", path) for path in app._answering}
     ours = {(own.methods[0], path) for path, own in app._own.items()}
@@ -78,7 +78,7 @@ def test_every_path_that_is_served_is_in_it(document: dict[str, Any], app: App) 
     }
 
 
-def test_every_path_in_it_is_served(document: dict[str, Any], app: App) -> None:
+def test_every_path_of_the_document_is_served(document: dict[str, Any], app: App) -> None:
     passed_on = app._handler("GET", "/v1/files")
     for method, path in operations(document):
         handler = app._handler(method, path.replace("{", "").replace("}", ""))
@@ -87,13 +87,15 @@ def test_every_path_in_it_is_served(document: dict[str, Any], app: App) -> None:
         app._handler("GET", "/openapi.yaml")
 
 
-def test_every_reason_is_in_it(document: dict[str, Any]) -> None:
+def test_every_reason_is_in_the_document(document: dict[str, Any]) -> None:
     headers = document["components"]["headers"]
     assert set(headers["Reason"]["schema"]["enum"]) == set(Reason) - {Reason.IMPORTED}
     assert set(headers["Content"]["schema"]["enum"]) == set(Content.__args__) - {"full"}
 
 
-def test_each_of_our_headers_is_in_it(document: dict[str, Any], proxy: ProxyThread) -> None:
+def test_each_of_our_headers_is_in_the_document(
+    document: dict[str, Any], proxy: ProxyThread
+) -> None:
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
     told = {"X-Understudy-Task": "triage", "X-Understudy-Store": "false"}
     answer = httpx.post(f"{proxy.base_url}/chat/completions", json=body, headers=told)
@@ -101,7 +103,7 @@ def test_each_of_our_headers_is_in_it(document: dict[str, Any], proxy: ProxyThre
     assert given == set(document["components"]["responses"]["Answer"]["headers"])
 
 
-def test_it_is_the_same_each_time(proxy: ProxyThread) -> None:
+def test_the_document_is_the_same_each_time(proxy: ProxyThread) -> None:
     first = httpx.get(f"{proxy.url}/openapi.json").content
     assert httpx.head(f"{proxy.url}/openapi.json").status_code == 200
     assert httpx.get(f"{proxy.url}/openapi.json").content == first

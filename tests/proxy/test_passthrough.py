@@ -61,7 +61,7 @@ def test_no_path_leads_out_of_v1(path, proxy, teacher):
     assert teacher.requests == []
 
 
-def test_head(proxy, teacher):
+def test_head_requests_are_passed_on(proxy, teacher):
     teacher.script(Reply((b"not sent",)))
     response = httpx.head(f"{proxy.base_url}/files/x")
     assert (response.status_code, response.headers["content-length"]) == (200, "8")
@@ -114,7 +114,7 @@ def test_answers_are_streamed_back(proxy, teacher):
     assert response.headers["content-type"] == "text/event-stream"
 
 
-def test_a_compressed_answer_stays_so(proxy, teacher):
+def test_a_compressed_answer_is_passed_on_compressed(proxy, teacher):
     teacher.script(Reply((b"\x1f\x8bnot looked at",)).with_headers(content_encoding="gzip"))
     with (
         httpx.Client() as http,
@@ -124,7 +124,7 @@ def test_a_compressed_answer_stays_so(proxy, teacher):
         assert response.headers["content-encoding"] == "gzip"
 
 
-def test_errors_pass_and_breaks_show(proxy, teacher):
+def test_errors_are_passed_on_and_breaks_abort(proxy, teacher):
     teacher.script(error(418, "teapot"))
     response = httpx.post(f"{proxy.base_url}/moderations", json={})
     assert (response.status_code, response.json()["error"]["message"]) == (418, "teapot")

@@ -63,7 +63,7 @@ def test_a_logged_call_of_a_client_that_opted_out() -> None:
     assert trace.trace_id != make_trace(call(input_tokens=7), **given, keep_content=False).trace_id
 
 
-def test_what_cannot_be_redacted_is_left_out() -> None:
+def test_a_logged_call_that_cannot_be_redacted_is_left_out() -> None:
     with pytest.raises(Unusable, match="could not be redacted"):
         make_trace(
             call(f"{SECRET} \ud800"),
@@ -127,7 +127,7 @@ def test_the_callback_redacts(tmp_path: Path) -> None:
         ({}, {"x-understudy-store": "no idea"}, False),
     ],
 )
-def test_who_opts_out_of_the_callback(
+def test_a_client_that_opts_out_of_the_callback(
     tmp_path: Path, body: dict[str, Any], headers: dict[str, str], kept: bool
 ) -> None:
     assert may_keep_content(LitellmEvent({}, body, headers), PRIVACY) is kept

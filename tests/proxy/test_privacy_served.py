@@ -19,7 +19,9 @@ MAIL, NAME = "zoe.canary@example.org", "Zoe Canary"
 
 
 @pytest.mark.slow
-def test_what_is_on_the_disk_after_all(tmp_path: Path, teacher: LoopbackServer) -> None:
+def test_shared_counts_that_cannot_be_read_are_skipped(
+    tmp_path: Path, teacher: LoopbackServer
+) -> None:
     params = {"model": "openai/gpt-4o", "api_base": teacher.base_url, "api_key": "k"}
     config: dict[str, Any] = {
         "model_list": [{"model_name": "gpt-4o", "litellm_params": params}],

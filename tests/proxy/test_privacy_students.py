@@ -32,7 +32,7 @@ from tests.distill.monitor.test_evidence import BEGAN, SETTINGS, promoted, unsur
         ("to email", "text", Forms(placeholders=["<EMAIL>"]), ("<PHONE>",), None),
     ],
 )
-async def test_what_a_student_may_say(
+async def test_answers_with_placeholders_are_not_served(
     text: str,
     output: OutputKind,
     forms: Forms | None,
@@ -56,7 +56,7 @@ def test_the_forms_that_a_student_is_certified_with_know_the_placeholders() -> N
     assert TypeAdapter(Forms).validate_json(written) == forms
 
 
-def test_what_stands_for_what_is_redacted() -> None:
+def test_the_placeholders_of_the_settings() -> None:
     settings = PrivacySettings.model_validate(
         {
             "redact": ["email", {"name": "badge", "pattern": "EMP", "replace": "[who]"}],

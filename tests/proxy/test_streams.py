@@ -41,7 +41,7 @@ def test_transcripts_are_relayed_byte_for_byte(name, proxy, teacher):
 
 
 @pytest.mark.parametrize("framing", ["length", "close"])
-def test_other_framings(framing, proxy, teacher):
+def test_chunk_framings_other_than_openais_are_relayed(framing, proxy, teacher):
     reply = stream("one two")
     teacher.script(replace(reply, framing=framing))
     assert relayed(proxy) == b"".join(reply.chunks)
@@ -69,7 +69,7 @@ def test_chunks_pass_at_once(proxy, teacher):
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_stream_that_breaks_off_ends_so_for_the_client(after, client, proxy, teacher):
+def test_a_broken_stream_is_aborted_for_the_client_too(after, client, proxy, teacher):
     teacher.script(stream("one two three four").broken(after))
     chunks = client.chat.completions.create(**BODY)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -81,7 +81,7 @@ def test_a_stream_that_breaks_off_ends_so_for_the_client(after, client, proxy, t
     assert said == ("" if after == 1 else "one two")
 
 
-def test_nothing_is_invented_when_a_stream_breaks_off(proxy, teacher):
+def test_a_broken_stream_gets_no_invented_end(proxy, teacher):
     reply = stream("one two three").broken(2)
     teacher.script(reply)
     got = b""
@@ -103,7 +103,7 @@ def test_a_stream_that_breaks_off_after_done_is_whole(client, proxy, teacher):
     assert proxy.wait_for_traces(1)[0]["outcome"] == "complete"
 
 
-def test_a_stream_that_goes_silent(start_proxy, teacher):
+def test_a_silent_stream_is_aborted_after_the_read_timeout(start_proxy, teacher):
     proxy = start_proxy(teacher={"read_timeout_s": 1})
     teacher.script(stream("one two").paced(3))
     with pytest.raises(httpx.RemoteProtocolError):
@@ -127,7 +127,7 @@ def test_a_plain_answer_that_breaks_off(client, proxy, teacher):
     assert (trace["outcome"], trace["status_code"]) == ("teacher_broke", 502)
 
 
-def test_the_client_hangs_up_in_a_stream(client, proxy, teacher):
+def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(stream(" ".join(["word"] * 500)).paced(0.05))
     chunks = client.chat.completions.create(**BODY)
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_the_client_hangs_up_in_a_stream(client, proxy, teacher):
     wait_until(lambda: teacher.hang_ups == 1)  # the rest is not read
 
 
-def test_the_client_hangs_up_before_the_answer(proxy, teacher):
+def test_a_client_that_hangs_up_before_the_answer_leaves_a_trace(proxy, teacher):
     teacher.script(completion("late").slow(30))
     raw = json.dumps({**BODY, "stream": False}).encode()
     with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
@@ -155,7 +155,7 @@ def test_the_client_hangs_up_before_the_answer(proxy, teacher):
     wait_until(lambda: teacher.hang_ups == 1)
 
 
-def test_the_client_hangs_up_in_its_own_body(proxy, teacher):
+def test_a_client_that_hangs_up_in_its_own_body_leaves_no_trace(proxy, teacher):
     with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
         connection.sendall(
             b'POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 90\r\n\r\n{"mod'
@@ -180,7 +180,7 @@ def test_pipelined_requests_are_answered_in_order(proxy):
     assert len(proxy.wait_for_traces(3)) == 3
 
 
-def test_a_teacher_that_always_drops(client, teacher):
+def test_a_teacher_that_always_closes_the_connection_is_down(client, teacher):
     teacher.answer = lambda request: DROP
     with pytest.raises(openai.InternalServerError) as caught:
         client.chat.completions.create(**{**BODY, "stream": False})

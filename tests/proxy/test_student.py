@@ -147,7 +147,7 @@ def test_a_stream_ends_with_done(publish, proxy):
     assert response.text.endswith("data: [DONE]\n\n")
 
 
-def test_what_the_student_is_asked(ask, publish, student):
+def test_the_student_gets_only_allowed_fields(ask, publish, student):
     publish(max_tokens=40)
     ask(temperature=0.9, max_tokens=20, stop="\n", user="u1", metadata={"team": "a"})
     ask(max_completion_tokens=99, stop=["a", "b"])
@@ -193,7 +193,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_teacher_stands_in(name, stream, ask, publish, proxy, teacher, student):
+def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
+    name, stream, ask, publish, proxy, teacher, student
+):
     student.answer, changes, reason = FAULTS[name]
     publish(**changes)
     headers, answer = ask(stream=stream)
@@ -209,7 +211,7 @@ def test_the_teacher_stands_in(name, stream, ask, publish, proxy, teacher, stude
     assert len(teacher.requests) == 1
 
 
-def test_the_teacher_stands_in_for_a_student_that_is_gone(ask, publish, student, proxy):
+def test_the_teacher_answers_when_the_student_is_gone(ask, publish, student, proxy):
     publish()
     student.close()
     headers, answer = ask()
@@ -243,7 +245,7 @@ def test_the_cutoff_is_for_the_confidence_of_the_routes_model(above, route, ask,
     assert trace["confidence"] == confidence
 
 
-def test_an_answer_that_says_not_how_sure_has_no_confidence(ask, publish, proxy, student):
+def test_an_answer_without_logprobs_has_no_confidence(ask, publish, proxy, student):
     student.answer = lambda request: completion("good")
     publish(confidence=ConfidenceModel(intercept=9.0, weights={}))
     assert ask()[0]["x-understudy-route"] == "student"

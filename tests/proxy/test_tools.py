@@ -127,7 +127,9 @@ def test_calls_have_openais_form(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_words_are_words(stream: bool, ask: Ask, publish: Publish, student: LoopbackServer) -> None:
+def test_a_student_may_answer_in_words_despite_tools(
+    stream: bool, ask: Ask, publish: Publish, student: LoopbackServer
+) -> None:
     publish()
     student.answer = says(words('Which "city"?\n'))
     headers, choice = ask(stream)

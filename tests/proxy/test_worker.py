@@ -41,7 +41,7 @@ def post(process, **more):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_drains_before_it_ends(number, start, teacher):
+def test_a_worker_drains_before_it_ends(number, start, teacher):
     process = start()
     teacher.answer = lambda request: completion("late").slow(1)
     answers = []
@@ -56,7 +56,7 @@ def test_it_drains_before_it_ends(number, start, teacher):
     assert "Traceback" not in process.log
 
 
-def test_it_ends_with_its_parent(teacher, tmp_path):
+def test_a_worker_ends_with_its_parent(teacher, tmp_path):
     """A parent that is killed takes nothing along: its worker sees to that itself."""
     with ProxyProcess(settings(teacher.base_url, tmp_path / "data"), tmp_path) as template:
         template.process.kill()
@@ -86,7 +86,7 @@ def test_it_ends_with_its_parent(teacher, tmp_path):
         assert child.wait(20) in (0, None)
 
 
-def test_a_config_that_cannot_be_used_is_told(start):
+def test_a_worker_says_what_is_wrong_with_its_config(start):
     params = {"model": "openai/gpt-4o", "api_key": "os.environ/UNDERSTUDY_NOT_SET"}
     process = start(model_list=[{"model_name": "gpt-4o", "litellm_params": params}])
     assert process.process.wait(20) == 1

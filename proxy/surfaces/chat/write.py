@@ -1,4 +1,4 @@
-"""A student's answer in the form that OpenAI gives its own: JSON, or server-sent events."""
+"""Writes a student's answer as OpenAI would: as JSON, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DONE = b"data: [DONE]\n\n"
 
 
 class StudentCompletion:
-    """One answer, to be sent in either form."""
+    """One answer, in either form."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class StudentCompletion:
     ) -> None:
         """`answer`: as store.chat.student_wire.reply_of gives it.
 
-        `include_usage`: what the client's `stream_options` say.
+        `include_usage`: of the client's `stream_options`.
         """
         self._text = answer.text
         self._calls: list[JsonObject] = [
@@ -75,7 +75,7 @@ class StudentCompletion:
     def events(self) -> bytes:
         """The stream of `chat.completion.chunk` objects with its end.
 
-        With usage, it comes in a last chunk without choices, and is null in all others.
+        The usage, if wanted, is in a last chunk without choices, and null in all others.
         """
         usage: JsonObject = {"usage": None} if self._include_usage else {}
         head = {**self._head, "object": "chat.completion.chunk"}
@@ -115,22 +115,22 @@ class StudentCompletion:
         }
 
     def _deltas(self) -> list[JsonObject]:
-        """What the chunks add, one after the other.
+        """The deltas of the chunks, in order.
 
-        A call begins with its id and its name, as OpenAI's do, and a single one with the message.
+        A call begins with its id and name, as OpenAI's do; a single call begins with the message.
         """
         opening = {"role": "assistant", "content": None, "refusal": None}
         if not self._calls:
             return [opening | {"content": ""}, {"content": self._text}]
-        found: list[JsonObject] = []
+        deltas: list[JsonObject] = []
         for index, call in enumerate(self._calls):
             function = call["function"]
-            begun = {"index": index, **call, "function": {**function, "arguments": ""}}
-            said = {"index": index, "function": {"arguments": function["arguments"]}}
-            found += [{"tool_calls": [begun]}, {"tool_calls": [said]}]
+            head = {"index": index, **call, "function": {**function, "arguments": ""}}
+            arguments = {"index": index, "function": {"arguments": function["arguments"]}}
+            deltas += [{"tool_calls": [head]}, {"tool_calls": [arguments]}]
         if len(self._calls) == 1:
-            return [opening | found[0], found[1]]
-        return [opening, *found]
+            return [opening | deltas[0], deltas[1]]
+        return [opening, *deltas]
 
 
 def call_id() -> str:

@@ -1,7 +1,4 @@
-"""What a teacher said through the Messages API, as the chat completion that says the same.
-
-Pure: bytes in, a Completion out. Nothing here raises on what an upstream sends.
-"""
+"""Reads a teacher's message: a plain answer, or a stream while it goes by."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-# a delta's type → the field of its block that its piece, under the same name as there, goes to
+# a delta's type → the name of its piece, and the block's field that the piece is added to
 _PIECES = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
@@ -34,7 +31,7 @@ _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, Ke
 
 
 def read_message(raw: bytes) -> Completion:
-    """The completion in a plain JSON answer; an empty one when it is none."""
+    """The completion in a plain JSON answer; an empty one if it holds none."""
     completion = Completion()
     try:
         payload = orjson.loads(raw)
@@ -106,7 +103,7 @@ class MessageAssembler(EventReader):
             self._completion.error_type = error_type_of(payload) or "error"
 
     def _take_usage(self, payload: JsonObject) -> None:
-        """Counts are totals so far: the last that is stated holds."""
+        """Counts are totals so far, so the last one counts."""
         counts = payload.get("usage") or {}
         self._usage |= {name: count for name, count in counts.items() if count is not None}
 
@@ -125,7 +122,7 @@ class _Block:
         self._pieces.setdefault(name, []).append(str(delta[piece]))
 
     def whole(self) -> JsonObject:
-        """The block; a tool's input is the JSON text that came, if any came."""
+        """The block; a tool's input is the JSON text so far, if there is any."""
         block = self._begun
         for name, pieces in self._pieces.items():
             begun = block.get(name)
@@ -137,7 +134,7 @@ class _Block:
 def usage_of(usage: JsonObject) -> JsonObject:
     """A message's `usage` with the names of a chat completion's.
 
-    `input_tokens` leaves out what was read from the cache and what was written to it.
+    `input_tokens` does not include tokens read from the cache or written to it.
     """
     fresh, said = usage.get("input_tokens"), usage.get("output_tokens")
     if not isinstance(fresh, int) or not isinstance(said, int):
@@ -155,7 +152,7 @@ def usage_of(usage: JsonObject) -> JsonObject:
 
 
 def _take_head(completion: Completion, payload: JsonObject) -> None:
-    """What stands beside the blocks, of a message or of a change to it."""
+    """Takes the fields beside the blocks, of a message or of a change to it."""
     for name, value in (("response_id", payload.get("id")), ("model", payload.get("model"))):
         if value and isinstance(value, str):
             setattr(completion, name, value)
@@ -165,7 +162,7 @@ def _take_head(completion: Completion, payload: JsonObject) -> None:
 
 
 def _message(blocks: Iterable[JsonObject]) -> JsonObject:
-    """The chat message that these blocks are. What has no place in one is kept as `blocks`."""
+    """These blocks as a chat message. Blocks that have no place in one are kept as `blocks`."""
     texts, thoughts, calls, others = [], [], [], []
     for block in blocks:
         kind = block.get("type")

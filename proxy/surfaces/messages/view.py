@@ -1,16 +1,15 @@
-"""A request of the Messages API as the chat completion that asks the same. Pure functions.
+"""Translates a Messages request to the chat completion that asks the same. Pure functions.
 
     system                        the first message
     text blocks                   text parts; `cache_control` is left out, it changes no answer
     max_tokens                    max_completion_tokens
-    stop_sequences                stop, and stays: an answer has to say which of them ended it
+    stop_sequences                stop, and stays: an answer states which of them ended it
     metadata.user_id              user
     tools, tool_choice            functions, where they are the client's own
     output_config.format          response_format; output_format likewise
 
-All else stays under its own name and in its own form, which no student is certified for: images,
-tool results, `thinking`, `top_k`… A name that means something else in a chat completion is written
-`messages.NAME`.
+Everything else keeps its name and form, for which no student is certified: images, tool results,
+`thinking`, `top_k`… A name that means something else in a chat completion becomes `messages.NAME`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from store.chat.tools import FIELDS as TOOL_FIELDS
 from store.jsontext import JsonObject
 
 _ALIKE = frozenset({"model", "stream", "temperature", "top_p", "service_tier"})
-# asks for nothing that a student would do otherwise; null always does
+# values that ask for nothing; null always asks for nothing
 _ASKS_NOTHING: JsonObject = {
     "thinking": {"type": "disabled"},
     "speed": "standard",
@@ -36,7 +35,7 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def chat_view(body: JsonObject) -> JsonObject:
-    """The view of a request that Messages.parse has let through."""
+    """The chat completion. `body` has been checked (surfaces.messages.request); not changed."""
     view: JsonObject = {"model": body["model"], "messages": _conversation(body)}
     for name, value in body.items():
         if name in _LEFT_OUT or value is None or value == _ASKS_NOTHING.get(name):
@@ -49,7 +48,7 @@ def chat_view(body: JsonObject) -> JsonObject:
         else:
             view[_own(name)] = value
     if body["messages"][-1]["role"] == "assistant":
-        view["prefill"] = True  # the answer goes on from there, which a chat completion's does not
+        view["prefill"] = True  # the answer continues it; a chat completion's would not
     if body.get("output_format") and (body.get("output_config") or {}).get("format"):
         view["output_format"] = body["output_format"]  # two formats at once
     return view
@@ -72,22 +71,22 @@ def _content(content: Any) -> Any:
 
 
 def _part(block: Any) -> Any:
-    """The text part that a block is, else the block itself."""
+    """A text block as a text part, any other block as it is."""
     if not isinstance(block, dict) or block.get("type") != "text":
         return block
-    asked = block if len(block) == 2 else _asked(block)
-    return asked if len(asked) == 2 and isinstance(asked.get("text"), str) else block
+    fields = block if len(block) == 2 else _set_fields(block)
+    return fields if len(fields) == 2 and isinstance(fields.get("text"), str) else block
 
 
-def _asked(block: Any) -> JsonObject:
-    """What a block, a tool or a choice says; empty for what is no object."""
+def _set_fields(block: Any) -> JsonObject:
+    """The set fields of a block, a tool or a choice; empty if it is not an object."""
     if not isinstance(block, dict):
         return {}
     return {k: v for k, v in block.items() if v is not None and k != "cache_control"}
 
 
 def _limit(value: int) -> JsonObject:
-    # 0 asks for no answer: it only warms the teacher's cache
+    # 0 asks for no answer, only to warm the teacher's cache
     return {"max_completion_tokens": value} if value > 0 else {_own("max_tokens"): value}
 
 
@@ -108,11 +107,11 @@ def _tools(value: list[Any]) -> JsonObject:
 
 
 def _tool(tool: Any) -> Any:
-    """The function that a tool is, else the tool itself: a server's tool, or more than a function.
+    """A client's tool as a function; a server's tool, or more than a function, as it is.
 
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
     """
-    asked = _asked(tool)
+    asked = _set_fields(tool)
     parameters, kind = asked.pop("input_schema", None), asked.pop("type", "custom")
     known = {"name", "description", "strict"}
     if kind != "custom" or not isinstance(parameters, dict) or not asked.keys() <= known:
@@ -121,7 +120,7 @@ def _tool(tool: Any) -> Any:
 
 
 def _tool_choice(value: JsonObject) -> JsonObject:
-    asked = _asked(value)
+    asked = _set_fields(value)
     single, kind = asked.pop("disable_parallel_tool_use", False), asked.pop("type", None)
     view: JsonObject = {"parallel_tool_calls": False} if single is True else {}
     if kind == "tool" and asked.keys() == {"name"}:
@@ -144,8 +143,8 @@ def _output_format(value: JsonObject) -> JsonObject:
 
 
 def _format(name: str, value: JsonObject, wanted: Any) -> JsonObject:
-    """The `response_format` that is wanted, else the field as it is."""
-    asked = _asked(wanted)
+    """The `response_format`, or the field as it is if there is no equal."""
+    asked = _set_fields(wanted)
     if asked.pop("type", None) != "json_schema" or asked.keys() != {"schema"}:
         return {name: value}
     inner = {"name": "output", "strict": True, "schema": asked["schema"]}

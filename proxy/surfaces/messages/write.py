@@ -1,4 +1,4 @@
-"""A student's answer in the form that Anthropic gives its own: JSON, or server-sent events."""
+"""Writes a student's answer as Anthropic would: as JSON, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.jsontext import JsonObject
 
 
 class StudentMessage:
-    """One answer, to be sent in either form.
+    """One answer, in either form.
 
     It ends with `tool_use` or `end_turn`. Requests whose answers end otherwise (`stop_sequence`,
     `max_tokens`) go to the teacher: see proxy.surfaces.messages.view.
@@ -87,7 +87,7 @@ class StudentMessage:
         ]
 
     def _block_events(self) -> list[JsonObject]:
-        """Each block begun, said in one piece, and ended."""
+        """Each block's start, one delta with all of it, and its stop."""
         blocks: list[tuple[JsonObject, JsonObject]] = [
             (
                 {"type": "tool_use", "id": one, "name": name, "input": {}},

@@ -38,7 +38,7 @@ _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"
 
 
 def read_response(raw: bytes) -> Completion:
-    """The response in a plain JSON answer; an empty completion when it is none."""
+    """The response in a plain JSON answer; an empty completion if it holds none."""
     try:
         return completion_of(orjson.loads(raw))
     except orjson.JSONDecodeError:
@@ -138,9 +138,9 @@ def _text(value: Any) -> str | None:
 
 
 class ResponseAssembler(EventReader):
-    """Reads the typed events of a response. What comes after its end is nothing to us.
+    """Reads the typed events of a response. Bytes after its end are ignored.
 
-    Takes streams that end with `data: [DONE]`, and those that end without any end.
+    Accepts streams that end with `data: [DONE]`, and those without an end mark.
     """
 
     __slots__ = ("_error", "_items", "_last", "_response")
@@ -167,7 +167,7 @@ class ResponseAssembler(EventReader):
         if not line.startswith(b"data:") or not line.endswith((b"}", b"]", b" ")):
             return False
         data = line[5:]
-        if _END_MARK.search(data):  # an answer may say these words too
+        if _END_MARK.search(data):  # an answer's text may contain these words too
             self._read(data, only_end=True)
         return self.done or data.strip() == _DONE
 

@@ -1,9 +1,9 @@
-"""Responses that students gave, for clients that come back to them.
+"""Students' responses, kept for clients that come back to them.
 
-A student's response is kept unless its request says `store: false`. Who names it later, as
-`previous_response_id` or by one of its items, is answered by the teacher, which does not know it
-and gets what it stands for instead: what was asked and answered. Ids that are not ours are the
-teacher's, and are left alone. Only the key that made a response may come back to it.
+A student's response is kept unless its request has `store: false`. A later request that names it,
+as `previous_response_id` or by one of its items, goes to the teacher. As the teacher does not know
+it, the name is replaced by the request and the answer that it stands for. Other ids are the
+teacher's and stay. Only the key that made a response can use it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class StoredResponses:
-    """The folder of kept responses, which all workers share."""
+    """The folder of kept responses, shared by all workers."""
 
     def __init__(self, folder: Path, keep_days: float) -> None:
         """`keep_days`: 0 keeps none."""
@@ -68,9 +68,9 @@ class StoredResponses:
         return {**body, "input": items}
 
     def may_keep(self, body: JsonObject, content: Content) -> bool:
-        """Whether a student's response to `body` may be kept, where its client wants that.
+        """Whether a student's response to `body` may be kept, or does not have to be.
 
-        What the log may not hold as it is, is kept nowhere else either.
+        Content that the log may not hold unchanged is not kept here either.
         """
         return body.get("store") is False or (self._keep_s > 0 and content == "full")
 
@@ -119,7 +119,7 @@ class StoredResponses:
         return due and self._folder.is_dir()
 
     def sweep(self) -> None:
-        """Deletes what has expired. It may take long: not for the event loop."""
+        """Deletes expired responses. Blocks; not for the event loop."""
         sweep_responses(self._folder, keep_s=self._keep_s)
 
     def _of(self, trace_id: str, key_hash: str | None) -> KeptResponse | None:
@@ -127,7 +127,7 @@ class StoredResponses:
         return kept if kept is not None and kept.key_hash == key_hash else None
 
     def _item(self, reference: JsonObject, key_hash: str | None) -> JsonObject:
-        """The item that a reference names, as the teacher is to get it. Raises ApiError."""
+        """The referenced item, in the form for the teacher. Raises ApiError."""
         name: str = reference["id"]
         trace_id = trace_of(name)
         kept = None if trace_id is None else self._of(trace_id, key_hash)
@@ -142,7 +142,7 @@ class StoredResponses:
 
 
 def our_name_in(body: JsonObject) -> str | None:
-    """The first response or item of ours that a request names; None when it names none."""
+    """The first of our responses or items that a request names; None if it names none."""
     previous, items = body.get("previous_response_id"), body.get("input")
     if isinstance(previous, str) and trace_of(previous) is not None:
         return previous

@@ -1,13 +1,13 @@
-"""A request to the Responses API as the chat completion that asks the same. Pure functions.
+"""Translates a Responses request to the chat completion that asks the same. Pure functions.
 
     instructions, input      → messages        text.format          → response_format
     tools (functions)        → tools           max_output_tokens    → max_completion_tokens
     text.verbosity           → verbosity       reasoning.effort     → reasoning_effort
 
-What asks for nothing is left out, and what has no equal stays under its own name, for which no
-student is certified (proxy.routing). An input item that is no message, and what was said elsewhere
-(`previous_response_id`, `conversation`, `prompt`), is a message of a role that no chat has: so the
-log has it in its place, and nobody learns from a conversation of which a part is missing.
+Fields that ask for nothing are left out, and those without an equal keep their name, for which no
+student is certified (proxy.routing). Input items other than messages, and references to input
+elsewhere (`previous_response_id`, `conversation`, `prompt`), become messages of a role that no chat
+has: the log has them in their place, and no student learns from an incomplete conversation.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from proxy.routing.decision import HONOURED, IDLE, asks_nothing
 from store.chat.tools import FIELDS as TOOL_FIELDS
 from store.jsontext import JsonObject
 
-# Field → the values that ask for nothing. null never asks for anything.
+# Field → its values that ask for nothing. null always asks for nothing.
 _IDLE: dict[str, tuple[Any, ...]] = {
     "background": (False,),
     "include": ([],),
     "reasoning": ({},),
-    "store": (True,),  # a student's response is kept too: proxy.stored_responses
+    "store": (True,),  # a student's response is kept too: surfaces.responses.stored
     "text": ({},),
     "tools": ([],),
     "top_logprobs": (0,),
@@ -36,7 +36,7 @@ _IDLE_WITHOUT_TOOLS = {
     "tool_choice": ("auto", "none"),
     "parallel_tool_calls": (True, False),
 }
-_ELSEWHERE = ("previous_response_id", "conversation", "prompt")  # hold a part of what is asked
+_ELSEWHERE = ("previous_response_id", "conversation", "prompt")  # refer to a part of the input
 _ASKED = frozenset({"model", "input", "instructions"})
 _SAME = frozenset(
     {
@@ -54,7 +54,7 @@ _SAME = frozenset(
         "user",
     }
 )
-# Chat completions' names for what this API calls otherwise or does not know.
+# Chat completions' names that this API does not have, or uses for something else.
 _CHATS_OWN = (HONOURED | IDLE.keys() | set(TOOL_FIELDS)) - _SAME
 
 
@@ -85,7 +85,7 @@ def chat_view(body: JsonObject) -> JsonObject:
 
 
 def _of_text(text: JsonObject) -> JsonObject:
-    """What `text` says of the form of the answer."""
+    """The answer's format, as `text` states it."""
     found: JsonObject = {}
     others = {}
     for name, value in text.items():
@@ -175,7 +175,7 @@ def _add(item: JsonObject, messages: list[JsonObject]) -> None:
 
 
 def _role(kind: str) -> str:
-    """What no chat knows as a role."""
+    """A role that no chat has."""
     return f"item:{kind}"
 
 
@@ -184,7 +184,7 @@ def _others(item: JsonObject, *known: str) -> JsonObject:
 
 
 def _content(content: Any) -> Any:
-    """A message's content: a single text as a string, as most chat completions have it."""
+    """A message's content: a single text becomes a string, as in most chat completions."""
     if not isinstance(content, list):
         return content
     parts = [_part(part) for part in content]
@@ -197,7 +197,7 @@ def _content(content: Any) -> Any:
 def _part(part: Any) -> Any:
     if not isinstance(part, dict) or part.get("type") not in ("input_text", "output_text"):
         return part
-    # citations and probabilities stay where there are any
+    # citations and probabilities stay if there are any
     return {name: value for name, value in part.items() if value or name == "text"} | {
         "type": "text"
     }

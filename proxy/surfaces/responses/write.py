@@ -1,6 +1,6 @@
-"""A student's answer in the form of the Responses API: the object, or its typed events.
+"""Writes a student's answer as the Responses API would: the object, or its typed events.
 
-The object says of the request what OpenAI's says of it, with the defaults in place of what was left
+The object repeats the request's fields as OpenAI's does, with defaults for those that were left
 out.
 """
 
@@ -19,8 +19,8 @@ from store.chat.student_wire import StudentAnswer
 from store.files.responses import own_id
 from store.jsontext import JsonObject
 
-# What a response says of its request, and what it says of one that leaves it out.
-_SAID: JsonObject = {
+# Fields of the request that a response repeats, with their defaults.
+_REPEATED: JsonObject = {
     "background": False,
     "instructions": None,
     "max_output_tokens": None,
@@ -40,14 +40,14 @@ _SAID: JsonObject = {
     "truncation": "disabled",
     "user": None,
 }
-_SAID_OF = {
+_INNER_DEFAULTS = {
     "json_schema": {"description": None, "strict": False},
     "function": {"description": None, "parameters": None, "strict": True},
 }
 
 
 class StudentResponse:
-    """One answer, to be sent in either form."""
+    """One answer, in either form."""
 
     def __init__(self, answer: StudentAnswer, body: JsonObject, *, trace_id: str) -> None:
         """`answer`: as store.chat.student_wire.reply_of gives it. `body`: the client's request."""
@@ -61,7 +61,7 @@ class StudentResponse:
             "error": None,
             "incomplete_details": None,
             "model": body["model"],  # as the client named it
-            **_said_of(without_tag(body) or body),
+            **_repeated(without_tag(body) or body),
             "output": [],
             "usage": None,
         }
@@ -126,11 +126,11 @@ def _output(answer: StudentAnswer, trace_id: str) -> list[JsonObject]:
     ]
 
 
-def _said_of(body: JsonObject) -> JsonObject:
+def _repeated(body: JsonObject) -> JsonObject:
     given = {name: value for name, value in body.items() if value is not None}
     text = given.get("text") or {}
     return {
-        **{name: given.get(name, default) for name, default in _SAID.items()},
+        **{name: given.get(name, default) for name, default in _REPEATED.items()},
         "reasoning": {"effort": None, "summary": None, **given.get("reasoning", {})},
         "text": {
             "format": _with_defaults(text.get("format") or {"type": "text"}),
@@ -141,8 +141,8 @@ def _said_of(body: JsonObject) -> JsonObject:
 
 
 def _with_defaults(named: JsonObject) -> JsonObject:
-    """A format or a function with what it leaves out."""
-    defaults = _SAID_OF.get(named["type"], {})
+    """A format or a function with the defaults of its missing fields."""
+    defaults = _INNER_DEFAULTS.get(named["type"], {})
     return {**defaults, **{name: value for name, value in named.items() if value is not None}}
 
 

@@ -26,7 +26,7 @@ def refused(keys, headers):
     return caught.value
 
 
-def test_a_key_brings_its_task_and_a_hash_of_itself():
+def test_a_keys_client_has_its_task_and_hash():
     one = KEYS.authenticate(with_key(b"Bearer sk-one"))
     two = KEYS.authenticate(with_key(b"bearer  sk-two "))
     assert (one.task, two.task) == (None, "triage")
@@ -47,7 +47,7 @@ def test_a_key_brings_its_task_and_a_hash_of_itself():
         (with_key(b"Bearer \xff\xfe"), "invalid_api_key"),
     ],
 )
-def test_others_are_refused(headers, code):
+def test_unknown_keys_are_refused(headers, code):
     error = refused(KEYS, headers)
     assert (error.status, error.code) == (401, code)
     assert "sk-on" not in error.message
@@ -63,7 +63,7 @@ def test_a_browser_may_show_its_key_as_a_password():
         assert caught.value.headers[0][0] == b"www-authenticate"
 
 
-def test_without_keys_whoever_reaches_the_port_is_let_in():
+def test_without_keys_every_program_is_let_in():
     client = Keys([]).authenticate(with_key(b"Bearer anything"))
     assert (client.key_hash, client.task) == (None, None)
 
@@ -80,7 +80,7 @@ def test_without_keys_whoever_reaches_the_port_is_let_in():
         (b"http://[", 403),
     ],
 )
-def test_without_keys_pages_from_elsewhere_are_not(origin, status):
+def test_without_keys_pages_of_other_sites_are_refused(origin, status):
     headers = [(b"origin", origin)]
     if status is None:
         Keys([]).authenticate(headers)
@@ -106,6 +106,6 @@ def test_anthropics_header_may_bring_the_key(headers, task):
 
 
 @pytest.mark.parametrize("key", [b"", b"sk-on", b"Bearer sk-one", b"\xff"])
-def test_others_are_refused_there_too(key):
+def test_unknown_keys_in_anthropics_header_are_refused(key):
     error = refused(KEYS, [(b"x-api-key", key)])
     assert (error.status, error.code) == (401, "invalid_api_key" if key else None)

@@ -43,7 +43,7 @@ def refused(limits, who, size=10):
     return caught.value.message, seconds
 
 
-def test_a_key_has_so_many_at_a_time(tmp_path):
+def test_a_key_has_a_limit_of_requests_in_flight(tmp_path):
     found = limits(tmp_path)
     tickets = [found.admit(client(ONE), 10) for _ in range(2)]
     assert "requests at a time of the key one" in refused(found, client(ONE))[0]
@@ -52,7 +52,7 @@ def test_a_key_has_so_many_at_a_time(tmp_path):
     found.admit(client(ONE), 10)
 
 
-def test_all_together_have_so_many_at_a_time(tmp_path):
+def test_all_keys_share_a_limit_of_requests_in_flight(tmp_path):
     found = limits(tmp_path, in_flight=1)
     ticket = found.admit(NOBODY, 0)
     assert "of all clients" in refused(found, client(TWO))[0]
@@ -61,7 +61,7 @@ def test_all_together_have_so_many_at_a_time(tmp_path):
     found.admit(client(TWO), 0)
 
 
-def test_all_together_take_so_much_memory(tmp_path):
+def test_all_keys_share_a_limit_of_megabytes_in_flight(tmp_path):
     found = limits(tmp_path, in_flight_mb=1)
     ticket = found.admit(NOBODY, 900_000)
     assert "megabytes" in refused(found, NOBODY, 200_000)[0]
@@ -72,7 +72,7 @@ def test_all_together_take_so_much_memory(tmp_path):
     found.admit(NOBODY, 200_000)
 
 
-def test_a_key_has_so_many_a_minute(tmp_path):
+def test_a_key_has_a_rate_of_requests(tmp_path):
     clock = Clock()
     found = limits(tmp_path, clock)
     for _ in range(3):
@@ -93,7 +93,7 @@ def test_tokens_are_counted_when_they_are_known(tmp_path):
     found.admit(client(TWO), 10)
 
 
-def test_who_is_refused_by_one_limit_uses_up_no_other(tmp_path):
+def test_a_refused_request_uses_up_no_other_limit(tmp_path):
     clock = Clock()
     found = limits(tmp_path, clock, requests_per_minute=4)
     for _ in range(3):
@@ -160,7 +160,7 @@ def test_tokens_of_answers_count(tmp_path):
         assert [ask(proxy).status_code for _ in range(2)] == [200, 429]
 
 
-def test_what_is_under_way_is_counted_until_it_ends_however_it_ends(tmp_path):
+def test_a_request_is_in_flight_until_it_ends_however_it_ends(tmp_path):
     with (
         LoopbackServer(lambda _: completion("at last").slow(1.5)) as teacher,
         ProxyThread(keyed(teacher, tmp_path, in_flight=1)) as proxy,

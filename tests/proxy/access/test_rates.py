@@ -12,7 +12,7 @@ from tests.helpers.paths import ROOT
 NOW = 1_800_000_000.0
 
 
-def test_a_minutes_worth_may_come_at_once_and_then_as_much_as_the_rate_allows():
+def test_a_burst_of_a_minutes_worth_is_admitted_then_the_rate():
     rate, cells = Rate(0, per_minute=6), [0.0]
     for _ in range(6):
         assert rate.wait_s(cells, NOW) == 0
@@ -24,14 +24,14 @@ def test_a_minutes_worth_may_come_at_once_and_then_as_much_as_the_rate_allows():
     assert rate.wait_s(cells, NOW + 10) == 10
 
 
-def test_what_cost_more_than_a_minute_is_waited_for():
+def test_a_cost_of_more_than_a_minute_is_waited_for():
     rate, cells = Rate(0, per_minute=1_000), [0.0]
     rate.take(cells, NOW, 4_000)
     assert rate.wait_s(cells, NOW, 0) == 180
     assert rate.wait_s(cells, NOW + 180, 0) == 0
 
 
-def test_a_clock_that_is_set_back_closes_the_door_for_an_hour_at_most():
+def test_a_clock_that_is_set_back_refuses_for_an_hour_at_most():
     rate, cells = Rate(0, per_minute=60), [NOW + 10 * 365 * 86_400]
     assert rate.wait_s(cells, NOW) <= 3_601
 
@@ -54,7 +54,7 @@ def test_no_window_lets_in_more_than_two_minutes_worth(per_minute, gaps):
 
 
 @given(per_minute=st.integers(1, 500), costs=st.lists(st.floats(0, 300), max_size=50))
-def test_who_waits_as_long_as_told_is_let_in(per_minute, costs):
+def test_a_client_that_waits_as_told_is_admitted(per_minute, costs):
     rate, cells = Rate(0, per_minute), [0.0]
     for cost in costs:
         rate.take(cells, NOW, cost)
@@ -82,14 +82,14 @@ def test_workers_share_what_they_count(tmp_path):
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
 
 
-def test_other_names_begin_anew_and_leave_no_file_behind(tmp_path):
+def test_other_limits_begin_anew_and_leave_no_file_behind(tmp_path):
     shared_cells(tmp_path, ["a"])[0] = 1.0
     cells = shared_cells(tmp_path, ["a", "b"])
     assert [cells[0], cells[1]] == [0.0, 0.0]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_without_a_folder_they_are_of_one_process(tmp_path):
+def test_without_a_folder_each_process_counts_alone(tmp_path):
     (tmp_path / "file").write_text("")
     cells = shared_cells(tmp_path / "file" / "folder", ["a"])
     cells[0] = 2.0

@@ -144,7 +144,9 @@ def for_the_teacher(case: schemathesis.Case) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_what_the_document_allows_is_answered(scene: Scene, operation: Any) -> None:
+def test_requests_that_the_openapi_document_allows_are_answered(
+    scene: Scene, operation: Any
+) -> None:
     @seed(SEED)
     @HOW
     @given(operation.as_strategy(Mode.POSITIVE))
@@ -159,7 +161,9 @@ def test_what_the_document_allows_is_answered(scene: Scene, operation: Any) -> N
 
 
 @pytest.mark.parametrize("operation", WITH_INPUT, ids=lambda operation: operation.label)
-def test_what_it_does_not_allow_does_no_harm(scene: Scene, operation: Any) -> None:
+def test_requests_that_the_openapi_document_forbids_do_no_harm(
+    scene: Scene, operation: Any
+) -> None:
     """And is refused, where it does not go to the teacher as it is."""
 
     @seed(SEED)
@@ -218,7 +222,7 @@ def test_a_students_requests(scene: Scene, operation: Any) -> None:
 
 
 @pytest.mark.parametrize("operation", LOOKUPS, ids=lambda operation: operation.label)
-def test_looking_up_what_a_student_said(scene: Scene, operation: Any) -> None:
+def test_looking_up_a_students_response(scene: Scene, operation: Any) -> None:
     """Ids that are ours, among all else that is said of them."""
     headers = {"X-Understudy-Task": TASK}
     asked = {"model": MODEL, "instructions": SYSTEM, "input": "I am glad"}

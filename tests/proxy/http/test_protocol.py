@@ -80,7 +80,7 @@ def test_however_the_bytes_are_cut(echoing: Lone, cuts: list[int]) -> None:
         assert found == ANSWERS
 
 
-def test_what_is_no_http_gets_400(echoing: Lone) -> None:
+def test_bytes_that_are_not_http_get_a_400(echoing: Lone) -> None:
     with echoing.connect() as client:
         client.send(b"this is not HTTP\r\n\r\n")
         said = client.read_all()
@@ -136,7 +136,7 @@ def test_a_client_that_asks_before_it_sends_its_body(echoing: Lone) -> None:
 
 
 @pytest.mark.parametrize("line", ["GET / HTTP/1.0", "GET / HTTP/1.1\r\nconnection: close"])
-def test_a_client_that_wants_no_more_than_one_answer(echoing: Lone, line: str) -> None:
+def test_connection_close_ends_after_one_answer(echoing: Lone, line: str) -> None:
     with echoing.connect() as client:
         client.send(line.encode(), b"\r\nhost: x\r\n\r\n")
         _, headers, _ = client.read_answer()
@@ -192,7 +192,7 @@ def test_an_answer_without_a_body(status: int, method: str) -> None:
         (b"", b"nameless"),
     ],
 )
-def test_no_header_can_become_two(header: tuple[bytes, bytes]) -> None:
+def test_a_header_value_cannot_become_two_headers(header: tuple[bytes, bytes]) -> None:
     with answering(200, [header], b"secret") as server, server.connect() as client:
         client.send(post())
         status, headers, _ = client.read_answer()
@@ -201,7 +201,7 @@ def test_no_header_can_become_two(header: tuple[bytes, bytes]) -> None:
 
 
 @pytest.mark.parametrize("parts", [(b"four",), (b"four", b"four", b"four")])
-def test_a_body_of_another_length_than_was_said(parts: tuple[bytes, ...]) -> None:
+def test_a_body_of_another_length_than_declared_is_an_error(parts: tuple[bytes, ...]) -> None:
     with answering(200, [(b"content-length", b"8")], *parts) as server, server.connect() as client:
         client.send(post())
         said = client.read_all()  # the connection is closed: nobody can take it for a whole answer
@@ -273,7 +273,7 @@ def test_a_client_that_never_reads_is_given_up() -> None:
 @pytest.mark.parametrize(
     "begun", [b"", b"POST / HTTP/1.1\r\nx: y", post("/", b"abc")[:-1]], ids=["idle", "head", "body"]
 )
-def test_a_client_that_does_nothing_is_closed_after_a_while(echoing: Lone, begun: bytes) -> None:
+def test_an_idle_client_is_closed(echoing: Lone, begun: bytes) -> None:
     with echoing.connect() as client:
         client.send(post(), begun) if begun else client.send(post())
         client.read_answer()
@@ -288,7 +288,7 @@ def test_a_client_that_does_nothing_is_closed_after_a_while(echoing: Lone, begun
     wait_until(lambda: not echoing.connections)
 
 
-def test_an_answer_under_way_is_never_too_old() -> None:
+def test_a_slow_answer_is_not_closed_as_idle() -> None:
     go = threading.Event()
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

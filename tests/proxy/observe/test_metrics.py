@@ -94,7 +94,7 @@ def test_clients_that_invent_tags_do_not_fill_the_memory():
     assert total(samples, "understudy_requests_total", task="task-0") == 2
 
 
-def test_workers_are_told_apart():
+def test_metrics_name_their_worker():
     one, two = Metrics(), Metrics()
     one.count(a_trace(task="a"))
     two.count(a_trace(task="a"))

@@ -122,7 +122,7 @@ def test_a_span_belongs_to_its_callers_trace_else_to_ours(spans):
     assert child.parent_span_id.hex() == "b7ad6b7169203331"
 
 
-def test_no_span_says_what_was_said(spans):
+def test_no_span_holds_a_clients_text(spans):
     assert spans.bodies and not any(SECRET.encode() in body for body in spans.bodies)
 
 

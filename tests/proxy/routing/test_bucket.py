@@ -103,7 +103,7 @@ def test_a_template_is_published_as_it_is(tmp_path: Path) -> None:
 # ---- the share ---------------------------------------------------------------------------------
 
 
-def test_the_share_is_asked_last() -> None:
+def test_the_share_is_checked_last() -> None:
     long = a_body("h" * 2000)
     for share, expected in ((0.0, Reason.SHADOW), (1e-9, Reason.NOT_IN_SHARE)):
         assert decision(a_body("hi"), share=share).reason == expected
@@ -113,7 +113,7 @@ def test_the_share_is_asked_last() -> None:
         assert decision(edited, share=share).reason == Reason.OTHER_FINGERPRINT
 
 
-def test_a_share_takes_so_many_conversations() -> None:
+def test_a_share_takes_that_many_conversations() -> None:
     count = 4000
     for share in (0.05, 0.25, 0.9):
         inside = sum(
@@ -157,7 +157,7 @@ def test_a_larger_share_takes_all_of_a_smaller_one(
     assert decision(body, share=1.0).reason == Reason.CERTIFIED
 
 
-def test_other_conversations_users_and_students_stand_elsewhere() -> None:
+def test_other_conversations_users_and_students_have_other_buckets() -> None:
     opened = {"model": "m", "messages": [{"role": "assistant", "content": "Welcome"}]}
     opened["messages"] += a_body("hi")["messages"]
     places = [
@@ -171,7 +171,7 @@ def test_other_conversations_users_and_students_stand_elsewhere() -> None:
     assert len(set(places)) == len(places)
 
 
-def test_what_cannot_be_a_conversation_has_a_place_too() -> None:
+def test_any_messages_have_a_bucket() -> None:
     for messages in ([], [{"role": "system", "content": None}], [{"role": "assistant"}]):
         assert 0 <= rollout_bucket(STUDENT, {"messages": messages, "user": {"a": [1]}}) < 1
     assert 0 <= rollout_bucket("é" * 200, a_body("hi")) < 1

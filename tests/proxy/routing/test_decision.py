@@ -48,7 +48,7 @@ def teacher_route(why):
         ("t", ROUTES, Reason.CERTIFIED),
     ],
 )
-def test_by_task(task, routes, expected):
+def test_the_tasks_route_decides(task, routes, expected):
     assert reason(PLAIN, routes, task) == expected
 
 
@@ -68,7 +68,7 @@ def test_by_task(task, routes, expected):
         {"metadata": {"task": "t"}},
     ],
 )
-def test_what_a_student_can_do(extra):
+def test_requests_that_a_student_can_answer(extra):
     assert reason({**PLAIN, **extra}) == Reason.CERTIFIED
 
 
@@ -100,7 +100,7 @@ def test_what_a_student_can_do(extra):
         ({"model": "gpt-4o-mini"}, Reason.OTHER_FINGERPRINT),
     ],
 )
-def test_what_goes_to_the_teacher(extra, expected):
+def test_requests_that_go_to_the_teacher(extra, expected):
     assert reason({**PLAIN, **extra}) == expected
 
 
@@ -129,7 +129,7 @@ def test_what_goes_to_the_teacher(extra, expected):
         ),
     ],
 )
-def test_by_message(message, expected):
+def test_messages_that_go_to_the_teacher(message, expected):
     assert beyond_students({"model": "m", "messages": [USER, message]}) == expected
 
 

@@ -37,7 +37,7 @@ def test_header_then_metadata_then_key(header, metadata, key_task, expected):
     "tag",
     ["", " ", "A", "-a", ".a", "_a", "a b", "a/b", "../a", "a\n", "ä", "a" * 65, "a\0"],
 )
-def test_anything_else_is_a_400_that_says_so(tag):
+def test_an_invalid_tag_is_a_400_that_says_so(tag):
     for header, metadata in [(tag.encode(), None), (None, {"task": tag})]:
         if header is not None and tag.strip() != tag:
             continue  # white space around a header's value is not part of it
@@ -75,7 +75,7 @@ def test_only_tags_pass(text):
         (None, "as it was"),
     ],
 )
-def test_what_is_ours_is_taken_out(metadata, expected):
+def test_the_tag_is_removed(metadata, expected):
     body = {"model": "m", "metadata": metadata, "store": True}
     before = repr(body)
     stripped = without_tag(body)

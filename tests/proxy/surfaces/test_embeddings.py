@@ -93,7 +93,7 @@ def test_the_teachers_errors_pass_unchanged(client, proxy, teacher):
 
 
 @pytest.mark.parametrize("body", [{}, {"model": 7}, {"model": "m", "metadata": "x"}])
-def test_400_for_what_is_relied_on(body, proxy):
+def test_400_for_wrong_types_of_fields_that_are_relied_on(body, proxy):
     response = httpx.post(f"{proxy.base_url}/embeddings", json=body)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
@@ -109,7 +109,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXTS | st.just("data"), VALUES, max_size=6), st.booleans())
 @example({"model": None, "usage": []}, False)
-def test_what_is_left_of_an_answer_is_what_stood_there(payload, pretty):
+def test_an_answer_without_vectors_keeps_model_and_usage(payload, pretty):
     """Wherever the arrays are, and whatever the strings hold: model and usage are right."""
     raw = orjson.dumps(payload, option=orjson.OPT_INDENT_2 if pretty else None)
     found = without_vectors(raw)

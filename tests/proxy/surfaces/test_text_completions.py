@@ -34,7 +34,7 @@ def ask(client, **more):
     return client.completions.create(**{"model": "gpt-4o", "prompt": "Once", **more})
 
 
-def test_plain(client, proxy, teacher):
+def test_a_plain_answer(client, proxy, teacher):
     teacher.script(PLAIN)
     answer = ask(client, n=2, echo=False, logprobs=1, best_of=2, suffix="!", user="u-7")
     assert [choice.text for choice in answer.choices] == [" upon", " more"]
@@ -59,7 +59,7 @@ def test_plain(client, proxy, teacher):
     assert "prompt" not in params
 
 
-def test_stream(client, proxy, teacher):
+def test_a_streamed_answer(client, proxy, teacher):
     teacher.script(events(*STREAM.splitlines(keepends=True)))
     chunks = list(ask(client, stream=True, n=2))
     assert "".join(c.choices[0].text for c in chunks if c.choices) == "OnceEr uponse"
@@ -133,7 +133,7 @@ def test_a_model_that_no_entry_names_goes_to_the_default(client, proxy, teacher)
     ("change", "param"),
     [({"model": None}, "model"), ({"stream": 1}, "stream"), ({"user": 7}, "user")],
 )
-def test_400_for_what_is_relied_on(change, param, proxy, teacher):
+def test_400_for_wrong_types_of_fields_that_are_relied_on(change, param, proxy, teacher):
     response = httpx.post(
         f"{proxy.base_url}/completions", json={"model": "gpt-4o", "prompt": "x", **change}
     )

@@ -10,7 +10,7 @@ from tests.helpers.raw_server import event_loop_policy, in_pieces, raw_server, u
 # ---- requests
 
 
-async def test_a_request_is_what_was_given_and_no_more():
+async def test_a_request_has_the_given_headers_and_no_others():
     async with raw_server() as server, upstream() as client:
         headers = [(b"content-type", b"application/json"), (b"x-note", "gr\xfc\xdf".encode())]
         response = await client.send("POST", f"{server.url}v1/x%2Fy?a=b%20c&d", headers, b'{"a":1}')
@@ -35,7 +35,7 @@ async def test_a_request_is_what_was_given_and_no_more():
         ("POST", b"x" * 3_000_000, b"3000000"),
     ],
 )
-async def test_the_length_that_is_told(method, body, length):
+async def test_a_request_states_its_bodys_length(method, body, length):
     async with raw_server() as server, upstream() as client:
         response = await client.send(method, server.url, [], body)
         await response.read()
@@ -64,7 +64,7 @@ async def test_a_password_in_the_url_wins():
     assert b"\r\nauthorization: Basic bWU6cEBzcw==\r\n" in server.requests[0]
 
 
-async def test_hosts_of_all_kinds():
+async def test_the_host_header_of_names_and_addresses():
     async with upstream() as client:
         async with raw_server(host="::1") as server:
             assert await whole(client, f"http://[::1]:{server.port}/") == b"ok"

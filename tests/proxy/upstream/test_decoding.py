@@ -39,7 +39,7 @@ def through(decoder, data, size):
     size=st.integers(1, 3000),
     how=st.sampled_from(sorted(SQUEEZES)),
 )
-def test_whatever_is_squeezed_comes_out_again(data, repeats, size, how):
+def test_compressed_bodies_decode_to_the_original(data, repeats, size, how):
     decoder = Decoder(gzip=how == "gzip")
     out = through(decoder, SQUEEZES[how](data * repeats), size)
     assert b"".join(out) == data * repeats
@@ -48,14 +48,14 @@ def test_whatever_is_squeezed_comes_out_again(data, repeats, size, how):
 
 
 @given(st.binary(max_size=2000), st.integers(1, 100), st.booleans())
-def test_what_is_not_in_this_encoding_is_told(data, size, is_gzip):
+def test_a_body_in_another_encoding_is_an_error(data, size, is_gzip):
     decoder = Decoder(gzip=is_gzip)
     with contextlib.suppress(zlib.error):  # and nothing else
         through(decoder, data, size)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_gzip_members_one_after_the_other_then_padding(size):
+def test_several_gzip_members_and_padding_decode(size):
     data = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two") + b"\0" * 20
     decoder = Decoder(gzip=True)
     assert b"".join(through(decoder, data, size)) == b"one two"
@@ -70,7 +70,7 @@ def test_a_body_that_is_cut_is_not_whole(how):
     assert not decoder.whole
 
 
-def test_a_bomb_comes_out_bit_by_bit():
+def test_a_compression_bomb_is_decoded_in_bounded_steps():
     bomb = gzip.compress(b"\0" * 200_000_000, 9)
     decoder = Decoder(gzip=True)
     decoder.feed(bomb)
@@ -114,7 +114,7 @@ async def test_a_compressed_answer(coding, squeeze):
     assert server.connections == 1
 
 
-async def test_it_is_left_alone_where_nobody_asks():
+async def test_without_decode_a_compressed_answer_stays_compressed():
     raw = gzip.compress(TEXT)
     async with raw_server(answer(b"gzip", raw)) as server, upstream() as client:
         response = await client.send("POST", server.url, [], b"{}", decode=False)
@@ -134,7 +134,7 @@ CUT_SHORT = gzip.compress(TEXT, mtime=0)[:-3]
 
 
 @pytest.mark.parametrize("body", [CUT_SHORT, b"not squeezed", b"\x1f\x8b\x08"])
-async def test_a_body_that_is_not_what_it_says_breaks(body):
+async def test_a_body_that_contradicts_its_encoding_breaks(body):
     async with raw_server(answer(b"gzip", body)) as server, upstream() as client:
         for read in (whole, in_pieces):
             with pytest.raises(Broke):

@@ -16,7 +16,7 @@ from tests.helpers.raw_server import (
 from tests.proxy.upstream.test_client import ANSWERS
 
 
-async def test_nobody_there():
+async def test_a_port_without_a_server_is_unreachable():
     async with raw_server() as server:
         pass
     async with upstream() as client:
@@ -27,13 +27,13 @@ async def test_nobody_there():
 
 
 @pytest.mark.parametrize("url", ["", "x", "ftp://h/", "http://", "http://h:99999/", "http://h/ x"])
-async def test_what_is_no_address_cannot_be_reached(url):
+async def test_a_url_that_is_not_an_address_is_unreachable(url):
     async with upstream() as client:
         with pytest.raises(Unreachable):
             await client.send("POST", url, [], b"{}")
 
 
-async def test_answers():
+async def test_answers_says_whether_an_address_is_served():
     async with upstream() as client:
         async with raw_server() as server:
             assert await client.answers(server.url, within_s=10) is True
@@ -55,7 +55,7 @@ async def test_a_silent_upstream_is_slow():
     assert server.connections == 1  # and is not asked again
 
 
-async def test_silence_is_counted_between_reads():
+async def test_the_read_timeout_counts_between_reads():
     async def answer(reader, writer):
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
@@ -100,7 +100,7 @@ async def test_a_tls_handshake_that_hangs_is_slow():
     ],
     ids=range(12),
 )
-async def test_what_is_no_http_answer_breaks(raw):
+async def test_bytes_that_are_not_http_break_the_answer(raw):
     async with raw_server(raw) as server, upstream() as client:
         with pytest.raises(Broke):
             await whole(client, server.url)
@@ -120,7 +120,7 @@ async def test_what_is_no_http_answer_breaks(raw):
     ],
     ids=range(6),
 )
-async def test_chunks_that_are_none_break(body):
+async def test_malformed_chunks_break_the_answer(body):
     raw = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + body
     async with raw_server(raw) as server, upstream() as client:
         with pytest.raises(Broke):
@@ -129,7 +129,7 @@ async def test_chunks_that_are_none_break(body):
 
 
 @pytest.mark.parametrize("name", ["length", "chunks", "interim answers"])
-async def test_an_answer_that_ends_too_early_breaks_wherever_it_does(name):
+async def test_a_truncated_answer_breaks_wherever_it_is_cut(name):
     raw, _ = ANSWERS[name]
     for end in range(1, len(raw)):
         async with raw_server(raw[:end], hangs_up=True) as server, upstream() as client:
@@ -140,7 +140,7 @@ async def test_an_answer_that_ends_too_early_breaks_wherever_it_does(name):
         assert server.connections == 2  # something had come: none was asked twice
 
 
-async def test_what_came_before_a_break_is_read_first():
+async def test_bytes_before_a_break_are_read_first():
     raw = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello"
     async with raw_server(raw, hangs_up=True) as server, upstream() as client:
         response = await client.send("POST", server.url, [], b"{}")

@@ -82,7 +82,7 @@ async def test_a_slow_reader_of_a_body_that_ends_with_its_connection():
         assert got == 2 * MB
 
 
-async def test_who_reads_it_all_is_not_held_up_after_a_pause():
+async def test_reading_everything_ends_a_pause():
     sent = []
     async with raw_server(pouring(sent)) as server, upstream() as client:
         response = await client.send("POST", server.url, [], b"{}")
@@ -253,7 +253,7 @@ async def test_an_upload_that_the_upstream_hangs_up_on_breaks():
         assert server.connections == 1
 
 
-async def test_what_the_body_raises_is_raised_and_closes_the_connection():
+async def test_an_error_in_the_uploads_body_closes_the_connection():
     closed = []
 
     async def body():
@@ -270,7 +270,7 @@ async def test_what_the_body_raises_is_raised_and_closes_the_connection():
     assert closed == [True]
 
 
-async def test_an_upload_that_is_called_off_closes_the_connection():
+async def test_a_cancelled_upload_closes_the_connection():
     closed = []
 
     async def body():

@@ -139,7 +139,7 @@ def test_any_body_in_any_framing_cut_anywhere(bodies, sizes, ends, squeezed, cut
     length=st.integers(0, 300),
     instead=st.binary(max_size=20) | st.sampled_from([b"\r\n", b"0\r\n\r\n", b"HTTP/1.1 ", b": "]),
 )
-def test_whatever_comes_it_is_an_answer_or_it_breaks(name, start, length, instead):
+def test_any_bytes_are_an_answer_or_break(name, start, length, instead):
     raw = MORE[name][0]
     spoilt = raw[:start] + instead + raw[start + length :]
 

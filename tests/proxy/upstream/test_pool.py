@@ -30,7 +30,7 @@ def failing(*, first=0, after=b""):
     return serve
 
 
-async def test_one_after_the_other_takes_one_connection():
+async def test_sequential_requests_share_one_connection():
     async with raw_server() as server, upstream() as client:
         for _ in range(50):
             assert await whole(client, server.url) == b"ok"
@@ -38,7 +38,7 @@ async def test_one_after_the_other_takes_one_connection():
     await server.until_open(0)
 
 
-async def test_as_many_connections_as_requests_at_a_time_and_they_are_kept():
+async def test_concurrent_requests_have_connections_of_their_own_which_are_kept():
     async with raw_server() as server, upstream() as client:
         for _ in range(3):
             many = await asyncio.gather(*[whole(client, server.url) for _ in range(100)])
@@ -49,7 +49,7 @@ async def test_as_many_connections_as_requests_at_a_time_and_they_are_kept():
         assert server.connections == 100
 
 
-async def test_no_more_than_so_many_wait_for_use():
+async def test_idle_connections_are_limited():
     async with raw_server() as server, upstream(idle=3) as client:
         await asyncio.gather(*[whole(client, server.url) for _ in range(10)])
         await server.until_open(3)
@@ -57,7 +57,7 @@ async def test_no_more_than_so_many_wait_for_use():
         assert (server.connections, server.open) == (10, 3)
 
 
-async def test_what_is_not_used_is_closed():
+async def test_idle_connections_expire():
     async with raw_server() as server, upstream(idle_s=0.5) as client:
         await asyncio.gather(*[whole(client, server.url) for _ in range(5)])
         while server.open > 1:  # one is in use all the time
@@ -77,7 +77,7 @@ async def test_other_origins_have_other_connections():
         assert (one.connections, other.connections) == (1, 1)
 
 
-async def test_an_answer_that_nobody_reads_frees_its_connection_all_the_same():
+async def test_an_unread_answer_frees_its_connection():
     async with raw_server() as server, upstream() as client:
         kept = [await client.send("POST", server.url, [], b"{}") for _ in range(5)]
         assert server.connections == 1
@@ -103,7 +103,7 @@ async def test_a_connection_that_the_upstream_closes_is_dropped():
     "more", [b"x", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"HTTP/1.1 100 Continue"]
 )
 @pytest.mark.parametrize("later", [False, True])
-async def test_more_than_an_answer_spoils_a_connection(more, later):
+async def test_bytes_after_an_answer_spoil_a_connection(more, later):
     """Or the next request would get somebody else's answer."""
 
     async def serve(reader, writer):
@@ -123,7 +123,7 @@ async def test_more_than_an_answer_spoils_a_connection(more, later):
             assert server.connections == n + 1
 
 
-async def test_a_stale_connection_is_not_noticed_by_the_client():
+async def test_a_stale_connection_is_replaced_unnoticed():
     async with raw_server(failing(first=1)) as server, upstream() as client:
         for n in range(5):
             assert await whole(client, server.url) == b"ok"
@@ -162,7 +162,7 @@ async def test_an_upload_is_never_sent_twice():
 @pytest.mark.parametrize(
     "after", [b"H", b"HTTP/1.1 200 OK\r\ncontent-le", b"HTTP/1.1 103 E\r\n\r\n"]
 )
-async def test_what_had_begun_to_answer_is_not_asked_again(after):
+async def test_a_request_whose_answer_began_is_not_sent_again(after):
     async with raw_server(failing(first=1, after=after)) as server, upstream() as client:
         assert await whole(client, server.url) == b"ok"
         with pytest.raises(Broke):
@@ -170,7 +170,7 @@ async def test_what_had_begun_to_answer_is_not_asked_again(after):
         assert server.connections == 1
 
 
-async def test_what_may_have_been_worked_on_is_not_asked_again():
+async def test_a_request_that_may_have_been_processed_is_not_sent_again():
     async def serve(reader, writer):
         await read_request(reader)
         writer.write(OK)
@@ -184,7 +184,7 @@ async def test_what_may_have_been_worked_on_is_not_asked_again():
         assert server.connections == 1
 
 
-async def test_who_hangs_up_on_every_connection_at_once():
+async def test_an_upstream_that_closes_each_connection_at_once_breaks():
     async def serve(reader, writer):
         pass
 
@@ -196,7 +196,7 @@ async def test_who_hangs_up_on_every_connection_at_once():
         assert server.connections == 100
 
 
-async def test_who_always_hangs_up_is_asked_twice():
+async def test_an_upstream_that_always_closes_is_tried_twice():
     async with raw_server(failing()) as server, upstream() as client:
         with pytest.raises(Broke):
             await whole(client, server.url)
@@ -204,7 +204,7 @@ async def test_who_always_hangs_up_is_asked_twice():
 
 
 @pytest.mark.parametrize("how", ["head", "body", "whole body"])
-async def test_who_does_not_wait_closes_the_connection(how):
+async def test_a_cancelled_request_closes_its_connection(how):
     async def serve(reader, writer):
         await read_request(reader)
         if how != "head":
@@ -224,7 +224,7 @@ async def test_who_does_not_wait_closes_the_connection(how):
         assert server.connections == 3
 
 
-async def test_cancelled_at_any_moment_nothing_is_mixed_up():
+async def test_requests_cancelled_at_any_moment_never_mix_up_answers():
     """Every answer belongs to its request, whatever else is called off around it."""
 
     async def serve(reader, writer):

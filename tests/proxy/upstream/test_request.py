@@ -23,7 +23,7 @@ from proxy.upstream.request import Origin, head_lines, target_of
         ("http://h/caf\xe9", ("http", "h", 80), b"h", b"/caf%C3%A9"),
     ],
 )
-def test_where_urls_lead(url, origin, host, path):
+def test_the_target_of_a_url(url, origin, host, path):
     target = target_of(url)
     assert target.origin == Origin(*origin)
     assert target.host == (host or origin[1].encode())
@@ -41,7 +41,7 @@ def test_a_path_stays_as_it_is_written(text):
     "url",
     ["", "h", "/v1", "ftp://h", "http:///v1", "http://h:x/", "http://h/a b", "http://h/\r\nx"],
 )
-def test_what_leads_nowhere(url):
+def test_a_url_without_a_target_is_refused(url):
     with pytest.raises(ValueError):
         target_of(url)
 
@@ -79,7 +79,7 @@ def test_a_head_has_as_many_lines_as_headers_or_is_refused(pairs):
         ("http://10.0.0.1/", {"HTTP_PROXY": "http://p:1"}, "http://p:1"),
     ],
 )  # fmt: skip
-def test_which_way_the_environment_sends(url, env, proxy, monkeypatch):
+def test_the_environment_names_the_forward_proxy(url, env, proxy, monkeypatch):
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

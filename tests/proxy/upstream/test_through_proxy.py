@@ -97,7 +97,7 @@ async def test_http_is_asked_of_the_proxy_itself(monkeypatch):
     assert b"onetwo" in server.requests[1].replace(b"\r\n3\r\n", b"")
 
 
-async def test_what_is_on_this_machine_is_asked_directly(monkeypatch):
+async def test_loopback_addresses_are_asked_directly(monkeypatch):
     async with (
         raw_server() as server,
         forward_proxy(monkeypatch, server) as told,

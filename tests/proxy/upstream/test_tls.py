@@ -55,7 +55,7 @@ async def test_tls_and_its_connections_are_used_again(tls):
     assert named == ["localhost", None]  # an address has no server name (RFC 6066)
 
 
-async def test_http_1_1_is_what_is_spoken(tls):
+async def test_only_http_1_1_is_offered_in_tls(tls):
     spoken = []
 
     async def serve(reader, writer):
@@ -68,7 +68,7 @@ async def test_http_1_1_is_what_is_spoken(tls):
     assert spoken == ["http/1.1"]
 
 
-async def test_who_cannot_be_trusted_is_sent_nothing(tls, authority):
+async def test_an_untrusted_server_is_sent_nothing(tls, authority):
     wrong_name = serving(authority, "other.example")
     stranger = serving(trustme.CA(), "127.0.0.1")
     for context in (wrong_name, stranger):

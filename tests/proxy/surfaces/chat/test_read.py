@@ -26,7 +26,7 @@ def assembled(*pieces):
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_whole(name):
+def test_a_whole_stream_is_assembled(name):
     raw, expected = transcript(name)
     assert assembled(raw) == expected
 

@@ -32,7 +32,7 @@ def sdk(proxy):
     return anthropic.Anthropic(base_url=proxy.url, api_key=CLIENT_KEY, max_retries=0)
 
 
-def test_plain(client, proxy, teacher):
+def test_a_plain_answer(client, proxy, teacher):
     answer = client.messages.create(**BODY)
     assert answer.content[0].text == "echo: hello there"
     assert (answer.stop_reason, answer.usage.input_tokens) == ("end_turn", 7)
@@ -51,7 +51,7 @@ def test_plain(client, proxy, teacher):
     assert request.json == BODY
 
 
-def test_stream(client, proxy):
+def test_a_streamed_answer(client, proxy):
     text, stop = "", None
     for one in client.messages.create(**BODY, stream=True):
         if one.type == "content_block_delta":
@@ -109,7 +109,7 @@ def test_tools_and_system_prompts_are_logged_as_chat_has_them(client, proxy, tea
     assert trace["finish_reasons"] == ["tool_calls"]
 
 
-def test_what_is_anthropics_reaches_the_teacher(client, teacher):
+def test_anthropics_own_fields_reach_the_teacher(client, teacher):
     client.messages.create(
         **BODY,
         extra_query={"beta": "true"},
@@ -153,7 +153,7 @@ def test_tags(client, proxy, teacher):
 
 
 @pytest.mark.parametrize("after", [1, 5])
-def test_a_stream_that_breaks_off_ends_so_for_the_client(after, client, proxy, teacher):
+def test_a_broken_stream_is_aborted_for_the_client_too(after, client, proxy, teacher):
     teacher.script(streamed("one two three").broken(after))
     with pytest.raises(Exception, match=r"closed|incomplete"):
         list(client.messages.create(**BODY, stream=True))
@@ -190,7 +190,7 @@ def test_the_trace_is_there_when_the_last_event_comes(client, proxy, teacher):
         assert proxy.traces()[0]["outcome"] == "complete"
 
 
-def test_the_client_hangs_up_in_a_stream(client, proxy, teacher):
+def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(streamed(" ".join(["word"] * 500)).paced(0.05))
     stream = client.messages.create(**BODY, stream=True)
     for _ in range(5):

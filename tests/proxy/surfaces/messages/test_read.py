@@ -147,7 +147,7 @@ def test_plain_answer():
         ("of the future", "of the future"),
     ],
 )
-def test_how_it_ended(reason, finish):
+def test_finish_reasons(reason, finish):
     raw = json.dumps({"type": "message", "content": [], "stop_reason": reason}).encode()
     assert read_message(raw).finish_reasons == [finish]
 
@@ -183,7 +183,7 @@ def test_usage(usage, prompt, cached, said, thought):
 
 
 @pytest.mark.parametrize("usage", [{}, {"input_tokens": 3}, {"input_tokens": "3"}])
-def test_usage_that_does_not_say(usage):
+def test_usage_without_counts(usage):
     assert usage_of(usage) == {}
 
 

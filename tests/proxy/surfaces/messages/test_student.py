@@ -188,7 +188,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_teacher_stands_in(name, stream, client, publish, proxy, teacher, student):
+def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
+    name, stream, client, publish, proxy, teacher, student
+):
     student.answer, changes, reason = FAULTS[name]
     publish(**changes)
     if stream:

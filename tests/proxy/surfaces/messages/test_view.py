@@ -199,7 +199,7 @@ def test_the_view_and_who_may_answer(change, expected, beyond):
     assert beyond_students(found) == beyond
 
 
-def test_it_has_the_fingerprint_of_the_chat_completion_that_asks_the_same():
+def test_the_view_has_the_fingerprint_of_the_equal_chat_completion():
     chat = {
         "model": "claude",
         "messages": [{"role": "system", "content": "Label it."}, HELLO],

@@ -140,7 +140,7 @@ def test_a_stream_that_breaks_off(after, client, proxy, teacher):
     assert said == ([] if after == 1 else [{"role": "assistant", "content": "one two"}])
 
 
-def test_the_client_hangs_up_in_a_stream(client, proxy, teacher):
+def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(response_stream(" ".join(["word"] * 300)).paced(0.05))
     stream = client.responses.create(**LEAST, stream=True)
     for _ in range(6):
@@ -161,7 +161,7 @@ def test_errors_pass(client, proxy, teacher):
     assert (trace["outcome"], trace["error_type"]) == ("error", "rate_limit")
 
 
-def test_what_is_no_request_is_refused_as_openai_does(client, proxy, teacher):
+def test_invalid_requests_are_refused_as_openai_does(client, proxy, teacher):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="gpt-4o", input=5)
     assert caught.value.code == "invalid_type"
@@ -183,7 +183,7 @@ def test_a_background_response(client, proxy, teacher):
     assert (trace["outcome"], trace["output_messages"]) == ("complete", None)
 
 
-def test_what_the_teacher_keeps_is_the_teachers(client, proxy, teacher):
+def test_responses_that_the_teacher_keeps_are_the_teachers(client, proxy, teacher):
     """Its ids are passed on untouched, and so is the body that holds one."""
     first = client.responses.create(**LEAST)
     second = client.responses.with_raw_response.create(

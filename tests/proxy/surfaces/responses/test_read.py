@@ -36,7 +36,7 @@ def end_of(raw):
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_whole(name):
+def test_a_whole_stream_is_assembled(name):
     raw, expected = transcript(name)
     assert assembled(raw) == expected
 
@@ -174,7 +174,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
         ({"status": "queued", "output": []}, []),
     ],
 )
-def test_how_it_ended(changes, finish_reasons):
+def test_finish_reasons(changes, finish_reasons):
     assert completion_of(response_object(message("hi")) | changes).finish_reasons == finish_reasons
 
 

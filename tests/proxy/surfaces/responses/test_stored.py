@@ -49,7 +49,7 @@ def files(proxy):
 # ---- going on from it ----------------------------------------------------------------------------
 
 
-def test_the_teacher_goes_on_from_a_students_response(client, proxy, first, teacher):
+def test_the_teacher_continues_a_students_response(client, proxy, first, teacher):
     raw = client.responses.with_raw_response.create(
         **{**BODY, "input": "And now?"}, previous_response_id=first.id, extra_headers=TAG
     )
@@ -90,7 +90,7 @@ def test_also_in_a_stream_and_with_items(client, first, teacher):
     assert len(teacher.requests[0].json["input"]) == 3
 
 
-def test_it_can_be_gone_on_from_several_times(client, first, teacher):
+def test_a_response_can_be_continued_several_times(client, first, teacher):
     for text in ("a", "b"):
         client.responses.create(model="gpt-4o", input=text, previous_response_id=first.id)
     assert [request.json["input"][-1]["content"] for request in teacher.requests] == ["a", "b"]
@@ -128,7 +128,7 @@ def test_its_output_as_input(client, proxy, first, student, teacher):
     ]
 
 
-def test_counting_tokens_of_what_goes_on_from_it(proxy, first, teacher):
+def test_counting_the_tokens_of_a_continued_response(proxy, first, teacher):
     for path in ("input_tokens", "compact"):
         body = {"model": "gpt-4o", "previous_response_id": first.id}
         httpx.post(f"{proxy.base_url}/responses/{path}", json=body)
@@ -195,7 +195,7 @@ def test_deleting(client, proxy, first, teacher):
     assert teacher.requests == []
 
 
-def test_what_only_background_responses_can(client, proxy, first, teacher):
+def test_cancelling_and_streaming_are_for_background_responses_only(client, proxy, first, teacher):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.cancel(first.id)
     assert caught.value.body["message"] == "Cannot cancel a synchronous response."
@@ -245,7 +245,7 @@ REDACTED = {"privacy": {"redact": [{"name": "mood", "pattern": "glad"}]}}
 
 
 @pytest.mark.parametrize("setting", [{"responses": {"keep_days": 0}}, OPTED_OUT, REDACTED])
-def test_where_none_may_be_kept_the_teacher_answers(setting, start_proxy, student):
+def test_the_teacher_answers_where_responses_may_not_be_kept(setting, start_proxy, student):
     proxy = start_proxy(**setting)
     publish(proxy, student)
     assert post(proxy, BODY).headers["x-understudy-reason"] == "not_kept"
@@ -254,7 +254,7 @@ def test_where_none_may_be_kept_the_teacher_answers(setting, start_proxy, studen
     assert files(proxy) == []
 
 
-def test_when_it_cannot_be_kept_the_teacher_answers(proxy, student, teacher):
+def test_the_teacher_answers_when_a_response_cannot_be_kept(proxy, student, teacher):
     publish(proxy, student)
     proxy.config.responses_dir.write_text("in the way")
     got = post(proxy, BODY)
@@ -266,20 +266,20 @@ def test_when_it_cannot_be_kept_the_teacher_answers(proxy, student, teacher):
     assert (one["served_by"], other["served_by"]) == ("teacher", "student")
 
 
-def test_another_worker_knows_it(first, proxy, teacher, tmp_path):
+def test_another_worker_finds_a_kept_response(first, proxy, teacher, tmp_path):
     raw = settings(teacher.base_url, tmp_path / "data")
     with ProxyThread(raw, worker=1) as other:
         assert httpx.get(f"{other.base_url}/responses/{first.id}").json()["id"] == first.id
 
 
-def test_a_damaged_file_is_none(client, proxy, first):
+def test_a_damaged_file_counts_as_missing(client, proxy, first):
     for content in (b"", b"{", b"[]", b'{"response": 1}'):
         files(proxy)[0].write_bytes(content)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(first.id)
 
 
-def test_it_expires(start_proxy, student):
+def test_a_kept_response_expires(start_proxy, student):
     proxy = start_proxy(responses={"keep_days": 1.5 / 86400})
     publish(proxy, student)
     given = post(proxy, BODY).json()["id"]

@@ -116,7 +116,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_teacher_stands_in(name, stream, client, proxy, student, teacher):
+def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
+    name, stream, client, proxy, student, teacher
+):
     student.answer, changes, reason = FAULTS[name]
     publish(proxy, student, **changes)
     raw = client.responses.with_raw_response.create(**BODY, stream=stream, extra_headers=TAG)
@@ -159,7 +161,7 @@ BEYOND = {
 
 
 @pytest.mark.parametrize("name", BEYOND)
-def test_what_is_left_to_the_teacher(name, proxy, student, teacher):
+def test_requests_that_are_left_to_the_teacher(name, proxy, student, teacher):
     publish(proxy, student)
     teacher.answer = lambda request: completion("any")
     got = post(proxy, {**BODY, **BEYOND[name]})

@@ -84,7 +84,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_what_a_student_can_do(name):
+def test_requests_that_a_student_can_answer(name):
     more, expected = SAME[name]
     body = parsed({**LEAST, **more})
     before = json.dumps(body)
@@ -162,7 +162,7 @@ BEYOND = {
 
 
 @pytest.mark.parametrize("name", BEYOND)
-def test_what_is_the_teachers(name):
+def test_requests_that_only_the_teacher_can_answer(name):
     more, reason = BEYOND[name]
     assert beyond_students(chat_view(parsed({**LEAST, **more}))) == reason
 
@@ -269,7 +269,7 @@ def test_functions(name):
     assert fingerprint(view) == fingerprint(chat)
 
 
-def test_what_was_said_elsewhere_is_never_learned_from():
+def test_a_conversation_kept_elsewhere_is_never_learned_from():
     """A part of the conversation is missing: no chat has a message of such a role."""
     for name in ("previous_response_id", "conversation", "prompt"):
         value = {"id": "x"} if name == "prompt" else "x"
@@ -324,14 +324,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_request(name):
+def test_invalid_requests_are_refused(name):
     more, param, code = WRONG[name]
     with pytest.raises(ApiError) as caught:
         parsed({**LEAST, **more})
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, param, code)
 
 
-def test_what_is_nested_too_deeply():
+def test_a_request_nested_too_deeply_is_refused():
     def nested(levels):
         return f'{{"model":"m","input":"x","mood":{"[" * levels}{"]" * levels}}}'.encode()
 

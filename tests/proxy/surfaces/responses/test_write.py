@@ -68,7 +68,7 @@ def test_the_sdks_models_take_it(answer, request_):
         assert EVENT.validate_python(event).type == event["type"]
 
 
-def test_what_it_says_of_its_request():
+def test_a_response_repeats_its_requests_fields():
     found = json.loads(answered(body=REQUESTS["much"]).whole())
     said = {name: found[name] for name in REQUESTS["much"] if name in found}
     expected = {name: value for name, value in REQUESTS["much"].items() if name != "input"}
@@ -149,7 +149,7 @@ def test_the_events_of_calls():
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_the_log_says_what_the_client_got(answer):
+def test_the_trace_holds_the_clients_answer(answer):
     given = answered(ANSWERS[answer])
     assembler = ResponseAssembler()
     assembler.feed(given.events())
