@@ -51,14 +51,14 @@ class FeedbackIntake:
         headers: Headers = scope["headers"]
         client = self._keys.authenticate(headers)
         raw = await read_body(receive, headers, self._body_limit)
-        given = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
-        if given.correction is not None:
+        feedback = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
+        if feedback.correction is not None:
             if not self._privacy.keeps_for(headers, client):
                 raise correction_not_kept()
             # RedactionError: it is not accepted, and the client gets a 500
-            given = replace(given, correction=await self._privacy.text(given.correction))
-        self._journal.append(given)
-        receipt = {"object": "feedback", "id": given.feedback_id, "trace_id": given.trace_id}
+            feedback = replace(feedback, correction=await self._privacy.text(feedback.correction))
+        self._journal.append(feedback)
+        receipt = {"object": "feedback", "id": feedback.feedback_id, "trace_id": feedback.trace_id}
         await respond(send, 200, [JSON], orjson.dumps(receipt))
 
 
@@ -89,18 +89,18 @@ def parse_feedback(raw: bytes, *, at: float, key_hash: str | None) -> Feedback:
 
 
 def _trace_id(body: JsonObject) -> str:
-    found = body.get("trace_id")
-    if found is None:
+    value = body.get("trace_id")
+    if value is None:
         raise bad_request(
             "Missing required parameter: 'trace_id'.",
             param="trace_id",
             code="missing_required_parameter",
         )
-    if not isinstance(found, str):
-        raise wrong_type("trace_id", "a string", found)
-    if not _UUID.fullmatch(found):
+    if not isinstance(value, str):
+        raise wrong_type("trace_id", "a string", value)
+    if not _UUID.fullmatch(value):
         raise _invalid("trace_id", "the UUID that an answer's header x-understudy-trace holds")
-    return found.lower()
+    return value.lower()
 
 
 def _score(body: JsonObject) -> float | None:
@@ -127,14 +127,14 @@ def _score(body: JsonObject) -> float | None:
 
 
 def _correction(body: JsonObject) -> str | None:
-    found = body.get("correction")
-    if found is None:
+    value = body.get("correction")
+    if value is None:
         return None
-    if not isinstance(found, str):
-        raise wrong_type("correction", "a string", found)
-    if not found.strip():
+    if not isinstance(value, str):
+        raise wrong_type("correction", "a string", value)
+    if not value.strip():
         raise _invalid("correction", "the answer that it should have been, not an empty text")
-    return found
+    return value
 
 
 def _invalid(param: str, expected: str) -> ApiError:

@@ -36,10 +36,10 @@ class Teacher:
 
     def named(self, model: str) -> Deployment:
         """The deployment for a model name. Raises ApiError 404 when there is none."""
-        found = self._pool.choose(model)
-        if found is None:
+        deployment = self._pool.choose(model)
+        if deployment is None:
             raise unknown_model(model)
-        return found
+        return deployment
 
     def deployment(self, model: str | None, *, any_model: bool) -> Deployment:
         """The deployment for a request's model; the default one if the request names none.

@@ -96,22 +96,22 @@ class MetricsPage:
         }
 
     def _all(self) -> dict[int, Snapshot]:
-        found: dict[int, Snapshot] = {self._worker: self._own()}
+        snapshots: dict[int, Snapshot] = {self._worker: self._own()}
         for worker in range(self._workers):
             if worker == self._worker:
                 continue
             other = self._read(worker)
             if other is not None and self._clock() - other["at"] < _STALE_AFTER_S:
-                found[worker] = other
-        return found
+                snapshots[worker] = other
+        return snapshots
 
     def _read(self, worker: int) -> JsonObject | None:
         """The counts that a worker shared; None in its first second."""
         try:
-            found: JsonObject = orjson.loads(self._file(worker).read_bytes())
+            snapshot: JsonObject = orjson.loads(self._file(worker).read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return None
-        return found
+        return snapshot
 
 
 class _Collector:
@@ -203,8 +203,8 @@ def families(workers: Mapping[int, Snapshot]) -> Iterable[Metric]:
 
 def _buckets(bounds: tuple[float, ...], counts: list[int]) -> list[tuple[str, float]]:
     """Prometheus' buckets, which are cumulative."""
-    total, found = 0, []
+    total, buckets = 0, []
     for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
         total += count
-        found.append((bound, float(total)))
-    return found
+        buckets.append((bound, float(total)))
+    return buckets

@@ -130,7 +130,7 @@ class Upstream:
             data = [b"%b\r\ncontent-length: %d\r\n\r\n" % (head, len(body)), body]
         connection = target.pool.take() or await target.pool.connect()
         response = Arriving(connection)
-        connection.ask(data, response, bodiless=method == "HEAD")
+        connection.send(data, response, bodiless=method == "HEAD")
         try:
             await response.head()
         except Broke:
@@ -140,7 +140,7 @@ class Upstream:
             return response
         connection = await target.pool.connect()
         response = Arriving(connection)
-        connection.ask(data, response, bodiless=method == "HEAD")
+        connection.send(data, response, bodiless=method == "HEAD")
         await response.head()
         return response
 
@@ -153,7 +153,7 @@ class Upstream:
         end = b"\r\ntransfer-encoding: chunked\r\n\r\n" if length is None else b"\r\n\r\n"
         connection = target.pool.take() or await target.pool.connect()
         response = Arriving(connection)
-        connection.ask(head + end, response, bodiless=method == "HEAD")
+        connection.send(head + end, response, bodiless=method == "HEAD")
         await connection.upload(response, body, length)
         await response.head()
         return response

@@ -1,6 +1,6 @@
 """A connection to an upstream, and an answer on its way: HTTP/1.1 (RFC 9112), one at a time.
 
-    idle ──ask──▶ asked ──head──▶ begun ──end of the message──▶ idle
+    idle ──send──▶ sent ──head──▶ begun ──end of the message──▶ idle
                     └──────────────┴──broken, silent, closed──▶ gone
 
 The connection fills an answer, and one reader empties it. The next request may be sent when the
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
 
     # ---- a request
 
-    def ask(self, data: bytes | list[bytes], response: Arriving, *, bodiless: bool) -> None:
+    def send(self, data: bytes | list[bytes], response: Arriving, *, bodiless: bool) -> None:
         """Sends a request, or its head; the answer comes into `response`."""
         self._response = response
         self._headers = response.headers

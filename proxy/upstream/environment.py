@@ -22,7 +22,7 @@ def forward_proxy(origin: Origin) -> str | None:
     proxies = getproxies_environment()
     if proxy_bypass(f"{origin.host}:{origin.port}"):
         return None
-    found = proxies.get(origin.scheme)
-    if found and "://" not in found:
-        found = f"http://{found}"  # as curl takes it
-    return found or None
+    url = proxies.get(origin.scheme)
+    if url and "://" not in url:
+        url = f"http://{url}"  # as curl takes it
+    return url or None

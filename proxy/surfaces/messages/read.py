@@ -136,16 +136,16 @@ def usage_of(usage: JsonObject) -> JsonObject:
 
     `input_tokens` does not include tokens read from the cache or written to it.
     """
-    fresh, said = usage.get("input_tokens"), usage.get("output_tokens")
-    if not isinstance(fresh, int) or not isinstance(said, int):
+    fresh, generated = usage.get("input_tokens"), usage.get("output_tokens")
+    if not isinstance(fresh, int) or not isinstance(generated, int):
         return {}
     cached = _count(usage, "cache_read_input_tokens")
-    asked = fresh + cached + _count(usage, "cache_creation_input_tokens")
+    prompt = fresh + cached + _count(usage, "cache_creation_input_tokens")
     thought = _count(usage.get("output_tokens_details") or {}, "thinking_tokens")
     return {
-        "prompt_tokens": asked,
-        "completion_tokens": said,
-        "total_tokens": asked + said,
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": thought},
     }

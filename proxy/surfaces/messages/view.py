@@ -111,21 +111,21 @@ def _tool(tool: Any) -> Any:
 
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview
     """
-    asked = _set_fields(tool)
-    parameters, kind = asked.pop("input_schema", None), asked.pop("type", "custom")
+    fields = _set_fields(tool)
+    parameters, kind = fields.pop("input_schema", None), fields.pop("type", "custom")
     known = {"name", "description", "strict"}
-    if kind != "custom" or not isinstance(parameters, dict) or not asked.keys() <= known:
+    if kind != "custom" or not isinstance(parameters, dict) or not fields.keys() <= known:
         return tool
-    return {"type": "function", "function": {**asked, "parameters": parameters}}
+    return {"type": "function", "function": {**fields, "parameters": parameters}}
 
 
 def _tool_choice(value: JsonObject) -> JsonObject:
-    asked = _set_fields(value)
-    single, kind = asked.pop("disable_parallel_tool_use", False), asked.pop("type", None)
+    fields = _set_fields(value)
+    single, kind = fields.pop("disable_parallel_tool_use", False), fields.pop("type", None)
     view: JsonObject = {"parallel_tool_calls": False} if single is True else {}
-    if kind == "tool" and asked.keys() == {"name"}:
-        view["tool_choice"] = {"type": "function", "function": asked}
-    elif kind in _CHOICES and not asked and isinstance(single, bool):
+    if kind == "tool" and fields.keys() == {"name"}:
+        view["tool_choice"] = {"type": "function", "function": fields}
+    elif isinstance(kind, str) and kind in _CHOICES and not fields and isinstance(single, bool):
         view["tool_choice"] = _CHOICES[kind]
     else:
         view["tool_choice"] = value
@@ -144,10 +144,10 @@ def _output_format(value: JsonObject) -> JsonObject:
 
 def _format(name: str, value: JsonObject, wanted: Any) -> JsonObject:
     """The `response_format`, or the field as it is if there is no equal."""
-    asked = _set_fields(wanted)
-    if asked.pop("type", None) != "json_schema" or asked.keys() != {"schema"}:
+    fields = _set_fields(wanted)
+    if fields.pop("type", None) != "json_schema" or fields.keys() != {"schema"}:
         return {name: value}
-    inner = {"name": "output", "strict": True, "schema": asked["schema"]}
+    inner = {"name": "output", "strict": True, "schema": fields["schema"]}
     return {"response_format": {"type": "json_schema", "json_schema": inner}}
 
 

@@ -49,11 +49,11 @@ class StoredResponses:
 
     def resolved(self, body: JsonObject, key_hash: str | None) -> JsonObject:
         """The body with what our names stand for in their place. Raises ApiError."""
-        asked, previous = body.get("input"), body.get("previous_response_id")
-        if not isinstance(asked, str | list | None):
-            raise wrong_type("input", "a string or an array of input items", asked)
+        inputs, previous = body.get("input"), body.get("previous_response_id")
+        if not isinstance(inputs, str | list | None):
+            raise wrong_type("input", "a string or an array of input items", inputs)
         items = [
-            self._item(item, key_hash) if _names_ours(item) else item for item in _as_items(asked)
+            self._item(item, key_hash) if _names_ours(item) else item for item in _as_items(inputs)
         ]
         if isinstance(previous, str) and trace_of(previous) is not None:
             kept = self.find(previous, key_hash)
@@ -158,19 +158,19 @@ def listed_input(kept: KeptResponse) -> list[JsonObject]:
     for number, item in enumerate(kept.input, _FIRST_INPUT):
         kind = item.get("type") or "message"
         name = item.get("id") or own_id(_PREFIXES.get(kind, "item"), trace_id, number)
-        found = {"id": name, "type": kind, "status": "completed", **item}
+        entry = {"id": name, "type": kind, "status": "completed", **item}
         if kind == "message" and isinstance(item.get("content"), str):
-            said = "output_text" if item.get("role") == "assistant" else "input_text"
-            part = {"type": said, "text": item["content"]}
-            found["content"] = [part | ({"annotations": []} if said == "output_text" else {})]
-        listed.append(found)
+            part_type = "output_text" if item.get("role") == "assistant" else "input_text"
+            part = {"type": part_type, "text": item["content"]}
+            entry["content"] = [part | ({"annotations": []} if part_type == "output_text" else {})]
+        listed.append(entry)
     return listed
 
 
-def _as_items(asked: Any) -> list[Any]:
-    if isinstance(asked, str):
-        return [{"role": "user", "content": asked}]
-    return list(asked or ())
+def _as_items(inputs: Any) -> list[Any]:
+    if isinstance(inputs, str):
+        return [{"role": "user", "content": inputs}]
+    return list(inputs or ())
 
 
 def _names_ours(item: Any) -> bool:

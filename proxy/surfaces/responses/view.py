@@ -86,23 +86,23 @@ def chat_view(body: JsonObject) -> JsonObject:
 
 def _of_text(text: JsonObject) -> JsonObject:
     """The answer's format, as `text` states it."""
-    found: JsonObject = {}
+    fields: JsonObject = {}
     others = {}
     for name, value in text.items():
         if name == "format" and isinstance(value, dict):
             if value.get("type") == "json_schema":
                 schema = {key: inner for key, inner in value.items() if key != "type"}
-                found["response_format"] = {"type": "json_schema", "json_schema": schema}
+                fields["response_format"] = {"type": "json_schema", "json_schema": schema}
             elif value != {"type": "text"}:
-                found["response_format"] = value
+                fields["response_format"] = value
         elif name == "verbosity":
             if value not in (None, "medium"):
-                found["verbosity"] = value
+                fields["verbosity"] = value
         elif value is not None:
             others[name] = value
     if others:
-        found["text"] = others
-    return found
+        fields["text"] = others
+    return fields
 
 
 def _of_reasoning(reasoning: JsonObject) -> JsonObject:
@@ -136,15 +136,15 @@ def _tool_choice(choice: Any) -> Any:
 
 def _messages(body: JsonObject) -> list[JsonObject]:
     messages: list[JsonObject] = []
-    instructions, asked = body.get("instructions"), body.get("input")
+    instructions, inputs = body.get("instructions"), body.get("input")
     if instructions and isinstance(instructions, str):
         messages.append({"role": "system", "content": instructions})
     for name in _ELSEWHERE:
         if body.get(name) is not None:
             messages.append({"role": _role(name), "content": None, name: body[name]})
-    if isinstance(asked, str):
-        messages.append({"role": "user", "content": asked})
-    for item in asked if isinstance(asked, list) else ():
+    if isinstance(inputs, str):
+        messages.append({"role": "user", "content": inputs})
+    for item in inputs if isinstance(inputs, list) else ():
         _add(item, messages)
     return messages
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.http.errors import ApiError
@@ -278,6 +278,7 @@ fields = st.sampled_from(
 
 
 @given(st.dictionaries(fields, json_values), json_values)
+@example({"tool_choice": {"type": []}}, "hi")
 def test_any_json_is_viewed_or_refused(change, content):
     try:
         found = view(**change, messages=[{"role": "user", "content": content}])
