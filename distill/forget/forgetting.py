@@ -205,7 +205,7 @@ class Forgetter:
     async def _wait_until_collected(self, segments: set[str]) -> int:
         """Waits until these segments are sealed and collected. Returns how many are not."""
         deadline = asyncio.get_running_loop().time() + MAX_SEAL_WAIT_S
-        if self._runner is None:  # whoever writes there now is not of this process
+        if self._runner is None:  # the journal has writers of other processes, if any
             return len(segments)
         while segments and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.1)

@@ -33,7 +33,7 @@ class RequestOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FingerprintTraffic:
-    """The recent requests of one fingerprint, whoever answered."""
+    """The recent requests of one fingerprint, answered by the teacher or a student."""
 
     fingerprint: str
     requests: int
@@ -83,7 +83,7 @@ def corrected_exchanges(db: Database, task: str, limit: int) -> list[LoggedExcha
 def traffic_by_fingerprint(
     db: Database, task: str, *, requests: int, newest: int, shapes: int
 ) -> list[FingerprintTraffic]:
-    """The newest `requests` of a task by fingerprint, whoever answered: at most `shapes` of them.
+    """The newest `requests` of a task by fingerprint, answered by anybody: at most `shapes` rows.
 
     `newest`: how many of the requests count as recent.
     """
