@@ -11,7 +11,7 @@ from distill.amplify.policy import TaskPolicy
 from distill.dataset.answers import Answers, parsed
 from store.chat.formats import meets_schema_now
 from store.chat.normal_form import normal_text
-from store.chat.tools import allowed, parameters, read_said
+from store.chat.tools import allowed, parameters, read_tool_answer
 from store.jsontext import JsonMapping
 
 
@@ -69,7 +69,7 @@ def answer_fault(
 
 
 def _may_be_called(text: str, request: JsonMapping) -> bool:
-    answer = read_said(text)
+    answer = read_tool_answer(text)
     return (
         answer is not None
         and allowed(answer, request)
@@ -89,7 +89,7 @@ def _form_fault(text: str, answers: Answers) -> Fault | None:
         if not (known if isinstance(value, dict) else answers.lists):
             return Fault.OTHER_KEYS
     if answers.kind == "tools":
-        read = read_said(text)  # None for an answer to a request without tools
+        read = read_tool_answer(text)  # None for an answer to a request without tools
         if read is not None and answers.calls and not answers.calls.issuperset(read.names):
             return Fault.OTHER_CALL
     if answers.closed and normal_text(text) not in answers.labels:

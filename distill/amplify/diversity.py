@@ -21,7 +21,7 @@ from distill.dataset.rows import Row
 from distill.dataset.texts import shortened, user_text
 from store.chat.normal_form import normal_answer, normal_text
 from store.chat.shape import Messages
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.settings.tasks import AmplifySettings
 
 DIFFICULTIES = {"easy": 1, "typical": 2, "hard": 1}  # relative frequency of each
@@ -72,7 +72,7 @@ class Aims:
             return label if is_short(label) else None  # an apology, say, is not asked for
         if self._answers.repeated:
             return normal_answer(target)
-        answer = read_said(target)
+        answer = read_tool_answer(target)
         if answer is not None and answer.calls:
             return " + ".join(answer.names)
         value = parsed(target)

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from distill.dataset.rows import Row
 from store.chat.normal_form import normal_answer, normal_text, object_keys
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.jsontext import read_json
 from store.records import Forms, OutputKind
 
@@ -135,7 +135,7 @@ def parsed(text: str) -> object:
 
 
 def _tool_answers(tools: Sequence[str], count: int, repeated: bool) -> Answers:
-    read = [answer for answer in map(read_said, tools) if answer is not None]
+    read = [answer for answer in map(read_tool_answer, tools) if answer is not None]
     calling = sum(bool(answer.calls) for answer in read)
     return Answers(
         kind="tools",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from store.chat.shape import Messages, fingerprint, text_of
 from store.chat.student_wire import ROLES
 from store.chat.tools import FIELDS as TOOL_FIELDS
-from store.chat.tools import beyond_students, read_said, rules, target_of
+from store.chat.tools import beyond_students, read_tool_answer, rules, target_of
 from store.jsontext import JsonMapping, JsonObject, read_json
 from store.records import LoggedExchange, LoggedRequest, Outcome
 
@@ -99,7 +99,7 @@ def target_in_correction(correction: str, params: JsonMapping) -> str:
     With tools it may be a student's JSON object, or OpenAI's message or list of its tool calls;
     anything else is words.
     """
-    if not params.get("tools") or read_said(correction) is not None:
+    if not params.get("tools") or read_tool_answer(correction) is not None:
         return correction
     try:
         value = read_json(correction)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from store.chat.normal_form import normal_text
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.records import (
     Evaluation,
     OutputKind,
@@ -72,5 +72,5 @@ def holm(slices: Iterable[Slice], alpha: float) -> list[Slice]:
 
 def _call(evaluation: Evaluation) -> str:
     """The functions that the teacher calls, or `none`."""
-    answer = read_said(evaluation.teacher_output)
+    answer = read_tool_answer(evaluation.teacher_output)
     return " + ".join(answer.names) if answer is not None and answer.calls else "none"

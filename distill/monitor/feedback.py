@@ -15,7 +15,7 @@ import orjson
 
 from distill.dataset.exchange import target_in_correction, target_in_message
 from store.chat.normal_form import normal_answer
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
 from store.database.feedback import (
@@ -69,7 +69,7 @@ def complains(score: float | None, correction: str | None, answer: str | None) -
     if correction is None or answer is None:
         return correction is not None
     # in words or as calls: an answer to a request with tools shows which it was
-    with_tools = {"tools": read_said(answer) is not None}
+    with_tools = {"tools": read_tool_answer(answer) is not None}
     return normal_answer(target_in_correction(correction, with_tools)) != normal_answer(answer)
 
 

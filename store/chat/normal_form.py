@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.jsontext import read_json
 
 
@@ -29,7 +29,7 @@ def normal_answer(answer: str) -> str:
     """
     try:
         value = read_json(answer)
-        if isinstance(value, list) and read_said(answer) is not None:
+        if isinstance(value, list) and read_tool_answer(answer) is not None:
             value = sorted(value, key=_sorted_keys)
         return unicodedata.normalize("NFC", _sorted_keys(value))
     except (ValueError, RecursionError):

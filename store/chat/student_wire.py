@@ -16,7 +16,14 @@ import orjson
 from store.chat.formats import meets_format, meets_schema
 from store.chat.normal_form import normal_text
 from store.chat.shape import Messages, text_of
-from store.chat.tools import Said, ToolCall, allowed, finish_reason, parameters, read_said
+from store.chat.tools import (
+    ToolAnswer,
+    ToolCall,
+    allowed,
+    finish_reason,
+    parameters,
+    read_tool_answer,
+)
 from store.jsontext import JsonMapping, JsonObject, read_json
 from store.records import Forms, OutputKind, Reason, Signals, TermsOfService
 
@@ -104,11 +111,11 @@ def reply_of(answer: StudentAnswer, request: JsonMapping) -> StudentAnswer:
     """
     if not request.get("tools"):
         return answer
-    said = read_said(answer.text)
-    if said is None:
+    reply = read_tool_answer(answer.text)
+    if reply is None:
         raise ValueError("not an answer to a request with tools")
     return replace(
-        answer, text=said.text, calls=said.calls, finish_reason=finish_reason(said, request)
+        answer, text=reply.text, calls=reply.calls, finish_reason=finish_reason(reply, request)
     )
 
 
@@ -177,20 +184,20 @@ async def _is_well_formed(
         if not text or not _has_form(text, output, forms):
             return False
         return await meets_format(text, request.get("response_format"))
-    said = read_said(text) if output == "tools" else None
-    if said is None or not _may_say(said, request, forms):
+    reply = read_tool_answer(text) if output == "tools" else None
+    if reply is None or not _is_known_answer(reply, request, forms):
         return False
-    if not said.calls:
-        return await meets_format(said.text, request.get("response_format"))
-    for call in said.calls:
+    if not reply.calls:
+        return await meets_format(reply.text, request.get("response_format"))
+    for call in reply.calls:
         if not await meets_schema(call.arguments, parameters(call.name, request)):
             return False
     return True
 
 
-def _may_say(said: Said, request: JsonMapping, forms: Forms | None) -> bool:
-    known = forms is None or not forms.calls or set(said.names).issubset(forms.calls)
-    return known and allowed(said, request)
+def _is_known_answer(reply: ToolAnswer, request: JsonMapping, forms: Forms | None) -> bool:
+    known = forms is None or not forms.calls or set(reply.names).issubset(forms.calls)
+    return known and allowed(reply, request)
 
 
 def _has_form(text: str, output: OutputKind, forms: Forms | None) -> bool:

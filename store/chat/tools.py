@@ -37,7 +37,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ToolAnswer:
     """An answer to a request with tools: calls, or words."""
 
     calls: tuple[ToolCall, ...] = ()
@@ -127,7 +127,7 @@ def target_of(message: JsonMapping) -> str | None:
         return None
 
 
-def read_said(text: str) -> Said | None:
+def read_tool_answer(text: str) -> ToolAnswer | None:
     """A student's text, parsed; None when it is neither calls nor an answer in words."""
     try:
         value = read_json(text)
@@ -136,11 +136,11 @@ def read_said(text: str) -> Said | None:
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(map(_is_call, calls)):
         words = value.get("content") if isinstance(value, dict) and len(value) == 1 else None
-        return Said(text=words) if isinstance(words, str) and words.strip() else None
-    return Said(tuple(ToolCall(call["name"], _sent(call["arguments"])) for call in calls))
+        return ToolAnswer(text=words) if isinstance(words, str) and words.strip() else None
+    return ToolAnswer(tuple(ToolCall(call["name"], _sent(call["arguments"])) for call in calls))
 
 
-def allowed(answer: Said, request: JsonMapping) -> bool:
+def allowed(answer: ToolAnswer, request: JsonMapping) -> bool:
     """Whether a request's tools and `tool_choice` allow these calls, or an answer in words.
 
     Does not check the arguments against the function's schema.
@@ -155,7 +155,7 @@ def allowed(answer: Said, request: JsonMapping) -> bool:
     return all(call.name in known for call in answer.calls)
 
 
-def finish_reason(answer: Said, request: JsonMapping) -> str:
+def finish_reason(answer: ToolAnswer, request: JsonMapping) -> str:
     """The finish reason, as OpenAI gives it: `stop` when the request forced the call."""
     return "tool_calls" if answer.calls and forced(request) is None else "stop"
 

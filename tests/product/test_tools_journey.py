@@ -22,7 +22,7 @@ from demo.drive.ramp import is_live
 from demo.journey.journey import JourneyPlan, product_config
 from demo.teacher.teacher import MODEL
 from demo.teacher.wire import TeacherServer
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.database.database import Database
 from store.database.traces import teacher_answers
 from store.records import RunState
@@ -165,7 +165,7 @@ async def test_from_calls_to_a_student_that_calls(tmp_path: Path) -> None:
         run_id = status["last_run"]["run_id"]
         examples = examples_of_run(db, run_id)
         kept = [e for e in examples if e.status == "kept"]
-        said = [read_said(e.target) for e in kept]
+        said = [read_tool_answer(e.target) for e in kept]
         assert {e.origin for e in kept} == {"trace", "synthetic"}
         assert all(one is not None for one in said)
         traces = teacher_answers(db, TASK.name, 1000)

@@ -12,7 +12,7 @@ from distill.evaluate.scorers.judge import JUDGE
 from distill.evaluate.scorers.similarity import TEXT
 from distill.evaluate.scorers.spec import ScorerSpec
 from distill.evaluate.scorers.tool_calls import calls_score
-from store.chat.tools import Said, read_said
+from store.chat.tools import ToolAnswer, read_tool_answer
 from store.records import ScorerName
 
 SCORERS: dict[ScorerName, ScorerSpec] = {spec.name: spec for spec in (EXACT, JSON, TEXT, JUDGE)}
@@ -32,14 +32,14 @@ def score(name: ScorerName, teacher: str, student: str, *, tools: bool = False) 
     spec = SCORERS[name]
     if spec.compare is None:
         raise ValueError(f"the scorer `{name}` needs a judge")
-    expected = read_said(teacher) if tools else None
+    expected = read_tool_answer(teacher) if tools else None
     if expected is None:
         return spec.compare(teacher, student)
-    given = read_said(student)
-    return 0.0 if given is None else _score_said(spec, expected, given)
+    given = read_tool_answer(student)
+    return 0.0 if given is None else _score_tool_answers(spec, expected, given)
 
 
-def _score_said(spec: ScorerSpec, expected: Said, given: Said) -> float:
+def _score_tool_answers(spec: ScorerSpec, expected: ToolAnswer, given: ToolAnswer) -> float:
     if expected.calls and given.calls:
         points = calls_score(expected.calls, given.calls)
         return points if spec.partial_calls else float(points == 1)

@@ -17,7 +17,7 @@ from distill.gate.slices import slices_of
 from distill.monitor.feedback import complains
 from store.chat.normal_form import normal_answer
 from store.chat.shape import fingerprint
-from store.chat.tools import read_said
+from store.chat.tools import read_tool_answer
 from store.records import Forms, LoggedExchange
 from store.settings.tasks import EvaluateSettings, SplitSettings
 from tests.helpers.demo_rows import a_row, an_exchange
@@ -229,7 +229,7 @@ def test_calls_are_compared_by_function_and_argument(
     # other scorers want calls to match in all
     whole = float(expected == 1)
     assert score("exact", teacher, student, tools=True) == whole
-    if read_said(teacher) != read_said(WORDS):
+    if read_tool_answer(teacher) != read_tool_answer(WORDS):
         assert score("text", teacher, student, tools=True) == whole
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from store.chat.shape import fingerprint
 from store.chat.tools import (
-    Said,
+    ToolAnswer,
     ToolCall,
     allowed,
     beyond_students,
     finish_reason,
     parameters,
-    read_said,
+    read_tool_answer,
     rules,
     target_of,
 )
@@ -178,18 +178,20 @@ def test_the_training_target_of_an_answer_with_calls(
     ],
 )
 def test_an_answer_without_calls_or_words_has_no_target(text: str) -> None:
-    assert read_said(text) is None
+    assert read_tool_answer(text) is None
 
 
 def test_calls_are_sent_as_openai_sends_them() -> None:
-    said = read_said(
+    said = read_tool_answer(
         ' [{"name": "b", "arguments": {"z": 1.50, "n": 123456789012345678901}},'
         '{"name": "a", "arguments": {}}]\n'
     )
-    assert said == Said((ToolCall("b", '{"z":1.5,"n":123456789012345678901}'), ToolCall("a", "{}")))
+    assert said == ToolAnswer(
+        (ToolCall("b", '{"z":1.5,"n":123456789012345678901}'), ToolCall("a", "{}"))
+    )
     assert said.names == ["a", "b"]
     assert said.calls[0].arguments == {"z": 1.5, "n": 123456789012345678901}
-    assert read_said('{"content": " Which?\\n"}') == Said(text=" Which?\n")
+    assert read_tool_answer('{"content": " Which?\\n"}') == ToolAnswer(text=" Which?\n")
 
 
 ANY_JSON = st.recursive(
@@ -212,16 +214,16 @@ def test_calls_survive_the_way_through_target_and_answer(
 ) -> None:
     target = target_of({"tool_calls": [call(name, json.dumps(a)) for name, a in made]})
     assert target is not None
-    said = read_said(target)
+    said = read_tool_answer(target)
     assert said is not None
     assert [(c.name, c.arguments) for c in said.calls] == made
     assert allowed(said, REQUEST)
 
 
-WORDS = Said(text="Which?")
-ONE = Said((ToolCall("book", "{}"),))
-TWO = Said((ToolCall("book", "{}"), ToolCall("list", "{}")))
-UNKNOWN = Said((ToolCall("book", "{}"), ToolCall("drop", "{}")))
+WORDS = ToolAnswer(text="Which?")
+ONE = ToolAnswer((ToolCall("book", "{}"),))
+TWO = ToolAnswer((ToolCall("book", "{}"), ToolCall("list", "{}")))
+UNKNOWN = ToolAnswer((ToolCall("book", "{}"), ToolCall("drop", "{}")))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,9 @@ UNKNOWN = Said((ToolCall("book", "{}"), ToolCall("drop", "{}")))
         ({"parallel_tool_calls": False, "tool_choice": "required"}, [ONE]),
     ],
 )
-def test_calls_against_tool_choice_are_not_allowed(asked: dict[str, Any], ok: list[Said]) -> None:
+def test_calls_against_tool_choice_are_not_allowed(
+    asked: dict[str, Any], ok: list[ToolAnswer]
+) -> None:
     request = {**REQUEST, **asked}
     assert [said for said in (WORDS, ONE, TWO, UNKNOWN) if allowed(said, request)] == ok
 
