@@ -56,7 +56,7 @@ class Kept:
     unseen: list[Row]  # of the logs, those that nothing was trained on
 
 
-def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
+def kept_run(folder: Path, logs: Path, *, max_rows: int, adapter: str) -> Kept:
     """Reads a kept data folder. Raises SystemExit when there is no run in it."""
     runs = sorted((folder / "data" / "runs").glob(f"*/{adapter}/adapter"))
     if not runs:
@@ -68,10 +68,10 @@ def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
     seen |= {str(student_messages(row.messages)) for row in rows}
     unseen: list[Row] = []
     for number, logged in enumerate(read_logs(logs)):
-        said = str(student_messages(logged.messages))
-        if said in seen or len(unseen) == most:
+        text = str(student_messages(logged.messages))
+        if text in seen or len(unseen) == max_rows:
             continue
-        seen.add(said)
+        seen.add(text)
         unseen.append(
             Row(
                 trace_id=str(number),
@@ -88,7 +88,7 @@ def kept_run(folder: Path, logs: Path, *, most: int, adapter: str) -> Kept:
     return Kept(runs[-1], [*chosen.calibration, *chosen.heldout], unseen)
 
 
-async def asked(kept: Kept) -> list[Evaluation]:
+async def evaluations_of(kept: Kept) -> list[Evaluation]:
     """Every row, asked of the kept student."""
     settings = tiny_student()
     scorer = choose_scorer(answers_of(kept.rows), settings.evaluate)
@@ -133,11 +133,11 @@ def coverage(order: _Floats, agrees: _Floats, wanted: float) -> float:
 def orders(rows: Sequence[Evaluation], model: ConfidenceModel) -> dict[str, _Floats]:
     """The rows' places by each signal, and by the fitted confidence."""
     signals = [e.signals for e in rows if e.signals is not None]
-    found = {"lowest": np.array([s.lowest for s in signals])}
+    confidences = {"lowest": np.array([s.lowest for s in signals])}
     for name in model.weights:
-        found[name] = np.array([certainties(s)[name] for s in signals])
-    found["fitted"] = np.array([confidence_of(s, model) for s in signals])
-    return found
+        confidences[name] = np.array([certainties(s)[name] for s in signals])
+    confidences["fitted"] = np.array([confidence_of(s, model) for s in signals])
+    return confidences
 
 
 def main() -> None:
@@ -150,12 +150,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2500, help="at most so many more of the logs")
     parser.add_argument("--adapter", default="train-real-synthetic", help="or train-real")
     parser.add_argument("--without", nargs="*", default=[], help="leave these answers out")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
-    kept = kept_run(given.kept, given.logs, most=given.rows, adapter=given.adapter)
-    found = [e for e in asyncio.run(asked(kept)) if not e.fault and e.signals is not None]
-    calibration = Evaluations(found).calibration
-    others = [e for e in Evaluations(found).heldout if e.student_output not in given.without]
+    kept = kept_run(
+        arguments.kept, arguments.logs, max_rows=arguments.rows, adapter=arguments.adapter
+    )
+    evaluations = [
+        e for e in asyncio.run(evaluations_of(kept)) if not e.fault and e.signals is not None
+    ]
+    calibration = Evaluations(evaluations).calibration
+    others = [
+        e for e in Evaluations(evaluations).heldout if e.student_output not in arguments.without
+    ]
     model = fit_confidence(calibration)
     agrees = np.array([e.agrees for e in others], dtype=np.float64)
 

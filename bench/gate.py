@@ -62,12 +62,12 @@ def report(*, quick: bool) -> dict[str, list[JsonObject]]:
 
 def table(title: str, rows: Sequence[JsonObject]) -> Table:
     """The rows as a table with a column for each name in them."""
-    found = Table(title=title, title_justify="left")
+    shown = Table(title=title, title_justify="left")
     for name in rows[0]:
-        found.add_column(NAMES.get(name, name), justify="left" if name == "student" else "right")
+        shown.add_column(NAMES.get(name, name), justify="left" if name == "student" else "right")
     for row in rows:
-        found.add_row(*(_shown(value) for value in row.values()))
-    return found
+        shown.add_row(*(_shown(value) for value in row.values()))
+    return shown
 
 
 def _shown(value: object) -> str:
@@ -79,12 +79,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     parser.add_argument("--quick", action="store_true", help="a tenth of the simulated rounds")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     from bench import simulate_detector  # noqa: PLC0415  (the tables of the gate need none of it)
 
-    gate = report(quick=asked.quick)
-    detector = simulate_detector.report(quick=asked.quick)
-    if asked.json:
+    gate = report(quick=arguments.quick)
+    detector = simulate_detector.report(quick=arguments.quick)
+    if arguments.json:
         print(json.dumps({"gate": gate, "detector": detector}, indent=1))
         return
     console = Console(width=None if Console().is_terminal else 140)

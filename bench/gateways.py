@@ -92,15 +92,15 @@ def gateways(workers: Sequence[int], checkout: Path, peers: Sequence[Gateway]) -
     ]
 
 
-def peer(given: str) -> Gateway:
+def peer(text: str) -> Gateway:
     """`NAME=URL[,pid=PID]`: one that runs already, in front of the same upstream.
 
     Raises ValueError for anything else.
     """
-    name, _, rest = given.partition("=")
+    name, _, rest = text.partition("=")
     url, _, option = rest.partition(",pid=")
     if not name or not url.startswith("http") or not (option.isdigit() or option == ""):
-        raise ValueError(f"{given}: a peer is given as NAME=URL or NAME=URL,pid=PID")
+        raise ValueError(f"{text}: a peer is given as NAME=URL or NAME=URL,pid=PID")
     processes = family(int(option)) if option else nobody
 
     @contextmanager

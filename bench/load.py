@@ -78,13 +78,13 @@ def chat_body(model: str = PACED, *, stream: bool = False) -> bytes:
 
 def find_wrk() -> str:
     """The path of wrk. Raises MissingTool."""
-    found = shutil.which("wrk")
-    if found is None:
+    program = shutil.which("wrk")
+    if program is None:
         raise MissingTool(
             "wrk, the load generator, is not installed: "
             "`apt-get install wrk` (Debian, Ubuntu) or `brew install wrk` (macOS)"
         )
-    return found
+    return program
 
 
 def load(
@@ -118,6 +118,6 @@ def load(
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = done.stdout.strip().rpartition("\n")[2]
     if done.returncode != 0 or not last.startswith("{"):
-        said = (done.stderr or done.stdout).strip()[-300:]
-        raise RuntimeError(f"wrk failed with exit status {done.returncode}: {said}")
+        output = (done.stderr or done.stdout).strip()[-300:]
+        raise RuntimeError(f"wrk failed with exit status {done.returncode}: {output}")
     return Load(connections=connections, **orjson.loads(last))

@@ -68,11 +68,11 @@ def look_up(data_dir: Path, *, answered: int, cut_off: int, ids: Iterable[str]) 
     noted = list(ids)
     with duckdb.connect(str(database), read_only=True) as connection:
         counted = connection.execute(_COUNTS).fetchone()
-        found = connection.execute(_FOUND, {"ids": noted}).fetchone()
+        counts = connection.execute(_FOUND, {"ids": noted}).fetchone()
     assert counted is not None
-    assert found is not None
+    assert counts is not None
     rows, distinct, complete = counted
-    once = found[0] if found[0] == found[1] else 2 * found[0] - found[1]
+    once = counts[0] if counts[0] == counts[1] else 2 * counts[0] - counts[1]
     return Logged(
         answered=answered,
         rows=rows,

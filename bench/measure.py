@@ -133,7 +133,7 @@ def until_answered(running: Running, folder: Path) -> float:
     """Seconds from the command to the first whole answer. Raises RuntimeError without one."""
     at = urlsplit(running.url)
     deadline = running.began + START_S
-    said = "nothing"
+    answer_text = "nothing"
     while time.perf_counter() < deadline:
         connection = http.client.HTTPConnection(at.netloc, timeout=START_S)
         try:
@@ -142,7 +142,7 @@ def until_answered(running: Running, folder: Path) -> float:
             text = answer.read()
             if answer.status == 200:
                 return time.perf_counter() - running.began
-            said = f"status {answer.status}: {text[:200].decode('utf-8', 'replace')}"
+            answer_text = f"status {answer.status}: {text[:200].decode('utf-8', 'replace')}"
         except (OSError, http.client.HTTPException):
             pass
         finally:
@@ -151,7 +151,7 @@ def until_answered(running: Running, folder: Path) -> float:
             printed = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
             raise RuntimeError(f"it ended before its first answer: {printed.strip()[-300:]}")
         time.sleep(0.01)
-    raise RuntimeError(f"no first answer within {START_S:.0f} s; it said {said}")
+    raise RuntimeError(f"no first answer within {START_S:.0f} s; it said {answer_text}")
 
 
 class _Meter:
@@ -218,22 +218,24 @@ def cell_seconds(at_least: int, connections: int, rate: float) -> int:
 
 def _cell(running: Running, meter: _Meter, connections: int, seconds: int) -> Cell:
     with meter.metered():
-        found = load(running.url, connections=connections, seconds=seconds, headers=running.headers)
-    return Cell(found, meter.used)
+        result = load(
+            running.url, connections=connections, seconds=seconds, headers=running.headers
+        )
+    return Cell(result, meter.used)
 
 
 def _streams(running: Running, meter: _Meter, plan: MeasurementPlan) -> Iterator[StreamCell]:
     """First events at one connection; chunks that come one by one, and all at once, at many."""
     for kind, connections in ((SHORT, 1), (PACED, MANY), (UNPACED, MANY)):
         with meter.metered():
-            found = stream_load(
+            result = stream_load(
                 running.url,
                 kind,
                 connections=connections,
                 seconds=plan.seconds,
                 headers=running.headers,
             )
-        yield StreamCell(kind, found, meter.used)
+        yield StreamCell(kind, result, meter.used)
 
 
 def _noted(ledger: Path) -> Iterator[str]:

@@ -48,12 +48,12 @@ def cpu_of(processes: Iterable[psutil.Process]) -> Cpu:
 
 def memory_of(processes: Iterable[psutil.Process]) -> Memory | None:
     """None without processes."""
-    found = [process.memory_full_info() for process in processes]
-    if not found:
+    infos = [process.memory_full_info() for process in processes]
+    if not infos:
         return None
-    shares = [info.pss for info in found if hasattr(info, "pss")]
+    shares = [info.pss for info in infos if hasattr(info, "pss")]
     return Memory(
-        rss_mb=round(sum(info.rss for info in found) / _MB, 1),
-        pss_mb=round(sum(shares) / _MB, 1) if len(shares) == len(found) else None,
-        processes=len(found),
+        rss_mb=round(sum(info.rss for info in infos) / _MB, 1),
+        pss_mb=round(sum(shares) / _MB, 1) if len(shares) == len(infos) else None,
+        processes=len(infos),
     )

@@ -192,7 +192,7 @@ def _py_spy() -> str:
 def _record(spy: str, pid: int, seconds: int, file: Path) -> bool:
     """Writes the profile. Returns whether it has native frames, which not every system gives."""
     common = ["--pid", str(pid), "--duration", str(seconds), "--rate", str(RATE)]
-    said = ""
+    output = ""
     for native in (["--native"], []):
         done = subprocess.run(
             [spy, "record", "--format", "raw", "--output", str(file), *common, *native],
@@ -202,5 +202,5 @@ def _record(spy: str, pid: int, seconds: int, file: Path) -> bool:
         )
         if done.returncode == 0 and file.exists():
             return bool(native)
-        said = done.stderr.strip()[-300:]
-    raise RuntimeError(f"py-spy could not profile the worker: {said}")
+        output = done.stderr.strip()[-300:]
+    raise RuntimeError(f"py-spy could not profile the worker: {output}")

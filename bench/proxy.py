@@ -51,7 +51,7 @@ def compare(
 
     `say` is called with each step. A gateway that fails is reported as failed; the others go on.
     """
-    found: dict[str, list[Measured]] = {gateway.name: [] for gateway in chosen}
+    results: dict[str, list[Measured]] = {gateway.name: [] for gateway in chosen}
     failed: dict[str, list[str]] = {gateway.name: [] for gateway in chosen}
     loads = [round(os.getloadavg()[0], 2)]
     began = time.perf_counter()
@@ -63,7 +63,7 @@ def compare(
                     failed[gateway.name] = [f"not installed: {gateway.missing}"]
                     continue
                 try:
-                    found[gateway.name].append(measure(gateway, upstream, plan))
+                    results[gateway.name].append(measure(gateway, upstream, plan))
                 except (RuntimeError, ValueError, OSError, psutil.Error, duckdb.Error) as error:
                     failed[gateway.name].append(f"{type(error).__name__}: {error}")
             loads.append(round(os.getloadavg()[0], 2))
@@ -82,7 +82,9 @@ def compare(
             "load_before_and_after_each_round": loads,
         },
         "gateways": [
-            summary(gateway.name, found[gateway.name], found.get(DIRECT, []), failed[gateway.name])
+            summary(
+                gateway.name, results[gateway.name], results.get(DIRECT, []), failed[gateway.name]
+            )
             for gateway in chosen
         ],
     }
@@ -95,8 +97,8 @@ def chosen_of(known: Sequence[Gateway], only: Sequence[str]) -> list[Gateway]:
     """
     for name in only:
         if not any(_is_meant(gateway, name) for gateway in known):
-            there = ", ".join(gateway.name for gateway in known)
-            raise ValueError(f"{name}: no gateway; there are {there}")
+            names = ", ".join(gateway.name for gateway in known)
+            raise ValueError(f"{name}: no gateway; there are {names}")
     return [g for g in known if not only or any(_is_meant(g, name) for name in only)]
 
 
@@ -104,8 +106,8 @@ def _is_meant(gateway: Gateway, name: str) -> bool:
     return gateway.name == name or gateway.name.startswith(f"{name}-")
 
 
-def _numbers(given: str) -> list[int]:
-    return [int(number) for number in given.split(",")]
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _arguments() -> argparse.Namespace:
@@ -131,36 +133,36 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Prints the tables, or the same as JSON."""
-    asked = _arguments()
-    if asked.show:
+    arguments = _arguments()
+    if arguments.show:
         try:
-            show(json.loads(asked.show.read_bytes()), markdown=asked.markdown)
+            show(json.loads(arguments.show.read_bytes()), markdown=arguments.markdown)
         except OSError as error:
-            sys.exit(f"{asked.show}: {error.strerror}")
+            sys.exit(f"{arguments.show}: {error.strerror}")
         except (ValueError, KeyError, TypeError):
-            sys.exit(f"{asked.show} holds no whole result of --json")
+            sys.exit(f"{arguments.show} holds no whole result of --json")
         return
     try:
         find_wrk()
-        known = gateways(asked.workers, asked.checkout.resolve(), asked.peer)
-        if asked.profile:
-            found = profile(asked.checkout.resolve(), seconds=max(asked.seconds, 5))
-            print(json.dumps(found, indent=1) if asked.json else profile_text(found))
+        known = gateways(arguments.workers, arguments.checkout.resolve(), arguments.peer)
+        if arguments.profile:
+            results = profile(arguments.checkout.resolve(), seconds=max(arguments.seconds, 5))
+            print(json.dumps(results, indent=1) if arguments.json else profile_text(results))
             return
-        chosen = chosen_of(known, asked.only)
+        chosen = chosen_of(known, arguments.only)
     except (MissingTool, ValueError) as error:
         sys.exit(str(error))
     result = compare(
         chosen,
-        MeasurementPlan(asked.connections, asked.seconds, streams=not asked.no_streams),
-        asked.rounds,
-        upstream_port=asked.upstream_port,
+        MeasurementPlan(arguments.connections, arguments.seconds, streams=not arguments.no_streams),
+        arguments.rounds,
+        upstream_port=arguments.upstream_port,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    if asked.json:
+    if arguments.json:
         print(json.dumps(result, indent=1))
     else:
-        show(result, markdown=asked.markdown)
+        show(result, markdown=arguments.markdown)
 
 
 if __name__ == "__main__":

@@ -126,20 +126,20 @@ def _logged(rounds: Sequence[Measured]) -> Result | None:
     }
 
 
-def _memory(found: Sequence[Memory | None]) -> Result | None:
-    there = [memory for memory in found if memory is not None]
-    if not there:
+def _memory(memories: Sequence[Memory | None]) -> Result | None:
+    known = [memory for memory in memories if memory is not None]
+    if not known:
         return None
     return {
-        "rss_mb": _median((memory.rss_mb for memory in there), 1),
-        "pss_mb": _median((m.pss_mb for m in there if m.pss_mb is not None), 1),
-        "processes": there[-1].processes,
+        "rss_mb": _median((memory.rss_mb for memory in known), 1),
+        "pss_mb": _median((m.pss_mb for m in known if m.pss_mb is not None), 1),
+        "processes": known[-1].processes,
     }
 
 
 def _median(values: Iterable[float], digits: int) -> float | None:
-    found = list(values)
-    return round(statistics.median(found), digits) if found else None
+    numbers = list(values)
+    return round(statistics.median(numbers), digits) if numbers else None
 
 
 def _difference(one: float | None, other: float | None) -> float | None:

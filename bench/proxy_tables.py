@@ -48,7 +48,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
     return table
 
 
-def _cpu_table(found: Sequence[Result], connections: Sequence[int]) -> Table:
+def _cpu_table(gateways: Sequence[Result], connections: Sequence[int]) -> Table:
     columns = [
         f"{what}, {n}" for n in connections for what in ("answering", "control plane", "sum")
     ]
@@ -64,13 +64,13 @@ def _cpu_table(found: Sequence[Result], connections: Sequence[int]) -> Table:
                     for name in ("cpu_us", "others_cpu_us", "sum_cpu_us")
                 ),
             ]
-            for gateway in found
+            for gateway in gateways
             if any(cell["cpu_us"] is not None for cell in gateway["cells"])
         ),
     )
 
 
-def _latency_table(found: Sequence[Result], connections: Sequence[int]) -> Table:
+def _latency_table(gateways: Sequence[Result], connections: Sequence[int]) -> Table:
     columns = [f"{what}, {n}" for n in connections for what in ("per s", "p50", "p99")]
     first = connections[0] if connections else ""
     return _table(
@@ -88,13 +88,13 @@ def _latency_table(found: Sequence[Result], connections: Sequence[int]) -> Table
                 sum(cell["not_2xx"] for cell in gateway["cells"]),
                 sum(cell["broken"] for cell in gateway["cells"]),
             ]
-            for gateway in found
+            for gateway in gateways
             if gateway["cells"]
         ),
     )
 
 
-def _stream_table(found: Sequence[Result]) -> Table:
+def _stream_table(gateways: Sequence[Result]) -> Table:
     return _table(
         "Streams: ms to the first event at 1 connection; CPU µs a chunk at 16",
         [
@@ -115,13 +115,13 @@ def _stream_table(found: Sequence[Result]) -> Table:
                 sum(kind["streams"] for kind in gateway["streams"].values()),
                 sum(kind["broken"] for kind in gateway["streams"].values()),
             ]
-            for gateway in found
+            for gateway in gateways
             if gateway["streams"]
         ),
     )
 
 
-def _memory_table(found: Sequence[Result]) -> Table:
+def _memory_table(gateways: Sequence[Result]) -> Table:
     def both(memory: Result | None) -> str | None:
         if memory is None:
             return None
@@ -139,13 +139,13 @@ def _memory_table(found: Sequence[Result]) -> Table:
                 *(both(gateway["memory"][name]) for name in names),
                 gateway["start_s"] and round(gateway["start_s"], 2),
             ]
-            for gateway in found
+            for gateway in gateways
             if gateway["memory"]["at_start"]
         ),
     )
 
 
-def _log_table(found: Sequence[Result]) -> Table:
+def _log_table(gateways: Sequence[Result]) -> Table:
     return _table(
         "In the store: every answered request once",
         [
@@ -159,18 +159,18 @@ def _log_table(found: Sequence[Result]) -> Table:
                 *(gateway["logged"][n] for n in ("twice", "noted", "noted_found")),
                 "yes" if gateway["logged"]["whole"] else "NO",
             ]
-            for gateway in found
+            for gateway in gateways
             if gateway["logged"]
         ),
     )
 
 
-def profile_text(found: Result) -> str:
+def profile_text(result: Result) -> str:
     """A profile as text: see bench/profiling.py."""
-    whole = found["cpu_us"]
+    whole = result["cpu_us"]
     lines = [
-        f"{whole:.0f} µs of CPU a request, {found['cpu_system_us']:.0f} of them in the kernel, at "
-        f"{found['connections']} connections; {found['samples']} samples. µs and share:",
+        f"{whole:.0f} µs of CPU a request, {result['cpu_system_us']:.0f} of them in the kernel, at "
+        f"{result['connections']} connections; {result['samples']} samples. µs and share:",
     ]
     for title, name in (
         ("where the time is spent", "by_group"),
@@ -178,5 +178,5 @@ def profile_text(found: Result) -> str:
         ("by function of ours, with what it calls", "inclusive"),
     ):
         lines += ["", title]
-        lines += [f"{us:8.1f} {us / whole:7.1%}  {label}" for label, us in found[name].items()]
+        lines += [f"{us:8.1f} {us / whole:7.1%}  {label}" for label, us in result[name].items()]
     return "\n".join(lines)

@@ -45,8 +45,10 @@ class Relay:
         assert self._http is not None
         url = self._upstream + scope["path"]
         async with self._http.post(url, data=body, headers=headers) as answer:
-            kept = [(n.lower(), v) for n, v in answer.raw_headers if n.lower() in _RETURNED]
-            await send({"type": "http.response.start", "status": answer.status, "headers": kept})
+            returned = [(n.lower(), v) for n, v in answer.raw_headers if n.lower() in _RETURNED]
+            await send(
+                {"type": "http.response.start", "status": answer.status, "headers": returned}
+            )
             async for chunk in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

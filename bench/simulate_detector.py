@@ -98,17 +98,17 @@ def alarms(
     streams: Streams, count: int, rate: float, rng: np.random.Generator, most: int = NEVER
 ) -> Ints:
     """For each stream, after how many observations its first alarm comes; NEVER if after `most`."""
-    found = np.full(count, NEVER)
-    left = np.arange(count)
+    first_alarms = np.full(count, NEVER)
+    silent = np.arange(count)
     for n in range(1, most + 1):
-        cries = streams.update(rng.random(left.size) < rate)
-        if cries.any():
-            found[left[cries]] = n
-            left = left[~cries]
-            streams.keep(~cries)
-            if not left.size:
+        alarmed = streams.update(rng.random(silent.size) < rate)
+        if alarmed.any():
+            first_alarms[silent[alarmed]] = n
+            silent = silent[~alarmed]
+            streams.keep(~alarmed)
+            if not silent.size:
                 break
-    return found
+    return first_alarms
 
 
 def delays(streams: Streams, count: int, old: float, new: float, seed: int) -> Ints:
@@ -185,8 +185,11 @@ def _delay(
             return delays(streams, count, change.old, change.new, SEED + 1)
 
         threshold = cusum_threshold(tolerated, change.new, run_length)
-        found = best(threshold)
-        row |= {"best_median": float(np.median(found)), "best_mean": round(float(found.mean()), 1)}
+        first_alarms = best(threshold)
+        row |= {
+            "best_median": float(np.median(first_alarms)),
+            "best_mean": round(float(first_alarms.mean()), 1),
+        }
         if quiet is not None:
             peaks = _peaks(tolerated, change.new, GOOD * tolerated, count)
             row["best_false"] = round(float((peaks >= threshold).mean()), 4)
@@ -197,8 +200,8 @@ def _delay(
 
 def _false_demotions(tolerated: float, run_length: float, true: float, count: int) -> JsonObject:
     streams = Shipped(count, tolerated, calibrate(tolerated, run_length))
-    found = alarms(streams, count, true, np.random.default_rng(SEED + 2), AUDITS)
-    wrong = int((found < NEVER).sum())
+    first_alarms = alarms(streams, count, true, np.random.default_rng(SEED + 2), AUDITS)
+    wrong = int((first_alarms < NEVER).sum())
     return {
         "tolerated": tolerated,
         "run_length": run_length,
@@ -212,7 +215,7 @@ def _false_demotions(tolerated: float, run_length: float, true: float, count: in
 
 def _run_length(tolerated: float, run_length: float, count: int) -> JsonObject:
     bets = calibrate(tolerated, run_length)
-    found = alarms(
+    first_alarms = alarms(
         Shipped(count, tolerated, bets), count, tolerated, np.random.default_rng(SEED + 3)
     )
     return {
@@ -220,8 +223,8 @@ def _run_length(tolerated: float, run_length: float, count: int) -> JsonObject:
         "run_length": run_length,
         "proven": round(1 / sum(bet.hazard for bet in bets)),
         "streams": count,
-        "mean": round(float(found.mean())),
-        "standard_error": round(float(found.std() / math.sqrt(count))),
+        "mean": round(float(first_alarms.mean())),
+        "standard_error": round(float(first_alarms.std() / math.sqrt(count))),
         "all_bad": worst_case_delay(tolerated, run_length),
     }
 
@@ -260,14 +263,14 @@ TITLES = {
 }
 
 
-def table(found: JsonObject) -> RenderableType:
+def table(results: JsonObject) -> RenderableType:
     """The report as tables. Values that all rows share are in the title."""
     parts: list[RenderableType] = []
     for name, title in TITLES.items():
-        rows = found[name]
+        rows = results[name]
         columns = {column: [row[column] for row in rows] for column in rows[0]}
         same = {c: values[0] for c, values in columns.items() if len(set(values)) == 1}
-        said = ", ".join(f"{_words(c)} {v:.6g}" for c, v in same.items() if v is not None)
+        shared = ", ".join(f"{_words(c)} {v:.6g}" for c, v in same.items() if v is not None)
         shown = Table()
         for column in columns:
             if column not in same:
@@ -275,7 +278,7 @@ def table(found: JsonObject) -> RenderableType:
         for row in rows:
             cells = (row[column] for column in columns if column not in same)
             shown.add_row(*("" if value is None else f"{value:.6g}" for value in cells))
-        parts += [f"{title}\n[dim]{said}[/dim]", shown]
+        parts += [f"{title}\n[dim]{shared}[/dim]", shown]
     return Group(*parts)
 
 

@@ -94,8 +94,8 @@ def _limits(says_yes: Callable[[Floats, Floats], Any], threshold: float, looks: 
     n = _rows(looks)[:, None]
     missed = np.arange(int(looks * (1 - threshold)) + 2, dtype=np.float64)[None, :]
     with np.errstate(divide="ignore"):
-        yes = says_yes(np.maximum(n, missed), missed) & (missed <= n)
-    return np.asarray(yes.sum(axis=1) - 1)
+        promoted = says_yes(np.maximum(n, missed), missed) & (missed <= n)
+    return np.asarray(promoted.sum(axis=1) - 1)
 
 
 # ---- results -----------------------------------------------------------------------------------
@@ -105,15 +105,15 @@ def promoted_until(limits: Limits, agreement: float) -> Floats:
     """The probability of a promotion within 1, 2, 3… rows."""
     undecided = np.zeros(int(limits.max()) + 2)
     undecided[0] = 1.0
-    found, yes = np.empty(len(limits)), 0.0
+    results, promoted = np.empty(len(limits)), 0.0
     for place, limit in enumerate(limits):
         after = undecided * agreement
         after[1:] += undecided[:-1] * (1 - agreement)
         # more disagreements than any limit allows are left out: they can come back to none of these
-        yes += after[: limit + 1].sum()
+        promoted += after[: limit + 1].sum()
         after[: limit + 1] = 0.0
-        found[place], undecided = yes, after
-    return found
+        results[place], undecided = promoted, after
+    return results
 
 
 def median_rows(chances: Floats) -> int | None:
@@ -144,12 +144,12 @@ def best_of(limits: Sequence[Limits], agreement: float) -> float:
 
 def peeking() -> list[JsonObject]:
     """Wrong promotions when every row is looked at: of one student, and of ten retrains."""
-    found = []
+    results = []
     for threshold in (0.90, 0.95, 0.98):
         gate = GateSettings(threshold=threshold)
         shared = [ours(threshold, attempt_alpha(gate, k + 1)) for k in range(RETRAINS)]
         for true in (threshold, threshold - 0.02):
-            found.append(
+            results.append(
                 {
                     "threshold": threshold,
                     "true": round(true, 4),
@@ -162,12 +162,12 @@ def peeking() -> list[JsonObject]:
                     "plain_mean": float(promoted_until(plain_mean(threshold), true)[-1]),
                 }
             )
-    return found
+    return results
 
 
 def best_of_ten(n: int) -> list[JsonObject]:
     """Wrong promotions when the best of ten retrains is taken, each looked at once, at n rows."""
-    threshold, found = 0.95, []
+    threshold, results = 0.95, []
     gate = GateSettings(threshold=threshold)
     once = {
         "ours": [ours(threshold, attempt_alpha(gate, k + 1))[n - 1] for k in range(RETRAINS)],
@@ -178,13 +178,13 @@ def best_of_ten(n: int) -> list[JsonObject]:
         row: JsonObject = {"threshold": threshold, "true": true, "n": n, "alpha": 0.05}
         for name, limits in once.items():
             row[name] = 1 - float(np.prod(1 - stats.binom.cdf(limits, n, 1 - true)))
-        found.append(row)
-    return found
+        results.append(row)
+    return results
 
 
 def rows_to_promote(calibration: int) -> list[JsonObject]:
     """Median number of rows until a promotion, threshold 0.95, alpha 0.05, every row looked at."""
-    found = []
+    results = []
     for true, reference in REFERENCE.items():
         rules = {
             "uniform_mixture": uniform_mixture(0.95, 0.05),
@@ -193,13 +193,13 @@ def rows_to_promote(calibration: int) -> list[JsonObject]:
         }
         medians = {name: median_rows(promoted_until(rule, true)) for name, rule in rules.items()}
         informed = median_rows(with_calibration(0.95, 0.05, true, calibration))
-        found.append({"true": true, "reference": reference, **medians, "ours_informed": informed})
-    return found
+        results.append({"true": true, "reference": reference, **medians, "ours_informed": informed})
+    return results
 
 
 def one_look(n: int) -> list[JsonObject]:
     """Good students that are promoted when n rows are looked at once: what peeking costs."""
-    found = []
+    results = []
     for true in REFERENCE:
         rules = {
             "clopper_pearson": clopper_pearson(0.95, 0.05),
@@ -210,8 +210,8 @@ def one_look(n: int) -> list[JsonObject]:
         powers = {
             name: float(stats.binom.cdf(rule[n - 1], n, 1 - true)) for name, rule in rules.items()
         }
-        found.append({"true": true, "n": n, **powers})
-    return found
+        results.append({"true": true, "n": n, **powers})
+    return results
 
 
 def coverage() -> list[JsonObject]:

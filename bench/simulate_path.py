@@ -100,9 +100,9 @@ def fixed(rng: np.random.Generator, student: Student, heldout: int, attempt: int
 
 def wrong_once(rng: np.random.Generator, student: Student) -> bool:
     """One attempt, looked at at PEEKS moments while its held-out rows come in."""
-    cutoffs, found = fixed(rng, student, HELDOUT, 1), rows(rng, 2 * HELDOUT, student)
-    looks = (len(found) * (k + 1) // PEEKS for k in range(PEEKS))
-    return any(judge(found[:n], cutoffs).passed for n in looks)
+    cutoffs, results = fixed(rng, student, HELDOUT, 1), rows(rng, 2 * HELDOUT, student)
+    looks = (len(results) * (k + 1) // PEEKS for k in range(PEEKS))
+    return any(judge(results[:n], cutoffs).passed for n in looks)
 
 
 def wrong_in_ten(rng: np.random.Generator, student: Student) -> bool:
@@ -115,7 +115,7 @@ def wrong_in_ten(rng: np.random.Generator, student: Student) -> bool:
 
 def wrong_promotions(rounds: int) -> list[JsonObject]:
     """How often students below the threshold are promoted, with an exact interval."""
-    found = []
+    results = []
     for number, (name, student) in enumerate(BELOW.items()):
         for what, once, alpha in (
             (f"one attempt, {PEEKS} looks", wrong_once, attempt_alpha(GATE, 1)),
@@ -125,7 +125,7 @@ def wrong_promotions(rounds: int) -> list[JsonObject]:
             count = rounds if once is wrong_once else max(10, rounds // 4)
             wrong = sum(once(rng, student) for _ in range(count))
             low, high = stats.binomtest(wrong, count).proportion_ci()
-            found.append(
+            results.append(
                 {
                     "student": name,
                     "path": what,
@@ -136,7 +136,7 @@ def wrong_promotions(rounds: int) -> list[JsonObject]:
                     "high": float(high),
                 }
             )
-    return found
+    return results
 
 
 # ---- students that should be -------------------------------------------------------------------
@@ -149,7 +149,7 @@ def coverage_won(rounds: int) -> list[JsonObject]:
     bound. `clopper_pearson`: the same by the exact bound for a single look, with all of the chance
     of error in each attempt: the former rule, whose promise does not hold for repeated attempts.
     """
-    found = []
+    results = []
     for number, (name, student) in enumerate(GOOD.items()):
         for heldout in (HELDOUT, 3 * HELDOUT):
             rng = np.random.default_rng([20240608, number, heldout])
@@ -171,8 +171,8 @@ def coverage_won(rounds: int) -> list[JsonObject]:
             for rule, served in coverages.items():
                 row[rule] = float(np.mean(served))
                 row[f"{rule}_promoted"] = float(np.mean([c > 0 for c in served]))
-            found.append(row)
-    return found
+            results.append(row)
+    return results
 
 
 def single_look(calibration: Sequence[Evaluation], heldout: Sequence[Evaluation]) -> float:
@@ -217,7 +217,7 @@ def bounds_right(rounds: int) -> list[JsonObject]:
     """How often the bounds of a mean of scores, and of a judge's share, are right at alpha 0.05."""
     rng = np.random.default_rng(20240609)
     scores = [rng.beta(9, 1, 300) for _ in range(rounds)]  # their mean is 0.9
-    found = [betting_lower_bound(list(each), 0.05) for each in scores]
+    results = [betting_lower_bound(list(each), 0.05) for each in scores]
     rightly = [
         # people call 0.9 good; the judge calls good 0.99 of these, and 0.3 of the others
         _powered(*_judged(rng, 300, 100), 0.05)
@@ -231,7 +231,10 @@ def bounds_right(rounds: int) -> list[JsonObject]:
             "median": float(np.median(bounds)),
             "rounds": rounds,
         }
-        for name, bounds in (("mean of 300 scores", found), ("300 judged, 100 by people", rightly))
+        for name, bounds in (
+            ("mean of 300 scores", results),
+            ("300 judged, 100 by people", rightly),
+        )
     ]
 
 

@@ -75,8 +75,8 @@ async def measure(starts: int) -> JsonObject:
     """The medians over the starts."""
     load = os.getloadavg()[0]
     async with await start_teacher() as teacher:
-        found = [await one_start(teacher.base_url) for _ in range(starts)]
-    walls = sorted(f["wall_s"] for f in found)
+        results = [await one_start(teacher.base_url) for _ in range(starts)]
+    walls = sorted(f["wall_s"] for f in results)
     return {
         "starts": starts,
         "first_answer_wall_s": {
@@ -84,7 +84,7 @@ async def measure(starts: int) -> JsonObject:
             "least": round(walls[0], 3),
             "most": round(walls[-1], 3),
         },
-        "cpu_s_until_then": round(statistics.median(f["cpu_s"] for f in found), 3),
+        "cpu_s_until_then": round(statistics.median(f["cpu_s"] for f in results), 3),
         "load_before": round(load, 2),
     }
 

@@ -136,39 +136,39 @@ async def _load(
 ) -> StreamLoad:
     request = _request(url, chat_body(model, stream=True), headers)
     began = time.perf_counter()
-    found = await asyncio.gather(
+    results = await asyncio.gather(
         *(_connection(url, request, began + seconds) for _ in range(connections))
     )
     took = time.perf_counter() - began
-    streams = [stream for of_one in found for stream in of_one]
+    streams = [stream for of_one in results for stream in of_one]
     whole = [s for s in streams if s is not None and s.status == 200 and s.first is not None]
     bodies = [b"".join(stream.pieces) for stream in whole]
-    kept = [(s, b) for s, b in zip(whole, bodies, strict=True) if _DONE in b]
+    complete = [(s, b) for s, b in zip(whole, bodies, strict=True) if _DONE in b]
     return StreamLoad(
         connections=connections,
         seconds=took,
-        streams=len(kept),
-        broken=len(streams) - len(kept),
-        events=sum(body.count(b"data:") - 1 for _, body in kept),
-        first_ms=[(cast(float, s.first) - s.began) * 1000 for s, _ in kept],
+        streams=len(complete),
+        broken=len(streams) - len(complete),
+        events=sum(body.count(b"data:") - 1 for _, body in complete),
+        first_ms=[(cast(float, s.first) - s.began) * 1000 for s, _ in complete],
     )
 
 
 async def _connection(url: str, request: bytes, until: float) -> list[_Stream | None]:
     """The answers that one connection got; None: broken."""
-    found: list[_Stream | None] = []
+    results: list[_Stream | None] = []
     client = await _connect(url)
     while time.perf_counter() < until:
         if client.closed:  # as a server may after each answer
             client = await _connect(url)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                found.append(await client.ask(request))
+                results.append(await client.ask(request))
         except (ConnectionError, TimeoutError):
-            found.append(None)
+            results.append(None)
             client.close()
     client.close()
-    return found
+    return results
 
 
 async def _connect(url: str) -> _Client:

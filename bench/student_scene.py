@@ -116,8 +116,8 @@ async def live_student(
                 "tasks": {TASK.name: settings.model_dump()},
             },
         )
-        asked = request("…", response_format)
-        await asyncio.to_thread(_promote, product.config, adapter, fingerprint(asked))
+        body = request("…", response_format)
+        await asyncio.to_thread(_promote, product.config, adapter, fingerprint(body))
         async with product:
             await _until_it_serves(product.base_url, response_format)
             route = read_routes(product.config.routes_file)[TASK.name]

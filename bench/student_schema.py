@@ -94,11 +94,11 @@ async def _ask(http: aiohttp.ClientSession, body: JsonObject) -> Answered:
 
 
 async def _through(
-    url: str, wanted: int, concurrency: int, asked: list[tuple[str, str]]
+    url: str, wanted: int, concurrency: int, sent: list[tuple[str, str]]
 ) -> list[tuple[str, Answered]]:
     """Asks the product for inputs until its student has answered often enough.
 
-    `asked` is extended by the inputs, in the order of the answers.
+    `sent` is extended by the inputs, in the order of the answers.
     """
     found: list[tuple[str, Answered]] = []
     source = inputs(seed=1)
@@ -110,7 +110,7 @@ async def _through(
             kind, text = next(source)
             answered = await _ask(http, request(text, RESPONSE_FORMAT))
             served += answered.by == "student"
-            asked.append((kind, text))
+            sent.append((kind, text))
             found.append((kind, answered))
 
     async with _client(url) as http:
@@ -119,11 +119,11 @@ async def _through(
 
 
 async def _bare(
-    url: str, concurrency: int, asked: list[tuple[str, str]]
+    url: str, concurrency: int, sent: list[tuple[str, str]]
 ) -> list[tuple[str, Answered]]:
     """Asks the same of the student's own server."""
     found: list[tuple[str, Answered]] = []
-    source = iter(asked)
+    source = iter(sent)
 
     async def client(http: aiohttp.ClientSession) -> None:
         for kind, text in source:
@@ -140,7 +140,7 @@ async def measure(
 ) -> JsonObject:
     """The answers to clients, and those of the bare server. `requests`: answers of the student."""
     load_before = os.getloadavg()[0]
-    asked: list[tuple[str, str]] = []
+    sent: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         folder = Path(name)
         trained = await train_adapter(adapter or folder / "training", steps=steps)
@@ -149,9 +149,9 @@ async def measure(
         ) as scene:
             workers = scene.workers()
             before, began = cpu_of(workers), time.perf_counter()
-            through = await _through(scene.url, requests, concurrency, asked)
+            through = await _through(scene.url, requests, concurrency, sent)
             took, used = time.perf_counter() - began, cpu_of(workers) - before
-            bare = await _bare(scene.student_url, concurrency, asked)
+            bare = await _bare(scene.student_url, concurrency, sent)
     return {
         "method": {"wanted": requests, "concurrency": concurrency, "steps": steps},
         "machine": {"cores": os.cpu_count(), "load_before": round(load_before, 2)},
@@ -211,16 +211,16 @@ def main() -> None:
     add("--concurrency", type=int, default=16)
     add("--adapter", type=Path, help="folder of a training; made when it is not there")
     add("--steps", type=int, help="of the training; fewer make a worse student, sooner")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     result = asyncio.run(
         measure(
-            asked.requests,
-            concurrency=asked.concurrency,
-            adapter=asked.adapter,
-            steps=asked.steps,
+            arguments.requests,
+            concurrency=arguments.concurrency,
+            adapter=arguments.adapter,
+            steps=arguments.steps,
         )
     )
-    if asked.json:
+    if arguments.json:
         print(json.dumps(result, indent=1))
         return
     console = Console(width=None if Console().is_terminal else 120)

@@ -54,7 +54,7 @@ def _proxied(text: str) -> bytes:
 
 
 def one_cell(
-    scene: Scene, way: str, concurrency: int, seconds: int, asked: Sequence[str]
+    scene: Scene, way: str, concurrency: int, seconds: int, inputs: Sequence[str]
 ) -> JsonObject:
     """One cell: some clients, for some seconds, in one way."""
     bodies: dict[str, Body] = {PROXIED: _proxied, ALIKE: _alike, PLAIN: _plain}
@@ -62,11 +62,11 @@ def one_cell(
         ledger = Path(name) / "ledger"
         workers, others = scene.workers(), scene.others()
         before, others_before = cpu_of(workers), cpu_of(others)
-        found = load(
+        result = load(
             scene.url if way == PROXIED else scene.student_url,
             connections=concurrency,
             seconds=seconds,
-            bodies=[bodies[way](text) for text in asked],
+            bodies=[bodies[way](text) for text in inputs],
             headers={**HEADERS, "x-understudy-task": TASK.name},
             ledger=ledger,
         )
@@ -76,15 +76,15 @@ def one_cell(
     return {
         "way": way,
         "concurrency": concurrency,
-        "answers": found.requests,
-        "not_2xx": found.not_2xx,
-        "broken": found.broken,
+        "answers": result.requests,
+        "not_2xx": result.not_2xx,
+        "broken": result.broken,
         "by_teacher": routes["teacher"] + routes["fallback"],
-        "per_s": found.requests / found.seconds,
-        "p50_ms": found.p50_ms,
-        "p99_ms": found.p99_ms,
-        "proxy_cpu_us": used.total / max(found.requests, 1) * 1e6,
-        "others_cpu_us": others_used.total / max(found.requests, 1) * 1e6,
+        "per_s": result.requests / result.seconds,
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+        "proxy_cpu_us": used.total / max(result.requests, 1) * 1e6,
+        "others_cpu_us": others_used.total / max(result.requests, 1) * 1e6,
     }
 
 
@@ -98,7 +98,7 @@ async def measure(
 ) -> JsonObject:
     """The cells' medians, and the ratios of throughput. `adapter`: a folder for the training."""
     load_before = os.getloadavg()[0]
-    asked = texts(BODIES, seed=1)
+    inputs = texts(BODIES, seed=1)
     cells: list[JsonObject] = []
     with tempfile.TemporaryDirectory(prefix="understudy-bench-") as name:
         folder = Path(name)
@@ -109,7 +109,7 @@ async def measure(
                 for concurrency in concurrencies:
                     # the same requests in each way, other ones in each cell of a way
                     turn = (number * len(concurrencies) + concurrency) * 97 % BODIES
-                    rotated = [*asked[turn:], *asked[:turn]]
+                    rotated = [*inputs[turn:], *inputs[:turn]]
                     for way in WAYS:
                         cells.append(
                             await asyncio.to_thread(
@@ -132,10 +132,10 @@ async def _idle(scene: Scene, seconds: float) -> float:
 
 
 def _summary(cells: Sequence[JsonObject], concurrency: int) -> JsonObject:
-    found: JsonObject = {"concurrency": concurrency}
+    summary: JsonObject = {"concurrency": concurrency}
     for way in WAYS:
         of_way = [c for c in cells if c["concurrency"] == concurrency and c["way"] == way]
-        found[way] = {
+        summary[way] = {
             **{
                 name: round(statistics.median(cell[name] for cell in of_way), 2)
                 for name in ("per_s", "p50_ms", "p99_ms")
@@ -147,11 +147,11 @@ def _summary(cells: Sequence[JsonObject], concurrency: int) -> JsonObject:
         }
         if way == PROXIED:
             for name in ("proxy_cpu_us", "others_cpu_us"):
-                found[name] = round(statistics.median(cell[name] for cell in of_way), 1)
+                summary[name] = round(statistics.median(cell[name] for cell in of_way), 1)
     for name, way in (("ratio", ALIKE), ("ratio_plain", PLAIN)):
-        bare = found[way]["per_s"]
-        found[name] = round(found[PROXIED]["per_s"] / bare, 3) if bare else None
-    return found
+        bare = summary[way]["per_s"]
+        summary[name] = round(summary[PROXIED]["per_s"] / bare, 3) if bare else None
+    return summary
 
 
 def table(result: JsonObject) -> Table:
@@ -193,21 +193,21 @@ def main() -> None:
     add("--concurrency", type=lambda s: [int(n) for n in s.split(",")], default=[1, 4, 16])
     add("--adapter", type=Path, help="folder of a training; made when it is not there")
     add("--steps", type=int, help="of the training; fewer make a worse student, sooner")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     try:
         find_wrk()
     except MissingTool as error:
         sys.exit(str(error))
     result = asyncio.run(
         measure(
-            asked.concurrency,
-            seconds=asked.seconds,
-            rounds=asked.rounds,
-            adapter=asked.adapter,
-            steps=asked.steps,
+            arguments.concurrency,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            adapter=arguments.adapter,
+            steps=arguments.steps,
         )
     )
-    if asked.json:
+    if arguments.json:
         print(json.dumps(result, indent=1))
         return
     console = Console(width=None if Console().is_terminal else 150)

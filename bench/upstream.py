@@ -36,10 +36,10 @@ _WORD = " and then some words"
 
 def _padded(size: int) -> bytes:
     """A whole answer of exactly this size."""
-    said, answer = 0, b""
+    length, answer = 0, b""
     while len(answer) != size:
-        said += size - len(answer) if answer else 1
-        message = {"role": "assistant", "content": ("A fixed answer. " * said)[:said]}
+        length += size - len(answer) if answer else 1
+        message = {"role": "assistant", "content": ("A fixed answer. " * length)[:length]}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         usage = {"prompt_tokens": 210, "completion_tokens": 20, "total_tokens": 230}
         whole = {**_HEAD, "object": "chat.completion", "choices": [choice], "usage": usage}
@@ -113,27 +113,27 @@ class PacedUpstream(asyncio.Protocol):
         if self._transport is None:
             return
         if b'"stream":true' in body or b'"stream": true' in body:
-            left = iter(self._short if SHORT.encode() in body else self._chunks)
-            self._transport.write(STREAM_HEAD + next(left))
-            self._later(left, 0.0 if UNPACED.encode() in body else self._pace_s)
+            chunks = iter(self._short if SHORT.encode() in body else self._chunks)
+            self._transport.write(STREAM_HEAD + next(chunks))
+            self._later(chunks, 0.0 if UNPACED.encode() in body else self._pace_s)
         else:
             self._transport.write(WHOLE)
 
-    def _later(self, left: Iterator[bytes], pace_s: float) -> None:
+    def _later(self, chunks: Iterator[bytes], pace_s: float) -> None:
         if pace_s:
-            self._loop.call_later(pace_s, self._chunk, left, pace_s)
+            self._loop.call_later(pace_s, self._chunk, chunks, pace_s)
         else:
-            self._loop.call_soon(self._chunk, left, pace_s)
+            self._loop.call_soon(self._chunk, chunks, pace_s)
 
-    def _chunk(self, left: Iterator[bytes], pace_s: float) -> None:
+    def _chunk(self, chunks: Iterator[bytes], pace_s: float) -> None:
         if self._transport is None:
             return
-        chunk = next(left, None)
+        chunk = next(chunks, None)
         if chunk is None:
             self._transport.write(_LAST)
         else:
             self._transport.write(chunk)
-            self._later(left, pace_s)
+            self._later(chunks, pace_s)
 
 
 async def _serve(port: int, chunks: int, pace_s: float) -> None:
@@ -176,9 +176,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--chunks", type=int, default=CHUNKS, help="of a stream, 3 at least")
     parser.add_argument("--pace-ms", type=float, default=PACE_MS, help="between two chunks")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(asked.port, max(3, asked.chunks), asked.pace_ms / 1000))
+        runner.run(_serve(arguments.port, max(3, arguments.chunks), arguments.pace_ms / 1000))
 
 
 if __name__ == "__main__":

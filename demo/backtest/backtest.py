@@ -249,7 +249,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     with Database(product.config.database_file, product.config.store) as db:
         evaluations = evaluations_of_run(db, status["last_run"]["run_id"])
         sure = confidences_of_student(db, what.task, status["last_run"]["run_id"])
-    found = [
+    test_rows = [
         TestRow(
             exchange.route == "student",
             sure.get(exchange.trace or ""),
@@ -259,7 +259,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     ]
     thresholds = set(what.thresholds) | {gate.threshold}
     output: OutputKind = scorer["output"] if scorer else "text"
-    return at_thresholds(sorted(thresholds), evaluations, gate, output, found)
+    return at_thresholds(sorted(thresholds), evaluations, gate, output, test_rows)
 
 
 @contextmanager

@@ -149,12 +149,12 @@ def _row(line: bytes) -> LogRow:
     return LogRow(_without_weights(messages[:-1]), answer)
 
 
-def _answer(found: Any, name: str) -> str:
-    if not isinstance(found, str):
+def _answer(answer: Any, name: str) -> str:
+    if not isinstance(answer, str):
         raise ValueError(f"{name} is not a string")
-    if not found.strip():
+    if not answer.strip():
         raise ValueError(f"{name} has no text")
-    return found
+    return answer
 
 
 def _without_weights(messages: Messages) -> Messages:

@@ -112,11 +112,11 @@ class ReplayTeacher:
 
     def inputs_for(self, prompt: str) -> list[str]:
         """As many inputs as are wanted, of those recorded under the production prompt shown."""
-        asked, shown = _HOW_MANY.findall(prompt), _PRODUCTION.search(prompt)
-        if not asked:
+        counts, shown = _HOW_MANY.findall(prompt), _PRODUCTION.search(prompt)
+        if not counts:
             raise Refusal(404, "The request does not say how many inputs it wants.")
         inputs = self._inputs[shown[1] if shown else ""]
-        return [inputs.popleft() for _ in range(min(int(asked[-1]), len(inputs)))]
+        return [inputs.popleft() for _ in range(min(int(counts[-1]), len(inputs)))]
 
     def _count(self, purpose: str, body: JsonObject, text: str) -> None:
         tally = self.ledger[purpose]

@@ -150,7 +150,7 @@ def _threshold(section: JsonMapping) -> str:
     )
 
 
-def _share(found: JsonMapping) -> str:
-    if found["share"] is None:
+def _share(section: JsonMapping) -> str:
+    if section["share"] is None:
         return "none"
-    return f"{found['share']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+    return f"{section['share']:.1%} [{section['low']:.1%}, {section['high']:.1%}]"

@@ -23,20 +23,20 @@ class Score:
     """How many answers were right to the last token, by family."""
 
     right: Counter[str]
-    asked: Counter[str]
+    answered: Counter[str]
 
     @property
     def total(self) -> float:
         """The share that was right over all families."""
-        return self.right.total() / self.asked.total()
+        return self.right.total() / self.answered.total()
 
     def lines(self) -> list[str]:
         """One line a family, the total first."""
         by_family = (
-            f"{name:16}{self.right[name] / self.asked[name]:6.2f}{self.asked[name]:6}"
-            for name in sorted(self.asked)
+            f"{name:16}{self.right[name] / self.answered[name]:6.2f}{self.answered[name]:6}"
+            for name in sorted(self.answered)
         )
-        return [f"{'all':16}{self.total:6.3f}{self.asked.total():6}", *by_family]
+        return [f"{'all':16}{self.total:6.3f}{self.answered.total():6}", *by_family]
 
 
 def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Score:
@@ -55,15 +55,15 @@ def score(model: Any, tokenizer: Tokenizer, count: int, seed: int = SEED) -> Sco
         count -= 1
         buckets.setdefault(-(-len(row.ids) // BUCKET) * BUCKET, []).append((name, row))
     right: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
     for length, bucket in sorted(buckets.items()):
         for first in range(0, len(bucket), AT_ONCE):
             part = bucket[first : first + AT_ONCE]
             ids, _ = pad([row for _, row in part], length)
             likeliest = np.array(mx.argmax(model(ids), axis=-1))
             for (name, row), guesses in zip(part, likeliest, strict=True):
-                asked[name] += 1
+                answered[name] += 1
                 # The last id is the newline after the end mark, which is never generated.
                 wanted = row.ids[row.answer : -1]
                 right[name] += wanted == guesses[row.answer - 1 : len(row.ids) - 2].tolist()
-    return Score(right, asked)
+    return Score(right, answered)

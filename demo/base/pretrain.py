@@ -50,7 +50,7 @@ def pretrain(out: Path, steps: int, vocabulary: int, seed: int) -> measure.Score
     stream = batches.stream(bpe, seed + 1, easy=lambda: step < EASY_PART * steps)
     parameters = sum(weight.size for _, weight in tree_flatten(model.parameters()))
     print(f"{parameters:,} parameters, {bpe.get_vocab_size()} tokens, BLAS {BLAS}", flush=True)
-    started, losses, seen = time.process_time(), [], 0
+    started, losses, tokens = time.process_time(), [], 0
     for step in range(1, steps + 1):
         _set_rates(optimizer, step, steps)
         ids, weights = next(stream)
@@ -59,10 +59,10 @@ def pretrain(out: Path, steps: int, vocabulary: int, seed: int) -> measure.Score
         optimizer.update(model, gradients)
         mx.eval(model.state, optimizer.state, loss)
         losses.append(loss.item())
-        seen += ids.size
+        tokens += ids.size
         if step % REPORT_EVERY == 0:
             mean, spent = sum(losses) / len(losses), time.process_time() - started
-            print(f"step {step} loss {mean:.4f} tokens {seen:,} CPU {spent:.0f} s", flush=True)
+            print(f"step {step} loss {mean:.4f} tokens {tokens:,} CPU {spent:.0f} s", flush=True)
             losses.clear()
         if step % SAVE_EVERY == 0:
             save(model, out)

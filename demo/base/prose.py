@@ -24,13 +24,13 @@ def reply(rng: random.Random) -> GeneratedExample:
         ("the ITEM message CODE is open.", f"the {thing} message {ref} is open."),
         ("we will look at CODE.", f"we will look at {ref}."),
     )
-    asked, said = pick(rng, bodies)
+    instruction, body = pick(rng, bodies)
     if chance(rng, 0.4):
         text = f"{text} {sentences.aside(rng)}"
     greeting = pick(rng, ("Hi", "Hello", "Dear"))
     ending = pick(rng, ("Yours, the team", "Warmly", "Yours, " + company(rng)))
-    system = f"Reply: greet with {greeting}, then say: {asked} Sign: {ending}."
-    return GeneratedExample(system, text, f"{greeting} {who}, {said} {ending}")
+    system = f"Reply: greet with {greeting}, then say: {instruction} Sign: {ending}."
+    return GeneratedExample(system, text, f"{greeting} {who}, {body} {ending}")
 
 
 def carry_on(rng: random.Random) -> GeneratedExample:

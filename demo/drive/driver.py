@@ -258,33 +258,33 @@ async def send(
     task: str | None,
     model: str,
     concurrency: int = 8,
-    done: Callable[[SentRequest], None] = lambda exchange: None,
+    done: Callable[[SentRequest], None] = lambda result: None,
 ) -> list[SentRequest]:
     """Sends all requests, at most `concurrency` at a time, tagged with the task by header.
 
     Returns one result a request, in order. `done` is called with each at once.
     """
     waiting = list(enumerate(requests))
-    found: list[SentRequest | None] = [None] * len(waiting)
+    results: list[SentRequest | None] = [None] * len(waiting)
     queue = iter(waiting)
     headers = {} if task is None else {"X-Understudy-Task": task}
 
     async def worker() -> None:
         for number, messages in queue:
-            found[number] = exchange = await _ask(client, messages, model, headers)
-            done(exchange)
+            results[number] = result = await _ask(client, messages, model, headers)
+            done(result)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(concurrency, len(waiting))):
             group.create_task(worker())
-    return [exchange for exchange in found if exchange is not None]
+    return [result for result in results if result is not None]
 
 
 async def _ask(
     client: openai.AsyncOpenAI, messages: Messages, model: str, headers: dict[str, str]
 ) -> SentRequest:
     began = time.perf_counter()
-    seen: Mapping[str, str] = {}
+    received: Mapping[str, str] = {}
     answer, error = None, None
     try:
         raw = await client.chat.completions.with_raw_response.create(
@@ -292,20 +292,20 @@ async def _ask(
             messages=messages,  # type: ignore[arg-type]
             extra_headers=headers,
         )
-        seen = raw.headers
+        received = raw.headers
         completion: ChatCompletion = raw.parse()
         answer = completion.choices[0].message.content
     except openai.APIStatusError as failed:
-        seen = failed.response.headers
+        received = failed.response.headers
         error = f"{type(failed).__name__} {failed.status_code}"
     except openai.APIError as failed:
         error = type(failed).__name__
     return SentRequest(
         answer=answer,
-        route=seen.get("x-understudy-route"),
-        reason=seen.get("x-understudy-reason"),
-        trace=seen.get("x-understudy-trace"),
-        task=seen.get("x-understudy-task"),
+        route=received.get("x-understudy-route"),
+        reason=received.get("x-understudy-reason"),
+        trace=received.get("x-understudy-trace"),
+        task=received.get("x-understudy-task"),
         latency_ms=(time.perf_counter() - began) * 1000,
         error=error if error or answer is not None else "no text in the answer",
     )

@@ -56,20 +56,20 @@ async def climb(
 
     Raises ProductError after `timeout_s`.
     """
-    found, texts = Climb(task.name), task.texts(seed)
+    counts, texts = Climb(task.name), task.texts(seed)
     began = time.monotonic()
     while True:
         status = await product.status(task.name)
         if status is not None:
             watch(status)
-            _note_step(found, status, time.monotonic() - began)
+            _note_step(counts, status, time.monotonic() - began)
             if until(status):
-                found.seconds = time.monotonic() - began
-                return found
+                counts.seconds = time.monotonic() - began
+                return counts
         if time.monotonic() - began > timeout_s:
             where = status["route"]["reason"] if status else "no status"
             raise ProductError(f"task {task.name}: not there after {timeout_s:.0f} s; {where}")
-        _count(found, task, *await _batch(client, task, texts, concurrency))
+        _count(counts, task, *await _batch(client, task, texts, concurrency))
 
 
 async def _batch(
@@ -82,19 +82,21 @@ async def _batch(
     return batch, sent
 
 
-def _count(found: Climb, task: DemoTask, texts: list[str], sent: list[SentRequest]) -> None:
+def _count(counts: Climb, task: DemoTask, texts: list[str], sent: list[SentRequest]) -> None:
     for text, exchange in zip(texts, sent, strict=True):
-        found.requests += 1
-        found.errors += exchange.error is not None
-        found.wrong += exchange.error is None and exchange.answer != task.answer(text)
-        found.routes[exchange.route or "none"] += 1
+        counts.requests += 1
+        counts.errors += exchange.error is not None
+        counts.wrong += exchange.error is None and exchange.answer != task.answer(text)
+        counts.routes[exchange.route or "none"] += 1
 
 
-def _note_step(found: Climb, status: Status, seconds: float) -> None:
+def _note_step(counts: Climb, status: Status, seconds: float) -> None:
     route = status["route"]
     step = {"step": step_of(status), "share": route.get("share", 0.0)}
-    if not found.steps or {k: found.steps[-1][k] for k in step} != step:
-        found.steps.append({**step, "after_s": round(seconds, 1), "after_requests": found.requests})
+    if not counts.steps or {k: counts.steps[-1][k] for k in step} != step:
+        counts.steps.append(
+            {**step, "after_s": round(seconds, 1), "after_requests": counts.requests}
+        )
 
 
 def step_of(status: Status) -> str:

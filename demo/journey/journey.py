@@ -26,7 +26,7 @@ from demo.base.student_settings import tiny_student
 from demo.drive.driver import Product, SentRequest, Status, loopback_teacher, send
 from demo.drive.ramp import Climb, climb, is_live
 from demo.journey.report import judge, task_report, total_report
-from demo.journey.sabotage import spoil, until_demoted
+from demo.journey.sabotage import damage, until_demoted
 from demo.journey.view import View
 from demo.tasks.tasks import TASKS, DemoTask
 from demo.teacher.teacher import MODEL, start_teacher
@@ -38,7 +38,7 @@ from store.settings.teachers import Price
 # rows of orders are long and soon learned; reviews are short, and 5 epochs leave one in 25 wrong
 EPOCHS = {"ticket-triage": 4, "order-extraction": 2, "review-sentiment": 8}
 TRACES = {"ticket-triage": 480, "order-extraction": 340, "review-sentiment": 600}
-SPOILED = "order-extraction"  # whose student is spoiled at the end, if it was promoted
+DAMAGED = "order-extraction"  # whose student is damaged at the end, if it was promoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ async def journey(plan: JourneyPlan, view: View) -> JsonObject:
                 climbs = await _climbed(product, client, statuses, plan, view)
                 reports, fresh_errors = await _fresh(client, statuses, climbs, plan, view)
 
-            spoiled = SPOILED if climbs.get(SPOILED) else next(iter(climbs), None)
-            if spoiled is not None:
-                await spoil(product.config.runs_dir, statuses[spoiled])
+            damaged = DAMAGED if climbs.get(DAMAGED) else next(iter(climbs), None)
+            if damaged is not None:
+                await damage(product.config.runs_dir, statuses[damaged])
             async with Product(folder, config) as product:
-                sabotage = await _sabotage(product, spoiled, plan, view)
+                sabotage = await _sabotage(product, damaged, plan, view)
                 final = [await product.status(name) for name in TASKS]
     report = total_report(
         tasks=reports,
@@ -153,14 +153,14 @@ async def _fresh(
 
 
 async def _sabotage(
-    product: Product, spoiled: str | None, plan: JourneyPlan, view: View
+    product: Product, damaged: str | None, plan: JourneyPlan, view: View
 ) -> JsonObject | None:
     """Sends traffic to the damaged student until it is demoted; None without a student."""
-    if spoiled is None:
+    if damaged is None:
         return None
-    with view.spoiled(spoiled) as watch:
+    with view.damaged(damaged) as watch:
         return await until_demoted(
-            product, TASKS[spoiled], timeout_s=plan.run_timeout_s, watch=watch
+            product, TASKS[damaged], timeout_s=plan.run_timeout_s, watch=watch
         )
 
 
@@ -226,8 +226,8 @@ async def _runs_ended(product: Product, plan: JourneyPlan, view: View) -> dict[s
         return status
 
     with view.runs(list(TASKS)):
-        found = await asyncio.gather(*(one(name) for name in TASKS))
-    return dict(zip(TASKS, found, strict=True))
+        statuses = await asyncio.gather(*(one(name) for name in TASKS))
+    return dict(zip(TASKS, statuses, strict=True))
 
 
 def run(*, as_json: bool) -> int:

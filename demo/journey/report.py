@@ -98,15 +98,16 @@ def judge(report: JsonMapping) -> list[str]:
     return faults + _sabotage_faults(report["sabotage"])
 
 
-def _sabotage_faults(found: JsonMapping | None) -> list[str]:
-    if found is None:
-        return ["no student was there to be spoiled"]
+def _sabotage_faults(sabotage: JsonMapping | None) -> list[str]:
+    if sabotage is None:
+        return ["there was no student to damage"]
     faults = []
     for what in ("errors", "wrong"):
-        if found[what]:
+        if sabotage[what]:
             faults.append(
-                f"{found['task']}: clients saw {found[what]} {what} answers of a spoiled student"
+                f"{sabotage['task']}: clients saw {sabotage[what]} {what} answers of a damaged "
+                "student"
             )
-    if found["steps"][-1]["step"] != "teacher":
-        faults.append(f"{found['task']}: a spoiled student was not demoted")
+    if sabotage["steps"][-1]["step"] != "teacher":
+        faults.append(f"{sabotage['task']}: a damaged student was not demoted")
     return faults

@@ -23,7 +23,7 @@ SERVES_AGAIN_S = 60.0
 WEIGHTS = "adapters.safetensors"
 
 
-async def spoil(runs_dir: Path, status: Status) -> int:
+async def damage(runs_dir: Path, status: Status) -> int:
     """Shuffles the weights of the task's student. Returns how many there are."""
     run = status["last_run"]
     adapter = runs_dir / run["run_id"] / run["detail"]["trained"]["adapter"]
@@ -40,7 +40,7 @@ async def until_demoted(
     """Sends traffic to a damaged student until it is demoted; returns what clients saw."""
     await product.wait(task.name, is_live, timeout_s=SERVES_AGAIN_S)
     async with product.client() as client:
-        seen = await climb(
+        counts = await climb(
             product,
             client,
             task,
@@ -51,7 +51,7 @@ async def until_demoted(
         )
         status = await product.status(task.name)
     assert status is not None
-    return {"task": task.name, **seen.as_dict(), "demotion": status["demotion"]}
+    return {"task": task.name, **counts.as_dict(), "demotion": status["demotion"]}
 
 
 def shuffle_weights(adapter: Path, seed: int = 0) -> int:

@@ -84,7 +84,7 @@ class View:
     def ramp(self, names: Sequence[str]) -> Iterator[Callable[[str, Status], None]]:
         """A bar for each student on its way from shadow to live."""
         with self._progress() as bars:
-            found = {n: bars.add_task(f"{n}, ramp", total=1, note="shadow") for n in names}
+            tasks = {n: bars.add_task(f"{n}, ramp", total=1, note="shadow") for n in names}
             shown = dict.fromkeys(names, "")
 
             def watch(name: str, status: Status) -> None:
@@ -95,25 +95,25 @@ class View:
                     bars.console.print(f"{name}: [bold]{title}[/bold]")
                 note = (status.get("rollout") or {}).get("reason", "")
                 done = _RAMP_DONE.get(step, 0.0) if step != "canary" else 0.3 + 0.7 * route["share"]
-                bars.update(found[name], completed=done, note=f"{title}; {note}")
+                bars.update(tasks[name], completed=done, note=f"{title}; {note}")
 
             yield watch
 
     @contextmanager
-    def spoiled(self, name: str) -> Iterator[Callable[[Status], None]]:
+    def damaged(self, name: str) -> Iterator[Callable[[Status], None]]:
         """Progress of the damaged student until it is demoted."""
         self._console.print(
             f"\nThe weights of [bold]{name}[/bold]'s student are shuffled on disk, and the product "
             "is started again."
         )
         with self._progress() as bars:
-            bar = bars.add_task(f"{name}, spoiled", total=1, note="")
+            bar = bars.add_task(f"{name}, damaged", total=1, note="")
 
             def watch(status: Status) -> None:
                 answers = {n: s["requests"] for n, s in status["served"].items()}
-                said = ", ".join(f"{n} {count}" for n, count in answers.items())
+                counts = ", ".join(f"{n} {count}" for n, count in answers.items())
                 found = status["route"]["reason"] == "demoted"
-                note = f"{status['route']['reason']}; answered in all: {said}"
+                note = f"{status['route']['reason']}; answered in all: {counts}"
                 bars.update(bar, completed=int(found), note=note)
 
             yield watch
@@ -136,13 +136,13 @@ class View:
                 str(fresh["errors"]),
             )
         self._console.print(table)
-        spoiled = report["sabotage"]
-        if spoiled:
+        damaged = report["sabotage"]
+        if damaged:
             self._console.print(
-                f"spoiled student of {spoiled['task']}: "
-                f"{(spoiled['demotion'] or {}).get('reason', 'not demoted')}; "
-                f"{spoiled['requests']} requests until then, {spoiled['wrong']} wrong answers and "
-                f"{spoiled['errors']} errors for clients"
+                f"damaged student of {damaged['task']}: "
+                f"{(damaged['demotion'] or {}).get('reason', 'not demoted')}; "
+                f"{damaged['requests']} requests until then, {damaged['wrong']} wrong answers and "
+                f"{damaged['errors']} errors for clients"
             )
         cost = report["cost_usd"]
         self._console.print(
@@ -158,7 +158,7 @@ class View:
         if not faults:
             self._console.print(
                 "[green]✓[/green] every task was promoted and kept its promise; "
-                "the spoiled student was found out"
+                "the damaged student was detected"
             )
 
     def broke(self, message: str) -> None:
@@ -209,5 +209,5 @@ def _median(times: JsonMapping | None) -> str:
     return "-" if times is None else f"{times['p50_ms']:.0f}"
 
 
-def _share(found: JsonMapping) -> str:
-    return "-" if found["share"] is None else f"{found['agreed']} of {found['n']}"
+def _share(section: JsonMapping) -> str:
+    return "-" if section["share"] is None else f"{section['agreed']} of {section['n']}"

@@ -72,8 +72,8 @@ class Writer:
         digest = blake2b(prompt.encode(), digest_size=16).hexdigest()
         rng = Random(f"{digest}/{self._made[digest]}")
         self._made[digest] += 1
-        asked = _HOW_MANY.search(prompt)
-        count = int(asked[1]) if asked else DEFAULT_INPUTS
+        match = _HOW_MANY.search(prompt)
+        count = int(match[1]) if match else DEFAULT_INPUTS
         aims = _WANTED.findall(prompt)
         texts = [_aimed(task, rng, aims[n] if n < len(aims) else "") for n in range(count)]
         if count >= _MIN_SPOILT_BATCH:

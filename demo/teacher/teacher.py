@@ -52,8 +52,8 @@ def system_text(messages: list[JsonObject]) -> str:
 
 def last_user_text(messages: list[JsonObject]) -> str:
     """The text of the last user message; empty without one."""
-    said = [text_of(m.get("content")) for m in messages if m["role"] == "user"]
-    return said[-1] if said else ""
+    texts = [text_of(m.get("content")) for m in messages if m["role"] == "user"]
+    return texts[-1] if texts else ""
 
 
 async def start_teacher(port: int = 0, latency_s: float = 0.0) -> TeacherServer:

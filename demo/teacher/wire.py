@@ -192,12 +192,12 @@ class StandInCompletion:
 
     def usage(self) -> dict[str, int]:
         """Tokens, counted as a quarter of the characters, and four more for each message."""
-        asked = request_tokens(self.body)
+        prompt_tokens = request_tokens(self.body)
         answered = self.choices * text_tokens(self.text)
         return {
-            "prompt_tokens": asked,
+            "prompt_tokens": prompt_tokens,
             "completion_tokens": answered,
-            "total_tokens": asked + answered,
+            "total_tokens": prompt_tokens + answered,
         }
 
     def whole(self) -> JsonObject:
