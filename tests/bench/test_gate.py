@@ -1,4 +1,4 @@
-"""The numbers of bench/gate.py that are exact: what the gate promises, and what it is to beat."""
+"""The numbers of bench/gate.py that are exact: the gate's promise, compared with references."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ needs_wrk = pytest.mark.skipif(
 
 
 def run(module: str, *options: str) -> dict[str, Any]:
-    """What a script of bench/ prints as JSON."""
+    """The JSON that a script of bench/ prints."""
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{module}", "--json", *options],
         cwd=ROOT,
@@ -55,7 +55,7 @@ def run(module: str, *options: str) -> dict[str, Any]:
 def test_the_product_is_measured_beside_others_and_every_answer_is_logged() -> None:
     names, other = ["direct", "understudy-tagged"], "uvicorn-aiohttp"
     options = ["--seconds", "1", "--rounds", "1"]
-    with ThreadPoolExecutor(2) as pool:  # at the same time, as no figure is looked at
+    with ThreadPoolExecutor(2) as pool:  # at the same time, as the figures do not matter here
         whole = ["--connections", "1,4", "--only", other, "--no-streams"]
         beside = pool.submit(run, "proxy", *options, *whole)
         with_streams = ["--connections", "4", "--only", ",".join(names)]
@@ -98,7 +98,7 @@ def test_the_product_is_measured_beside_others_and_every_answer_is_logged() -> N
 @needs_wrk
 @pytest.mark.slow
 def test_a_student_is_measured_by_throughput_and_by_schema(tmp_path: Path) -> None:
-    """One after the other, since the second takes the training of the first."""
+    """In this order, since the second uses the training of the first."""
     training = ("--adapter", str(tmp_path), "--steps", "45")
     result = run(
         "student_throughput", "--seconds", "1", "--rounds", "1", "--concurrency", "4", *training

@@ -1,4 +1,4 @@
-"""The callback in LiteLLM: what it makes of a call, and that LiteLLM never waits for it."""
+"""LiteLLM's callback: the trace of a call, and that LiteLLM never waits for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPT = "a prompt that no log may hold"
 
 
 def payload(**more: Any) -> dict[str, Any]:
-    """LiteLLM's standard logging payload, as far as it is read."""
+    """LiteLLM's standard logging payload, with the fields that we read."""
     return {
         "id": "chatcmpl-1",
         "call_type": "acompletion",
@@ -53,7 +53,7 @@ def payload(**more: Any) -> dict[str, Any]:
 
 
 def kwargs(body: Any = None, headers: Any = None, **more: Any) -> dict[str, Any]:
-    """What LiteLLM hands to its callbacks."""
+    """LiteLLM's arguments to its callbacks."""
     body = {"model": "big", "messages": logs.MESSAGES} if body is None else body
     sent = {"proxy_server_request": {"body": body, "headers": headers or {}}}
     return {"standard_logging_object": payload(**more), "litellm_params": sent}
@@ -251,7 +251,7 @@ def test_a_forked_worker_writes_for_itself(data: Path) -> None:
     logged(journal)
     wait_until(lambda: (data / "journal").exists() and lines(data))
     pid = os.fork()
-    if pid == 0:  # what LiteLLM's workers are under a server that forks
+    if pid == 0:  # as LiteLLM's workers under a server that forks
         try:
             logged(journal, id="c2", response=logs.completion("billing", id="c2"))
             journal.close()

@@ -135,7 +135,7 @@ def test_one_line_in_the_config_makes_the_real_litellm_journal_its_calls(tmp_pat
 
 
 def found(data: Path) -> dict[str, dict[str, Any]]:
-    """What is in the journal, by what was asked."""
+    """The traces in the journal, by the text of their requests."""
     try:
         return {json.loads(t["input_messages"])[-1]["content"]: t for t in lines(data)}
     except ValueError:  # written just now

@@ -1,4 +1,4 @@
-"""The commands as a user types them; `status` has a file of its own."""
+"""The commands as users type them, but for `status`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_config_may_be_named_by_the_environment(tmp_path: Path) -> None:
 
 
 def test_serve_starts_its_children_before_heavy_imports() -> None:
-    """What the proxy's first answer waits for must stay light."""
+    """The proxy's first answer waits for these imports."""
     script = (
         "import sys, cli.main, cli.serve.serve\n"
         "heavy = {'rich', 'duckdb', 'mlx', 'litellm', 'fastapi', 'openai', 'httpx', 'aiohttp', "

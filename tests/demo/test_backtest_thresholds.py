@@ -1,4 +1,4 @@
-"""One student at several thresholds: stricter ones serve a part of what the lowest does."""
+"""One student at several thresholds: stricter ones serve a part of the lowest one's rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GATE = GateSettings(min_coverage=0.2)
 
 
 def student(count: int, seed: int) -> list[tuple[float, bool]]:
-    """(confidence, agrees) of answers that agree the more, the surer they are."""
+    """(confidence, agrees) of answers whose agreement grows with the confidence."""
     rng = random.Random(seed)
     sure = [rng.random() for _ in range(count)]
     return [(c, rng.random() < 0.7 + 0.3 * min(1, 1.6 * c)) for c in sure]

@@ -27,7 +27,7 @@ def shipped() -> Tokenizer:
 
 
 def some(seed: int, count: int) -> list[str]:
-    """The texts of so many examples."""
+    """The texts of a number of examples."""
     examples = itertools.islice(corpus.examples(seed), count)
     return [message["content"] for example in examples for message in example.messages()]
 

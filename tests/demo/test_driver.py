@@ -1,7 +1,7 @@
 """Starting, watching and stopping a product, and sending it traffic through the OpenAI SDK.
 
-What is started here is a small server of the same outside; the real product is started by the
-slow tests of the backtest and the journey.
+These tests start a small server with the same interface; the slow tests of the backtest and the
+journey start the real product.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ async def test_answers_come_in_the_order_of_the_requests(client: openai.AsyncOpe
     )
     assert [e.trace for e in found] == [f"trace {i}" for i in range(12)]
     assert sorted(map(str, heard)) == sorted(f"trace {i}" for i in range(12))
-    assert heard[0] != "trace 0"  # it is the slowest: the others did not wait for it
+    assert heard[0] != "trace 0"  # the slowest one comes last: the others did not wait for it
     assert {(e.task, e.route, e.reason, e.error) for e in found} == {
         ("t", "student", "certified", None)
     }

@@ -1,4 +1,4 @@
-"""The replay teacher over real HTTP: what it answers, and that it makes nothing up."""
+"""The replay teacher over real HTTP: recorded answers, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in teacher: the OpenAI API that it speaks, and its structured answers."""
+"""The stand-in teacher: its OpenAI API, and its structured answers."""
 
 from __future__ import annotations
 

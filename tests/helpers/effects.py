@@ -1,4 +1,4 @@
-"""What a setting changes: two values of it, and what is seen of the product with each."""
+"""The effect of a setting: two of its values, and the observation of the product with each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.settings.config import parse_config
 from store.settings.tasks import TaskSettings
 from tests.helpers.serving import settings
 
-Raw = dict[str, Any]  # a config as it stands in a file
+Raw = dict[str, Any]  # the content of a config file
 Given = Mapping[str, Any]  # other settings, by path
 
 TASK = "triage"
@@ -20,14 +20,14 @@ TASK = "triage"
 
 @dataclass(frozen=True)
 class Effect:
-    """One setting's effect. `seen` looks at the product with a config; it may be a coroutine.
+    """One setting's effect. `seen` observes the product with a config; it may be a coroutine.
 
-    `given` are other settings that the effect takes, the same ones with both values, or a function
-    of the value where some have to go along with it.
+    `given` are other settings that the effect needs, the same with both values, or a function of
+    the value.
     """
 
     seen: Callable[[Raw], Any]
-    one: tuple[Any, Any]  # a value, and what is seen with it
+    one: tuple[Any, Any]  # a value, and the observation with it
     other: tuple[Any, Any]
     given: Given | Callable[[Any], Given] = field(default_factory=dict)
     slow: bool = False  # starts a real student or a real training
@@ -52,7 +52,7 @@ def lay(raw: Raw, path: str, value: Any) -> None:
 
 
 def of_task(raw: Raw) -> TaskSettings:
-    """What holds for the task that these tests distil."""
+    """The settings of the task that these tests distil."""
     return parse_config(raw).task(TASK)
 
 

@@ -1,4 +1,4 @@
-"""Rows of other logs, as their exports have them. What they say is made up."""
+"""Rows of other logs, as their exports have them. Their content is made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small programs to supervise, and what tests ask of them."""
+"""Small programs to supervise, and helpers for their tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from cli.serve.children import ChildSpec
 from cli.serve.supervisor import Supervisor
 
-# writes `NAME start`, then `NAME term` when it is told to stop
+# writes `NAME start`, then `NAME term` on SIGTERM
 POLITE = """
 import signal, sys, time
 file, name = sys.argv[1:]
@@ -32,7 +32,7 @@ say("start")
 while True:
     time.sleep(0.05)
 """
-# starts a child of its own, tells both process ids, and does not stop when asked
+# starts a child of its own, writes its process id, and ignores SIGTERM
 DEAF = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, and how long a file may get."""
+"""The shape of the code: the allowed imports, and the length of files."""
 
 import ast
 import json

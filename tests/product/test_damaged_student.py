@@ -1,7 +1,7 @@
-"""The running product finds out a student that is wrong from now on, and nobody else's.
+"""The running product detects a student that turns wrong, and no other student.
 
-The student is a real one, trained and served by mlx_lm. What is wrong is the teacher's word: for
-some tags it says something else than what the student has learnt. To an audit that is the same.
+The student is a real one, trained and served by mlx_lm. The teacher changes instead: for marked
+texts its answer differs from what the student has learnt. For an audit that is the same.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ITEMS = items(400, seed=7)
 KNOWN = {item.messages[-1]["content"]: item.target for item in ITEMS}
 OTHERWISE = "Nobody knows."  # added to a text, for which the teacher then has another answer
-MAX_AUDITS = 12  # what a student that is always wrong may be asked at most before it is demoted
+MAX_AUDITS = 12  # requests until a student that is always wrong is demoted, at most
 TASKS = ("wrong", "repeated", "right")
 
 
 def teacher_says(request: Received) -> Reply:
-    """What the student has learnt, or another valid answer for a text that says so."""
+    """The answer that the student has learnt, or another valid one for a marked text."""
     text = request.json["messages"][-1]["content"]
     target = KNOWN.get(text.removesuffix(OTHERWISE).rstrip())
     if target is None:
@@ -67,13 +67,13 @@ def demoted(status: dict[str, Any]) -> bool:
 
 
 def audited(status: dict[str, Any]) -> bool:
-    """Of some thirty answers, of which half are audited."""
+    """Of some thirty answers, half of them audited."""
     audits = status["live"]["comparisons"].get("audit", {"n": 0})["n"]
     return bool(audits >= 5 and status["live"]["audits"]["owed"] == 0)
 
 
 class Traffic:
-    """Sends one tag's requests, and keeps what came of them."""
+    """Sends one tag's requests, and keeps the results."""
 
     def __init__(self, product: Product, task: str, texts: list[str]) -> None:
         self.product, self.task, self.texts = product, task, iter(texts)
@@ -131,7 +131,7 @@ async def test_a_student_that_turns_wrong_is_demoted(
         [after] = await wrong.some(1)
         assert (after.route, after.reason) == ("teacher", "demoted")
 
-        # one input for ever, and the control plane killed on the way
+        # one input only, with the control plane killed meanwhile
         await repeated.some(2)
         kill_control_plane(product)
         await product.wait("right", live, timeout_s=60)

@@ -1,4 +1,4 @@
-"""On PyPI `understudy` is another project's: whatever we tell people to install is ours."""
+"""On PyPI `understudy` is another project's: our texts name our distribution only."""
 
 from __future__ import annotations
 

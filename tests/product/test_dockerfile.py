@@ -24,7 +24,7 @@ def instructions(name: str) -> list[list[str]]:
 
 
 def sources() -> set[str]:
-    """What is copied from the build context."""
+    """The paths that are copied from the build context."""
     copies = [words for words in instructions("COPY") if not words[0].startswith("--from")]
     return {source for words in copies for source in words[:-1]}
 

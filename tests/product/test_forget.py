@@ -30,7 +30,7 @@ def understudy(*arguments: str, **more: Any) -> Result:
 
 
 def config_of(teacher: LoopbackServer, folder: Path) -> dict[str, Any]:
-    """No run and no student is started: what they leave behind is there already."""
+    """No run and no student is started: their files are prepared."""
     return settings(teacher.base_url, folder / "data", task_defaults={"paused": True})
 
 
@@ -45,7 +45,7 @@ def ask(client: openai.OpenAI, text: str, user: str) -> str | None:
 
 
 def slow_for_one(request: Received) -> Reply:
-    """The teacher takes its time for what says so."""
+    """The teacher is slow for marked texts."""
     if b"still under way" in request.body:
         return completion(f"{CANARY} at last").slow(4)
     return echo(request)
@@ -64,7 +64,7 @@ def test_a_user_is_forgotten_while_it_serves(tmp_path: Path) -> None:
             wait_until(lambda: understudy("status", *where).exit_code == 0, within_s=90)
             under_way = pool.submit(ask, client, f"{CANARY} still under way", USER)
             wait_until(lambda: any(b"still under way" in r.body for r in teacher.requests))
-            # what was asked before the control plane was there is collected by and by
+            # requests from before the control plane's start are collected later
             look = ("forget", "--user", USER, "--dry-run", *where)
             wait_until(lambda: understudy(*look).stdout.startswith("would forget 1"), within_s=60)
             done = understudy("forget", "--user", USER, "--yes", "--json", *where)
@@ -92,7 +92,7 @@ def test_a_user_is_forgotten_while_it_serves(tmp_path: Path) -> None:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> tuple[Config, Path]:
-    """A data folder that nobody serves from, and its config file."""
+    """A data folder without a server, and its config file."""
     entry = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}
     raw = {"model_list": [entry], "data_dir": str(tmp_path / "data")}
     file = tmp_path / "config.yaml"

@@ -42,7 +42,7 @@ def label(text: str) -> str:
 
 
 class LabellingTeacher(DemoTeacher):
-    """The stand-in teacher, which answers reviews with labels of ours."""
+    """The stand-in teacher, with other labels for reviews."""
 
     def __call__(self, body: dict[str, Any]) -> Reply:
         reply = super().__call__(body)
@@ -143,7 +143,7 @@ async def test_from_traffic_to_a_student_whatever_is_killed(tmp_path: Path) -> N
         assert certificate["lower_bound"] >= certificate["threshold"]
         assert run["detail"]["collected"]["rows"]["heldout"] >= certificate["n"]
 
-        # fresh traffic: the student answers, and when it is killed, nobody notices
+        # fresh traffic: the student answers, and clients do not notice when it is killed
         await asyncio.sleep(1.0)
         fresh = await ask(ours, "fresh", FRESH, concurrency=2)
         assert not errors(fresh)
@@ -214,7 +214,7 @@ async def _stream(client: Any, inputs: list[str]) -> set[str]:
 
 
 def _check_store(product: Product, sent: int) -> None:
-    """Every request is there once, and nothing was learned from what must not be."""
+    """Every request is stored once, and no held-out row or student answer was learned from."""
     with Database(product.config.database_file, product.config.store) as db:
         assert sum(task_counts(db).values()) == sent
         run_id = ended_runs(db, TASK.name)[-1].run_id

@@ -1,6 +1,6 @@
 """Each setting changes something that can be seen from outside: no setting without effect.
 
-The tables say of each what two of its values lead to; see tests/helpers/effects.py.
+The tables have two values of each, with their effects; see tests/helpers/effects.py.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ def test_no_setting_is_left_out() -> None:
     settings |= {f"privacy.presidio.{name}" for name in PresidioSettings.model_fields}
 
     assert settings <= EFFECTS.keys()
-    # what else stands there is below model_list, whose inner form is LiteLLM's
+    # the other rows are below model_list, whose schema is LiteLLM's
     assert all(path.startswith(f"{PARAMS}.") for path in EFFECTS.keys() - settings)
     assert sum(map(len, TABLES)) == len(EFFECTS)

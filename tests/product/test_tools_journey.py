@@ -58,7 +58,7 @@ def promoted(status: dict[str, Any]) -> bool:
 
 
 class Asked:
-    """One answer that a client got, and who gave it."""
+    """An answer as a client got it, and its source."""
 
     def __init__(self, text: str, route: str, message: ChatCompletionMessage, end: str) -> None:
         self.text, self.route, self.message, self.end = text, route, message, end
@@ -137,7 +137,7 @@ async def test_from_calls_to_a_student_that_calls(tmp_path: Path) -> None:
             for answer in answers:
                 answer.check_form()
 
-        # what the certificate does not speak of
+        # requests that the certificate does not cover
         raw = client.chat.completions.with_raw_response
         request: dict[str, Any] = {
             "model": MODEL,

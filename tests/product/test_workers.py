@@ -1,4 +1,4 @@
-"""Several workers on one port: who gets which connection, and what a killed one leaves behind."""
+"""Several workers on one port: the spread of connections, and killed workers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def who_answers(connection: socket.socket) -> int:
 
 
 def test_connections_go_to_the_least_busy_worker(served: Served) -> None:
-    """In a burst, and then one by one: never does one worker have everything, unless it is alone.
+    """In a burst, and then one by one: no worker takes all connections, unless it is alone.
 
     A stop ends them all.
     """
@@ -114,7 +114,7 @@ def test_a_killed_worker_costs_no_answer_and_no_trace(served: Served) -> None:
             victim = workers(served)[number]
             victim.send_signal(signal.SIGKILL)
             load.wait_for(100)
-            # "ok" alone is not enough: it is still said in the first moment after the kill
+            # "ok" alone is not enough: it is also reported in the first moment after the kill
             wait_until(lambda: replaced(served, victim), within_s=60)  # noqa: B023
             wait_until(lambda: health(served)["status"] == "ok", within_s=60)
 
@@ -131,7 +131,7 @@ def test_a_killed_worker_costs_no_answer_and_no_trace(served: Served) -> None:
 
 
 def test_each_worker_reports_the_journals_of_all(served: Served) -> None:
-    """A journal that cannot be written is seen whoever is asked."""
+    """Any worker reports a journal that cannot be written."""
     journal = served.data_dir / "journal"
     journal.write_text("a file in the way")  # the folder comes with the first trace
     with served.client() as client:

@@ -1,4 +1,4 @@
-"""Rows of each kind of log become calls, or say why not."""
+"""Rows of each kind of log become calls, or have a reason why not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def trace(format_: str, row: dict[str, Any], **more: Any) -> Trace:
 
 
 def reason(format_: str, row: dict[str, Any]) -> str:
-    """Why a row makes no trace."""
+    """The reason why a row makes no trace."""
     [found] = calls(format_, row)
     if isinstance(found, Unusable):
         return str(found)
@@ -266,7 +266,7 @@ def test_secrets_in_a_logged_request_are_dropped() -> None:
         ("openai/gpt-4.1", "big"),
         ("gpt-4.1-2025-04-14", "big"),
         ("openai/gpt-4.1-2025-04-14", "big"),
-        ("gpt-4o", "gpt-4o"),  # two entries stand for it
+        ("gpt-4o", "gpt-4o"),  # two entries match it
         ("gpt-4.1-mini", "gpt-4.1-mini"),
         ("unknown", "unknown"),
     ],
@@ -323,7 +323,7 @@ def test_counts_costs_and_paths_are_read_in_every_notation() -> None:
     assert at_path(row, "metadata.task.deep") is None
 
 
-# ---- whatever a row holds ----------------------------------------------------------------------
+# ---- arbitrary rows ----------------------------------------------------------------------------
 
 INNER = {"role", "content", "choices", "message", "data", "task", "observations"}
 names = st.sampled_from(sorted(INNER.union(*ROWS.values())))

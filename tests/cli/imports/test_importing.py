@@ -105,7 +105,7 @@ def test_imported_twice_and_in_overlapping_files_each_call_is_there_once(
     second = jsonl(tmp_path / "b.jsonl", FINETUNING[20:])
     named = ("--task", "triage", "--model", "gpt-4.1")
     assert imported(data, first, *named).exit_code == 0
-    assert taken(db, data).traces == 30  # one stood there twice
+    assert taken(db, data).traces == 30  # one was in it twice
     assert imported(data, first, second, *named).exit_code == 0
     assert taken(db, data) == Collected(1, 10, 0)
     assert imported(data, second, *named).exit_code == 0
@@ -144,7 +144,7 @@ def test_imported_traces_count_as_new_whatever_their_age(
     assert new_teacher_traces(db, "triage", 0.0) == 2
     assert new_teacher_traces(db, "triage", now - 10) == 1
     assert uncovered_teacher_traces(db, "triage", now - 10) == 1
-    # of another task than before, the old answers say nothing
+    # under another task the former answers do not count
     assert new_teacher_traces(db, "triage", now - 10, asked_since=now - 60) == 0
     assert new_teacher_traces(db, "triage", time.time() + 1) == 0
 
@@ -312,7 +312,7 @@ def test_a_running_server_takes_an_import_once(
         def there() -> dict[str, int]:
             try:
                 tasks = fetch_status(served.url)["tasks"]
-            except ProductError:  # the control plane takes a little longer than the proxy
+            except ProductError:  # the control plane starts a little later than the proxy
                 return {}
             return {t["task"]: t["new_traces"] for t in tasks}
 

@@ -1,4 +1,4 @@
-"""Log files are read row by row, whatever their form, and a damaged one says where."""
+"""Log files are read row by row, in every form, and damage is reported with its place."""
 
 from __future__ import annotations
 

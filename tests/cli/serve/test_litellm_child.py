@@ -100,7 +100,7 @@ def test_it_starts_without_internet_database_or_telemetry(tmp_path: Path) -> Non
     arguments = " ".join(spec.argv)
     assert "--host 127.0.0.1 --port 5002" in arguments
     assert "--telemetry False" in arguments
-    assert spec.cwd == tmp_path  # where callbacks and credential files are looked for
+    assert spec.cwd == tmp_path  # the folder of callbacks and credential files
 
 
 def test_each_start_has_a_new_key_unless_the_config_names_one(

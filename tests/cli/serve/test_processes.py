@@ -1,4 +1,4 @@
-"""`understudy serve` as a running product: what it survives, and what it leaves behind."""
+"""`understudy serve` with real processes: crashes, restarts, and a clean end."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_second_server_on_the_folder_is_refused_and_the_first_stays(
 def test_a_folder_named_like_one_of_our_packages_is_not_imported(
     tmp_path: Path, teacher: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who starts it in a project with a `store` package of its own gets Understudy's."""
+    """Started in a project with a package named `store`, it imports Understudy's."""
     for name in ("proxy", "store", "distill"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")

@@ -1,4 +1,4 @@
-"""`understudy serve` reads its config again: nobody notices but by what has changed."""
+"""`understudy serve` reads its config again: only the changes are noticed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_new_keys_hold_for_connections_after_the_reload(served: Reloaded) -> Non
 
 
 def test_a_config_with_a_fault_changes_nothing(served: Reloaded) -> None:
-    """And whatever crashes afterwards comes back as it was."""
+    """And children that crash afterwards come back with the old config."""
     served.change(server={"body_limit_mb": 2})
     assert "server.body_limit_mb changed" in served.reload()
     wait_until(lambda: len(served.pids(PROXY)) == 1)
@@ -140,7 +140,7 @@ def test_a_config_with_a_fault_changes_nothing(served: Reloaded) -> None:
         wait_until(lambda: served.pids(module) - {pid}, within_s=60)  # noqa: B023
     assert served.limit_mb() == 2
     wait_until(lambda: httpx.get(f"{served.url}/distill/status").status_code == 200, within_s=60)
-    # the copy has what the config has, so it is its owner's alone
+    # the copy may hold secrets, so only its owner may read it
     copies = list((served.data_dir / "accepted").iterdir())
     assert {copy.stat().st_mode & 0o777 for copy in copies} == {0o600}
     assert len(copies) == 2  # the control plane has not changed since the first

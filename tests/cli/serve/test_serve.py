@@ -1,4 +1,4 @@
-"""What `understudy serve` does before its children run: the folder, the socket, the plan."""
+"""Preparations of `understudy serve`: the data folder, the socket, the plan of its children."""
 
 from __future__ import annotations
 

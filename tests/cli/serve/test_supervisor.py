@@ -1,4 +1,4 @@
-"""The supervisor with real child processes: restarts, the order of stopping, and what it spares."""
+"""The supervisor with real child processes: restarts, and the order of stopping."""
 
 from __future__ import annotations
 

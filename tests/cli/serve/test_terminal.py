@@ -16,7 +16,7 @@ import pytest
 from tests.helpers.polite import until
 from tests.helpers.signals import default_signals
 
-# writes what each SIGHUP means, until it is told to stop
+# writes the meaning of each SIGHUP, until it is killed
 LISTENER = """
 import signal, sys, time
 from cli.serve.terminal import Terminal
@@ -33,7 +33,7 @@ for _ in range(600):
 
 
 def start_in_terminal(file: Path, *prefix: str) -> tuple[int, int]:
-    """PID and the other end of the terminal of a listener that leads a session of its own."""
+    """Starts a listener as session leader; its PID and our end of its terminal."""
     pid, end = pty.fork()
     if pid == 0:
         default_signals()
@@ -108,7 +108,7 @@ def test_without_a_terminal_it_is_always_a_reload(tmp_path: Path) -> None:
 def test_a_disowned_server_reloads_on_a_signal_long_after_its_terminal_closed(
     tmp_path: Path,
 ) -> None:
-    """Its terminal went without a signal to it (`disown`), so a later one comes from a person."""
+    """Its terminal closed without a signal to it (`disown`), so a later signal is an operator's."""
     file = tmp_path / "said"
     # the leader of the session ends once the other is up, and the terminal with it
     script = (

@@ -1,4 +1,4 @@
-"""Whether an answer is what a schema asks for, and that what cannot be checked is not met."""
+"""Answers against response formats and schemas; an answer that cannot be checked does not match."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_an_unknown_string_format_is_ignored() -> None:
         {"pattern": "("},
         {"pattern": "\\p{L}"},
         {"$schema": ["x"]},
-        {"maximum": 10**30},  # no JSON of ours holds it
+        {"maximum": 10**30},  # it cannot be JSON
     ],
 )
 @pytest.mark.parametrize("value", [{}, {"a": 1}, [], "a", 1, None])
@@ -163,7 +163,7 @@ async def test_a_schema_is_compiled_once_and_some_are_kept() -> None:
     turns = 0
     for _ in range(200):
         assert await meets_schema({"a": 1}, dict(reversed(schema.items())))
-    assert turns == 0  # checked where it stands: no thread was waited for
+    assert turns == 0  # checked in the event loop, without a thread
     beside.cancel()
     assert len(output_format._checks) == before
     assert time.perf_counter() - began < 5

@@ -1,4 +1,4 @@
-"""Whether a system prompt is made from a template: tables, and what holds for any prompt."""
+"""Matching system prompts with templates: tables and properties."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ templates = st.lists(
 @settings(deadline=None)
 @given(templates, st.data())
 def test_values_within_their_bounds_match(template: PromptTemplate, data: st.DataObject) -> None:
-    """Also where literals stand in values, or values read like literals: two letters are enough."""
+    """Also where values contain literals or equal them: two letters are enough."""
     said = [data.draw(st.text("ab", max_size=hole)) for hole in template.holes]
     text = made(template.literals, said)
     assert match(template, text, REST)
@@ -154,7 +154,7 @@ sentences = st.text("abcdefgh .", min_size=8, max_size=30)
 def test_an_edited_literal_never_matches(
     literals: list[str], said: list[str], data: st.DataObject
 ) -> None:
-    """One character of a literal is another, comes, or goes. No digit stands in a literal."""
+    """One character of a literal is replaced, inserted or deleted. Literals have no digits."""
     template = a_template(literals, [6] * (len(literals) - 1))
     which = data.draw(st.integers(0, len(literals) - 1))
     # at either end of a literal a new character may be the end of a value
@@ -196,7 +196,7 @@ def test_values_come_back_through_a_request(literals: list[str], value: str) -> 
 
 
 def test_no_prompt_takes_more_than_linear_time() -> None:
-    """Twenty holes, and a text in which every literal stands almost everywhere."""
+    """Twenty holes, and a text in which every literal occurs almost everywhere."""
     template = a_template(["a"] * 20 + ["b"], [200] * 20)
     text = "a" * 4000
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What makes two requests alike."""
+"""Fingerprints of requests, and hashes of their inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a student can do with a request's tools, what it learns of answers, and what it says."""
+"""A student and tools: supported requests, training targets, and its answers."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ writer.close()
 
 
 def test_a_full_disk_costs_no_trace(folder: Path) -> None:
-    """A limit on file sizes makes the system write a part of a line, as a full disk does."""
+    """With a limit on file sizes the system writes a part of a line, as on a full disk."""
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(folder)],
         cwd=ROOT,
@@ -274,7 +274,7 @@ def test_an_orphan_without_a_line_is_removed_and_a_fresh_file_is_left_alone(fold
 
 
 def test_no_reader_takes_a_segment_from_a_living_writer(folder: Path) -> None:
-    """Readers look all the time, while writers seal as often as they can."""
+    """Readers poll all the time, while writers seal as often as they can."""
     stop = threading.Event()
     faults: list[BaseException] = []
 

@@ -289,7 +289,7 @@ def test_a_redaction_error_quotes_nothing() -> None:
 
 
 def test_a_slow_redaction_is_given_up_after_its_time() -> None:
-    """Each `a` looks for a `b` to the end of the text: linear each time, and quadratic in all."""
+    """Each `a` is a search for `b` to the end of the text: quadratic in all."""
     [rule] = rules_of(
         PrivacySettings.model_validate(
             {"redact": [{"name": "far", "pattern": "a.{0,9}?(?s:.*b)|a", "replace": "<F>"}]}

@@ -1,4 +1,4 @@
-"""The ready-made rules: what they find, and what looks like it and is something else."""
+"""The ready-made rules: samples that they find, and similar texts that they do not."""
 
 from __future__ import annotations
 

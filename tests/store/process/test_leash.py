@@ -1,4 +1,4 @@
-"""The leash: a child runs as it would without, and goes when its parent goes."""
+"""The leash: a child runs as it would without it, and ends when its parent ends."""
 
 from __future__ import annotations
 

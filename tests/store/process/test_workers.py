@@ -1,4 +1,4 @@
-"""The page that the workers share, and who takes a new connection by it."""
+"""The workers' shared page, by which the least busy one takes a new connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: nothing unknown is accepted, every fault is told, no secret is shown."""
+"""Settings: unknown ones are refused, every fault is reported, no secret is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_smallest_config_has_all_defaults() -> None:
     assert found.database_file.parent == found.routes_file.parent == found.data_dir
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- refused configs ---------------------------------------------------------------------------
 
 UNKNOWN: list[tuple[str, dict[str, Any]]] = [
     ("colour", {"colour": "blue"}),

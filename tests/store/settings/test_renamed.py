@@ -1,4 +1,4 @@
-"""A config written for former names of settings works on, and says which names to change."""
+"""A config written for former names of settings still works, with a warning for each."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_former_name_has_its_effect_and_a_warning(
     assert ".".join([*above, former]) in by_former.warnings[0]
     assert ".".join([*above, name]) in by_former.warnings[0]
     assert by_name.warnings == ()
-    assert raw == config(above, former, value)  # what was given is as it was
+    assert raw == config(above, former, value)  # the argument is unchanged
 
 
 @pytest.mark.parametrize(("above", "former", "name"), PARAMS)

@@ -1,4 +1,4 @@
-"""Which endpoint answers for which model name, and what it costs."""
+"""The endpoint of each model name, and its price."""
 
 from __future__ import annotations
 
