@@ -124,6 +124,9 @@ def test_a_config_with_a_fault_changes_nothing(served: Reloaded) -> None:
             served.reload()
         assert all(part in str(caught.value) for part in said)
         served.config_file.write_text(good)
+    served.change(retention={"retrain_marked": False})
+    assert served.reload() == "nothing has changed"
+    assert served.output.count("retention.retrain_marked is now called") == 1
     served.config_file.write_text("model_list: [")
     done = served.run_reload()
     assert done.returncode == 2

@@ -228,6 +228,13 @@ def test_the_start_screen_shows_address_teacher_and_a_client(tmp_path: Path) -> 
     compile("\n".join(line.strip() for line in hint.splitlines()), "hint", "exec")
 
 
+def test_the_start_screen_names_each_renamed_setting_once(tmp_path: Path) -> None:
+    shown = screen(planned(tmp_path, DIRECT, retention={"retrain_marked": True}))
+
+    assert shown.count("retention.retrain_marked is now called") == 1
+    assert shown.count("retention.retrain_forgotten") == 1
+
+
 def test_the_start_screen_shows_no_secret(tmp_path: Path) -> None:
     keys = [{"key": "client-key", "name": "support"}]
     shown = screen(planned(tmp_path, DIRECT, server={"keys": keys}))
