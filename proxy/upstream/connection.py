@@ -80,7 +80,8 @@ class Connection(asyncio.Protocol):
         if isinstance(data, bytes):
             self._transport.write(data)
         else:
-            self._transport.writelines(data)
+            for part in data:  # not writelines: asyncio's own loop does not pause us there (3.13)
+                self._transport.write(part)
             self._unsent = self._transport.get_write_buffer_size()
 
     async def upload(
@@ -98,7 +99,7 @@ class Connection(asyncio.Protocol):
                 if response.begun or response.connection is None:
                     return  # still uploading: the connection is closed after the answer
                 if length is None and piece:
-                    self._transport.writelines([b"%x\r\n" % len(piece), piece, b"\r\n"])
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 else:
                     left -= len(piece)
                     if left < 0:
