@@ -16,7 +16,7 @@ import typer
 
 from cli.commands import by_hand
 from cli.commands.forget import forget
-from cli.options import (
+from cli.commands.options import (
     DEFAULT_CONFIG,
     ConfigOption,
     JsonOption,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import (
+from cli.commands.options import (
     DEFAULT_CONFIG,
     ConfigOption,
     JsonOption,
