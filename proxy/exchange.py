@@ -167,7 +167,8 @@ class Exchange:
         """
         if self.recorded:
             return
-        await self.redact_answer()
+        if self._privacy.redacts:
+            await self.redact_answer()
         self._record(outcome, error_type)
 
     def finish_now(self, outcome: Outcome, error_type: str | None = None) -> None:
