@@ -15,15 +15,15 @@ _FILE = Path(__file__).with_name("openapi.yaml")
 
 
 class ApiDocument:
-    """The document, for anybody: it says what the software does, not what it is used for."""
+    """Serves the document without a key: it describes the software, not its use."""
 
     def __init__(self) -> None:
-        self._written: bytes | None = None
+        self._content: bytes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._written is None:
-            self._written = await asyncio.to_thread(_read)
-        await respond(send, 200, [JSON], self._written)
+        if self._content is None:
+            self._content = await asyncio.to_thread(_read)
+        await respond(send, 200, [JSON], self._content)
 
 
 def _read() -> bytes:

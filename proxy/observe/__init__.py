@@ -1,4 +1,4 @@
-"""What is recorded of each request: the journal's trace, metrics, OpenTelemetry spans.
+"""The records of each request: the journal's trace, metrics, OpenTelemetry spans.
 
 Imports store, proxy.http and proxy.access.
 """

@@ -1,4 +1,4 @@
-"""The one place that speaks HTTP to others: teachers, students, the control plane.
+"""The HTTP client: for teachers, students and the control plane.
 
     response = await upstream.send("POST", url, headers, body)
     try:
@@ -52,7 +52,7 @@ class _CachedTarget:
 
 
 class Upstream:
-    """Pooled connections to every upstream. `open` needs a running event loop."""
+    """Pooled connections to all upstreams. `open` needs a running event loop."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Upstream:
         idle_s: float = 45.0,
         idle: int = 256,
     ) -> None:
-        """`idle_s`, `idle`: how long connections to one origin wait for use, and how many."""
+        """`idle_s`, `idle`: how long idle connections of one origin are kept, and how many."""
         self._connect_timeout_s = connect_timeout_s
-        self._read_timeout_s = read_timeout_s  # between two reads: an answer may take long
+        self._read_timeout_s = read_timeout_s  # between two reads, not of the whole answer
         self._opened = False
         self._idle_s = idle_s
         self._idle = idle

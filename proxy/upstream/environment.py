@@ -10,10 +10,10 @@ _NAMES = ("http_proxy", "https_proxy")  # upper case counts as well
 
 
 def forward_proxy(origin: Origin) -> str | None:
-    """The forward proxy's URL, None to connect directly, as to everything on this machine.
+    """The forward proxy's URL; None to connect directly, always for addresses of this machine.
 
-    What the variables mean is the standard library's reading: lower case wins over upper case,
-    and NO_PROXY lists domains with their subdomains, or is `*`.
+    The variables are read as the standard library reads them: lower case wins over upper case, and
+    NO_PROXY lists domains with their subdomains, or is `*`.
     """
     if origin.loopback or not any(name.lower() in _NAMES for name in os.environ):
         return None

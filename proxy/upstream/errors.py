@@ -1,4 +1,4 @@
-"""What can come of asking an upstream, other than a whole answer.
+"""The errors of a request to an upstream.
 
 UpstreamError
 ├── Unreachable   no connection could be made; nothing was sent
@@ -8,7 +8,7 @@ UpstreamError
 
 
 class UpstreamError(Exception):
-    """An upstream did not give a whole answer."""
+    """A request to an upstream got no whole answer."""
 
 
 class Unreachable(UpstreamError):
@@ -16,7 +16,7 @@ class Unreachable(UpstreamError):
 
 
 class Slow(UpstreamError):
-    """An upstream was silent for too long."""
+    """An upstream exceeded a time limit."""
 
 
 class Broke(UpstreamError):

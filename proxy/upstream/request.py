@@ -1,4 +1,4 @@
-"""A request as it goes over the wire: where a URL leads, and the head of the message."""
+"""A request on the wire: the target of a URL, and the head of the message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a connection can be used for again (RFC 6454, section 4)."""
+    """Connections to the same origin can be reused (RFC 6454, section 4)."""
 
     scheme: str  # http or https
     host: str  # a name, or an address without brackets
@@ -43,12 +43,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a URL leads."""
+    """The target of a URL."""
 
     origin: Origin
-    host: bytes  # as the Host header has it
+    host: bytes  # the Host header's value
     path: bytes  # with its query string
-    authorization: bytes | None  # what the URL's `user:password@` says (RFC 7617)
+    authorization: bytes | None  # of the URL's `user:password@` (RFC 7617)
 
     def first_lines(self, method: str) -> bytes:
         """The request line and the Host header, without the last line's end."""
@@ -59,7 +59,7 @@ class Target:
 
 
 def target_of(url: str) -> Target:
-    """Where a URL leads. Its path and query stay as they are written. Raises ValueError."""
+    """The target of a URL, its path and query unchanged. Raises ValueError."""
     if _NOT_IN_A_URL.search(url):
         raise ValueError("a URL holds a space or a control character")
     parts = urlsplit(url)
@@ -89,7 +89,7 @@ def target_of(url: str) -> Target:
 def head_lines(first_lines: bytes, headers: Headers) -> bytes:
     """The head of a request up to its framing, without the last line's end.
 
-    Raises ValueError where a header would begin a line of its own (CR, LF) or cut one (NUL).
+    Raises ValueError if a header contains CR, LF or NUL, which would end its line.
     """
     lines = b"\r\n".join((first_lines, *map(b": ".join, headers)))
     ours = 2 * (first_lines.count(b"\n") + len(headers))

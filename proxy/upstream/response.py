@@ -1,4 +1,4 @@
-"""An upstream's answer as the proxy reads it, whatever it comes through."""
+"""The interface of an upstream's answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from proxy.http.asgi import Headers, header
 
 
 class Response(ABC):
-    """An upstream's answer: the status and the headers now, the body when it is asked for."""
+    """An upstream's answer: its status and headers, and its body to be read."""
 
     __slots__ = ("headers", "status")
 
@@ -24,21 +24,21 @@ class Response(ABC):
 
     @abstractmethod
     async def read(self) -> bytes:
-        """The whole body, or what is left of it. Raises Slow or Broke.
+        """The rest of the body. Raises Slow or Broke.
 
-        A body of more than MAX_BODY_BYTES bytes counts as broken: nobody could hold it.
+        A body of more than MAX_BODY_BYTES counts as broken.
         """
 
     @abstractmethod
     async def next_chunk(self) -> bytes:
-        """What has come since the last call, at least one byte; empty at the end of the body.
+        """The bytes that came since the last call; empty at the end of the body.
 
-        Raises Slow or Broke, after all that came before.
+        Raises Slow or Broke, after all bytes that came before.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Stops reading: a connection with more to come is closed, another one is kept."""
+        """Stops reading. A connection with an unfinished answer is closed, another one is kept."""
 
 
 MAX_BODY_BYTES = 512 * 1024 * 1024  # bytes of a body that is read as a whole

@@ -1,7 +1,7 @@
-"""Asking an upstream through the forward proxy that the environment names.
+"""Sends requests through the forward proxy that the environment names.
 
-aiohttp does it: CONNECT, TLS in it and the proxy's password are its trade. It is imported for
-this alone, so a deployment that needs no forward proxy does without it.
+aiohttp does this: it knows CONNECT, TLS inside it, and the proxy's password. It is imported only
+here, so deployments without a forward proxy do not load it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from proxy.http.asgi import Headers
 from proxy.upstream.errors import Broke, Slow, Unreachable
 from proxy.upstream.response import MAX_BODY_BYTES, Response
 
-_LARGE = 1024 * 1024  # aiohttp wants bodies over this size as a file
+_LARGE = 1024 * 1024  # bytes: aiohttp wants larger bodies as a file
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class ThroughProxy:
-    """Pooled connections through forward proxies. To be made in a running event loop."""
+    """Pooled connections through forward proxies. Create it in a running event loop."""
 
     def __init__(
         self, *, connect_timeout_s: float, read_timeout_s: float, context: ssl.SSLContext

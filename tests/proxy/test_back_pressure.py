@@ -1,4 +1,4 @@
-"""What is slow bounds memory, and costs nobody else anything: the proxy as a process.
+"""Slow clients and teachers: memory stays bounded and others are served. The proxy is a process.
 
 Bounds are bytes, with room to spare, and never times: the machine may be busy.
 """

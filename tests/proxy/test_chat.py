@@ -251,7 +251,7 @@ def test_a_teacher_that_streams_unasked(client, proxy, teacher):
 
 @pytest.mark.parametrize("how", [{}, {"stream": True}, {"model": "none"}])
 def test_a_request_leaves_nothing_to_the_garbage_collector(client, proxy, how):
-    """What is in a circle stays until the collector comes, which costs each request its share."""
+    """Reference cycles stay until the garbage collector runs, which costs every request a share."""
 
     def requests(count):
         for _ in range(count):

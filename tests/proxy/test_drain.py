@@ -1,4 +1,4 @@
-"""A worker that is told to stop answers everybody it can; and hears of clients that hang up."""
+"""Draining: a worker that stops answers every request it can. And: clients that hang up."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_a_retired_worker_has_time_and_a_stop_shortens_it(
         assert proxy.signal(signal.SIGTERM) == 0
         assert time.monotonic() - began < 2.5
         assert asked.exception() is not None
-        traces = proxy.wait_for_traces(2)  # what was cut off is in the journal too
+        traces = proxy.wait_for_traces(2)  # cancelled requests are in the journal too
         assert traces[1]["outcome"] != "ok"
 
 

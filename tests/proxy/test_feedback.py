@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: what is taken, what is refused, and that it is journalled before the 200."""
+"""`POST /v1/feedback`: accepted and refused bodies; it is journalled before the 200."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def process(teacher: LoopbackServer, tmp_path: Path) -> Iterator[ProxyProcess]:
         yield running
 
 
-# ---- what is taken -----------------------------------------------------------------------------
+# ---- accepted ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_feedback_is_kept_while_the_journal_cannot_be_written(
     assert line["trace_id"] == TRACE
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- refused -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ nearly = st.fixed_dictionaries(
 
 
 def parsed(raw: bytes) -> bool:
-    """Whether a body is taken. What is taken is whole and can be written; the rest is a 400."""
+    """Whether a body is accepted, and then complete and writable; other bodies are a 400."""
     try:
         found = parse_feedback(raw, at=1.5, key_hash="k")
     except ApiError as error:

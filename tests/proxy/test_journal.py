@@ -1,4 +1,4 @@
-"""Whoever got an answer finds it in the log: at once, and whatever is killed when."""
+"""Every answered request is in the journal: at once, and whatever is killed when."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_kill_9_under_load_loses_no_answered_request(after_s, process, teacher):
     os.kill(process.process.pid, SIGKILL)
     process.process.wait(10)
     stop.set()
-    process.stop_listening()  # whoever waits in its backlog is let go
+    process.stop_listening()  # connections in its backlog are dropped
     for thread in threads:
         thread.join(30)
     segments = sealed_segments(process.config.journal_dir)

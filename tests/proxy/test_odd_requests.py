@@ -61,7 +61,7 @@ def test_a_page_of_an_impossible_length_is_refused(
     answer = httpx.get(
         f"{proxy.base_url}/responses/{kept}/input_items", params={"limit": limit, "x": "1"}
     )
-    # parse_qs leaves out what is empty
+    # parse_qs leaves out empty values
     assert answer.status_code == (400 if limit else 200)
 
 

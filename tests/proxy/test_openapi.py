@@ -1,4 +1,4 @@
-"""GET /openapi.json is what the proxy serves: every path, every reason, valid OpenAPI."""
+"""GET /openapi.json describes every path and every reason, and is valid OpenAPI."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_served_path_is_in_the_document(document: dict[str, Any], app: App
     assert len(looked_up) == 6
     for method, path in looked_up:
         assert (method, path.replace("ID", "{response_id}")) in described
-    # and nothing else is served but these, the models, and what is passed on
+    # nothing else is served but these, the models, and requests that are passed on
     assert described - answered - ours == {
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{name}"),

@@ -49,7 +49,7 @@ def test_a_logged_call_is_redacted() -> None:
     assert SECRET not in repr(trace)
     assert json.loads(trace.output_messages or "")[0]["content"] == '{"to": "<EMAIL>"}'
     assert trace.end_user == "<EMAIL>"
-    # its id is no way to find out what was there
+    # its id does not reveal the content
     other = make_trace(call("bob@example.org"), **given, redaction=redaction_of(PRIVACY))
     assert other.trace_id == trace.trace_id
     assert make_trace(call("nobody"), **given, redaction=redaction_of(PRIVACY)).content == "full"

@@ -1,4 +1,4 @@
-"""`understudy serve` with privacy settings: a real client, and what is on the disk in the end."""
+"""`understudy serve` with privacy settings: a real client, and the files on the disk."""
 
 from __future__ import annotations
 

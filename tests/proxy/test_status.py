@@ -1,4 +1,4 @@
-"""What the proxy says of itself."""
+"""/health and /v1/models."""
 
 import httpx
 import openai

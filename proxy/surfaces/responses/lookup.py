@@ -2,7 +2,7 @@
 
     GET    /v1/responses/ID               the response
     DELETE /v1/responses/ID
-    GET    /v1/responses/ID/input_items   what was asked, in pages
+    GET    /v1/responses/ID/input_items   its input, in pages
     POST   /v1/responses/ID/cancel
     POST   /v1/responses/input_tokens     of a request that may name a response
     POST   /v1/responses/compact

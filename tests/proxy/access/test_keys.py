@@ -1,4 +1,4 @@
-"""Who may use the proxy."""
+"""Keys: which clients may use the proxy."""
 
 from base64 import b64encode
 

@@ -141,7 +141,7 @@ def test_over_its_rate_a_client_gets_429_with_retry_after(tmp_path):
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert len(teacher.requests) == 2
         proxy.wait_for_traces(2)
-        # neither does what is passed through get by, and what costs nothing is free
+        # passed-through requests count too, and those without a body are free
         passed = httpx.get(f"{proxy.base_url}/files", headers={"authorization": "Bearer sk-one"})
         assert passed.status_code == 429
         models = httpx.get(f"{proxy.base_url}/models", headers={"authorization": "Bearer sk-one"})

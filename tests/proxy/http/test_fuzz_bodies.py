@@ -1,4 +1,4 @@
-"""Any JSON as a body, and what is nearly JSON: understood or refused. See test_fuzz_bytes.py."""
+"""Any JSON, and almost JSON, as a body: understood or refused. See test_fuzz_bytes.py."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture
 def scene(running: Scene) -> Iterator[Scene]:
-    """Leaves with a look into the journal: it has what was told, each once, and no more."""
+    """On exit checks the journal: each acknowledged trace once, and no others."""
     running.routes.clear()
     yield running
     assert running.session.get(f"{running.proxy.url}/health").json()["status"] == "ok"

@@ -222,7 +222,7 @@ def test_the_head_of_an_answer_that_is_broken_off_is_there() -> None:
 
 
 def test_a_client_that_does_not_read_is_waited_for() -> None:
-    """What is kept for it is bounded, and the whole answer is there once it reads."""
+    """Its buffer is bounded, and it gets the whole answer once it reads."""
     chunk, count = b"z" * 65536, 400
     sent = 0
 

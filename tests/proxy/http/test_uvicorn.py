@@ -16,7 +16,7 @@ from uvicorn.server import Server, ServerState
 
 from tests.helpers.paths import ROOT
 
-# who has it → the names, and what the proxy does with them
+# class → its methods that are overridden or called
 CLASSES = {
     httptools_impl.HttpToolsProtocol: (
         "connection_made",

@@ -1,4 +1,4 @@
-"""What the data plane counts, and how Prometheus gets to read it."""
+"""The data plane's counts, and the page that Prometheus reads."""
 
 import asyncio
 from collections import Counter

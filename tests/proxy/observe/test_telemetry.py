@@ -72,7 +72,7 @@ def values(span):
 
 @pytest.fixture
 def spans(tmp_path):
-    """What a collector got of three requests: a plain one, one with a parent, one that failed."""
+    """The spans of three requests: a plain one, one with a parent, one that failed."""
     with Collector() as collector, LoopbackServer() as teacher:
         raw = settings(teacher.base_url, tmp_path, telemetry={"otlp_endpoint": collector.url})
         with ProxyThread(raw) as proxy:

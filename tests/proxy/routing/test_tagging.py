@@ -79,7 +79,7 @@ def test_the_tag_is_removed(metadata, expected):
     body = {"model": "m", "metadata": metadata, "store": True}
     before = repr(body)
     stripped = without_tag(body)
-    assert repr(body) == before  # the trace keeps what was sent
+    assert repr(body) == before  # the trace keeps the body as it was sent
     if expected == "as it was":
         assert stripped is None
     elif expected == "gone":

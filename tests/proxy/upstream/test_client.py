@@ -1,4 +1,4 @@
-"""What the upstream client puts on the wire, and what it makes of answers."""
+"""The upstream client: the bytes of its requests, and how it reads answers."""
 
 import asyncio
 import socket

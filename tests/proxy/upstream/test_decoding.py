@@ -108,7 +108,7 @@ async def test_a_compressed_answer(coding, squeeze):
         assert await whole(client, server.url) == TEXT
         assert await in_pieces(client, server.url) == TEXT
         response = await client.send("POST", server.url, [], b"{}")
-        # the length and the encoding were those of what is no more
+        # the length and the encoding were those of the compressed body
         assert response.headers == [(b"content-type", b"a/b")]
         assert (response.status, response.content_type) == (200, "a/b")
     assert server.connections == 1

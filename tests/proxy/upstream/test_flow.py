@@ -1,4 +1,4 @@
-"""Slow readers and slow upstreams: what is buffered stays bounded, in both directions."""
+"""Slow readers and slow upstreams: buffers stay bounded in both directions."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from proxy.upstream.errors import Broke, Slow
 from tests.helpers.raw_server import event_loop_policy, raw_server, read_request, upstream, whole  # noqa: F401
 
 MB = 1024 * 1024
-# what the kernel holds of a loopback connection at most, in both of its ends
+# the kernel's buffers of a loopback connection, both ends together
 KERNEL = 16 * MB
 LONG = 64 * MB
 

@@ -1,4 +1,4 @@
-"""Where URLs lead, and what the environment says of the way."""
+"""Targets of URLs, and forward proxies of the environment."""
 
 import pytest
 from hypothesis import given

@@ -56,7 +56,7 @@ def served(
 ) -> Iterator[RunningProxy]:
     """A proxy with LiteLLM behind it: `rules` speaks OpenAI's API, `claude` Anthropic's.
 
-    LiteLLM comes and goes by reloads, and nobody who does not need it waits for it.
+    LiteLLM starts and stops by reloads, and requests that do not need it do not wait for it.
     """
     direct = settings(openais.base_url, Path("unused"))["model_list"]
     through = [

@@ -1,4 +1,4 @@
-"""What a teacher's response says: every golden transcript of typed events, cut at every byte."""
+"""Reading a teacher's response: every golden transcript of typed events, cut at every byte."""
 
 import json
 from dataclasses import asdict

@@ -33,7 +33,7 @@ def parsed(body):
     return parse(json.dumps(body).encode())
 
 
-# What a request says beside LEAST → what the view says beside it.
+# Fields of a request beside LEAST → the fields of its view.
 SAME = {
     "nothing": ({}, {}),
     "same names": (

@@ -75,7 +75,7 @@ def test_a_response_repeats_its_requests_fields():
     schema = {**expected["text"]["format"], "description": None, "strict": False}
     assert said == {
         **expected,
-        "metadata": {"team": "a"},  # without what is ours
+        "metadata": {"team": "a"},  # without the tag
         "reasoning": {"effort": None, "summary": None},
         "text": {"format": schema, "verbosity": "medium"},
         "tools": [{**FUNCTION, "description": None}],
