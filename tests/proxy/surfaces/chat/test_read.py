@@ -1,62 +1,26 @@
 """Assembling an answer from its stream: every golden transcript, cut at every byte."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.surfaces.chat.read import CompletionAssembler, read_completion
-from tests.helpers.paths import GOLDEN
+from tests.helpers.transcripts import Transcripts
 
-TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))
-
-
-def transcript(name):
-    raw = (GOLDEN / f"{name}.sse").read_bytes()
-    return raw, json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def assembled(*pieces):
-    assembler = CompletionAssembler()
-    for piece in pieces:
-        assembler.feed(piece)
-    return asdict(assembler.finish())
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_a_whole_stream_is_assembled(name):
-    raw, expected = transcript(name)
-    assert assembled(raw) == expected
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_cut_in_two_at_every_byte(name):
-    raw, expected = transcript(name)
-    for cut in range(len(raw) + 1):
-        assert assembled(raw[:cut], raw[cut:]) == expected, cut
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_byte_by_byte(name):
-    raw, expected = transcript(name)
-    assert assembled(*[raw[i : i + 1] for i in range(len(raw))]) == expected
+STREAMS = Transcripts(CompletionAssembler)
+TRANSCRIPTS = STREAMS.names
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_done_is_seen_with_its_last_byte(name):
-    raw, _ = transcript(name)
+    raw, _ = STREAMS.read(name)
     end = raw.find(b"[DONE]")
     assembler = CompletionAssembler()
     for i in range(len(raw)):
         assembler.feed(raw[i : i + 1])
         assert assembler.done == (end >= 0 and i >= end + len(b"[DONE]") - 1), i
-
-
-@given(st.lists(st.binary(max_size=40), max_size=10))
-def test_never_raises_on_bytes(pieces):
-    assembled(*pieces)
 
 
 json_values = st.recursive(
@@ -78,14 +42,14 @@ json_values = st.recursive(
 @given(json_values)
 def test_never_raises_on_json_of_any_shape(payload):
     raw = json.dumps(payload).encode()
-    assembled(b"data: " + raw + b"\n\n")
+    STREAMS.assembled(b"data: " + raw + b"\n\n")
     read_completion(raw)
 
 
 def test_a_stream_stopped_anywhere_gives_what_has_come():
-    raw, _ = transcript("openai")
+    raw, _ = STREAMS.read("openai")
     cut = raw.index("世界".encode()[:3]) + 1  # inside the first character
-    [message] = assembled(raw[:cut])["messages"]
+    [message] = STREAMS.assembled(raw[:cut])["messages"]
     assert message["content"] == "Grüß dich"
 
 

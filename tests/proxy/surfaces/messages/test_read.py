@@ -8,41 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.surfaces.messages.read import MessageAssembler, read_message, usage_of
-from tests.helpers.paths import GOLDEN as TRANSCRIPTS
+from tests.helpers.paths import GOLDEN
+from tests.helpers.transcripts import Transcripts
 
-GOLDEN = TRANSCRIPTS / "messages"
-TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))
-
-
-def transcript(name):
-    raw = (GOLDEN / f"{name}.sse").read_bytes()
-    return raw, json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def assembled(*pieces):
-    assembler = MessageAssembler()
-    for piece in pieces:
-        assembler.feed(piece)
-    return asdict(assembler.finish())
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_cut_in_two_at_every_byte(name):
-    raw, expected = transcript(name)
-    for cut in range(len(raw) + 1):
-        assert assembled(raw[:cut], raw[cut:]) == expected, cut
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_byte_by_byte(name):
-    raw, expected = transcript(name)
-    assert assembled(*[raw[i : i + 1] for i in range(len(raw))]) == expected
+STREAMS = Transcripts(MessageAssembler, GOLDEN / "messages")
+TRANSCRIPTS = STREAMS.names
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_the_end_is_seen_with_its_mark(name):
     """Not before all that counts has come, and before the last line has left."""
-    raw, _ = transcript(name)
+    raw, _ = STREAMS.read(name)
     marks = [raw.rfind(mark) + len(mark) for mark in MARKS if mark in raw]
     assembler = MessageAssembler()
     for i in range(len(raw)):
@@ -55,18 +31,13 @@ MARKS = (b"event: message_stop", b'data: {"type":"message_stop"}')
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_finished_at_the_end_mark_it_is_whole(name):
-    raw, expected = transcript(name)
+    raw, expected = STREAMS.read(name)
     assembler = MessageAssembler()
     for i in range(len(raw)):
         assembler.feed(raw[i : i + 1])
         if assembler.done:
             break
     assert asdict(assembler.finish()) == expected
-
-
-@given(st.lists(st.binary(max_size=40), max_size=10))
-def test_never_raises_on_bytes(pieces):
-    assembled(*pieces)
 
 
 NAMES = [
@@ -89,15 +60,15 @@ json_values = st.recursive(
 
 @given(st.lists(json_values, max_size=4))
 def test_never_raises_on_json_of_any_shape(payloads):
-    assembled(*[b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads])
+    STREAMS.assembled(*[b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads])
     for payload in payloads:
         read_message(json.dumps(payload).encode())
 
 
 def test_a_stream_stopped_anywhere_gives_what_has_come():
-    raw, _ = transcript("tools")
+    raw, _ = STREAMS.read("tools")
     cut = raw.index(b"San Fra") + len(b"San Fra")
-    [message] = assembled(raw[:cut])["messages"]
+    [message] = STREAMS.assembled(raw[:cut])["messages"]
     assert message["content"] == "I'll look it up."
     [call] = message["tool_calls"]
     assert call["function"] == {"name": "get_weather", "arguments": '{"location":'}

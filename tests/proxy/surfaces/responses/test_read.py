@@ -2,31 +2,19 @@
 
 import json
 from dataclasses import asdict
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.surfaces.responses.read import ResponseAssembler, completion_of, read_response
-from tests.helpers.paths import GOLDEN as TRANSCRIPTS
+from tests.helpers.paths import GOLDEN
 from tests.helpers.responses_teacher import message, response_object
+from tests.helpers.transcripts import Transcripts
 
-GOLDEN = TRANSCRIPTS / "responses"
-TRANSCRIPTS = sorted(path.stem for path in GOLDEN.glob("*.sse"))
+STREAMS = Transcripts(ResponseAssembler, GOLDEN / "responses")
+TRANSCRIPTS = STREAMS.names
 ENDS = ("response.completed", "response.incomplete", "response.failed", "error")
-
-
-def transcript(name):
-    raw = (GOLDEN / f"{name}.sse").read_bytes()
-    return raw, json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def assembled(*pieces):
-    assembler = ResponseAssembler()
-    for piece in pieces:
-        assembler.feed(piece)
-    return asdict(assembler.finish())
 
 
 def end_of(raw):
@@ -36,30 +24,9 @@ def end_of(raw):
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_a_whole_stream_is_assembled(name):
-    raw, expected = transcript(name)
-    assert assembled(raw) == expected
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
-def test_cut_in_two_anywhere(name):
-    raw, expected = transcript(name)
-    for cut in range(0, len(raw) + 1, 3):
-        assert assembled(raw[:cut], raw[cut:]) == expected, cut
-
-
-@given(st.sampled_from(TRANSCRIPTS), st.lists(st.integers(0, 9_000), max_size=8))
-def test_cut_into_pieces(name, cuts):
-    raw, expected = transcript(name)
-    edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    pieces = [raw[a:b] for a, b in pairwise(edges)]
-    assert assembled(*pieces) == expected
-
-
-@pytest.mark.parametrize("name", TRANSCRIPTS)
 def test_the_end_is_seen_with_its_last_byte(name):
     """Byte by byte: a client that waits for no line end has not got it before."""
-    raw, expected = transcript(name)
+    raw, expected = STREAMS.read(name)
     end = end_of(raw)
     assembler = ResponseAssembler()
     for i in range(len(raw)):
@@ -73,9 +40,9 @@ def test_the_end_is_seen_with_its_last_byte(name):
 )
 def test_without_its_last_event(name):
     """What came until then is known, and that it is not finished."""
-    raw, expected = transcript(name)
+    raw, expected = STREAMS.read(name)
     last = raw.rindex(b"data: {")
-    found = assembled(raw[:last])
+    found = STREAMS.assembled(raw[:last])
     assert found["messages"] == expected["messages"]
     assert found["response_id"] == expected["response_id"]
     assert found["model"] == expected["model"]
@@ -83,16 +50,16 @@ def test_without_its_last_event(name):
 
 
 def test_stopped_in_the_middle():
-    raw, _ = transcript("text")
+    raw, _ = STREAMS.read("text")
     cut = raw.index("界".encode()) + 1  # inside a character
-    assert assembled(raw[:cut])["messages"][0]["content"] == "Grüß dich, 世"
-    raw, _ = transcript("parallel_calls")
-    [message] = assembled(raw[: raw.index(b'"delta":"ation')])["messages"]
+    assert STREAMS.assembled(raw[:cut])["messages"][0]["content"] == "Grüß dich, 世"
+    raw, _ = STREAMS.read("parallel_calls")
+    [message] = STREAMS.assembled(raw[: raw.index(b'"delta":"ation')])["messages"]
     assert message["tool_calls"][0]["function"]["arguments"] == '{"loc'
 
 
 def test_a_stream_that_done_ends_without_a_last_event():
-    raw, _ = transcript("text")
+    raw, _ = STREAMS.read("text")
     assembler = ResponseAssembler()
     assembler.feed(raw[: raw.rindex(b"event: ")])
     assert not assembler.done
@@ -101,21 +68,16 @@ def test_a_stream_that_done_ends_without_a_last_event():
 
 
 def test_nothing_after_the_end_counts():
-    raw, expected = transcript("text")
-    other, _ = transcript("refusal")
-    assert assembled(raw, other) == expected
-    assert assembled(raw + other) == expected
+    raw, expected = STREAMS.read("text")
+    other, _ = STREAMS.read("refusal")
+    assert STREAMS.assembled(raw, other) == expected
+    assert STREAMS.assembled(raw + other) == expected
 
 
 def test_events_of_several_data_lines():
-    raw, expected = transcript("text")
+    raw, expected = STREAMS.read("text")
     split = raw.replace(b'data: {"type":', b'data: {\ndata: "type":')
-    assert assembled(split) == expected
-
-
-@given(st.lists(st.binary(max_size=40), max_size=10))
-def test_never_raises_on_bytes(pieces):
-    assembled(*pieces)
+    assert STREAMS.assembled(split) == expected
 
 
 KEYS = ["type", "response", "item", "output_index", "delta", "output", "content", "usage", "id"]
@@ -133,7 +95,7 @@ json_values = st.recursive(
 @given(st.lists(json_values, max_size=4))
 def test_never_raises_on_json_of_any_shape(payloads):
     raw = b"".join(b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads)
-    json.dumps(assembled(raw))
+    json.dumps(STREAMS.assembled(raw))
     for payload in payloads:
         json.dumps(asdict(read_response(json.dumps(payload).encode())))
 
