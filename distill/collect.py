@@ -4,7 +4,8 @@ A segment's name is committed together with its traces and its feedback, and onl
 deleted. Whatever is killed at whatever point: a file that is still there is either not in the store
 at all, and is collected, or wholly, and is only deleted. A line that is neither trace nor feedback,
 such as the last one of a killed writer, is moved to the folder `damaged` beside the segments; it
-never holds up the rest. A trace of an imported log has an id that is derived from its content: it
+never holds up the rest, and neither does an entry that is no segment at all or that cannot be read:
+see store.files.journal. A trace of an imported log has an id that is derived from its content: it
 is collected once, however often that log is imported. Lines of forgotten subjects are not
 collected: see store.database.forgetting.
 """
@@ -38,11 +39,17 @@ from store.database.store import Store
 from store.database.traces import RequestOutcome
 from store.errors import InputRefused
 from store.files.atomic import write_atomically
-from store.files.journal import DAMAGED_FOLDER, sealed_segments
+from store.files.journal import (
+    FAULT_OF_THE_ENTRY,
+    damaged_folder,
+    sealed_segments,
+    set_entry_aside,
+)
 from store.settings.teachers import Price, price_of
 
-_MIN_BUFFER = 1 << 20  # DuckDB's reader holds whole lines; none is longer than its segment
+_MIN_BUFFER = 1 << 20  # of DuckDB's reader, which holds whole lines
 _BATCH_BYTES = 1 << 24
+MAX_LINE_BYTES = 1 << 28  # of a segment; a longer line is none of ours
 _BATCH_SEGMENTS = 256
 
 log = logging.getLogger("understudy.collect")
@@ -57,6 +64,9 @@ class Collected:
     damaged: int  # lines set aside
     feedback: int = 0
     forgotten: int = 0  # lines that were not collected, because their subject was forgotten
+    skipped: tuple[
+        str, ...
+    ] = ()  # entries that can be neither collected nor moved, with the reason
     requests: tuple[RequestOutcome, ...] = field(default=(), compare=False)  # evidence
 
     def __add__(self, other: Collected) -> Collected:
@@ -66,6 +76,7 @@ class Collected:
             self.damaged + other.damaged,
             self.feedback + other.feedback,
             self.forgotten + other.forgotten,
+            self.skipped + other.skipped,
             self.requests + other.requests,
         )
 
@@ -90,11 +101,11 @@ def collect(db: Database, journal_dir: Path, prices: Mapping[str, Price]) -> Col
     Raises StoreError when the store, and OSError when the folder cannot be used; what was collected
     until then stays collected, the rest stays in the journal.
     """
-    total = Collected(0, 0, 0)
-    for batch in _batches(sealed_segments(journal_dir)):
+    skipped: list[str] = []
+    segments = sealed_segments(journal_dir, skipped)
+    total = Collected(0, 0, 0, skipped=tuple(skipped))
+    for batch in _batches(segments):
         total += _collect_batch(db, batch, prices)
-        for segment in batch:
-            segment.unlink(missing_ok=True)
     return total
 
 
@@ -103,8 +114,11 @@ def _batches(segments: list[Path]) -> Iterator[list[Path]]:
     batch: list[Path] = []
     size = 0
     for segment in segments:
+        try:
+            size += segment.stat().st_size
+        except FileNotFoundError:
+            continue
         batch.append(segment)
-        size += segment.stat().st_size
         if size >= _BATCH_BYTES or len(batch) == _BATCH_SEGMENTS:
             yield batch
             batch, size = [], 0
@@ -113,15 +127,92 @@ def _batches(segments: list[Path]) -> Iterator[list[Path]]:
 
 
 def _collect_batch(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
-    try:
-        return _insert(db, segments, prices)
-    except InputRefused:  # one of them cannot be read at all, which the proxies never write
-        if len(segments) == 1:
-            return _set_aside_whole(db, segments[0])
+    """Takes segments into the store and deletes them; those that cannot be read are set aside."""
     total = Collected(0, 0, 0)
+    readable = []
     for segment in segments:
-        total += _collect_batch(db, [segment], prices)
-    return total
+        try:
+            fault = _fault(segment)
+        except FileNotFoundError:
+            continue
+        if fault is None:
+            readable.append(segment)
+        else:
+            total += _give_up(segment, fault)
+    if readable:
+        try:
+            total += _insert(db, readable, prices)
+        except InputRefused:  # one of them cannot be read at all, which the proxies never write
+            if len(readable) > 1:
+                for segment in readable:
+                    total += _collect_batch(db, [segment], prices)
+                return total
+            total += _set_aside_whole(db, readable[0])
+        except _CannotSetAside as failure:
+            rest = [segment for segment in readable if segment != failure.segment]
+            total += Collected(0, 0, 0, skipped=(str(failure),))
+            return total + _collect_batch(db, rest, prices) if rest else total
+    return total + _delete(readable)
+
+
+def _fault(segment: Path) -> str | None:
+    """Why this segment cannot be given to DuckDB: it cannot be read, or has an endless line.
+
+    Raises FileNotFoundError when it is not there any more.
+    """
+    try:
+        if segment.stat().st_size > _BATCH_BYTES:
+            longest = _longest_line(segment)
+            return "a line of it is too long" if longest > MAX_LINE_BYTES else None
+        segment.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in FAULT_OF_THE_ENTRY:
+            return error.strerror
+        raise
+    return None
+
+
+def _longest_line(segment: Path) -> int:
+    """The length of a file's longest line; it is read no further than is needed to judge it."""
+    longest = current = 0
+    with segment.open("rb") as file:
+        while longest <= MAX_LINE_BYTES and (block := file.read(_MIN_BUFFER)):
+            first, *others = block.split(b"\n")
+            current += len(first)
+            longest = max(longest, current)
+            for line in others:
+                current = len(line)
+                longest = max(longest, current)
+    return longest
+
+
+def _give_up(segment: Path, why: str) -> Collected:
+    try:
+        set_entry_aside(segment, why)
+    except OSError:
+        return Collected(0, 0, 0, skipped=(f"{segment.name}: {why}",))
+    return Collected(0, 0, 0)
+
+
+def _delete(segments: list[Path]) -> Collected:
+    """Deletes what is collected. One that cannot be deleted is known, and not collected again."""
+    skipped = []
+    for segment in segments:
+        try:
+            segment.unlink(missing_ok=True)
+        except OSError as error:
+            skipped.append(f"{segment.name}: collected, but not deleted: {error.strerror}")
+    return Collected(0, 0, 0, skipped=tuple(skipped))
+
+
+class _CannotSetAside(Exception):
+    """A segment has damaged lines, and the folder for these cannot be written."""
+
+    def __init__(self, segment: Path, error: OSError) -> None:
+        super().__init__(f"{segment.name}: its damaged lines cannot be moved: {error.strerror}")
+        self.segment = segment
 
 
 def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
@@ -138,7 +229,7 @@ def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> 
         stage_segments(
             db,
             [glob.escape(str(segment.absolute())) for segment in segments],
-            max(_MIN_BUFFER, *(segment.stat().st_size for segment in segments)),
+            max(_MIN_BUFFER, *map(_buffer_bytes, segments)),
         )
         counts = staged_counts(db)
         for segment in segments:
@@ -168,6 +259,12 @@ def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> 
         return replace(_total(rows), requests=tuple(staged_requests(db)))
 
 
+def _buffer_bytes(segment: Path) -> int:
+    """DuckDB's reader holds whole lines: the length of the longest, or a little more."""
+    size = segment.stat().st_size
+    return size if size <= _BATCH_BYTES else _longest_line(segment) + 1
+
+
 def _set_aside_whole(db: Database, segment: Path) -> Collected:
     damaged = _set_aside(segment, except_for=set())
     rows = [SegmentCounts(name=segment.stem, damaged=damaged)]
@@ -189,8 +286,13 @@ def _set_aside(segment: Path, *, except_for: set[str]) -> int:
     """Copies the lines to `damaged`, but for the records with these ids. Returns how many."""
     lines = [line for line in segment.read_bytes().split(b"\n") if line.strip()]
     damaged = [line for line in lines if _id(line) not in except_for]
-    place = segment.parent / DAMAGED_FOLDER / segment.name
-    write_atomically(place, b"\n".join([*damaged, b""]))
+    try:
+        place = damaged_folder(segment.parent) / segment.name
+        write_atomically(place, b"\n".join([*damaged, b""]))
+    except OSError as error:
+        if error.errno in FAULT_OF_THE_ENTRY:
+            raise _CannotSetAside(segment, error) from None
+        raise
     log.warning("%d damaged lines were moved to %s", len(damaged), place)
     return len(damaged)
 

@@ -41,7 +41,9 @@ from store.database.promotions import latest_promotions
 from store.database.store import Store
 from store.distribution import installed_version
 from store.errors import ConfigError, UnderstudyError
+from store.files.journal import count_set_aside
 from store.logs import configure_logging
+from store.process.control_page import BEAT_S, ControlPage
 from store.process.runtime import Runtime
 from store.records import (
     Promotion,
@@ -54,6 +56,7 @@ log = logging.getLogger("understudy.control")
 
 CHECKPOINT_SECONDS = 300
 TIDY_SECONDS = 86_400
+MAX_SHOWN_ENTRIES = 20  # of the journal, in the status
 FIRST_TIDY_S = 10  # after the start, which has more urgent things to do
 KEY_FILE = "draws.key"
 
@@ -110,6 +113,7 @@ class ControlPlane:
                 follow=self.follow_promotions,
             )
         )
+        self._page = None if runtime.control_fd is None else ControlPage(runtime.control_fd)
         self._ticking = asyncio.Lock()
         self._routing = asyncio.Lock()  # older routes never come after newer ones
         self._published = False  # whether the last routes were written
@@ -144,17 +148,38 @@ class ControlPlane:
             if self.health.ok:
                 log.error("traces stay in the journal: %s", error)
             self.health = replace(self.health, ok=False, error=str(error))
+            self._show_health()
             return None
         if not self.health.ok:
             log.info("the store takes traces again")
+        for entry in got.skipped:
+            if entry not in self.health.skipped:
+                log.error("journal: cannot be collected: %s", entry)
         self.health = StoreHealth(
             ok=True,
             error=None,
             collected=self.health.collected + got.traces,
             damaged=self.health.damaged + got.damaged,
+            set_aside=await asyncio.to_thread(count_set_aside, self.config.journal_dir),
+            skipped=list(got.skipped[:MAX_SHOWN_ENTRIES]),
             forgotten=self.health.forgotten + got.forgotten,
         )
+        self._show_health()
         return got
+
+    def _show_health(self) -> None:
+        """Tells `serve` and the proxies how collecting goes."""
+        if self._page is not None:
+            health = self.health
+            self._page.collected(
+                ok=health.ok, set_aside=health.set_aside, skipped=len(health.skipped)
+            )
+
+    async def beat(self) -> None:
+        """Writes heartbeats, for as long as the event loop runs."""
+        while self._page is not None:
+            self._page.beat(self.store.db.oldest_operation_s)
+            await asyncio.sleep(BEAT_S)
 
     async def tidy(self) -> None:
         """Finishes forgettings that were interrupted, and deletes what is too old."""
@@ -252,6 +277,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
                 api, host="127.0.0.1", port=runtime.control_port, log_config=None, access_log=False
             )
         )
+        beating = asyncio.create_task(plane.beat())
         await plane.collect()
         await plane.follow_promotions()
         scheduler = schedule(periodic_jobs(plane))
@@ -263,6 +289,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await plane.runner.stop()
             await plane.students.stop()
             await plane.collect()
+            beating.cancel()
 
 
 def periodic_jobs(plane: ControlPlane) -> list[PeriodicJob]:

@@ -53,6 +53,7 @@ from proxy.upstream.client import Upstream
 from store.distribution import installed_version
 from store.files.journal import JournalHealth, JournalWriter
 from store.files.routes import RoutesFile
+from store.process.control_page import ControlPage
 from store.process.runtime import Runtime
 from store.settings.config import Config
 from store.settings.teachers import teacher_pool
@@ -188,8 +189,13 @@ def build(config: Config, runtime: Runtime) -> App:
         worker=runtime.worker,
         workers=config.server.workers,
     )
+    control_page = None if runtime.control_fd is None else ControlPage(runtime.control_fd)
     health = Health(
-        version=installed_version(), journal=journal, routes=routes, data_dir=config.data_dir
+        version=installed_version(),
+        journal=journal,
+        routes=routes,
+        data_dir=config.data_dir,
+        control_page=control_page,
     )
     passed_through = passthrough.Passthrough(
         keys=keys, limits=limits, body_limit=limit, teacher=teacher

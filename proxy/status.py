@@ -14,6 +14,7 @@ from proxy.passthrough import below_v1
 from proxy.teacher import Teacher
 from store.files.journal import JournalWriter
 from store.files.routes import RoutesFile
+from store.process.control_page import ControlPage
 from store.process.workers import Roster
 
 
@@ -26,12 +27,19 @@ class Health:
     """
 
     def __init__(
-        self, *, version: str, journal: JournalWriter, routes: RoutesFile, data_dir: Path
+        self,
+        *,
+        version: str,
+        journal: JournalWriter,
+        routes: RoutesFile,
+        data_dir: Path,
+        control_page: ControlPage | None = None,
     ) -> None:
         self._version = version
         self._journal = journal
         self._routes = routes
         self._data_dir = f"{data_dir}/"
+        self._control_page = control_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         journal = self._journal.health
@@ -53,6 +61,15 @@ class Health:
             healthy = healthy and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
             payload["worker"] = state["worker"]
             payload["workers"] = [asdict(w) for w in workers]
+        if self._control_page is not None:
+            control = self._control_page.state
+            healthy = healthy and control.alive and control.collecting and not control.skipped
+            payload["control_plane"] = {
+                "alive": control.alive,
+                "collecting": control.collecting,
+                "set_aside": control.set_aside,
+                "skipped": control.skipped,
+            }
         if not healthy:
             payload["status"] = "degraded"
         await respond(send, 200, [JSON], orjson.dumps(payload))

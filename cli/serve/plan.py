@@ -12,6 +12,7 @@ from cli.serve.children import ChildSpec
 from cli.serve.listen import reserved_port, url_of
 from cli.serve.litellm_child import LitellmChild, litellm_child
 from store.process import leash
+from store.process.control_page import ControlPage
 from store.process.runtime import Runtime
 from store.process.workers import Roster
 from store.settings.config import Config
@@ -33,11 +34,18 @@ class ServeContext:
     listener: socket.socket = field(repr=False)
     control_port: int
     control_token: str = field(repr=False)
+    control_page: ControlPage = field(repr=False)
 
     @classmethod
     def create(cls, config_path: Path, listener: socket.socket, control_port: int) -> ServeContext:
-        """With a new token."""
-        return cls(config_path.absolute(), listener, control_port, secrets.token_urlsafe(32))
+        """With a new token and a new page."""
+        return cls(
+            config_path.absolute(),
+            listener,
+            control_port,
+            secrets.token_urlsafe(32),
+            ControlPage.create(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,7 @@ def plan_children(
     """A spec for each child. They read the config from `accepted`, a copy that nobody edits."""
     workers = config.server.workers
     roster = Roster.create(workers)
-    fd = context.listener.fileno()
+    fd, page_fd = context.listener.fileno(), context.control_page.fd
 
     def env(worker: int = 0, roster_fd: int | None = None) -> dict[str, str]:
         runtime = Runtime(
@@ -111,6 +119,7 @@ def plan_children(
             worker=worker,
             workers=workers,
             roster_fd=roster_fd,
+            control_fd=page_fd,
         )
         # a folder in the working directory named like one of our packages must not be imported
         return {**runtime.environment(), "PYTHONSAFEPATH": "1"}
@@ -120,7 +129,7 @@ def plan_children(
             name=PROXY if workers == 1 else f"{PROXY} {worker}",
             argv=leash.command("proxy.worker", "--fd", str(fd)),
             env=env(worker, roster.fd),
-            pass_fds=(fd, roster.fd),
+            pass_fds=(fd, roster.fd, page_fd),
             grace_s=config.server.drain_s + CUT_GRACE_S,
             stage=PROXY_STAGE,
         )
@@ -130,6 +139,7 @@ def plan_children(
         name=CONTROL_PLANE,
         argv=leash.command("distill.control"),
         env=env(),
+        pass_fds=(page_fd,),
         grace_s=CONTROL_GRACE_S,
         stage=CONTROL_STAGE,
     )

@@ -54,6 +54,7 @@ def serve(config_path: Path) -> None:
         control_port = stack.enter_context(reserved_port())
         litellm_ports = stack.enter_context(contextlib.ExitStack())
         context = ServeContext.create(config_path, listener, control_port)
+        stack.callback(context.control_page.close)
         copies = AcceptedConfigs(config.data_dir)
         accepted = copies.write(content)
         copies.keep_only([accepted])

@@ -34,6 +34,10 @@ def render_status(status: Any) -> RenderableType:
         parts.append(Text(f"store: {store.get('error')}", style="red"))
     if store.get("damaged"):
         parts.append(Text(f"journal lines that could not be read: {store['damaged']}"))
+    if store.get("set_aside"):
+        parts.append(Text(f"journal: {store['set_aside']} files were set aside in journal/damaged"))
+    for entry in store.get("skipped") or []:
+        parts.append(Text(f"journal: cannot be collected: {entry}", style="red"))
     if store.get("forgotten"):
         parts.append(
             Text(f"journal lines dropped because they were forgotten: {store['forgotten']}")

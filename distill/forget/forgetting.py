@@ -19,9 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from distill.forget.answers import clear_kept_route, retract_answers
+from distill.forget.journal_lines import clear_lines
 from distill.forget.run_files import run_folders, strip, traces_in
 from distill.pipeline.runner import Runner
 from distill.run.history import RunLog
@@ -30,7 +29,6 @@ from store.database.forgetting import (
     AffectedRun,
     DeletionCounts,
     Subject,
-    SubjectMatcher,
     advance_forgetting,
     delete_staged,
     missing_traces,
@@ -40,7 +38,6 @@ from store.database.forgetting import (
 from store.database.runs import events_of_run, stage_detail, unfinished_runs
 from store.database.store import Store
 from store.errors import StoreError
-from store.files.atomic import write_atomically
 from store.files.journal import DAMAGED_FOLDER, unsealed_segments
 from store.files.responses import forget_responses
 from store.records import RunState
@@ -193,7 +190,7 @@ class Forgetter:
         folder = self._config.responses_dir
         stored = [path.stem for path in folder.glob("*/*.json")]
         forget_responses(folder, [name for name in stored if matcher.matches_trace(name)])
-        _clear_damaged(self._config.journal_dir / DAMAGED_FOLDER, matcher)
+        clear_lines(self._config.journal_dir / DAMAGED_FOLDER, matcher)
 
     async def _serving(self, counts: DeletionCounts) -> tuple[AffectedRun, ...]:
         promotions = await self._store.latest_promotions()
@@ -248,30 +245,6 @@ def _strip_folders(db: Database, runs_dir: Path) -> None:
             last = events_of_run(db, run_id)[-1:]
             keep = bool(last) and last[0].state is not RunState.FAILED
             strip(folder, str(detail["adapter"]) if keep and detail.get("adapter") else None)
-
-
-def _clear_damaged(folder: Path, matcher: SubjectMatcher) -> None:
-    """Deletes the damaged lines of the subjects, and those that cannot be parsed: they may be of
-    the subjects too.
-    """
-    for path in sorted(folder.glob("*")):
-        if path.name.startswith("."):  # of a collector that was killed
-            path.unlink(missing_ok=True)
-            continue
-        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-        others = [line for line in lines if _is_of_others(line, matcher)]
-        if not others:
-            path.unlink(missing_ok=True)
-        elif len(others) < len(lines):
-            write_atomically(path, b"\n".join([*others, b""]))
-
-
-def _is_of_others(line: bytes, matcher: SubjectMatcher) -> bool:
-    try:
-        read = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(read, dict) and not matcher.matches(read)
 
 
 def _remaining(folder: Path, segments: set[str]) -> set[str]:

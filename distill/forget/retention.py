@@ -11,8 +11,8 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
+from distill.forget.journal_lines import delete_older
 from distill.forget.run_files import DAY_S, expired_runs, run_folders
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
@@ -68,7 +68,7 @@ class Retention:
             await self._store.checkpoint()
             log.info("%d traces were older than %g days", total, days)
         await asyncio.to_thread(sweep_responses, self._responses_dir, keep_s=days * DAY_S)
-        await asyncio.to_thread(_delete_older, self._damaged_dir, before)
+        await asyncio.to_thread(delete_older, self._damaged_dir, before)
         await self._sweep()
 
     async def _expire_runs(self) -> None:
@@ -90,10 +90,3 @@ def _old_runs(db: Database, folders: list[str], before: float) -> list[str]:
         folders,
         before,
     )
-
-
-def _delete_older(folder: Path, before: float) -> None:
-    """Deletes the files of a folder that were written before a time."""
-    for path in folder.glob("*"):
-        if path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ the state of a promoted student comes from its monitor (distill.monitor.state).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -164,6 +164,13 @@ class StoreHealth:
     error: str | None
     collected: Annotated[int, Field(description="traces collected since the control plane started")]
     damaged: Annotated[int, Field(description="journal lines that could not be read")]
+    set_aside: Annotated[
+        int, Field(description="files in journal/damaged, to be looked at and deleted by hand")
+    ] = 0
+    skipped: Annotated[
+        list[str],
+        Field(description="entries of the journal that can be neither collected nor moved"),
+    ] = field(default_factory=list)
     forgotten: Annotated[int, Field(description="lines dropped because they were forgotten")] = 0
     forgetting: Annotated[int, Field(description="deletions that are not complete yet")] = 0
 

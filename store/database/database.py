@@ -76,6 +76,8 @@ class Database:
         self._gate = threading.Condition()  # guards the three below
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0  # running operations
+        self._began: dict[int, float] = {}  # when each of them began, by the id of its cursor
+        self._rewriting = False
         self._broken = True  # to be attached before the next operation
         self._closed = False
         with self._cursor():
@@ -139,6 +141,12 @@ class Database:
                 self._own.cursor = None
             self._commit(cursor)
 
+    @property
+    def oldest_operation_s(self) -> float:
+        """How long the oldest running operation has been running; `rewrite` may take its time."""
+        began = list(self._began.values())
+        return 0.0 if self._rewriting or not began else time.monotonic() - min(began)
+
     def rewrite(self) -> None:
         """Rewrites the file from its rows, so that no byte of a deleted row stays.
 
@@ -149,6 +157,7 @@ class Database:
         """
         fresh = self._fresh
         with self._writing:
+            self._rewriting = True
             try:
                 fresh.unlink(missing_ok=True)
                 with self._cursor() as cursor:
@@ -167,6 +176,7 @@ class Database:
             except OSError as error:
                 raise StoreError(f"{self._file}: cannot be written anew: {error}") from None
             finally:
+                self._rewriting = False
                 with suppress(OSError):
                     fresh.unlink(missing_ok=True)
 
@@ -206,6 +216,7 @@ class Database:
             assert self._connection is not None
             cursor = self._connection.cursor()
             self._users += 1
+            self._began[id(cursor)] = time.monotonic()
         try:
             self._execute_sql(cursor, "USE store")  # cursors do not inherit it
             yield cursor
@@ -214,6 +225,7 @@ class Database:
                 cursor.close()
             with self._gate:
                 self._users -= 1
+                self._began.pop(id(cursor), None)
                 self._gate.notify_all()
 
     def _attach(self) -> None:

@@ -11,12 +11,19 @@ The lock ends with the process that holds it, however that ends. So an `.open` s
 can be taken has lost its writer, and the collector adopts it. Ids are UUIDv7: names sort by age,
 and no name is ever used twice. An append is one `write` into the page cache, so a killed process
 loses nothing that it acknowledged; `journal.fsync` extends that to a power cut.
+
+An entry that is no readable file, or whose name no writer of ours would choose, never holds up the
+others: it is moved to `damaged`, or skipped and reported where it cannot be moved.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
+import re
+import stat
 import time
 from collections import deque
 from collections.abc import Callable
@@ -30,10 +37,18 @@ from store.records import Feedback, Trace
 from store.settings.config import JournalSettings
 
 OPEN, SEALED = ".open", ".jsonl"
-DAMAGED_FOLDER = "damaged"  # beside the segments: lines that could not be collected
+DAMAGED_FOLDER = "damaged"  # beside the segments: what could not be collected
 _NEW = ".new"
+# What DuckDB reads as it stands: it splits paths at backslashes too, and takes UTF-8 alone.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@,=-]{0,200}")
+# Other failures, such as a lack of descriptors, say nothing about the entry.
+FAULT_OF_THE_ENTRY = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.EIO)
+)
 _NEW_IS_STALE_AFTER_S = 60.0
 _MB = 1024 * 1024
+
+log = logging.getLogger("understudy.journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,9 @@ class JournalWriter:
         self._flush()
         segment = self._segment
         if segment is not None and segment.size > 0:
+            if not os.fstat(segment.fd).st_nlink:
+                self._rescue(segment)
+                return
             old = self._clock() - segment.opened_at >= self._settings.segment_seconds
             if old or segment.size >= self._settings.segment_mb * _MB:
                 self._seal(segment)
@@ -146,7 +164,7 @@ class JournalWriter:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = f"{new_id()}-{self._worker}"
         hidden, path = self._folder / f".{name}{_NEW}", self._folder / f"{name}{OPEN}"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
         fd = os.open(hidden, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,24 +193,76 @@ class JournalWriter:
         finally:
             os.close(segment.fd)
 
+    def _rescue(self, segment: _Segment) -> None:
+        """Writes the lines of a segment again that was deleted, alone or with its folder."""
+        self._segment = None
+        try:
+            lines = os.pread(segment.fd, segment.size, 0).split(b"\n")[:-1]
+        except OSError as error:
+            self._failed(error)
+            lines = []
+        finally:
+            os.close(segment.fd)
+        for line in lines:
+            self._keep(line + b"\n")
+        self._flush()
+
     def _failed(self, error: OSError) -> None:
         why = error.strerror or type(error).__name__
         self._error = f"{self._folder}: the journal cannot be written: {why}"
 
 
-def sealed_segments(folder: Path) -> list[Path]:
-    """The segments that wait to be collected, oldest first.
+def sealed_segments(folder: Path, skipped: list[str] | None = None) -> list[Path]:
+    """The segments that wait to be collected, oldest first; what is no segment is set aside.
 
     Adopts the `.open` segments of dead writers first. Safe to call while others write or collect.
-    None without the folder. Raises OSError when it cannot be listed.
+    None without the folder. `skipped` gets a line for each entry that cannot be read or moved.
+    Raises OSError when the folder cannot be listed.
     """
-    if not folder.exists():
-        return []
-    for path in folder.glob(f"*{OPEN}"):
-        _adopt(path)
-    for path in folder.glob(f".*{_NEW}"):
-        _sweep(path)
-    return sorted(folder.glob(f"*{SEALED}"))
+    faults = [] if skipped is None else skipped
+    for name in _names(folder):
+        if name.endswith(OPEN):
+            _guarded(folder / name, _adopt, faults)
+        elif name.startswith(".") and name.endswith(_NEW):
+            _guarded(folder / name, _sweep, faults)
+    segments = []
+    for name in _names(folder):
+        if name.endswith(SEALED) and not name.startswith("."):
+            segment = _guarded(folder / name, _check, faults)
+            if segment is not None:
+                segments.append(segment)
+    return sorted(segments)
+
+
+def set_entry_aside(path: Path, why: str) -> Path:
+    """Moves an entry to the folder of what could not be collected, whatever it is.
+
+    Raises OSError when it cannot be moved.
+    """
+    place = damaged_folder(path.parent) / f"{new_id()}-{_printable(path.name)}"
+    path.rename(place)
+    log.warning("journal: %s (%s) was moved to %s", _printable(path.name), why, place)
+    return place
+
+
+def count_set_aside(folder: Path) -> int:
+    """How many files lie in the folder of what could not be collected."""
+    try:
+        return sum(1 for _ in (folder / DAMAGED_FOLDER).iterdir())
+    except OSError:
+        return 0
+
+
+def damaged_folder(folder: Path) -> Path:
+    """The folder beside the segments for what could not be collected. Raises OSError.
+
+    Something else of that name makes room for it.
+    """
+    place = folder / DAMAGED_FOLDER
+    if not place.is_dir() and (place.exists() or place.is_symlink()):
+        place.rename(folder / f"{DAMAGED_FOLDER}-{new_id()}")
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
 
 
 def unsealed_segments(folder: Path) -> set[str]:
@@ -200,12 +270,74 @@ def unsealed_segments(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob(f"*{OPEN}")}
 
 
-def _adopt(path: Path) -> None:
-    """Seals a segment whose lock is free; removes an empty one."""
+def _names(folder: Path) -> list[str]:
     try:
-        fd = os.open(path, os.O_RDWR)
+        return sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
-        return  # sealed by its writer just now
+        return []
+
+
+def _guarded(path: Path, work: Callable[[Path], Path | None], skipped: list[str]) -> Path | None:
+    """Does the work on an entry; one that is no segment is set aside, or noted as skipped."""
+    try:
+        return work(path)
+    except FileNotFoundError:
+        return None  # somebody else was quicker
+    except OSError as error:
+        if error.errno not in FAULT_OF_THE_ENTRY:
+            raise
+        why = error.strerror or type(error).__name__
+    try:
+        set_entry_aside(path, why)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        skipped.append(f"{_printable(path.name)}: {why}")
+    return None
+
+
+def _check(path: Path) -> Path:
+    """The path of a sealed segment that can be read; its new one if its name had to change.
+
+    Raises OSError when it is no readable file.
+    """
+    os.close(_open_file(path, os.O_RDONLY))
+    if _PLAIN_NAME.fullmatch(path.name):
+        return path
+    plain = path.with_name(f"{new_id()}-renamed{SEALED}")
+    path.rename(plain)
+    log.warning("journal: a segment with an odd name is now %s", plain.name)
+    return plain
+
+
+def _open_file(path: Path, flags: int) -> int:
+    """Opens a regular file; never blocks, follows no link. Raises OSError for anything else."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next(
+            (name for test, name in _KINDS if test(mode)),
+            "not a regular file",
+        )
+        raise OSError(errno.ENXIO, kind)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def _printable(name: str) -> str:
+    """A file's name without what a terminal, a page or a path could trip over."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".")[:120] or "_"
+
+
+def _adopt(path: Path) -> None:
+    """Seals a segment whose lock is free; removes an empty one. Raises OSError."""
+    fd = _open_file(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_size:
@@ -219,7 +351,13 @@ def _adopt(path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Removes the empty file of a writer that died between creating and naming it."""
-    with suppress(FileNotFoundError):
-        if time.time() - path.stat().st_mtime > _NEW_IS_STALE_AFTER_S:
-            path.unlink()
+    """Removes the empty file of a writer that died between creating and naming it.
+
+    Its writer holds no lock on it for the moment before it locks it, hence the age, by a clock that
+    may be wrong: a file from the future is old too.
+    """
+    state = path.lstat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.ENXIO, "not a regular file")
+    if abs(time.time() - state.st_mtime) > _NEW_IS_STALE_AFTER_S:
+        path.unlink()

@@ -29,6 +29,7 @@ class Runtime:
     worker: int = 0  # which of the proxy's workers this is, from 0
     workers: int = 1  # how many there are
     roster_fd: int | None = None  # the page that they share (store.process.workers), inherited
+    control_fd: int | None = None  # the control plane's page (store.process.control_page)
 
     def environment(self) -> dict[str, str]:
         """The current environment with this runtime in it."""

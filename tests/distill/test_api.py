@@ -95,6 +95,8 @@ def test_the_status_shows_the_store_and_the_students(scene) -> None:
         "error": "the disk is full",
         "collected": 9,
         "damaged": 1,
+        "set_aside": 0,
+        "skipped": [],
         "forgotten": 0,
         "forgetting": 0,
     }

@@ -18,6 +18,7 @@ from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.files.routes import read_routes
 from store.ids import new_id
+from store.process.control_page import ControlPage
 from store.process.runtime import Runtime
 from store.records import (
     Promotion,
@@ -166,3 +167,25 @@ async def test_a_job_that_a_stop_cancels_logs_no_error(caplog: pytest.LogCapture
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others, return_exceptions=True)
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+async def test_an_entry_that_cannot_be_collected_shows_in_the_status_and_to_the_proxies(
+    config: Config, db: Database
+) -> None:
+    page = ControlPage.create()
+    runtime = Runtime("", control_port=1, control_token="t", control_fd=page.fd)
+    plane = ControlPlane(config, runtime, db)
+    page.beat()
+    config.journal_dir.mkdir(parents=True)
+    (config.journal_dir / "1.jsonl").mkdir()
+    write_segment(config.journal_dir, a_trace())
+    await plane.collect()
+    assert (plane.health.ok, plane.health.set_aside, plane.health.skipped) == (True, 1, [])
+    assert plane.health.collected == 1
+    assert (page.state.collecting, page.state.set_aside) == (True, 1)
+
+    await plane.store.run(lambda db: db.close())
+    write_segment(config.journal_dir, a_trace())
+    await plane.collect()
+    assert not page.state.collecting
+    page.close()

@@ -5,7 +5,8 @@ import openai
 import pytest
 
 from store.distribution import installed_version
-from tests.helpers.serving import wait_until
+from store.process.control_page import ControlPage
+from tests.helpers.serving import ProxyThread, settings, wait_until
 
 
 def test_health(proxy):
@@ -29,6 +30,41 @@ def test_health_says_when_the_routes_are_not_readable(proxy):
     assert said.startswith("routes.json: ")  # and not where that lies
     proxy.publish()
     wait_until(lambda: httpx.get(f"{proxy.url}/health").json()["status"] == "ok")
+
+
+@pytest.fixture
+def page():
+    page = ControlPage.create()
+    yield page
+    page.close()
+
+
+def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
+    raw = settings(teacher.base_url, tmp_path)
+
+    def health():
+        said = httpx.get(f"{running.url}/health").json()
+        return said["status"], said["control_plane"]
+
+    def state(*, alive=True, collecting=True, set_aside=0, skipped=0):
+        return {
+            "alive": alive,
+            "collecting": collecting,
+            "set_aside": set_aside,
+            "skipped": skipped,
+        }
+
+    with ProxyThread(raw, control_fd=page.fd) as running:
+        assert health() == ("ok", state())  # none has started yet
+        page.collected(ok=True, set_aside=2, skipped=0)
+        page.beat()
+        assert health() == ("ok", state(set_aside=2))
+        page.collected(ok=True, set_aside=2, skipped=1)
+        assert health() == ("degraded", state(set_aside=2, skipped=1))
+        page.collected(ok=False, set_aside=0, skipped=0)
+        page.beat()
+        assert health() == ("degraded", state(collecting=False))
+        wait_until(lambda: health() == ("degraded", state(alive=False, collecting=False)))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ SELECT name FROM segments WHERE name IN (SELECT unnest($names));
 -- wildcards escaped. `$bytes`: of the largest.
 CREATE OR REPLACE TEMP TABLE staged AS
 SELECT
-    * REPLACE (parse_filename(filename, true) AS filename),
+    * REPLACE (parse_filename(filename, true, 'forward_slash') AS filename),
     feedback_id IS NULL
         AND TRY_CAST(trace_id AS UUID) IS NOT NULL
         AND TRY_CAST(start_time AS DOUBLE) IS NOT NULL AS is_trace,
@@ -27,6 +27,7 @@ FROM read_json(
     format = 'newline_delimited',
     auto_detect = false,
     ignore_errors = true,
+    hive_partitioning = false,
     maximum_object_size = $bytes,
     columns = {
         trace_id: 'VARCHAR', start_time: 'VARCHAR', end_time: 'VARCHAR', task: 'VARCHAR',
