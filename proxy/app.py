@@ -29,7 +29,8 @@ from proxy.answering import Answering
 from proxy.api_document import ApiDocument
 from proxy.http.asgi import Handler, Receive, Scope, Send, start
 from proxy.http.body import ClientGone
-from proxy.http.errors import ApiError, internal, unknown_path, wrong_method
+from proxy.http.errors import ApiError, internal, no_websocket, unknown_path, wrong_method
+from proxy.http.headers import wants_websocket
 from proxy.observe import metrics_page
 from proxy.observe.metrics import Metrics
 from proxy.observe.metrics_page import MetricsPage
@@ -65,6 +66,8 @@ SURFACES: tuple[type[Surface], ...] = (
     TextCompletions,
     Embeddings,
 )
+
+_NEVER = ("TRACE", "CONNECT")  # they reach no teacher: TRACE would show its key
 
 # who answers below a path: the first prefix that a path begins with counts
 Prefixes = Sequence[tuple[str, Handler]]
@@ -115,6 +118,8 @@ class App:
             await self._live(receive, send)
             return
         try:
+            if wants_websocket(scope["headers"]):
+                raise no_websocket()
             await self._handler(scope["method"], scope["path"])(scope, receive, send)
         except ApiError as error:
             self._recorder.refused(error.status)
@@ -130,6 +135,8 @@ class App:
             path = path.rstrip("/")
         if method == "OPTIONS":
             return _options
+        if method in _NEVER:
+            raise wrong_method(method, "GET, POST")
         if method == "POST" and path in self._answering:
             return self._answering[path]
         own = self._own.get(path)

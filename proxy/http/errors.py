@@ -128,6 +128,17 @@ def wrong_method(method: str, allowed: str) -> ApiError:
     )
 
 
+def no_websocket() -> ApiError:
+    """426: a client opens a WebSocket, which no surface has."""
+    return ApiError(
+        426,
+        "This proxy takes no WebSocket connections (OpenAI's Realtime API): open them to the "
+        "teacher itself.",
+        code="websocket_not_supported",
+        headers=[(b"connection", b"close")],
+    )
+
+
 def too_large(limit_bytes: int) -> ApiError:
     """413: the body is over `server.body_limit_mb`."""
     megabytes = limit_bytes / 1024 / 1024
@@ -162,7 +173,12 @@ def teacher_down(name: str) -> ApiError:
 
 def teacher_slow(name: str) -> ApiError:
     """504: the teacher sent nothing within `teacher.read_timeout_s`."""
-    return ApiError(504, f"The teacher ({name}) did not answer in time.", code="teacher_slow")
+    return ApiError(
+        504,
+        f"The teacher ({name}) did not answer in time.",
+        code="teacher_slow",
+        headers=[(b"x-should-retry", b"false")],  # SDKs would ask, and pay, twice more
+    )
 
 
 def teacher_starting(name: str) -> ApiError:

@@ -74,6 +74,14 @@ def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs
     return sent
 
 
+def wants_websocket(headers: Iterable[Header]) -> bool:
+    """Whether a client asks to go on as a WebSocket (RFC 6455, section 4.1)."""
+    for name, value in headers:
+        if name == b"upgrade":
+            return value.strip().lower() == b"websocket"
+    return False
+
+
 def from_upstream(headers: Iterable[Header]) -> Headers:
     """An upstream's headers as the client gets them. Names are in lower case."""
     return [

@@ -40,6 +40,7 @@ PIPELINED = 16  # requests that wait for an earlier one's answer before no more 
 LINGER_S = 1.0  # how long a draining connection waits for one more request
 STALL_S = 300.0  # how long a client may leave an answer unread
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_BODILESS = (204, 304)
 _FRAMING = (b"content-length", b"transfer-encoding")
 _MAX_CACHED_NAMES = 1_000  # an upstream that invents names must not fill the memory
 # bytes that a header's value may have: anything but control characters, except a tab
@@ -332,6 +333,7 @@ class Cycle(RequestResponseCycle):
     response_complete = False
     chunked_encoding: bool | None = None
     expected_content_length = 0
+    bodiless = False  # a length says what a body would have had
     close_after = False  # the connection closes after this answer, whatever its headers say
     _head: bytes | None = None  # of an answer with a length, until its body comes
     _has_news = False  # whether `receive` has something to give
@@ -471,8 +473,8 @@ class Cycle(RequestResponseCycle):
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close")
-        has_body = status not in (204, 304) and self.scope["method"] != "HEAD"
-        if self.chunked_encoding is None and has_body:
+        self.bodiless = status in _BODILESS or self.scope["method"] == "HEAD"
+        if self._needs_chunks():
             self.chunked_encoding = True
             lines.append(b"transfer-encoding: chunked")
         joined = b"\r\n".join(lines)
@@ -487,15 +489,23 @@ class Cycle(RequestResponseCycle):
         else:
             self.transport.write(head)
 
+    def _needs_chunks(self) -> bool:
+        """Whether an answer without a length is chunked.
+
+        To HTTP/1.0 it ends with its connection (RFC 9112, section 6.1).
+        """
+        ours = self.chunked_encoding is None and not self.bodiless
+        return ours and self.scope["http_version"] != "1.0"
+
     def _continue(self, body: bytes, *, more: bool) -> None:
-        if self.scope["method"] == "HEAD":
+        if self.bodiless:
             self.expected_content_length = 0
             body = b""
         elif self.chunked_encoding:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more:
                 body += b"0\r\n\r\n"
-        else:
+        elif self.chunked_encoding is False:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:
                 raise RuntimeError("Response content longer than Content-Length")

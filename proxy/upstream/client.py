@@ -22,7 +22,7 @@ from proxy.http.asgi import Headers, header
 from proxy.upstream.connection import Arriving
 from proxy.upstream.decoding import decoded
 from proxy.upstream.environment import forward_proxy
-from proxy.upstream.errors import Broke, Unreachable, UpstreamError
+from proxy.upstream.errors import Unreachable, UpstreamError
 from proxy.upstream.pool import Pool
 from proxy.upstream.request import Origin, head_lines, target_of
 from proxy.upstream.response import Response
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 Body = bytes | AsyncIterator[bytes] | None
 
-# A pooled connection that its other end is just closing fails within a round trip. A request that
-# fails later may have been processed, and is not sent again.
-_STALE_WITHIN_S = 1.0
 _SMALL = 64 * 1024  # bytes: a body up to this size is copied behind its head, for one write
 _MAX_CACHED_TARGETS = 512  # by method and URL
 _MAX_CACHED_URL_CHARS = 512  # a longer URL is parsed each time
@@ -92,7 +89,8 @@ class Upstream:
         `headers`: names and values as they go over the wire, without `host`; the length of a
         body in bytes is added, an iterator's may be stated as `content-length`. `decode`: a body
         in gzip or deflate is read as what it holds. Redirects are answers like others. Raises
-        UpstreamError, and ValueError on a header that would break out of its line.
+        UpstreamError, and ValueError on a header that would break out of its line. Nothing is
+        sent twice: a request that fails may have been processed.
         """
         target = self._targets.get((method, url)) or self._cached(method, url)
         if target.authorized:
@@ -129,16 +127,6 @@ class Upstream:
         else:
             data = [b"%b\r\ncontent-length: %d\r\n\r\n" % (head, len(body)), body]
         connection = target.pool.take() or await target.pool.connect()
-        response = Arriving(connection)
-        connection.send(data, response, bodiless=method == "HEAD")
-        try:
-            await response.head()
-        except Broke:
-            if response.unread or connection.loop.time() - connection.heard > _STALE_WITHIN_S:
-                raise
-        else:
-            return response
-        connection = await target.pool.connect()
         response = Arriving(connection)
         connection.send(data, response, bodiless=method == "HEAD")
         await response.head()

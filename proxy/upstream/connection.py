@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import cast
@@ -19,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.http.asgi import Headers, header
 from proxy.upstream.errors import Broke, Slow, UpstreamError
-from proxy.upstream.response import MAX_BODY_BYTES, Response
+from proxy.upstream.response import MAX_BODY_BYTES, MIN_UNKNOWN_STATUS, Response
 
 _MAX_UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then reading pauses
 _MAX_HEAD = 256 * 1024  # bytes of a head, or of anything else that is not a body
@@ -62,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0
         self._taken = 0.0  # loop time when the upstream had taken most of a large request
         self._lost = False
+        self._readable: select.poll | None = None  # made when the connection is used again
 
     # ---- a request
 
@@ -134,6 +136,23 @@ class Connection(asyncio.Protocol):
         self._end(error)
         self._transport.abort()
 
+    @property
+    def stale(self) -> bool:
+        """Whether an idle connection was closed by its other end, or holds unrequested bytes.
+
+        Asks the kernel, since the event loop may not have read them yet.
+        """
+        if self._lost or self._transport.is_closing():
+            return True
+        if self._readable is None:
+            self._readable = select.poll()
+            try:
+                plain = self._transport.get_extra_info("socket")
+                self._readable.register(plain.fileno(), select.POLLIN)
+            except (OSError, ValueError):
+                return True
+        return bool(self._readable.poll(0))
+
     def close(self) -> None:
         """Closes an idle connection, with TLS's own shutdown."""
         self._transport.close()
@@ -145,7 +164,9 @@ class Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         # some servers end lines and sizes that way; it cannot hide anything
         self._parser.set_dangerous_leniencies(
-            lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+            lenient_chunked_length=True,  # the length is dropped then
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
         )
         limit = getattr(transport, "set_read_buffer_limits", None)
         if limit is not None:
@@ -232,6 +253,10 @@ class Connection(asyncio.Protocol):
             self._headers.clear()
             self._interim = True
             return
+        if status >= MIN_UNKNOWN_STATUS:
+            raise ValueError("not a status")  # which the parser turns into its own error
+        if header(response.headers, b"transfer-encoding") is not None:
+            _drop_length(response.headers)
         response.status = status
         response.begun = True
         self._headers = []  # for trailers, which are not read
@@ -369,6 +394,11 @@ class Arriving(Response):
         if self.connection is not None:
             self.connection.read_on()
         return taken
+
+
+def _drop_length(headers: Headers) -> None:
+    """Drops a length beside a transfer coding, which overrides it (RFC 9112, section 6.3)."""
+    headers[:] = [pair for pair in headers if pair[0] != b"content-length"]
 
 
 def _until_close(headers: Headers) -> bool:

@@ -48,8 +48,13 @@ class Pool:
         self._closed = False
 
     def take(self) -> Connection | None:
-        """An idle connection, if there is one."""
-        return self._idle.pop() if self._idle else None
+        """An idle connection that is still open, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.stale:
+                return connection
+            connection.close()
+        return None
 
     async def connect(self) -> Connection:
         """A new connection. Raises Unreachable or Slow."""

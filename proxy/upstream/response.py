@@ -42,3 +42,4 @@ class Response(ABC):
 
 
 MAX_BODY_BYTES = 512 * 1024 * 1024  # bytes of a body that is read as a whole
+MIN_UNKNOWN_STATUS = 600  # HTTP has no status from here on (RFC 9110, section 15)

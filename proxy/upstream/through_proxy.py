@@ -15,7 +15,7 @@ from yarl import URL
 
 from proxy.http.asgi import Headers
 from proxy.upstream.errors import Broke, Slow, Unreachable
-from proxy.upstream.response import MAX_BODY_BYTES, Response
+from proxy.upstream.response import MAX_BODY_BYTES, MIN_UNKNOWN_STATUS, Response
 
 _LARGE = 1024 * 1024  # bytes: aiohttp wants larger bodies as a file
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -68,6 +68,9 @@ class ThroughProxy:
             raise Slow from None
         except aiohttp.ClientError:
             raise Broke from None
+        if inner.status >= MIN_UNKNOWN_STATUS:
+            inner.close()
+            raise Broke
         return _Relayed(inner)
 
     async def close(self) -> None:

@@ -72,7 +72,7 @@ class ServerSettings(Settings):
 class TeacherSettings(Settings):
     model: str | None = None
     connect_timeout_s: float = Field(default=10, gt=0)
-    read_timeout_s: float = Field(default=300, gt=0)
+    read_timeout_s: float = Field(default=900, gt=0)
     litellm_start_timeout_s: float = Field(default=90, gt=0)
 
 
