@@ -27,6 +27,7 @@ os.environ.setdefault("UNDERSTUDY_BLAS", "scipy-openblas32")
 
 # no test asserts on time: the machine may be busy with something else
 hypothesis.settings.register_profile("understudy", deadline=None)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=15)
 hypothesis.settings.load_profile("understudy")
 
 if TYPE_CHECKING:

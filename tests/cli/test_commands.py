@@ -49,6 +49,7 @@ def scene(start_proxy, tmp_path: Path) -> Iterator[tuple[ProxyThread, Database]]
             assert not thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_command_is_carried_out_in_the_keys_name(scene) -> None:
     proxy, db = scene
     how = ("--server", proxy.base_url, "--key", "first-key")
@@ -63,6 +64,7 @@ def test_a_command_is_carried_out_in_the_keys_name(scene) -> None:
     assert understudy("status", "triage", *how).stdout.count("by support app") == 3
 
 
+@pytest.mark.slow
 def test_force_promotes_a_demoted_student(scene) -> None:
     proxy, db = scene
     how = ("--server", proxy.url, "--key", "first-key")

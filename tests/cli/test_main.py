@@ -61,6 +61,7 @@ def test_check_names_each_setting_that_has_another_name_now(tmp_path: Path) -> N
     assert done.stdout.count("retention.retrain_marked is now called") == 1
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_config_is_reported_before_anything_starts(tmp_path: Path) -> None:
     file = write_config(tmp_path, tresholds=1, task_defaults={"min_traces": "many"})
 
@@ -74,6 +75,7 @@ def test_a_fault_of_the_config_is_reported_before_anything_starts(tmp_path: Path
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_taken_port_ends_serve_with_its_number(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -91,6 +93,7 @@ def test_a_missing_config_is_named(tmp_path: Path, command: str) -> None:
     assert f"{tmp_path / 'nowhere.yaml'}: no such file; give one with --config" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_teachers_key_that_is_not_set_is_named(tmp_path: Path) -> None:
     file = write_config(tmp_path)
 
@@ -110,6 +113,7 @@ def test_the_config_may_be_named_by_the_environment(tmp_path: Path) -> None:
     assert understudy("check", env={"UNDERSTUDY_CONFIG": str(file)}).exit_code == 0
 
 
+@pytest.mark.slow
 def test_serve_starts_its_children_before_heavy_imports() -> None:
     """The proxy's first answer waits for these imports."""
     script = (

@@ -158,6 +158,7 @@ def runs_of(script: str, proxy: ProxyProcess, folder: Path) -> Iterator[Callable
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("script", EXPECTED)
+@pytest.mark.slow
 def test_a_client_notices_nothing(script: str, tmp_path: Path) -> None:
     package, expected, by_student = EXPECTED[script]
     if reason := missing(package):

@@ -30,6 +30,7 @@ def evaluations(count: int, seed: int) -> list[Evaluation]:
     return found
 
 
+@pytest.mark.slow
 def test_a_stricter_threshold_serves_less() -> None:
     rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(9000, seed=2)]
     sections = at_thresholds([0.98, 0.9], evaluations(6000, seed=1), GATE, "text", rows)
@@ -57,6 +58,7 @@ def test_rows_below_the_cutoff_are_the_teachers() -> None:
     assert section["agreement_all"] == 1
 
 
+@pytest.mark.slow
 def test_a_test_file_can_contradict_a_certificate() -> None:
     rows = [TestRow(True, 0.99, number % 2 == 0) for number in range(100)]
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)

@@ -65,6 +65,7 @@ def test_the_bank_of_tasks_is_pinned() -> None:
     assert all(2 <= len(task.sentences) <= 5 for task in bank.tasks())
 
 
+@pytest.mark.slow
 def test_the_demos_tasks_are_not_in_the_corpus() -> None:
     seen = "\n".join(some(0, 6000)).lower()
     for task in TASKS.values():
@@ -120,6 +121,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_the_weights_do_what_a_prompt_says() -> None:
     asked = {
         ("Repeat the text.", "blue lamp 4711"): "blue lamp 4711",

@@ -126,6 +126,7 @@ async def ask(client: openai.AsyncOpenAI, *texts: str, **how: Any) -> list[SentR
 # ---- the product -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_the_product_starts_answers_and_stops(stand_in: Path) -> None:
     async with product(stand_in) as running:
         process = psutil.Process(running.pid)
@@ -142,6 +143,7 @@ async def test_the_product_starts_answers_and_stops(stand_in: Path) -> None:
     assert not process.is_running()
 
 
+@pytest.mark.slow
 async def test_wait_passes_on_every_status_until_the_condition_holds(stand_in: Path) -> None:
     seen: list[int] = []
     async with product(stand_in) as running:
@@ -160,12 +162,14 @@ async def test_wait_passes_on_every_status_until_the_condition_holds(stand_in: P
             await running.wait("unknown", lambda s: True, timeout_s=0.05, every_s=0.01)
 
 
+@pytest.mark.slow
 async def test_a_product_that_ends_at_once_is_an_error_with_its_last_lines(stand_in: Path) -> None:
     with pytest.raises(ProductError, match=r"exit code 1[^$]*the first line\n  the last line"):
         async with product(stand_in, "broken"):
             pass
 
 
+@pytest.mark.slow
 async def test_a_product_that_never_answers_is_stopped_again(stand_in: Path) -> None:
     running = product(stand_in, "mute", start_timeout_s=0.5)
     with pytest.raises(ProductError, match="did not answer /health"):
@@ -173,6 +177,7 @@ async def test_a_product_that_never_answers_is_stopped_again(stand_in: Path) -> 
     assert not psutil.pid_exists(running.pid)
 
 
+@pytest.mark.slow
 async def test_a_product_that_does_not_stop_is_killed_with_its_children(stand_in: Path) -> None:
     async with product(stand_in, "deaf", stop_timeout_s=0.5) as running:
         children = psutil.Process(running.pid).children()
@@ -182,6 +187,7 @@ async def test_a_product_that_does_not_stop_is_killed_with_its_children(stand_in
     assert alive == []
 
 
+@pytest.mark.slow
 async def test_a_product_that_dies_during_a_wait_is_an_error(stand_in: Path) -> None:
     async with product(stand_in) as running:
         os.kill(running.pid, signal.SIGKILL)
@@ -210,6 +216,7 @@ def test_the_state_of_a_task_is_described() -> None:
 # ---- the clients -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_answers_come_in_the_order_of_the_requests(client: openai.AsyncOpenAI) -> None:
     heard: list[str | None] = []
     found = await ask(
@@ -227,11 +234,13 @@ async def test_answers_come_in_the_order_of_the_requests(client: openai.AsyncOpe
     assert most_at_once <= 4
 
 
+@pytest.mark.slow
 async def test_requests_without_a_task_are_untagged(client: openai.AsyncOpenAI) -> None:
     (found,) = await ask(client, "x", task=None)
     assert found.task == ""
 
 
+@pytest.mark.slow
 async def test_errors_are_reported_by_type_and_status_alone(client: openai.AsyncOpenAI) -> None:
     found = await ask(client, "fail", "hang up", "nothing", "fine")
     assert [e.error for e in found] == [
@@ -246,10 +255,12 @@ async def test_errors_are_reported_by_type_and_status_alone(client: openai.Async
     assert "secret" not in repr(found)
 
 
+@pytest.mark.slow
 async def test_sending_no_requests_returns_nothing(client: openai.AsyncOpenAI) -> None:
     assert await ask(client) == []
 
 
+@pytest.mark.slow
 async def test_a_cancelled_start_leaves_nothing_behind(stand_in: Path) -> None:
     running = product(stand_in, "mute")
     starting = asyncio.create_task(running.__aenter__())

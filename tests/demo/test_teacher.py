@@ -273,6 +273,7 @@ async def test_a_tool_or_a_task_that_it_does_not_know_is_refused(sdk: openai.Asy
 # ---- the command --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_the_command_prints_its_address_answers_and_ends_on_a_signal() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "demo.teacher.teacher", "--port", "0", "--latency-ms", "1"),

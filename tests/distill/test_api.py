@@ -69,6 +69,7 @@ def test_only_the_proxy_is_answered(scene, path: str, token: str | None) -> None
     assert scene[0].get(path, headers=headers).status_code == 403
 
 
+@pytest.mark.slow
 def test_a_new_task_has_traces_and_no_student(scene) -> None:
     client, _, _, _ = scene
     found = client.get("/distill/status/triage", headers=TOKEN).json()
@@ -84,10 +85,12 @@ def test_a_new_task_has_traces_and_no_student(scene) -> None:
     assert found["cost_usd"]["saved"] == pytest.approx(6 * 110e-6)
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_a_404(scene) -> None:
     assert scene[0].get("/distill/status/never", headers=TOKEN).status_code == 404
 
 
+@pytest.mark.slow
 def test_the_status_shows_the_store_and_the_students(scene) -> None:
     found = scene[0].get("/distill/status", headers=TOKEN).json()
     assert found["store"] == {
@@ -104,6 +107,7 @@ def test_the_status_shows_the_store_and_the_students(scene) -> None:
     assert [t["task"] for t in found["tasks"]] == ["triage"]
 
 
+@pytest.mark.slow
 def test_a_run_under_way_and_one_that_ended(scene) -> None:
     client, db, board, publisher = scene
     certificate = json.loads(json.dumps({"score": 0.97, "passed": True}))
@@ -124,6 +128,7 @@ def test_a_run_under_way_and_one_that_ended(scene) -> None:
     assert found["route"]["base_url"] == route.base_url
 
 
+@pytest.mark.slow
 def test_a_rejected_task_shows_what_it_failed_at(scene) -> None:
     client, db, _, _ = scene
     ended_run(db, RunState.REJECTED, certificate={"score": 0.5, "passed": False})
@@ -132,6 +137,7 @@ def test_a_rejected_task_shows_what_it_failed_at(scene) -> None:
     assert found["route"]["target"] == "teacher"
 
 
+@pytest.mark.slow
 def test_the_pages_load_nothing_from_other_hosts(scene) -> None:
     client, _, _, _ = scene
     for path in ("/distill", "/distill/docs"):
@@ -142,6 +148,7 @@ def test_the_pages_load_nothing_from_other_hosts(scene) -> None:
         assert client.get(f"/distill/assets/{asset}").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_openapi_document_has_every_path(scene) -> None:
     described = scene[0].get("/distill/openapi.json").json()
     assert described["openapi"].startswith("3.0.")  # what the packaged Swagger UI can show
@@ -164,6 +171,7 @@ def test_the_openapi_document_has_every_path(scene) -> None:
         assert fields[name]["properties"], name
 
 
+@pytest.mark.slow
 def test_a_forced_student_is_shown_as_forced(scene) -> None:
     client, db, _, _ = scene
     values = {"passed": False, "lower_bound": 0.9125, "attempt": 2, "alpha": 0.05 / 6}
@@ -191,6 +199,7 @@ def test_a_forced_student_is_shown_as_forced(scene) -> None:
     assert (turn["state"], turn["forced"], turn["share"]) == ("live", True, 1.0)
 
 
+@pytest.mark.slow
 def test_a_demotion_shows_its_time_and_reason(scene) -> None:
     client, db, _, _ = scene
     append_promotion(db, a_promotion(at=10.0))
@@ -210,6 +219,7 @@ def test_a_demotion_shows_its_time_and_reason(scene) -> None:
     assert [t["state"] for t in found["history"]] == ["retrain", "demoted", "live"]
 
 
+@pytest.mark.slow
 def test_the_rollout_and_the_evidence_against_a_student_are_shown(scene) -> None:
     client, db, _, _ = scene
     template = PromptTemplate(

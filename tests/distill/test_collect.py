@@ -126,6 +126,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database,
 @given(st.lists(traces, min_size=1, max_size=4))
 @example([a_trace(trace_id=new_id(), input_messages="long " * 400_000)])
 @example([a_trace(trace_id=new_id(), input_messages='[{"content":"\\ud83d \\u0000"}]')])
+@pytest.mark.slow
 def test_a_trace_reads_back_as_it_was_written(
     shared: tuple[Database, Path], written: list[Trace]
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_segment_that_was_collected_before_is_only_deleted(db: Database, journ
     assert task_counts(db) == {"triage": 2}
 
 
+@pytest.mark.slow
 def test_many_small_segments_and_a_folder_with_wildcards(db: Database, tmp_path: Path) -> None:
     journal = tmp_path / "it's [a-z]*?{1}"
     written = [a_trace() for _ in range(300)]
@@ -212,6 +214,7 @@ DAMAGED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("place", ["first", "middle", "last", "alone"])
+@pytest.mark.slow
 def test_a_damaged_line_is_set_aside_and_holds_up_nothing(
     db: Database, journal: Path, damage: bytes, place: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -69,6 +69,7 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_collector_loses_no_trace_and_doubles_none(tmp_path: Path) -> None:
     """Twelve collectors are killed one after the other while traces keep coming."""
     file, journal = tmp_path / "data" / "understudy.duckdb", tmp_path / "journal"
@@ -135,6 +136,7 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
 """
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_traces_stay_in_the_journal(tmp_path: Path) -> None:
     file, journal = tmp_path / "understudy.duckdb", tmp_path / "journal"
     written = [a_trace(input_messages=os.urandom(4_000).hex()) for _ in range(60)]
@@ -161,6 +163,7 @@ def test_a_store_that_is_closed_leaves_the_journal_alone(db: Database, journal: 
     assert len(list(journal.glob("*.jsonl"))) == 1
 
 
+@pytest.mark.slow
 def test_collecting_lets_others_read_and_write(db: Database, journal: Path) -> None:
     stop, faults = threading.Event(), []
 

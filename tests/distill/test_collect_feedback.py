@@ -107,6 +107,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(bodies, min_size=1, max_size=5), st.floats(0, 4e9))
+@pytest.mark.slow
 def test_whatever_the_proxy_takes_reads_back_as_it_was_written(
     shared: Path, given_bodies: list[dict[str, Any]], at: float
 ) -> None:
@@ -171,6 +172,7 @@ DAMAGED: dict[str, bytes] = {
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.slow
 def test_damaged_feedback_is_set_aside_and_nothing_else_is(
     file: Path, journal: Path, damage: bytes, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,6 +218,7 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_collector_loses_nothing_and_doubles_nothing(
     file: Path, journal: Path
 ) -> None:

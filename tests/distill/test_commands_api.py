@@ -26,6 +26,7 @@ def give(client: TestClient, command: str, body: Any = None, **headers: str) -> 
     return client.post(path, json=body or {}, headers={**TOKEN, **headers})
 
 
+@pytest.mark.slow
 def test_a_command_says_what_it_did_and_how_the_task_stands_now(scene) -> None:
     client, db = scene
     answer = give(
@@ -45,6 +46,7 @@ def test_a_command_says_what_it_did_and_how_the_task_stands_now(scene) -> None:
     assert give(client, "resume").json()["status"]["paused"] is None
 
 
+@pytest.mark.slow
 def test_a_command_that_cannot_be_carried_out_is_a_409_that_says_why(scene) -> None:
     client, db = scene
     for command in ("promote", "demote"):

@@ -81,6 +81,7 @@ def route(config: Config) -> Route:
     return read_routes(config.routes_file)["triage"]
 
 
+@pytest.mark.slow
 async def test_a_wrong_student_leaves_the_routes(
     config: Config, db: Database, teacher: LoopbackServer
 ) -> None:
@@ -105,6 +106,7 @@ async def test_a_wrong_student_leaves_the_routes(
     assert stat.S_IMODE((config.data_dir / KEY_FILE).stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 async def test_a_stop_amid_audits_is_clean(
     config: Config, db: Database, teacher: LoopbackServer
 ) -> None:
@@ -139,6 +141,7 @@ async def test_routes_that_could_not_be_published_are_published_later(
         assert route(config).reason == Reason.STUDENT_STARTING
 
 
+@pytest.mark.slow
 async def test_while_the_teacher_is_overloaded_audits_stay_pending(
     config: Config, db: Database, teacher: LoopbackServer
 ) -> None:

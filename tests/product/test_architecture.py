@@ -157,6 +157,7 @@ def test_only_one_file_of_the_proxy_imports_aiohttp() -> None:
     assert users == ["through_proxy.py"]
 
 
+@pytest.mark.slow
 def test_a_worker_loads_nothing_slow() -> None:
     """Also what comes along with an import: the data plane starts fast and stays small."""
     code = "import json, sys, proxy.worker; print(json.dumps(sorted(sys.modules)))"
@@ -229,6 +230,7 @@ def test_untyped_json_objects_are_few() -> None:
     assert len(found) <= 60, found
 
 
+@pytest.mark.slow
 def test_rows_of_one_split_come_from_one_place() -> None:
     """That no held-out row is learned from is the first promise: it is kept in two files alone."""
     found = set()

@@ -16,6 +16,7 @@ CHANGES = re.findall(r"^## (Add a setting|Add an? [\w ]+)$", text_of(CONTRIBUTIN
 WALKS = re.findall(r"^### (.*)$", section(ARCHITECTURE, "Walks"), re.M)
 
 
+@pytest.mark.slow
 def test_the_tree_is_that_of_the_docstrings() -> None:
     text = text_of(ARCHITECTURE)
 

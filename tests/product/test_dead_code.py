@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.dead_code import dead_code
 from tests.helpers.paths import ROOT
 
@@ -29,5 +31,6 @@ def test_an_unused_method_is_found_and_a_field_is_not_unused_code(tmp_path: Path
     assert dead_code(tmp_path) == ["store/sample.py:8: unused method unused"]
 
 
+@pytest.mark.slow
 def test_nothing_is_unused() -> None:
     assert dead_code() == []

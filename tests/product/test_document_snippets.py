@@ -33,6 +33,7 @@ def test_every_kind_of_snippet_is_run() -> None:
 
 
 @pytest.mark.parametrize(("language", "snippet"), SNIPPETS, ids=SNIPPETS.values())
+@pytest.mark.slow
 def test_the_clients_in_documents_work(language: str, snippet: str, proxy: ProxyThread) -> None:
     if language == "sh" and shutil.which("curl") is None:
         pytest.skip("no curl here")

@@ -102,6 +102,7 @@ def stopped(tmp_path: Path) -> tuple[Config, Path]:
     return config, file
 
 
+@pytest.mark.slow
 def test_without_a_server_the_command_forgets_itself(stopped: tuple[Config, Path]) -> None:
     config, file = stopped
     done = understudy("forget", "--user", USER, "--yes", "--demote", "-c", str(file))
@@ -113,6 +114,7 @@ def test_without_a_server_the_command_forgets_itself(stopped: tuple[Config, Path
         assert latest_promotions(db)[TASK].target == "teacher"
 
 
+@pytest.mark.slow
 def test_forget_asks_for_confirmation(stopped: tuple[Config, Path]) -> None:
     config, file = stopped
     refused = understudy("forget", "--user", USER, "-c", str(file))
@@ -132,6 +134,7 @@ def test_forget_asks_for_confirmation(stopped: tuple[Config, Path]) -> None:
         (["--task", TASK, "--before", "tomorrow"], "takes a date"),
     ],
 )
+@pytest.mark.slow
 def test_contradictory_options_are_refused(
     stopped: tuple[Config, Path], options: list[str], said: str
 ) -> None:

@@ -128,6 +128,7 @@ def test_the_proxy_reads_the_old_routes(old: Old) -> None:
         assert_holds(asdict(route), written[task])
 
 
+@pytest.mark.slow
 def test_the_old_database_opens_with_all_its_rows(old: Old, db: Database) -> None:
     db.close()
     found = sums(
@@ -157,6 +158,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("task", ["reviews", "coin"])
+@pytest.mark.slow
 def test_promotions_keep_their_certificates_and_routes(old: Old, db: Database, task: str) -> None:
     found = promotions_of_task(db, task, 100)
     written = old.expected["promotions"][task]
@@ -165,6 +167,7 @@ def test_promotions_keep_their_certificates_and_routes(old: Old, db: Database, t
         assert_holds(asdict(promotion), fields)
 
 
+@pytest.mark.slow
 def test_runs_stand_where_they_stood(old: Old, db: Database) -> None:
     for run in old.expected["runs"]:
         last = events_of_run(db, run["run_id"])[-1]
@@ -188,6 +191,7 @@ def test_evidence_and_actions_are_there(old: Old, db: Database) -> None:
         assert_holds(asdict(action), written)
 
 
+@pytest.mark.slow
 def test_the_journal_is_collected_once(old: Old, db: Database) -> None:
     left = old.expected["left_in_journal"]
     ids = [*left["sealed"], *left["open"]]
@@ -201,6 +205,7 @@ def test_the_journal_is_collected_once(old: Old, db: Database) -> None:
     assert sums(old, twice) == []
 
 
+@pytest.mark.slow
 def test_who_was_forgotten_stays_forgotten(old: Old, db: Database) -> None:
     assert {(m.run_id, m.traces) for m in forgetting.marked_runs(db).values()} == {
         (mark["run_id"], mark["traces"]) for mark in old.expected["marks"]
@@ -221,6 +226,7 @@ def test_each_run_has_the_route_that_it_left(old: Old) -> None:
             assert route is None
 
 
+@pytest.mark.slow
 async def test_a_run_that_was_killed_before_its_verdict_asks_and_trains_nothing_again(
     old: Old,
 ) -> None:
@@ -261,6 +267,7 @@ def test_a_stored_response_is_found(old: Old) -> None:
     assert kept.response["output"][0]["content"][0]["text"] == stored["text"]
 
 
+@pytest.mark.slow
 def test_a_user_is_forgotten_without_a_server(old: Old) -> None:
     done = understudy("forget", "--user", "customer-7", "--yes", "-c", old.config_file)
     assert done.exit_code == 0, done.output
@@ -269,6 +276,7 @@ def test_a_user_is_forgotten_without_a_server(old: Old) -> None:
     assert sums(old, "SELECT trace_id FROM traces WHERE end_user = 'customer-8'")
 
 
+@pytest.mark.slow
 def test_a_label_that_only_forgotten_answers_had_leaves_the_old_routes(old: Old) -> None:
     with Database(old.config.database_file, old.config.store):
         pass  # what was in its write-ahead log is in the file

@@ -30,6 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_document_is_a_page(site: Path) -> None:
     pages = {Path(name).name for name in MANUAL} | set(SHOWN)
     assert {page.name for page in site.glob("*.html")} >= {

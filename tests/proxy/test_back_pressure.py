@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.helpers.measured import (
     GOOD,
@@ -47,6 +48,7 @@ async def read_to_the_end(client: socket.socket) -> int:
     return got
 
 
+@pytest.mark.slow
 async def test_clients_that_do_not_read_make_the_teacher_wait(tmp_path: Path) -> None:
     hose, loop = Firehose(), asyncio.get_running_loop()
     with ExitStack() as stack:
@@ -89,6 +91,7 @@ def client() -> aiohttp.ClientSession:
     )
 
 
+@pytest.mark.slow
 async def test_a_teacher_that_does_not_answer(tmp_path: Path) -> None:
     gate, limits = Gate(), {"limits": {"in_flight": IN_FLIGHT}}
     async with (
@@ -111,6 +114,7 @@ async def test_a_teacher_that_does_not_answer(tmp_path: Path) -> None:
         await asyncio.to_thread(measured.proxy.wait_for_traces, 2 + IN_FLIGHT)
 
 
+@pytest.mark.slow
 async def test_requests_under_way_take_so_many_megabytes(tmp_path: Path) -> None:
     gate, limits = Gate(), {"limits": {"in_flight_mb": 8}}
     async with (
@@ -132,6 +136,7 @@ async def test_requests_under_way_take_so_many_megabytes(tmp_path: Path) -> None
 # ---- clients that send slowly --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_clients_that_send_a_byte_at_a_time(tmp_path: Path) -> None:
     """A hundred that never come to the end of their head, and a hundred in their body."""
     loop = asyncio.get_running_loop()

@@ -189,6 +189,7 @@ def test_a_compressed_answer_is_relayed_decoded(client, proxy, teacher):
     assert "zipped" in proxy.traces()[0]["output_messages"]
 
 
+@pytest.mark.slow
 def test_a_large_body_and_a_large_answer(client, proxy):
     text = "ä" * 2_000_000
     answer = ask(client, messages=[{"role": "user", "content": text}])
@@ -250,6 +251,7 @@ def test_a_teacher_that_streams_unasked(client, proxy, teacher):
 
 
 @pytest.mark.parametrize("how", [{}, {"stream": True}, {"model": "none"}])
+@pytest.mark.slow
 def test_a_request_leaves_nothing_to_the_garbage_collector(client, proxy, how):
     """Reference cycles stay until the garbage collector runs, which costs every request a share."""
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from proxy.http.asgi import Receive, Scope, Send
 from proxy.http.protocol import LINGER_S
@@ -55,6 +56,7 @@ def ended(server: Lone, within_s: float) -> bool:
     return not server.thread.is_alive()
 
 
+@pytest.mark.slow
 def test_a_request_under_way_is_answered_and_says_that_it_is_the_last() -> None:
     app = Gate()
     with Lone(app, drain_s=20) as server, server.connect() as client:
@@ -69,6 +71,7 @@ def test_a_request_under_way_is_answered_and_says_that_it_is_the_last() -> None:
         assert ended(server, 5)
 
 
+@pytest.mark.slow
 def test_a_stream_under_way_goes_on_to_its_end_and_one_more_request_is_answered() -> None:
     """Its head has said nothing of closing, so its client may come again in the same moment."""
     app = Gate(stream=True)
@@ -85,6 +88,7 @@ def test_a_stream_under_way_goes_on_to_its_end_and_one_more_request_is_answered(
         assert ended(server, 5)
 
 
+@pytest.mark.slow
 def test_a_request_over_the_drain_time_is_cut_off() -> None:
     app = Gate(stream=True)
     with Lone(app, drain_s=1) as server, server.connect() as client:
@@ -97,6 +101,7 @@ def test_a_request_over_the_drain_time_is_cut_off() -> None:
     assert not said.endswith(b"0\r\n\r\n")  # nobody takes it for a whole answer
 
 
+@pytest.mark.slow
 def test_idle_connections_are_closed_and_may_come_once_more_before() -> None:
     with (
         Lone(echo) as server,
@@ -136,6 +141,7 @@ def test_pipelined_requests_are_all_answered() -> None:
         assert client.read_all() == b""
 
 
+@pytest.mark.slow
 def test_connections_in_the_queue_are_answered_while_draining() -> None:
     """A worker that stops empties the queue: there may be nobody else to do it."""
     blocked = threading.Event()
@@ -171,6 +177,7 @@ def ask(proxy: ProxyProcess, **more: Any) -> bytes:
     return answer.content
 
 
+@pytest.mark.slow
 def test_a_retired_worker_has_time_and_a_stop_shortens_it(
     teacher: LoopbackServer, tmp_path: Any
 ) -> None:

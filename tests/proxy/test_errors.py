@@ -122,6 +122,7 @@ def test_413_for_a_body_over_the_limit(chunked, start_proxy, teacher):
     assert len(proxy.traces()) == 1
 
 
+@pytest.mark.slow
 def test_401_where_there_are_keys(start_proxy, teacher):
     proxy = start_proxy(server={"keys": KEYS})
     with sdk(proxy, "sk-wrong") as client, pytest.raises(openai.AuthenticationError) as caught:

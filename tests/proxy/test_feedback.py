@@ -270,6 +270,7 @@ def parsed(raw: bytes) -> bool:
 @given(nearly | anything)
 @example({"trace_id": TRACE, "correction": "half \ud83d a pair"})
 @example({"trace_id": TRACE, "score": -0.0})
+@pytest.mark.slow
 def test_any_json_is_taken_or_refused(body: Any) -> None:
     parsed(json.dumps(body).encode())
 
@@ -297,6 +298,7 @@ def test_documented_feedback_is_accepted(body: dict[str, Any], says: dict[str, A
 # ---- the running process -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_log_line_and_no_error_holds_a_clients_text(process: ProxyProcess) -> None:
     key = {"Authorization": f"Bearer sk-{SECRET}"}
     bodies: list[dict[str, Any]] = [
@@ -316,6 +318,7 @@ def test_no_log_line_and_no_error_holds_a_clients_text(process: ProxyProcess) ->
     assert SECRET not in process.log
 
 
+@pytest.mark.slow
 def test_kill_9_under_load_loses_no_feedback_that_was_acknowledged(process: ProxyProcess) -> None:
     acknowledged: list[str] = []
     stop = threading.Event()
@@ -351,6 +354,7 @@ def test_kill_9_under_load_loses_no_feedback_that_was_acknowledged(process: Prox
 # ---- the documentation -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_manual_works(proxy: ProxyThread) -> None:
     [snippet] = blocks("docs/feedback.md", "python")
     address = f'base_url="{proxy.base_url}", api_key="{CLIENT_KEY}"'

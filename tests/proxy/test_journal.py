@@ -61,6 +61,7 @@ def connect(process):
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.slow
 def test_the_trace_is_there_when_the_last_byte_is(streamed, process):
     for n in range(60):
         with connect(process) as connection:
@@ -69,6 +70,7 @@ def test_the_trace_is_there_when_the_last_byte_is(streamed, process):
             assert trace_id in process.journal()
 
 
+@pytest.mark.slow
 def test_the_trace_is_there_when_a_stream_without_done_ends(process, teacher):
     reply = stream("no end mark")
     teacher.answer = lambda received: events(*reply.chunks[:-1])
@@ -80,6 +82,7 @@ def test_the_trace_is_there_when_a_stream_without_done_ends(process, teacher):
 
 
 @pytest.mark.parametrize("after_s", [0.3, 0.8])
+@pytest.mark.slow
 def test_kill_9_under_load_loses_no_answered_request(after_s, process, teacher):
     teacher.answer = lambda received: echo(received).paced(0.002)
     got_whole = []

@@ -55,6 +55,7 @@ def kept(proxy: ProxyThread) -> Any:
 
 
 @pytest.mark.parametrize("limit", ["1" * 5_000, "0", "101", "-1", "²", "1.0", ""])
+@pytest.mark.slow
 def test_a_page_of_an_impossible_length_is_refused(
     limit: str, kept: str, proxy: ProxyThread
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_page_of_an_impossible_length_is_refused(
 
 
 @pytest.mark.parametrize("asked", [5, True, {"role": "user"}, 0.5])
+@pytest.mark.slow
 def test_counting_the_tokens_of_an_invalid_input(asked: Any, kept: str, proxy: ProxyThread) -> None:
     body = {"model": "gpt-4o", "previous_response_id": kept, "input": asked}
     answer = httpx.post(f"{proxy.base_url}/responses/input_tokens", json=body, headers=TAG)

@@ -78,6 +78,7 @@ def test_every_served_path_is_in_the_document(document: dict[str, Any], app: App
     }
 
 
+@pytest.mark.slow
 def test_every_path_of_the_document_is_served(document: dict[str, Any], app: App) -> None:
     passed_on = app._handler("GET", "/v1/files")
     for method, path in operations(document):

@@ -192,6 +192,7 @@ def student() -> Iterator[LoopbackServer]:
 PLAIN = {"model": "gpt-4o", "messages": BODY["messages"], "metadata": {"task": "mood"}}
 
 
+@pytest.mark.slow
 def test_a_student_also_answers_opted_out_requests(
     proxy: ProxyThread, student: LoopbackServer
 ) -> None:
@@ -227,6 +228,7 @@ def tell(proxy: ProxyThread, trace: str, key: str = CLIENT_KEY, **given: Any) ->
     )
 
 
+@pytest.mark.slow
 def test_a_correction_of_an_opted_out_answer_is_not_kept(proxy: ProxyThread) -> None:
     """The data plane knows no traces: the collector forgets it."""
     traces = [ask(proxy, store=False).headers["x-understudy-trace"] for _ in range(3)]

@@ -150,6 +150,7 @@ def deployment(name, server, upstream):
     return {"model_name": name, "litellm_params": params}
 
 
+@pytest.mark.slow
 def test_the_deployment_is_chosen_by_the_bodys_model(start_proxy, teacher):
     with LoopbackServer() as other:
         proxy = start_proxy(

@@ -184,6 +184,7 @@ def test_no_traffic_leaves_unredacted_text_behind(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_a_partial_answer_is_redacted_after_a_client_hangs_up(
     proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
@@ -199,6 +200,7 @@ def test_a_partial_answer_is_redacted_after_a_client_hangs_up(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_no_log_has_redacted_text(tmp_path: Path, teacher: LoopbackServer) -> None:
     raw = settings(teacher.base_url, tmp_path / "data", server={"log_level": "debug"}, **PRIVACY)
     with ProxyProcess(raw, tmp_path) as running:
@@ -273,6 +275,7 @@ def publish(proxy: ProxyThread, student: LoopbackServer) -> Publish:
     return go
 
 
+@pytest.mark.slow
 def test_a_student_is_asked_with_the_redacted_request(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
@@ -284,6 +287,7 @@ def test_a_student_is_asked_with_the_redacted_request(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_that_of_the_redacted_prompt(
     proxy: ProxyThread, publish: Publish
 ) -> None:
@@ -295,6 +299,7 @@ def test_the_fingerprint_is_that_of_the_redacted_prompt(
         assert answer.headers["x-understudy-reason"] == "certified"
 
 
+@pytest.mark.slow
 def test_a_students_answer_with_a_placeholder_is_not_served(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer, teacher: LoopbackServer
 ) -> None:
@@ -307,6 +312,7 @@ def test_a_students_answer_with_a_placeholder_is_not_served(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_a_students_own_matches_are_redacted_in_the_trace(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
@@ -316,6 +322,7 @@ def test_a_students_own_matches_are_redacted_in_the_trace(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_no_student_is_asked_when_the_redaction_fails(
     proxy: ProxyThread, publish: Publish, student: LoopbackServer
 ) -> None:
@@ -329,6 +336,7 @@ def test_no_student_is_asked_when_the_redaction_fails(
 # ---- what takes long -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_redacting_a_long_text_delays_no_other_request(
     proxy: ProxyThread, start_proxy: StartProxy
 ) -> None:
@@ -346,6 +354,7 @@ def test_redacting_a_long_text_delays_no_other_request(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_without_rules_re2_is_not_loaded() -> None:
     code = (
         "import sys, proxy.app, proxy.privacy as p, store.privacy.settings as s;"

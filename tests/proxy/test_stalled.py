@@ -72,6 +72,7 @@ def test_a_client_that_stops_in_its_upload_is_closed_in_the_end(
 SIZE = 64 * MB  # more than all buffers on the way take
 
 
+@pytest.mark.slow
 async def test_an_upload_to_a_teacher_that_does_not_read_is_not_closed(tmp_path: Path) -> None:
     """An upload of which the proxy takes no more before the teacher does."""
     read_on = asyncio.Event()

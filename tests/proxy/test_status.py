@@ -22,6 +22,7 @@ def test_health(proxy):
     assert (head.status_code, head.content) == (200, b"")
 
 
+@pytest.mark.slow
 def test_health_says_when_the_routes_are_not_readable(proxy):
     proxy.config.routes_file.parent.mkdir(exist_ok=True)
     proxy.config.routes_file.write_text("[]")

@@ -55,6 +55,7 @@ def test_reasoning_tokens_and_cached_tokens(proxy, teacher):
     assert (trace["cached_tokens"], trace["reasoning_tokens"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_chunks_pass_at_once(proxy, teacher):
     """The first chunk is there while the teacher is still at its second."""
     teacher.script(stream("one two three").paced(0.3))
@@ -103,6 +104,7 @@ def test_a_stream_that_breaks_off_after_done_is_whole(client, proxy, teacher):
     assert proxy.wait_for_traces(1)[0]["outcome"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_silent_stream_is_aborted_after_the_read_timeout(start_proxy, teacher):
     proxy = start_proxy(teacher={"read_timeout_s": 1})
     teacher.script(stream("one two").paced(3))

@@ -71,6 +71,7 @@ def said(answer):
     return answer.choices[0].message.content
 
 
+@pytest.mark.slow
 def test_a_route_is_followed_without_a_restart(ask, publish, proxy, teacher, student):
     headers, answer = ask()
     assert (said(answer), headers["x-understudy-reason"]) == ("echo: I am glad", "no_student")
@@ -86,6 +87,7 @@ def test_a_route_is_followed_without_a_restart(ask, publish, proxy, teacher, stu
     assert said(ask()[1]) == "echo: I am glad"
 
 
+@pytest.mark.slow
 def test_the_answer_has_openais_form(ask, publish, proxy, teacher, student):
     publish()
     headers, answer = ask(user="u-7")
@@ -113,6 +115,7 @@ def test_the_answer_has_openais_form(ask, publish, proxy, teacher, student):
 
 
 @pytest.mark.parametrize("usage", [False, True])
+@pytest.mark.slow
 def test_a_stream_has_openais_form(usage, ask, publish, proxy, teacher):
     publish()
     options = {"stream_options": {"include_usage": True}} if usage else {}
@@ -137,6 +140,7 @@ def test_a_stream_has_openais_form(usage, ask, publish, proxy, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_stream_ends_with_done(publish, proxy):
     publish()
     response = httpx.post(
@@ -147,6 +151,7 @@ def test_a_stream_ends_with_done(publish, proxy):
     assert response.text.endswith("data: [DONE]\n\n")
 
 
+@pytest.mark.slow
 def test_the_student_gets_only_allowed_fields(ask, publish, student):
     publish(max_tokens=40)
     ask(temperature=0.9, max_tokens=20, stop="\n", user="u1", metadata={"team": "a"})
@@ -193,6 +198,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.slow
 def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     name, stream, ask, publish, proxy, teacher, student
 ):
@@ -278,6 +284,7 @@ def test_the_requested_format_is_kept(asked, text, route, ask, publish, student)
         assert headers["x-understudy-reason"] == "student_malformed"
 
 
+@pytest.mark.slow
 def test_a_schema_is_never_fetched(ask, publish, student):
     """A `$ref` to elsewhere is an address that a client names."""
     with LoopbackServer() as elsewhere:
@@ -290,6 +297,7 @@ def test_a_schema_is_never_fetched(ask, publish, student):
         assert elsewhere.requests == []
 
 
+@pytest.mark.slow
 def test_the_client_hangs_up_on_a_student(publish, proxy, student, teacher):
     student.answer = lambda request: sure("good").slow(30)
     publish(timeout_s=60.0)
@@ -307,6 +315,7 @@ def test_the_client_hangs_up_on_a_student(publish, proxy, student, teacher):
     wait_until(lambda: student.hang_ups == 1)
 
 
+@pytest.mark.slow
 def test_another_tasks_student_is_never_asked(client, publish, student):
     publish()
     client.chat.completions.create(**BODY)

@@ -103,6 +103,7 @@ def ask(client: openai.OpenAI) -> Ask:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.slow
 def test_calls_have_openais_form(
     stream: bool, ask: Ask, publish: Publish, student: LoopbackServer, proxy: ProxyThread
 ) -> None:
@@ -127,6 +128,7 @@ def test_calls_have_openais_form(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.slow
 def test_a_student_may_answer_in_words_despite_tools(
     stream: bool, ask: Ask, publish: Publish, student: LoopbackServer
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_student_may_answer_in_words_despite_tools(
     assert choice.message.content == 'Which "city"?\n'
 
 
+@pytest.mark.slow
 def test_the_chunks_come_as_openais_do(
     publish: Publish, client: openai.OpenAI, student: LoopbackServer
 ) -> None:
@@ -171,6 +174,7 @@ class GetWeather(BaseModel):
     unit: str
 
 
+@pytest.mark.slow
 def test_openais_own_parsing(
     publish: Publish, client: openai.OpenAI, student: LoopbackServer
 ) -> None:
@@ -221,6 +225,7 @@ def test_openais_own_parsing(
         ({"response_format": {"type": "json_object"}}, words("a"), False),
     ],
 )
+@pytest.mark.slow
 def test_only_what_the_request_allows_is_served(
     asked: dict[str, Any],
     text: str,
@@ -238,12 +243,14 @@ def test_only_what_the_request_allows_is_served(
         assert choice.message.content == "echo: In Paris?"
 
 
+@pytest.mark.slow
 def test_a_function_that_is_told_to_be_called_stops(ask: Ask, publish: Publish) -> None:
     publish({**BODY, "tool_choice": NAMED})
     _, choice = ask(tool_choice=NAMED)
     assert (choice.finish_reason, len(choice.message.tool_calls)) == ("stop", 1)
 
 
+@pytest.mark.slow
 def test_a_function_that_the_teacher_never_calls(
     ask: Ask, publish: Publish, student: LoopbackServer
 ) -> None:
@@ -325,6 +332,7 @@ rules = st.fixed_dictionaries(
 
 @settings(max_examples=400)
 @given(spoken | spoilt, rules)
+@pytest.mark.slow
 def test_a_client_gets_a_valid_call_or_the_teachers_answer(
     text: str, asked: dict[str, Any]
 ) -> None:
@@ -359,6 +367,7 @@ def test_a_client_gets_a_valid_call_or_the_teachers_answer(
         assert meets_schema_now(given, parameters(function["name"], request))
 
 
+@pytest.mark.slow
 def test_the_same_through_the_proxy(
     ask: Ask, publish: Publish, student: LoopbackServer, teacher: LoopbackServer
 ) -> None:

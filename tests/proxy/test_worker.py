@@ -41,6 +41,7 @@ def post(process, **more):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_worker_drains_before_it_ends(number, start, teacher):
     process = start()
     teacher.answer = lambda request: completion("late").slow(1)
@@ -56,6 +57,7 @@ def test_a_worker_drains_before_it_ends(number, start, teacher):
     assert "Traceback" not in process.log
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_parent(teacher, tmp_path):
     """A parent that is killed takes nothing along: its worker sees to that itself."""
     with ProxyProcess(settings(teacher.base_url, tmp_path / "data"), tmp_path) as template:
@@ -86,6 +88,7 @@ def test_a_worker_ends_with_its_parent(teacher, tmp_path):
         assert child.wait(20) in (0, None)
 
 
+@pytest.mark.slow
 def test_a_worker_says_what_is_wrong_with_its_config(start):
     params = {"model": "openai/gpt-4o", "api_key": "os.environ/UNDERSTUDY_NOT_SET"}
     process = start(model_list=[{"model_name": "gpt-4o", "litellm_params": params}])
@@ -94,6 +97,7 @@ def test_a_worker_says_what_is_wrong_with_its_config(start):
     assert "Traceback" not in process.log
 
 
+@pytest.mark.slow
 def test_no_secret_and_no_text_leaks(start, teacher):
     """Neither into the log at its most talkative, nor the teacher's key into the journal."""
     process = start(

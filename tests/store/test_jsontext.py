@@ -71,6 +71,7 @@ def test_numbers_are_read_exactly() -> None:
 
 
 @given(values)
+@pytest.mark.slow
 def test_written_json_can_be_read(value: Any) -> None:
     line = to_json(value).decode()
     assert read_json(line) == json.loads(line)

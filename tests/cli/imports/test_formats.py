@@ -357,6 +357,7 @@ def changed(row: dict[str, Any], place: list[str], value: Any) -> dict[str, Any]
 @example("langfuse", [(["input"], "[" * 5000)])
 @example("openai-finetuning", [(["tools"], [{"a": 2**70}])])
 @example("openai-stored", [(["choices"], [{"message": {"content": [1, {"text": "x"}]}}])])
+@pytest.mark.slow
 def test_no_row_raises_anything_but_unusable(
     format_: str, changes: list[tuple[list[str], Any]]
 ) -> None:
@@ -376,6 +377,7 @@ def test_no_row_raises_anything_but_unusable(
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names | st.text(max_size=8), anything, max_size=6))
+@pytest.mark.slow
 def test_no_value_makes_the_readers_of_values_raise(row: dict[str, Any]) -> None:
     for format_ in FORMATS.values():
         format_.fits(row)

@@ -98,6 +98,7 @@ def test_a_file_becomes_traces_that_a_run_learns_from(
     assert (len(selection.rows), selection.left_out) == (40, {})
 
 
+@pytest.mark.slow
 def test_imported_twice_and_in_overlapping_files_each_call_is_there_once(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
@@ -324,6 +325,7 @@ def test_a_running_server_takes_an_import_once(
         assert served.stop() == []
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_and_done_again_each_call_is_there_once(
     tmp_path: Path, data: Path, db: Database
 ) -> None:

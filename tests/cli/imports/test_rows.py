@@ -118,6 +118,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["lines", "list", "csv"])
+@pytest.mark.slow
 def test_a_large_file_takes_little_memory(tmp_path: Path, form: str) -> None:
     row = {"id": 1, "text": "x" * 2000}
     path = tmp_path / f"log.{form}"
@@ -167,6 +168,7 @@ json_rows = st.lists(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(json_rows, st.integers(1, 40), st.booleans())
+@pytest.mark.slow
 def test_a_json_list_is_the_same_at_every_chunk_border(
     tmp_path: Path, rows: list[dict[str, Any]], chunk: int, ascii_: bool
 ) -> None:

@@ -12,6 +12,7 @@ from cli.serve.supervisor import Supervisor
 from tests.helpers.polite import DEAF, POLITE, alive, child_pid, running, spec, until
 
 
+@pytest.mark.slow
 def test_a_successor_replaces_a_child_once_it_is_ready(tmp_path: Path) -> None:
     file, ready = tmp_path / "log", tmp_path / "ready"
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)
@@ -48,6 +49,7 @@ def test_a_successor_replaces_a_child_once_it_is_ready(tmp_path: Path) -> None:
         ("import time; time.sleep(600)", ""),  # is never ready
     ],
 )
+@pytest.mark.slow
 def test_a_successor_that_fails_changes_nothing(tmp_path: Path, script: str, said: str) -> None:
     file, done = tmp_path / "log", tmp_path / "done"
     lines: list[str] = []
@@ -70,6 +72,7 @@ def test_a_successor_that_fails_changes_nothing(tmp_path: Path, script: str, sai
     assert "".join(lines) == said
 
 
+@pytest.mark.slow
 def test_a_child_that_others_use_stops_after_them(tmp_path: Path) -> None:
     file = tmp_path / "log"
     names = ["user", "used"]
@@ -87,6 +90,7 @@ def test_a_child_that_others_use_stops_after_them(tmp_path: Path) -> None:
     assert file.read_text().splitlines()[2:] == [f"{n} {w}" for n in names for w in ("term", "end")]
 
 
+@pytest.mark.slow
 def test_a_child_that_must_not_run_twice_ends_before_its_successor_starts(tmp_path: Path) -> None:
     """Where there can be but one of them, the old one has ended before the new one starts."""
     file = tmp_path / "log"

@@ -36,6 +36,7 @@ def test_a_spec_does_not_show_its_environment() -> None:
     assert "sk-secret" not in shown
 
 
+@pytest.mark.slow
 def test_a_child_that_ends_is_started_again_after_a_growing_delay(tmp_path: Path) -> None:
     file = tmp_path / "starts"
     script = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(3)"
@@ -55,6 +56,7 @@ def test_a_child_that_ends_is_started_again_after_a_growing_delay(tmp_path: Path
     assert said[1].startswith("child is started again (pid ")
 
 
+@pytest.mark.slow
 def test_the_delay_starts_over_after_a_healthy_run() -> None:
     asked: list[int] = []
 
@@ -69,6 +71,7 @@ def test_the_delay_starts_over_after_a_healthy_run() -> None:
     assert set(asked) == {1}
 
 
+@pytest.mark.slow
 def test_a_killed_child_comes_back_and_the_others_stay(tmp_path: Path) -> None:
     file = tmp_path / "log"
     specs = [spec("a", POLITE, file, "a"), spec("b", POLITE, file, "b")]
@@ -83,6 +86,7 @@ def test_a_killed_child_comes_back_and_the_others_stay(tmp_path: Path) -> None:
     assert file.read_text().count("b start") == 1
 
 
+@pytest.mark.slow
 def test_children_are_stopped_stage_by_stage(tmp_path: Path) -> None:
     file = tmp_path / "log"
     names = ["first", "second", "third"]
@@ -202,6 +206,7 @@ print("in order")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_signal_stops_everything_in_order(tmp_path: Path, number: signal.Signals) -> None:
     file = tmp_path / "log"
     argv = [sys.executable, "-c", PARENT, POLITE, str(file)]
@@ -216,6 +221,7 @@ def test_a_signal_stops_everything_in_order(tmp_path: Path, number: signal.Signa
     assert file.read_text() == "child start\nchild term\nchild end\n"
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_child_that_does_not_stop(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     argv = [sys.executable, "-c", PARENT, DEAF, str(file)]

@@ -84,6 +84,7 @@ def test_a_signal_while_the_terminal_is_there_is_a_reload(started: Start) -> Non
     assert said(file, 3)[2] == "stop"
 
 
+@pytest.mark.slow
 def test_under_nohup_a_closing_terminal_means_nothing_and_a_later_signal_a_reload(
     started: Start,
 ) -> None:
@@ -105,6 +106,7 @@ def test_without_a_terminal_it_is_always_a_reload(tmp_path: Path) -> None:
         listener.kill()
 
 
+@pytest.mark.slow
 def test_a_disowned_server_reloads_on_a_signal_long_after_its_terminal_closed(
     tmp_path: Path,
 ) -> None:

@@ -223,6 +223,7 @@ def restore_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_status_watch_repeats_until_ctrl_c() -> None:
     with status_server({"/distill/status": (200, STATUS)}) as (url, requests):
         command = [sys.executable, "-m", "cli", "status", "--server", url, "--json", "--watch"]

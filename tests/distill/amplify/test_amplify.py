@@ -51,6 +51,7 @@ class Counting(DemoTeacher):
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.slow
 async def test_the_target_is_reached_exactly_and_nothing_is_bought_beyond_it(
     tmp_path: Path, task: str
 ) -> None:
@@ -81,6 +82,7 @@ async def test_the_target_is_reached_exactly_and_nothing_is_bought_beyond_it(
     assert [done for _, done, _, _ in reports] == sorted(done for _, done, _, _ in reports)
 
 
+@pytest.mark.slow
 async def test_kept_inputs_are_no_near_duplicates_and_rejected_ones_have_a_reason(
     tmp_path: Path,
 ) -> None:
@@ -121,6 +123,7 @@ async def test_synthetic_examples_name_their_parents_and_model(tmp_path: Path) -
         assert example.created_at > 0
 
 
+@pytest.mark.slow
 async def test_synthetic_answers_are_balanced_over_the_labels(tmp_path: Path) -> None:
     async with await start_teacher() as teacher:
         result = await amplified(tmp_path, teacher.base_url, rows_of(LABELS, 40), target=90)
@@ -178,6 +181,7 @@ async def test_no_more_calls_run_at_once_than_allowed(tmp_path: Path) -> None:
     assert most == 3
 
 
+@pytest.mark.slow
 async def test_every_amplify_setting_has_an_effect(tmp_path: Path) -> None:
     asked = Counting()
     rows = rows_of(JSON, 30)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
+import pytest
 
 from demo.teacher.teacher import start_teacher
 from distill.dataset.rows import write_rows
@@ -22,6 +23,7 @@ from tests.helpers.paths import ROOT
 # ---- kills and resuming -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_finished_amplification_is_not_paid_again(tmp_path: Path) -> None:
     rows = rows_of(JSON, 40)
     async with await start_teacher() as teacher:
@@ -62,6 +64,7 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 async def test_kill_minus_nine_at_any_point_pays_for_nothing_twice(tmp_path: Path) -> None:
     """Killed after some answers several times, then run to its end.
 
@@ -105,6 +108,7 @@ async def test_kill_minus_nine_at_any_point_pays_for_nothing_twice(tmp_path: Pat
     assert teacher.counts.keys() == {"inputs", f"answers/{JSON}"}
 
 
+@pytest.mark.slow
 async def test_a_torn_last_line_is_dropped_on_resuming(tmp_path: Path) -> None:
     rows = rows_of(JSON, 40)
     async with await start_teacher() as teacher:
@@ -123,6 +127,7 @@ async def test_a_torn_last_line_is_dropped_on_resuming(tmp_path: Path) -> None:
 # ---- the budget ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_spent_budget_stops_amplification_and_a_larger_one_resumes_it(
     tmp_path: Path,
 ) -> None:

@@ -82,6 +82,7 @@ async def test_unusable_inputs_run_dry(tmp_path: Path, arguments: str) -> None:
     assert len(calls) == teacher.counts["inputs"] == DRY_BATCHES * (1 + VALIDATION_RETRIES)
 
 
+@pytest.mark.slow
 async def test_an_input_that_the_teacher_refuses_is_rejected_and_the_run_goes_on(
     tmp_path: Path,
 ) -> None:
@@ -121,6 +122,7 @@ async def test_answers_of_another_form_are_rejected_with_their_reason(tmp_path: 
     assert {e.target for e in chat} == {"Positive, I would say!"}
 
 
+@pytest.mark.slow
 async def test_a_teacher_that_contradicts_the_form_of_json_runs_dry(tmp_path: Path) -> None:
     sound = DemoTeacher()
 
@@ -133,6 +135,7 @@ async def test_a_teacher_that_contradicts_the_form_of_json_runs_dry(tmp_path: Pa
     assert "other_keys" in result.stopped
 
 
+@pytest.mark.slow
 async def test_an_access_error_ends_amplification_and_keeps_paid_answers(tmp_path: Path) -> None:
     sound = DemoTeacher()
     answered = 0

@@ -53,6 +53,7 @@ async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
         assert (body["tools"], body["parallel_tool_calls"]) == (TOOLS, False)
 
 
+@pytest.mark.slow
 async def test_calls_that_the_tools_do_not_allow_are_not_learned(tmp_path: Path) -> None:
     def with_more(answer: CallingTeacher) -> Answerer:
         def reply(body: dict[str, Any]) -> DemoReply:

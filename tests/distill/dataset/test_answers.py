@@ -82,6 +82,7 @@ ODD = st.text(max_size=90)
 
 
 @given(st.lists(ANSWER | ODD, min_size=1, max_size=60), st.randoms())
+@pytest.mark.slow
 def test_the_kind_depends_on_neither_order_nor_spelling(targets: list[str], random: Random) -> None:
     """Scorer, checks, slices and forms use one record; other spellings do not change it."""
     answers = describe(targets)
@@ -106,6 +107,7 @@ def test_every_short_answer_to_a_task_of_labels_has_one_of_its_labels(targets: l
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=100, max_size=200), st.integers(0, 5))
+@pytest.mark.slow
 def test_a_few_odd_answers_do_not_change_the_kind(targets: list[str], odd: int) -> None:
     spoilt = [*targets, *(f"{APOLOGY}{n}" for n in range(odd))]
     assert describe(spoilt).labels == describe(targets).labels

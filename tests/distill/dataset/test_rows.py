@@ -181,6 +181,7 @@ def test_rows_read_back_as_they_were_written(tmp_path: Path) -> None:
         max_size=30,
     )
 )
+@pytest.mark.slow
 def test_every_trace_is_a_row_or_counted_and_no_input_comes_twice(
     traces: list[LoggedExchange],
 ) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from math import sqrt
 from string import ascii_letters, digits
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ def hash_of(text: str) -> str:
     st.floats(0.05, 0.9),
     st.floats(0.05, 0.9),
 )
+@pytest.mark.slow
 def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> None:
     calibration = (1 - train) * rest
     shares = SplitSettings(train=train, calibration=calibration, heldout=1 - train - calibration)
@@ -43,6 +45,7 @@ def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> No
 
 
 @given(st.lists(texts, max_size=30), st.lists(texts, max_size=30))
+@pytest.mark.slow
 def test_no_input_is_in_two_splits_or_changes_its_split(first: list[str], later: list[str]) -> None:
     """Spellings of one input count as one; more traces change no input's split."""
     spelt = [*first, *(t.upper() for t in first), *(f"  {t}  " for t in first)]

@@ -250,6 +250,7 @@ def test_a_template_summary_shows_cut_literals_and_holes() -> None:
     assert len(shown["skeleton"]) < 150
 
 
+@pytest.mark.slow
 def test_prompts_with_long_documents_are_not_compared() -> None:
     def document(n: int) -> str:
         return " ".join(random.Random(n).choices([f"w{k}" for k in range(300)], k=800))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def test_after_an_edit_the_new_prompt_counts_however_many_traces_the_old_one_has
     assert prompts(first.rows) == {"old": 3000, "new": 150}
 
 
+@pytest.mark.slow
 def test_a_prompt_that_a_student_serves_is_not_dropped() -> None:
     served = some(900, "served", at=50, served_by="student", route="student")
     taught = [*some(40, "served"), *some(400, "other", at=60)]
@@ -263,6 +265,7 @@ traces_of_any_kind = st.lists(
     st.lists(st.tuples(st.integers(0, 14), answers, st.floats(0, 100)), max_size=5),
     st.none() | st.floats(0, 100),
 )
+@pytest.mark.slow
 def test_every_trace_is_a_row_or_counted(
     traces: list[LoggedExchange],
     audits: list[LoggedExchange],

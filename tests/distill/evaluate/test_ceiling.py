@@ -81,6 +81,7 @@ def test_the_same_rows_are_sampled_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("other", [0, 3, 40])
+@pytest.mark.slow
 async def test_a_noisy_teacher_has_a_ceiling(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, other: int
 ) -> None:
@@ -115,6 +116,7 @@ async def test_rows_are_asked_again_with_their_own_parameters(
     assert Counter(c.purpose for c in calls) == {"noise": 20}
 
 
+@pytest.mark.slow
 async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -151,6 +153,7 @@ async def test_an_error_does_not_count_and_a_refusal_disagrees(
     assert (measured.n, measured.agreed) == (25, 22)
 
 
+@pytest.mark.slow
 async def test_the_ceiling_of_free_text_is_judged(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ async def test_share_0_makes_no_call(teacher: LoopbackServer, parts: Parts, tmp_
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays_nothing_twice(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -162,6 +162,7 @@ def test_the_order_of_the_answers_is_random_and_repeatable() -> None:
     assert 160 < sum(drawn) < 240  # four standard deviations
 
 
+@pytest.mark.slow
 async def test_a_judge_with_position_bias_gains_the_student_nothing(
     teacher: LoopbackServer, client: TeacherClient
 ) -> None:

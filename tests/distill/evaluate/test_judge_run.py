@@ -78,6 +78,7 @@ def pair_of(request: Received) -> frozenset[str]:
     return frozenset((outcome["answer A"], outcome["answer B"]))
 
 
+@pytest.mark.slow
 async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ async def test_a_refusing_judge_is_logged_and_counts_against_the_student(
     assert "Parcel" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_spent_budget_names_its_setting_and_loses_no_verdict(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ async def test_a_teacher_that_becomes_unreachable_fails_the_run_with_one_reason(
     assert len(teacher.requests) <= 4  # none begins after the first failure
 
 
+@pytest.mark.slow
 async def test_a_stopped_evaluation_resumes_without_paying_twice(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_text_is_similarity_with_white_space_folded() -> None:
 
 
 @given(JSON, JSON)
+@pytest.mark.slow
 def test_json_scores_are_symmetric_and_within_bounds(left: Any, right: Any) -> None:
     one, other = json.dumps(left), json.dumps(right)
     assert score("json", one, one) == 1.0

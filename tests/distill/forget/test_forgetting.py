@@ -66,6 +66,7 @@ def user_subjects(until: float | None = None) -> list[Subject]:
 # ---- what is deleted, and what stays -----------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_no_text_of_a_forgotten_user_is_left_anywhere(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -83,6 +84,7 @@ async def test_no_text_of_a_forgotten_user_is_left_anywhere(
     assert all(filled.run_id in place for place in gone), gone
 
 
+@pytest.mark.slow
 async def test_forgetting_a_user_keeps_the_rows_of_others(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -108,6 +110,7 @@ async def test_forgetting_a_user_keeps_the_rows_of_others(
         assert comparison.teacher_output is None
 
 
+@pytest.mark.slow
 async def test_a_student_that_learned_from_forgotten_traces_is_marked_and_serves_on(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -125,6 +128,7 @@ async def test_a_student_that_learned_from_forgotten_traces_is_marked_and_serves
         assert latest_promotions(db)[TASK].target == "student"
 
 
+@pytest.mark.slow
 async def test_forgetting_with_demote_demotes_the_student_that_learned_from_it(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -135,6 +139,7 @@ async def test_forgetting_with_demote_demotes_the_student_that_learned_from_it(
         assert (latest.target, latest.actor) == ("teacher", "ann")
 
 
+@pytest.mark.slow
 async def test_a_label_that_only_forgotten_answers_had_leaves_the_routes(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -150,6 +155,7 @@ async def test_a_label_that_only_forgotten_answers_had_leaves_the_routes(
         assert promotion.certificate.lower_bound > 0  # its numbers hold
 
 
+@pytest.mark.slow
 async def test_unfinished_runs_with_forgotten_rows_fail_and_others_go_on(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -170,6 +176,7 @@ async def test_unfinished_runs_with_forgotten_rows_fail_and_others_go_on(
     assert (config.runs_dir / filled.clean / "rows.jsonl").exists()
 
 
+@pytest.mark.slow
 async def test_a_preview_counts_and_changes_nothing(config: Config, filled: FilledFolder) -> None:
     with opened(config) as db:
         await a_forgetter(db, config).preview(user_subjects())  # creates nothing that was not there
@@ -187,6 +194,7 @@ async def test_a_preview_counts_and_changes_nothing(config: Config, filled: Fill
 
 
 @pytest.mark.parametrize("kind", ["trace", "task"])
+@pytest.mark.slow
 async def test_traces_are_forgotten_by_id_and_by_task(
     config: Config, filled: FilledFolder, kind: str
 ) -> None:
@@ -205,6 +213,7 @@ async def test_traces_are_forgotten_by_id_and_by_task(
 # ---- collecting afterwards ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_forgotten_traces_are_not_collected_again_from_journal_or_import(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -238,6 +247,7 @@ async def test_forgotten_traces_are_not_collected_again_from_journal_or_import(
         assert not db.query("exchange_by_id", trace_id=late.trace_id)
 
 
+@pytest.mark.slow
 async def test_live_traffic_with_the_same_words_as_a_forgotten_trace_is_collected(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -250,6 +260,7 @@ async def test_live_traffic_with_the_same_words_as_a_forgotten_trace_is_collecte
         assert collect(db, config.journal_dir, {}).traces == 1
 
 
+@pytest.mark.slow
 async def test_the_database_keeps_only_hashes_of_what_was_forgotten(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -259,6 +270,7 @@ async def test_the_database_keeps_only_hashes_of_what_was_forgotten(
     assert places_of(USER, config.data_dir) == []
 
 
+@pytest.mark.slow
 async def test_forgetting_an_expired_trace_still_marks_who_learned_from_it(
     config: Config, filled: FilledFolder
 ) -> None:
@@ -318,6 +330,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database,
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lineages())
+@pytest.mark.slow
 def test_everything_derived_from_a_trace_is_deleted_and_nothing_else(
     shared: tuple[Database, Path], graph: dict[str, Any]
 ) -> None:

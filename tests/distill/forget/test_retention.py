@@ -46,6 +46,7 @@ def a_retention(db: Database, settings: Config, now: float) -> Retention:
     return Retention(Store(db), settings, clock=lambda: now, sweep=forgetter.sweep)
 
 
+@pytest.mark.slow
 async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_path: Path) -> None:
     settings = config(tmp_path, traces_days=30)
     filled: FilledFolder = fill_folder(settings, at=NOW - 31 * DAY_S)
@@ -88,6 +89,7 @@ async def test_without_retention_settings_nothing_is_deleted(tmp_path: Path) -> 
     assert len(list(settings.runs_dir.iterdir())) == 4
 
 
+@pytest.mark.slow
 async def test_more_expired_traces_than_a_batch_are_all_deleted(tmp_path: Path) -> None:
     """The journal is collected in between."""
     settings = config(tmp_path, traces_days=1)
@@ -105,6 +107,7 @@ async def test_more_expired_traces_than_a_batch_are_all_deleted(tmp_path: Path) 
         assert task_counts(db) == {}
 
 
+@pytest.mark.slow
 async def test_folders_of_old_runs_are_deleted(tmp_path: Path) -> None:
     settings = config(tmp_path, runs_days=10)
     filled = fill_folder(settings, at=NOW - 11 * DAY_S)

@@ -99,6 +99,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
             await runner.stop()
 
 
+@pytest.mark.slow
 async def test_a_run_with_a_forgotten_trace_is_ended(scene: Scene) -> None:
     run_id = await scene.begin()
     await scene.forget(scene.traces[0])
@@ -111,6 +112,7 @@ async def test_a_run_with_a_forgotten_trace_is_ended(scene: Scene) -> None:
     assert forgetting.marked_runs(scene.db) == {}  # it made no student
 
 
+@pytest.mark.slow
 async def test_a_run_without_the_forgotten_trace_goes_on(scene: Scene) -> None:
     other = trace_of("two", 1, user="bob", answer="1", at=1.0, task="another task")
     write_segment(scene.config.journal_dir, other)

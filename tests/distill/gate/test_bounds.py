@@ -133,6 +133,7 @@ def test_a_prior_from_other_rows_makes_the_e_value_grow_faster() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 3000), st.data(), ALPHAS, PRIORS)
+@pytest.mark.slow
 def test_the_lower_bound_is_monotone_and_below_the_mean(
     n: int, data: st.DataObject, alpha: float, prior: Prior
 ) -> None:
@@ -179,6 +180,7 @@ def test_vectorised_e_values_equal_single_ones() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.data(), ALPHAS)
+@pytest.mark.slow
 def test_the_upper_bound_lies_above_and_falls(n: int, data: st.DataObject, alpha: float) -> None:
     agreed = data.draw(st.integers(0, n))
     bound = upper_bound(agreed, n, alpha)
@@ -241,6 +243,7 @@ def test_an_error_probability_of_0_or_1_is_refused(alpha: float) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), ALPHAS)
+@pytest.mark.slow
 def test_the_bound_of_scores_lies_below_their_mean_in_any_order(
     scores: list[float], alpha: float
 ) -> None:

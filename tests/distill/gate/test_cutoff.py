@@ -104,6 +104,7 @@ def test_an_unknown_confidence_is_below_every_cutoff() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.5, 0.6, None]))))
+@pytest.mark.slow
 def test_a_cutoff_has_its_coverage_and_agreement(answers: list[tuple[bool, float | None]]) -> None:
     calibration = [row(agrees, confidence) for agrees, confidence in answers]
     result = chosen(calibration, 100)

@@ -171,6 +171,7 @@ def test_coverage_at_the_minimum_is_enough() -> None:
     st.sampled_from([0.3, 0.6, 0.9]),
     st.sampled_from([0.2, 0.7, 1.0]),
 )
+@pytest.mark.slow
 def test_no_certificate_passes_without_proof(
     answers: list[tuple[bool, float | None]],
     values: list[float | None],
@@ -209,6 +210,7 @@ def test_certifying_without_a_cutoff_is_an_error() -> None:
 
 @examples(deadline=None)
 @given(st.integers(0, 300), st.data())
+@pytest.mark.slow
 def test_live_rows_continue_the_bound_of_the_held_out_rows(live: int, data: st.DataObject) -> None:
     agreed = data.draw(st.integers(0, live))
     certificate = judge(rows(198, 200), replace(ALL, prior=PRIOR))

@@ -44,6 +44,7 @@ def served_agreement(cutoff: float | None, agreement: float, informative: float)
         (0.85, 0.2, 150, 250),
     ],
 )
+@pytest.mark.slow
 def test_students_below_the_threshold_are_promoted_less_often_than_stated(
     agreement: float, informative: float, calibration: int, heldout: int
 ) -> None:
@@ -59,6 +60,7 @@ def test_students_below_the_threshold_are_promoted_less_often_than_stated(
     assert wrong <= stats.binom.ppf(0.99, rounds, attempt_alpha(GATE, 1))
 
 
+@pytest.mark.slow
 def test_peeking_and_the_best_of_ten_keep_the_error_rate() -> None:
     """Ten retrains of a student just below the threshold, each looked at three times."""
     rng = random.Random(20240610)
@@ -79,6 +81,7 @@ def test_peeking_and_the_best_of_ten_keep_the_error_rate() -> None:
     assert wrong <= stats.binom.ppf(0.99, rounds, 0.05)
 
 
+@pytest.mark.slow
 def test_a_sequence_of_cutoffs_errs_no_more_than_one_test() -> None:
     """Each cutoff's served part is just below the threshold; the confidence is uninformative."""
     rng = np.random.default_rng(20240611)
@@ -97,6 +100,7 @@ def test_a_sequence_of_cutoffs_errs_no_more_than_one_test() -> None:
     assert wrong <= stats.binom.ppf(0.99, rounds, alpha)
 
 
+@pytest.mark.slow
 def test_good_students_are_promoted() -> None:
     rng = random.Random(20240608)
     passed = 0
@@ -106,6 +110,7 @@ def test_good_students_are_promoted() -> None:
     assert passed >= 26
 
 
+@pytest.mark.slow
 def test_students_with_a_good_confidence_are_promoted_in_part() -> None:
     rng = random.Random(20240609)
 

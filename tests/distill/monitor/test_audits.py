@@ -21,6 +21,7 @@ async def scene(tmp_path: Path):
         yield scene
 
 
+@pytest.mark.slow
 async def test_an_audit_becomes_a_comparison_and_a_teacher_call(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, wrong("two")))
@@ -63,12 +64,14 @@ async def test_an_opted_out_request_is_not_audited_but_counts_as_a_call(scene: S
     assert scene.state().suspicion["faults"].n == 2
 
 
+@pytest.mark.slow
 async def test_each_request_with_a_repeated_input_is_audited(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served("the same", student) for _ in range(7)))
     assert len(scene.teacher.requests) == len(scene.comparisons(student)) == 7
 
 
+@pytest.mark.slow
 async def test_only_sampled_requests_are_audited(tmp_path: Path) -> None:
     rate = 0.3
     async with Scene(tmp_path, audit={"first_share": rate, "last_share": rate}) as scene:
@@ -81,6 +84,7 @@ async def test_only_sampled_requests_are_audited(tmp_path: Path) -> None:
         assert 50 < len(sampled) < 130
 
 
+@pytest.mark.slow
 async def test_audits_stay_pending_while_the_teacher_is_down(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no", type="auth", code="invalid_api_key")
@@ -118,6 +122,7 @@ async def test_an_audit_that_is_pending_for_too_long_is_dropped(scene: Scene) ->
         (completion(" "), "no whole answer of the teacher", 1),
     ],
 )
+@pytest.mark.slow
 async def test_a_request_that_the_teacher_refuses_is_dropped(
     scene: Scene, reply, why: str, paid: int
 ) -> None:
@@ -133,6 +138,7 @@ async def test_a_request_that_the_teacher_refuses_is_dropped(
     assert len(calls) == paid
 
 
+@pytest.mark.slow
 async def test_a_restart_loses_no_audit_and_repeats_none(scene: Scene) -> None:
     student = scene.promote()
     done = [scene.served(f"done {n}", student) for n in range(5)]
@@ -153,6 +159,7 @@ async def test_a_restart_loses_no_audit_and_repeats_none(scene: Scene) -> None:
     assert scene.state().suspicion["disagreement"].n == 14
 
 
+@pytest.mark.slow
 async def test_slow_audits_of_one_task_do_not_delay_another(tmp_path: Path) -> None:
     async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
         one, other = scene.promote("one"), scene.promote("other")

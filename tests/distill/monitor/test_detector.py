@@ -32,6 +32,7 @@ def detector_after(
 
 @pytest.mark.parametrize("run_length", [100, 5000, 100_000])
 @pytest.mark.parametrize("tolerated", [0.001, 0.005, 0.02, 0.05, 0.1, 0.3, 0.45, 0.8])
+@pytest.mark.slow
 def test_the_proven_hazards_add_up_to_at_most_one_in_a_run_length(
     tolerated: float, run_length: float
 ) -> None:
@@ -41,6 +42,7 @@ def test_the_proven_hazards_add_up_to_at_most_one_in_a_run_length(
 
 
 @pytest.mark.parametrize(("tolerated", "run_length"), [(0.05, 100), (0.2, 300), (0.02, 1000)])
+@pytest.mark.slow
 def test_each_bet_keeps_its_proven_hazard_in_simulation(
     tolerated: float, run_length: float
 ) -> None:
@@ -66,6 +68,7 @@ def test_the_mean_time_to_a_false_alarm_is_at_least_the_run_length(
     assert result.mean() + 2.5 * result.std() / rounds**0.5 >= run_length
 
 
+@pytest.mark.slow
 def test_a_student_within_tolerance_is_hardly_ever_demoted() -> None:
     """At a true agreement of 0.97, at most 1 % are demoted within 3,000 audits."""
     rounds = 4000
@@ -116,6 +119,7 @@ def test_the_median_delay_after_a_change(new: float, median: float) -> None:
 
 
 @given(stream=STREAM, tolerated=RATES)
+@pytest.mark.slow
 def test_the_state_is_a_function_of_past_observations(stream: list[bool], tolerated: float) -> None:
     one, other = detector_after(stream, tolerated), detector_after(stream, tolerated)
     assert (one.level, one.alarmed, one.suspects) == (other.level, other.alarmed, other.suspects)
@@ -126,6 +130,7 @@ def test_the_state_is_a_function_of_past_observations(stream: list[bool], tolera
 
 
 @given(stream=STREAM, tolerated=RATES, data=st.data())
+@pytest.mark.slow
 def test_one_more_bad_observation_never_lowers_the_level(
     stream: list[bool], tolerated: float, data: st.DataObject
 ) -> None:
@@ -138,6 +143,7 @@ def test_one_more_bad_observation_never_lowers_the_level(
 
 @settings(deadline=None, max_examples=30)
 @given(tolerated=RATES, seed=st.integers(0, 2**32), rate=st.floats(0, 1))
+@pytest.mark.slow
 def test_the_benchmark_runs_the_same_detector(tolerated: float, seed: int, rate: float) -> None:
     rng = random.Random(seed)
     stream = [rng.random() < rate for _ in range(300)]
@@ -189,6 +195,7 @@ def test_impossible_settings_raise() -> None:
         ChangeDetector(0.05, 99)
 
 
+@pytest.mark.slow
 def test_calibration_ends_for_extreme_tolerances() -> None:
     """Where nearly everything is tolerated, nothing can be proven and no alarm is raised."""
     for tolerated in (1e-6, 0.9999):
@@ -204,6 +211,7 @@ def test_calibration_takes_well_below_a_second() -> None:
     assert time.process_time() - before < 1
 
 
+@pytest.mark.slow
 def test_the_benchmarks_reference_detector_has_the_same_run_length() -> None:
     from bench.simulate_detector import Cusum  # noqa: PLC0415
 

@@ -77,6 +77,7 @@ def some_comparisons(promotion: Promotion, count: int, seed: int) -> list[Compar
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_evidence_read_from_the_store_equals_evidence_updated_step_by_step(
     db: Database, tmp_path: Path, seed: int
 ) -> None:
@@ -108,6 +109,7 @@ def test_evidence_read_from_the_store_equals_evidence_updated_step_by_step(
     assert [again.audit_rate_at(m) for m in moments] == [updated.audit_rate_at(m) for m in moments]
 
 
+@pytest.mark.slow
 def test_counts_include_comparisons_that_are_not_replayed(db: Database) -> None:
     promotion = promoted()
     one = some_comparisons(promotion, 2, 0)
@@ -241,6 +243,7 @@ def test_tolerated_deferrals_follow_from_the_coverage(
     assert result == pytest.approx(tolerated)
 
 
+@pytest.mark.slow
 async def test_restarts_do_not_change_which_traces_are_audited(tmp_path: Path) -> None:
     """Also while the rate falls, although the sample is not stored."""
     traces = [new_id() for _ in range(90)]

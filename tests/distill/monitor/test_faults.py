@@ -24,6 +24,7 @@ async def scene(tmp_path: Path):
 @pytest.mark.parametrize(
     "fault", [Reason.STUDENT_ERROR, Reason.STUDENT_SLOW, Reason.STUDENT_MALFORMED]
 )
+@pytest.mark.slow
 async def test_a_faulty_student_is_demoted(
     scene: Scene, rate: float, at_most: int, fault: Reason
 ) -> None:
@@ -46,6 +47,7 @@ async def test_a_faulty_student_is_demoted(
     assert scene.route().reason == Reason.DEMOTED
 
 
+@pytest.mark.slow
 async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")
@@ -60,6 +62,7 @@ async def test_tolerated_faults_do_not_demote(scene: Scene) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_one_crash_counts_as_one_fault(scene: Scene) -> None:
     """However many requests fail until the supervisor restarts it."""
     student = scene.promote()
@@ -77,6 +80,7 @@ async def test_one_crash_counts_as_one_fault(scene: Scene) -> None:
     assert scene.state().suspicion["faults"].bad == 1
 
 
+@pytest.mark.slow
 async def test_a_student_that_crashes_repeatedly_is_demoted(scene: Scene) -> None:
     student = scene.promote()
     deaths = 0

@@ -230,6 +230,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(STEPS)
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_order_restarts_or_repeats(
     steps: list[tuple[str, int, float, int]],
 ) -> None:

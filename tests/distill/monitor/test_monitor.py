@@ -41,6 +41,7 @@ def before_demotion(scene: Scene, student: Promotion) -> list[Comparison]:
 
 
 @pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.slow
 async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
     scene: Scene, repeated: bool
 ) -> None:
@@ -76,6 +77,7 @@ async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
     assert len(scene.teacher.requests) == asked_before
 
 
+@pytest.mark.slow
 async def test_restarts_do_not_delay_a_demotion(scene: Scene) -> None:
     student = scene.promote()
     fewest = audits_until_alarm([False] * 30 + [True] * 100)
@@ -99,6 +101,7 @@ async def test_restarts_do_not_delay_a_demotion(scene: Scene) -> None:
     assert asked == fewest - 30
 
 
+@pytest.mark.slow
 async def test_a_student_within_tolerance_keeps_serving(scene: Scene) -> None:
     """2 of 100 answers differ from the teacher's, 5 are tolerated."""
     student = scene.promote()
@@ -114,6 +117,7 @@ async def test_a_student_within_tolerance_keeps_serving(scene: Scene) -> None:
     assert scene.state().comparisons["audit"].n == 150
 
 
+@pytest.mark.slow
 async def test_a_demotion_does_not_affect_another_task(scene: Scene) -> None:
     one, other = scene.promote("one"), scene.promote("other")
     for number in range(40):
@@ -131,6 +135,7 @@ async def test_a_demotion_does_not_affect_another_task(scene: Scene) -> None:
     assert scene.route("other").target == "student"
 
 
+@pytest.mark.slow
 async def test_a_good_student_goes_from_shadow_to_live(tmp_path: Path) -> None:
     certified = {"n": 400, "agreed": 398, "heldout": 400}
     settings = {
@@ -186,6 +191,7 @@ async def test_the_state_names_the_next_step(
     assert (state.next_share, state.rows_needed) == (next_share, 1000)
 
 
+@pytest.mark.slow
 async def test_rows_of_a_step_are_fair_samples_without_feedback(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served(f"good {n}", student) for n in range(3)))
@@ -208,6 +214,7 @@ async def test_a_promotion_by_hand_continues_the_evidence(scene: Scene) -> None:
     assert scene.state().step_at == by_hand.at
 
 
+@pytest.mark.slow
 async def test_a_demoted_student_promoted_again_has_new_evidence(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(*(scene.served(f"text {n}", student, "nonsense") for n in range(60)))
@@ -220,6 +227,7 @@ async def test_a_demoted_student_promoted_again_has_new_evidence(scene: Scene) -
     assert "past the gate" in scene.state().reason
 
 
+@pytest.mark.slow
 async def test_a_new_student_does_not_inherit_evidence(scene: Scene) -> None:
     first = scene.promote()
     await scene.settle(*(scene.served(f"a {n}", first) for n in range(3)))
@@ -240,6 +248,7 @@ async def test_a_paused_task_is_not_audited(scene: Scene) -> None:
     assert len(scene.teacher.requests) == 1
 
 
+@pytest.mark.slow
 async def test_complaints_count_as_failed_audits(scene: Scene) -> None:
     """But once, for a trace that failed its audit too."""
     student = scene.promote()
@@ -269,6 +278,7 @@ async def test_complaints_count_as_failed_audits(scene: Scene) -> None:
     ) == (5, 2)
 
 
+@pytest.mark.slow
 async def test_requests_collected_unseen_are_read_after_a_reload(scene: Scene) -> None:
     """As when collecting failed after some traces were stored."""
     student = scene.promote()
@@ -282,6 +292,7 @@ async def test_requests_collected_unseen_are_read_after_a_reload(scene: Scene) -
     assert scene.state().suspicion["faults"].n == 2
 
 
+@pytest.mark.slow
 async def test_a_demotion_by_hand_is_not_overwritten_by_a_late_audit(scene: Scene) -> None:
     """The audit that would demote the student is in progress when it is demoted by hand."""
     student = scene.promote()

@@ -36,6 +36,7 @@ async def ask(proxy: ProxyThread, text: str) -> httpx.Response:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_a_student_climbs_all_steps_and_is_demoted_when_it_is_wrong(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     rollout = {"shadow_share": 1.0, "shares": SHARES, "min_comparisons": 5, "confirm": False}

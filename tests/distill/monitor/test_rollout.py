@@ -280,6 +280,7 @@ def decisions(draw: st.DrawFn) -> tuple[Promotion, Evidence, TaskSettings, Rollo
 
 
 @given(decisions())
+@pytest.mark.slow
 def test_properties_of_every_decision(
     judged: tuple[Promotion, Evidence, TaskSettings, RolloutDecision],
 ) -> None:

@@ -27,6 +27,7 @@ def in_shadow(scene: Scene, text: str, task: str = "triage", **changes: Any) -> 
     return scene.request(text, task, reason=Reason.SHADOW, **changes)
 
 
+@pytest.mark.slow
 async def test_the_students_answer_is_compared_with_the_teachers(scene: Scene) -> None:
     student = scene.promote(step="shadow")
     scene.student.answer = answering(lambda t: right(t) if t == "one" else wrong(t))
@@ -98,6 +99,7 @@ async def test_only_requests_that_the_certificate_covers_are_asked(scene: Scene)
     assert asked == {"shadow", "canary"}
 
 
+@pytest.mark.slow
 async def test_old_requests_are_shed_and_the_newest_is_asked_first(scene: Scene) -> None:
     scene.promote(step="shadow")
     scene.student.answer = lambda r: answering(right)(r).slow(0.3)
@@ -111,6 +113,7 @@ async def test_old_requests_are_shed_and_the_newest_is_asked_first(scene: Scene)
     assert scene.state().shed == 19
 
 
+@pytest.mark.slow
 async def test_the_shadow_pauses_for_a_slow_student(scene: Scene) -> None:
     student = scene.promote(step="shadow", timeout_s=1.2)
     scene.student.answer = lambda r: answering(right)(r).slow(0.9)
@@ -136,6 +139,7 @@ async def test_a_student_that_is_down_is_not_asked(scene: Scene) -> None:
     assert "not up" in scene.state().waits_for
 
 
+@pytest.mark.slow
 async def test_only_the_shadow_share_of_the_requests_is_asked(tmp_path: Path) -> None:
     async with Scene(tmp_path, rollout={"shadow_share": 0.25, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow")

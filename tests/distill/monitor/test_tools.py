@@ -11,7 +11,7 @@ import orjson
 from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene
 from tests.helpers.teacher_server import Received, Reply, completion
-from tests.helpers.tool_answers import LEARNED, OTHER, as_json, call, said
+from tests.helpers.tool_answers import LEARNED, OTHER, as_json, call, output_messages
 from tests.helpers.tool_task import TOOLS
 
 CALLS = {
@@ -31,7 +31,7 @@ def calls_reply(*made: tuple[str, str]) -> Reply:
 
 
 def logged(trace: Any, *made: tuple[str, str]) -> Any:
-    messages = said(*(call(*one) for one in made))
+    messages = output_messages(*(call(*one) for one in made))
     return msgspec.structs.replace(trace, output_messages=messages)
 
 

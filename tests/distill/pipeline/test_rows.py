@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from distill.collect import collect
 from distill.dataset.rows import SPLITS, Row, Selection
@@ -63,6 +64,7 @@ def chosen(db: Database, folder: Path) -> StageResult[Selection]:
     return asyncio.run(collect_rows(run, parts, lambda *_: None))
 
 
+@pytest.mark.slow
 def test_rows_of_a_varying_prompt_are_chosen_once_per_run(db: Database, tmp_path: Path) -> None:
     traces = [
         a_request(f"request {n}", at=float(n), system=f"Today is 2026-01-{1 + n // 8:02d}. {RULES}")
@@ -89,6 +91,7 @@ def test_rows_of_a_varying_prompt_are_chosen_once_per_run(db: Database, tmp_path
     assert chosen(db, tmp_path / "run").value != result.value
 
 
+@pytest.mark.slow
 def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
     db: Database, tmp_path: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_an_edited_prompt_is_learnt_although_the_old_one_has_the_traces(
     assert result.detail["left_out"] == {"rare_fingerprint": 1500}
 
 
+@pytest.mark.slow
 def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path: Path) -> None:
     """Also when other traces have pushed its own out of the newest."""
     taught = [a_request(f"taught {n}", at=float(n), system="Served.") for n in range(60)]
@@ -120,6 +124,7 @@ def test_a_served_prompt_is_learnt_again_from_old_traces(db: Database, tmp_path:
     assert systems == {"Served.": 60, "Other.": 200}
 
 
+@pytest.mark.slow
 def test_audits_corrections_and_the_last_demotion_reach_the_rows(
     db: Database, tmp_path: Path
 ) -> None:

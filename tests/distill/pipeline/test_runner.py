@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from distill.collect import collect
 from distill.pipeline.runner import MAX_STARTS, Runner, new_traces
 from distill.run.progress import Board
@@ -121,6 +123,7 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     assert scene.clients == 0
 
 
+@pytest.mark.slow
 async def test_a_teacher_that_is_down_fails_the_run_and_the_next_one_waits(
     tmp_path: Path, db: Database
 ) -> None:
@@ -138,6 +141,7 @@ async def test_a_teacher_that_is_down_fails_the_run_and_the_next_one_waits(
     assert (await scene.run_one()) is not None
 
 
+@pytest.mark.slow
 async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
     fill(db, settings, 40)
@@ -183,6 +187,7 @@ async def test_a_paused_task_has_no_run(tmp_path: Path, db: Database) -> None:
     assert scene.runner.decisions["sums"].reason == "paused"
 
 
+@pytest.mark.slow
 async def test_a_task_paused_by_hand_starts_and_resumes_no_run(
     tmp_path: Path, db: Database
 ) -> None:
@@ -199,6 +204,7 @@ async def test_a_task_paused_by_hand_starts_and_resumes_no_run(
     assert await scene.run_one() is not None
 
 
+@pytest.mark.slow
 async def test_a_requested_run_starts_at_once_and_only_once(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
     fill(db, settings, 40)
@@ -212,6 +218,7 @@ async def test_a_requested_run_starts_at_once_and_only_once(tmp_path: Path, db: 
     assert "by hand" not in scene.runner.decisions["sums"].reason
 
 
+@pytest.mark.slow
 async def test_a_run_that_ends_during_the_decision_is_not_started_again(
     tmp_path: Path, db: Database
 ) -> None:

@@ -29,6 +29,7 @@ from tests.helpers.stored import teacher_calls_of_run
 by_id = attrgetter("call_id")
 
 
+@pytest.mark.slow
 async def test_all_stages_of_a_run_have_one_ledger(tmp_path: Path) -> None:
     rows = rows_of(LABELS, 40)
     heldout = [replace(row, split="heldout") for row in rows_of(LABELS, 25, seed=2)]

@@ -65,6 +65,7 @@ def test_products_are_right_without_a_fast_blas() -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_shim_is_built_once_by_processes_that_race(tmp_path: Path) -> None:
     pytest.importorskip("scipy_openblas32")
     if not any(map(shutil.which, ("cc", "gcc", "clang"))):
@@ -137,6 +138,7 @@ def test_a_compiler_that_fails_is_no_error(tmp_path: Path) -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_the_environment_names_the_library_first(tmp_path: Path) -> None:
     pytest.importorskip("scipy_openblas32")
     shim = run("from distill.train import openblas_wheel\nprint(openblas_wheel.shim_path())")
@@ -148,6 +150,7 @@ def test_the_environment_names_the_library_first(tmp_path: Path) -> None:
 
 
 @linux
+@pytest.mark.slow
 def test_a_library_without_cblas_or_a_missing_one_is_skipped() -> None:
     assert run(MULTIPLY, UNDERSTUDY_BLAS="libc.so.6") != "libc.so.6"
     assert run(MULTIPLY, UNDERSTUDY_BLAS="/no/such/file.so") != "/no/such/file.so"

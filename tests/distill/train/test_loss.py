@@ -41,6 +41,7 @@ def gradient(model: Any, rows: list[Rendered], logits_at: Any) -> tuple[float, d
 
 
 @pytest.mark.parametrize("bits", [None, 4, 8])
+@pytest.mark.slow
 def test_fewer_logits_give_the_same_gradient(bits: int | None) -> None:
     model, rows = student(bits=bits)
     assert choose_logits(model) is logits_of_some
@@ -52,6 +53,7 @@ def test_fewer_logits_give_the_same_gradient(bits: int | None) -> None:
         assert np.allclose(np.array(short_way[1][name]), np.array(value), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_mean_over_answer_tokens() -> None:
     model, rows = student()
     by_hand, places = 0.0, 0
@@ -69,6 +71,7 @@ def test_the_loss_is_the_mean_over_answer_tokens() -> None:
         assert checked.loss == pytest.approx(by_hand / places, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_agreement_equals_greedy_decoding() -> None:
     model, rows = student()
     own = [Rendered(row.tokens[: row.answer], row.answer) for row in rows]
@@ -107,6 +110,7 @@ class Opaque(nn.Module):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", [Capped, Opaque])
+@pytest.mark.slow
 def test_a_base_with_a_special_head_computes_all_logits(kind: type) -> None:
     model, rows = student()
     other = kind(model)
@@ -116,6 +120,7 @@ def test_a_base_with_a_special_head_computes_all_logits(kind: type) -> None:
     assert np.isfinite(loss)
 
 
+@pytest.mark.slow
 def test_an_untied_head_is_found() -> None:
     model, rows = student()
     weight = model.model.embed_tokens.weight

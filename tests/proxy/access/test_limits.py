@@ -129,6 +129,7 @@ def keyed(teacher, tmp_path, **limit):
     return settings(teacher.base_url, tmp_path, server={"keys": [entry]})
 
 
+@pytest.mark.slow
 def test_over_its_rate_a_client_gets_429_with_retry_after(tmp_path):
     with (
         LoopbackServer() as teacher,
@@ -160,6 +161,7 @@ def test_tokens_of_answers_count(tmp_path):
         assert [ask(proxy).status_code for _ in range(2)] == [200, 429]
 
 
+@pytest.mark.slow
 def test_a_request_is_in_flight_until_it_ends_however_it_ends(tmp_path):
     with (
         LoopbackServer(lambda _: completion("at last").slow(1.5)) as teacher,

@@ -79,6 +79,7 @@ POSTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 def test_odd_bodies(scene: Scene) -> None:
     @seed(SEED)
     @HOW
@@ -91,6 +92,7 @@ def test_odd_bodies(scene: Scene) -> None:
     each()
 
 
+@pytest.mark.slow
 def test_lengths_that_lie(scene: Scene) -> None:
     @seed(SEED)
     @HOW

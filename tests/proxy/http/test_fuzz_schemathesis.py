@@ -207,6 +207,7 @@ def certified(case: schemathesis.Case) -> None:
 
 
 @pytest.mark.parametrize("operation", FOR_STUDENTS, ids=lambda operation: operation.label)
+@pytest.mark.slow
 def test_a_students_requests(scene: Scene, operation: Any) -> None:
     @seed(SEED)
     @HOW

@@ -221,6 +221,7 @@ def test_the_head_of_an_answer_that_is_broken_off_is_there() -> None:
 # ---- clients that do not read, and clients that do nothing
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_waited_for() -> None:
     """Its buffer is bounded, and it gets the whole answer once it reads."""
     chunk, count = b"z" * 65536, 400

@@ -64,6 +64,7 @@ def test_a_trace_is_counted_with_its_time_and_its_tokens():
     durations=st.lists(st.floats(0, 200_000), max_size=50),
     tasks=st.lists(st.sampled_from([None, "a", "b"]), min_size=50, max_size=50),
 )
+@pytest.mark.slow
 def test_every_trace_is_in_every_count_once(durations, tasks):
     metrics = Metrics()
     for duration, task in zip(durations, tasks, strict=False):
@@ -83,6 +84,7 @@ def test_every_trace_is_in_every_count_once(durations, tasks):
             assert total(samples, f"{name}_bucket", task=task, le=str(bound)) == below
 
 
+@pytest.mark.slow
 def test_clients_that_invent_tags_do_not_fill_the_memory():
     metrics = Metrics()
     for number in range(MAX_TASKS + 50):
@@ -175,6 +177,7 @@ def samples_of(text, parse=text_string_to_metric_families):
     }
 
 
+@pytest.mark.slow
 def test_prometheus_reads_the_page_in_both_of_its_formats(tmp_path):
     with (
         LoopbackServer() as teacher,

@@ -96,6 +96,7 @@ def spans(tmp_path):
         yield collector
 
 
+@pytest.mark.slow
 def test_each_trace_is_a_span_with_the_attributes_of_the_conventions(spans):
     assert spans.services == {"understudy"}
     plain, _, failed = spans.spans
@@ -115,6 +116,7 @@ def test_each_trace_is_a_span_with_the_attributes_of_the_conventions(spans):
     assert values(failed)["http.response.status_code"] == 502
 
 
+@pytest.mark.slow
 def test_a_span_belongs_to_its_callers_trace_else_to_ours(spans):
     plain, child, _ = spans.spans
     assert plain.trace_id == uuid.UUID(spans.first_trace).bytes and plain.parent_span_id == b""
@@ -122,6 +124,7 @@ def test_a_span_belongs_to_its_callers_trace_else_to_ours(spans):
     assert child.parent_span_id.hex() == "b7ad6b7169203331"
 
 
+@pytest.mark.slow
 def test_no_span_holds_a_clients_text(spans):
     assert spans.bodies and not any(SECRET.encode() in body for body in spans.bodies)
 

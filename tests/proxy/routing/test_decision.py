@@ -222,11 +222,13 @@ def certified_for(body):
 
 
 @given(bodies)
+@pytest.mark.slow
 def test_untagged_never_reaches_a_student(body):
     assert decide(None, fingerprint(body), body, certified_for(body)).student is None
 
 
 @given(bodies, st.text(min_size=1, max_size=12), st.integers() | st.text() | st.booleans())
+@pytest.mark.slow
 def test_an_unlisted_field_never_reaches_a_student(body, name, value):
     if name in HONOURED or name in IDLE:
         return
@@ -235,11 +237,13 @@ def test_an_unlisted_field_never_reaches_a_student(body, name, value):
 
 
 @given(bodies)
+@pytest.mark.slow
 def test_another_fingerprint_never_reaches_a_student(body):
     assert decide("t", "f" * 16, body, certified_for(body)).student is None
 
 
 @given(bodies)
+@pytest.mark.slow
 def test_no_client_field_names_what_a_student_loads(body):
     decision = decide("t", fingerprint(body), body, certified_for(body))
     if decision.student is not None:

@@ -109,6 +109,7 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXTS | st.just("data"), VALUES, max_size=6), st.booleans())
 @example({"model": None, "usage": []}, False)
+@pytest.mark.slow
 def test_an_answer_without_vectors_keeps_model_and_usage(payload, pretty):
     """Wherever the arrays are, and whatever the strings hold: model and usage are right."""
     raw = orjson.dumps(payload, option=orjson.OPT_INDENT_2 if pretty else None)

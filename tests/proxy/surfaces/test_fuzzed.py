@@ -48,6 +48,7 @@ def http():
 @pytest.mark.parametrize("surface", SURFACES, ids=lambda surface: surface.api)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES | VALUES)
+@pytest.mark.slow
 def test_no_body_breaks_the_surface(surface, body, proxy, http):
     response = http.post(f"{proxy.url}{surface.path}", content=json.dumps(body))
     assert response.status_code in (200, 400, 404)

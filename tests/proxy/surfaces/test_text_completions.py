@@ -106,6 +106,7 @@ def test_the_bytes_reach_the_teacher_as_they_were(client, teacher):
     assert teacher.requests[0].body == raw
 
 
+@pytest.mark.slow
 def test_a_tagged_one_is_never_a_students(client, proxy, teacher):
     with LoopbackServer(lambda request: completion("good")) as student:
         route = student_route("story", student.url, "0" * 16)

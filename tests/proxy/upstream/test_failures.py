@@ -55,6 +55,7 @@ async def test_a_silent_upstream_is_slow():
     assert server.connections == 1  # and is not asked again
 
 
+@pytest.mark.slow
 async def test_the_read_timeout_counts_between_reads():
     async def answer(reader, writer):
         await read_request(reader)

@@ -44,6 +44,7 @@ def pouring(sent, head=b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % LONG):
     return serve
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_makes_the_upstream_wait():
     sent = []
     async with raw_server(pouring(sent)) as server, upstream(read_timeout_s=1) as client:
@@ -102,6 +103,7 @@ async def test_a_slow_reader_that_leaves_closes_the_connection():
         assert held(response) < MB
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_falls_silent_after_a_pause_is_slow():
     async def serve(reader, writer):
         await read_request(reader)
@@ -160,6 +162,7 @@ async def test_uploads_keep_the_length_that_is_stated():
             await server.until_open(0)
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_does_not_read_makes_the_upload_wait():
     made = []
 
@@ -174,6 +177,7 @@ async def test_an_upstream_that_does_not_read_makes_the_upload_wait():
             await task
 
 
+@pytest.mark.slow
 async def test_an_upload_may_take_its_time():
     async def body():
         for _ in range(4):
@@ -185,6 +189,7 @@ async def test_an_upload_may_take_its_time():
         assert await (await client.send("POST", server.url, [], body())).read() == b"ok"
 
 
+@pytest.mark.slow
 async def test_a_large_body_may_take_its_time_as_long_as_it_moves():
     """And so may the answer to it, once it is there."""
 

@@ -111,6 +111,7 @@ def framed(body, sizes, ends, *, squeezed):
     cuts=st.lists(st.integers(0, 3500), max_size=6),
     how=st.sampled_from(["whole", "chunks"]),
 )
+@pytest.mark.slow
 def test_any_body_in_any_framing_cut_anywhere(bodies, sizes, ends, squeezed, cuts, how):
     raws = [framed(body, sizes, ends, squeezed=squeezed) for body in bodies]
 
@@ -139,6 +140,7 @@ def test_any_body_in_any_framing_cut_anywhere(bodies, sizes, ends, squeezed, cut
     length=st.integers(0, 300),
     instead=st.binary(max_size=20) | st.sampled_from([b"\r\n", b"0\r\n\r\n", b"HTTP/1.1 ", b": "]),
 )
+@pytest.mark.slow
 def test_any_bytes_are_an_answer_or_break(name, start, length, instead):
     raw = MORE[name][0]
     spoilt = raw[:start] + instead + raw[start + length :]

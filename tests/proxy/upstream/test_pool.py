@@ -59,6 +59,7 @@ async def test_idle_connections_are_limited():
         assert (server.connections, server.open) == (10, 3)
 
 
+@pytest.mark.slow
 async def test_idle_connections_expire():
     async with raw_server() as server, upstream(idle_s=0.5) as client:
         await asyncio.gather(*[whole(client, server.url) for _ in range(5)])
@@ -176,6 +177,7 @@ async def test_a_request_whose_answer_began_is_not_sent_again(after):
         assert server.connections == 1
 
 
+@pytest.mark.slow
 async def test_a_request_that_may_have_been_processed_is_not_sent_again():
     async def serve(reader, writer):
         await read_request(reader)
@@ -250,6 +252,7 @@ async def test_requests_cancelled_at_any_moment_never_mix_up_answers():
     await server.until_open(0)
 
 
+@pytest.mark.slow
 async def test_cancelled_while_connecting_nothing_is_left_open():
     async with raw_server() as server, upstream() as client:
         for turn in range(40):

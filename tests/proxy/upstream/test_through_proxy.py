@@ -131,6 +131,7 @@ async def test_a_proxy_that_is_no_http_proxy(monkeypatch):
             await whole(client, "https://teacher.example/v1")
 
 
+@pytest.mark.slow
 async def test_failures_behind_a_proxy(monkeypatch):
     async def serve(reader, writer):
         await read_request(reader)

@@ -144,6 +144,7 @@ async def test_stale_tls_connections(tls):
             assert server.connections == n + 1
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_makes_a_tls_upstream_wait(tls):
     sent = []
 

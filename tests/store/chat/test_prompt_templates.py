@@ -112,6 +112,7 @@ templates = st.lists(
 
 @settings(deadline=None)
 @given(templates, st.data())
+@pytest.mark.slow
 def test_values_within_their_bounds_match(template: PromptTemplate, data: st.DataObject) -> None:
     """Also where values contain literals or equal them: two letters are enough."""
     said = [data.draw(st.text("ab", max_size=hole)) for hole in template.holes]

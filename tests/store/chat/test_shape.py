@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ def body(**changes: Any) -> dict[str, Any]:
 
 @settings(deadline=None)
 @given(bodies, st.lists(turns, max_size=3))
+@pytest.mark.slow
 def test_the_fingerprint_does_not_depend_on_the_user_messages(
     request: dict[str, Any], said: list[dict[str, str]]
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_system_prompt_in_parts_is_its_text() -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["model", "tools", "response_format"]), json_values))
+@pytest.mark.slow
 def test_the_fingerprint_takes_any_json(request: dict[str, Any]) -> None:
     assert fingerprint(request) == fingerprint({**request, "messages": []})
 
@@ -113,6 +116,7 @@ def test_the_fingerprint_is_pinned() -> None:
 
 @settings(deadline=None)
 @given(bodies, st.lists(systems, max_size=2))
+@pytest.mark.slow
 def test_the_rest_of_a_shape_does_not_depend_on_system_prompts(
     request: dict[str, Any], prompts: list[dict[str, str]]
 ) -> None:
@@ -193,6 +197,7 @@ def test_no_text_can_pass_for_two_turns() -> None:
 
 @settings(deadline=None)
 @given(st.lists(json_values, max_size=4))
+@pytest.mark.slow
 def test_any_json_has_an_input_hash(messages: list[Any]) -> None:
     assert len(input_hash(messages)) == 32
     assert input_chars(messages) >= 0

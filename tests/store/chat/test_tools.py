@@ -209,6 +209,7 @@ ANY_JSON = st.recursive(
         max_size=3,
     )
 )
+@pytest.mark.slow
 def test_calls_survive_the_way_through_target_and_answer(
     made: list[tuple[str, dict[str, Any]]],
 ) -> None:

@@ -48,6 +48,7 @@ def run(script: str, *arguments: str) -> list[str]:
 # ---- how it is opened --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_row_groups_are_small_and_payloads_compressed(file: Path) -> None:
     run_id = new_id()
     with Database(file, StoreSettings()) as db:
@@ -123,6 +124,7 @@ except StoreLocked as error:
 """
 
 
+@pytest.mark.slow
 def test_a_file_in_use_names_the_process_that_has_it(file: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(file)],
@@ -143,6 +145,7 @@ def test_a_file_in_use_names_the_process_that_has_it(file: Path) -> None:
             Database(file, StoreSettings())
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_owner_frees_the_file(file: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(file)],
@@ -242,6 +245,7 @@ with Database(Path(sys.argv[1]), StoreSettings()) as db:
     [(0, 6_000_000, False), (12, 20_000_000, True)],
     ids=["at_a_commit", "at_an_automatic_checkpoint"],
 )
+@pytest.mark.slow
 def test_a_full_disk_refuses_what_it_cannot_keep_and_goes_on_afterwards(
     file: Path, before: int, limit: int, checkpoint_fails: bool
 ) -> None:
@@ -287,6 +291,7 @@ def test_other_threads_see_a_transaction_only_after_its_commit(db: Database) -> 
     assert seen == [0, 1]
 
 
+@pytest.mark.slow
 def test_many_threads_write_and_read(db: Database) -> None:
     faults: list[BaseException] = []
     stop = threading.Event()

@@ -61,6 +61,7 @@ def schema_of(file: Path) -> list[Any]:
         return found
 
 
+@pytest.mark.slow
 def test_rewriting_keeps_schema_and_rows(file: Path, tmp_path: Path) -> None:
     filled(file, tmp_path / "journal")
     before = schema_of(file)
@@ -78,6 +79,7 @@ def test_rewriting_keeps_schema_and_rows(file: Path, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0 or file.parent.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_deleted_row_is_left_after_rewriting(file: Path, tmp_path: Path) -> None:
     filled(file, tmp_path / "journal")
     assert WORD.encode() in file.read_bytes()
@@ -94,6 +96,7 @@ def test_no_byte_of_a_deleted_row_is_left_after_rewriting(file: Path, tmp_path: 
         assert task_counts(db) == {"triage": 100}
 
 
+@pytest.mark.slow
 def test_readers_and_writers_go_on_while_the_file_is_rewritten(file: Path, tmp_path: Path) -> None:
     filled(file, tmp_path / "journal")
     stop, wrong = threading.Event(), []
@@ -124,6 +127,7 @@ def test_readers_and_writers_go_on_while_the_file_is_rewritten(file: Path, tmp_p
         assert len(latest_promotions(db)) == 61
 
 
+@pytest.mark.slow
 def test_a_rewrite_that_fails_leaves_the_file_as_it_was(file: Path, tmp_path: Path) -> None:
     filled(file, tmp_path / "journal")
     with Database(file, StoreSettings()) as db:
@@ -139,6 +143,7 @@ def test_a_rewrite_that_fails_leaves_the_file_as_it_was(file: Path, tmp_path: Pa
         assert task_counts(db) == {"triage": 300}
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_killed_rewrite_is_deleted(file: Path, tmp_path: Path) -> None:
     filled(file, tmp_path / "journal")
     left = file.with_name(f"{file.name}.fresh")

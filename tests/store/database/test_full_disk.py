@@ -50,6 +50,7 @@ def measured(tmp_path: Path) -> Iterator[Measured]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_answer_and_no_trace(measured: Measured, tmp_path: Path) -> None:
     told = ask_often(measured, 3, 20_000)
     with measured.disk_that_takes(100_000):  # in the middle of a line
@@ -68,6 +69,7 @@ def test_a_full_disk_costs_no_answer_and_no_trace(measured: Measured, tmp_path: 
     assert stored(measured, tmp_path) == Counter(told)
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_costs_the_oldest_traces(measured: Measured, tmp_path: Path) -> None:
     with measured.disk_that_takes(0):
         told = ask_often(measured, 400, 40_000)  # 16 MB

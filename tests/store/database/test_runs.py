@@ -78,6 +78,7 @@ def test_rows_of_a_run_are_replaced_as_a_whole(
     assert read(db, other) == others
 
 
+@pytest.mark.slow
 def test_a_batch_of_thousands_of_examples_is_written_whole(db: Database) -> None:
     run_id = new_id()
     examples = [an_example(run_id, target=f"{n} größer") for n in range(3000)]

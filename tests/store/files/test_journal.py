@@ -196,6 +196,7 @@ writer.close()
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_trace(folder: Path) -> None:
     """With a limit on file sizes the system writes a part of a line, as on a full disk."""
     result = subprocess.run(
@@ -230,6 +231,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_writer_loses_nothing_that_it_acknowledged(folder: Path) -> None:
     acknowledged: list[str] = []
     chance = random.Random(7)

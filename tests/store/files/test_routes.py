@@ -56,6 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(routes, max_size=4, unique_by=lambda r: r.task))
+@pytest.mark.slow
 def test_routes_are_read_as_they_were_published(published: list[Route]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data" / "routes.json"
@@ -218,6 +219,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_publisher_leaves_a_whole_file(path: Path) -> None:
     publish_routes(path, {"t0": a_route(task="t0")}, at=1)
     for _ in range(4):

@@ -74,6 +74,7 @@ def test_presidio_does_not_use_the_network(
     assert patterns.text("x@example.co.uk") == "<EMAIL_ADDRESS>"
 
 
+@pytest.mark.slow
 def test_names_are_found_with_a_model_beside_the_rules(names: Redaction) -> None:
     said = "Österreich: Ada Lovelace (ada@example.org) of London"
     assert names.text(said) == "Österreich: <PERSON> (<EMAIL>) of <LOCATION>"
@@ -100,6 +101,7 @@ def test_unsupported_settings_are_refused_at_the_start(presidio: dict[str, Any],
         redaction(**presidio)
 
 
+@pytest.mark.slow
 def test_the_proxy_redacts_with_presidio(
     start_proxy: StartProxy, teacher: LoopbackServer, model: Path
 ) -> None:

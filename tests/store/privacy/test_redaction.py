@@ -243,6 +243,7 @@ VALUES = values(CANARY, f"a {CANARY}")
 
 
 @given(VALUES.filter(lambda value: isinstance(value, dict | list)))
+@pytest.mark.slow
 def test_any_json_stays_json_without_its_secrets(value: Any) -> None:
     text = json.dumps(value)
     for written in (text, json.dumps(value, indent=2), orjson.dumps(value).decode()):
@@ -254,6 +255,7 @@ def test_any_json_stays_json_without_its_secrets(value: Any) -> None:
 
 
 @given(values(f"a {CANARY}"), VALUES)  # keys in a message that look like names are the API's
+@pytest.mark.slow
 def test_nothing_secret_is_left_in_any_request(messages: Any, more: Any) -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": messages}], "more": more}
     redacted = redaction().view(request)

@@ -53,6 +53,7 @@ def _wait_until_gone(pid: int) -> None:
 
 
 @pytest.mark.parametrize("manner", ["obedient", "stubborn"])
+@pytest.mark.slow
 def test_the_child_dies_when_its_parent_is_killed(environment: dict[str, str], manner: str) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, manner], env=environment, stdout=subprocess.PIPE, text=True

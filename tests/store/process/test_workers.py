@@ -35,6 +35,7 @@ def test_the_least_busy_living_worker_counts(roster: Roster) -> None:
     assert roster.fewest(but=0) == 4
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_heartbeat_for_a_second_is_not_alive(roster: Roster) -> None:
     roster.beat(1, 0)
     assert roster.alive(1)

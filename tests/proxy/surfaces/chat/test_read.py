@@ -40,6 +40,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
+@pytest.mark.slow
 def test_never_raises_on_json_of_any_shape(payload):
     raw = json.dumps(payload).encode()
     STREAMS.assembled(b"data: " + raw + b"\n\n")

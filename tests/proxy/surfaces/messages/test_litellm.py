@@ -95,6 +95,7 @@ def text_of(answer: anthropic.types.Message) -> str:
     return block.text
 
 
+@pytest.mark.slow
 def test_the_first_is_logged_and_the_second_is_the_students(
     client: anthropic.Anthropic, served: RunningProxy, openais: LoopbackServer
 ) -> None:
@@ -134,6 +135,7 @@ def test_the_first_is_logged_and_the_second_is_the_students(
     served.publish()
 
 
+@pytest.mark.slow
 def test_anthropics_own_api_gets_what_is_its_own(
     client: anthropic.Anthropic, served: RunningProxy, anthropics: LoopbackServer
 ) -> None:
@@ -162,6 +164,7 @@ def test_anthropics_own_api_gets_what_is_its_own(
     assert counted.input_tokens > 0
 
 
+@pytest.mark.slow
 def test_refusals_stay_refusals(
     client: anthropic.Anthropic, served: RunningProxy, openais: LoopbackServer
 ) -> None:

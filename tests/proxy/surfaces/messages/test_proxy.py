@@ -173,6 +173,7 @@ def test_a_stream_that_breaks_off_after_its_end_mark_is_whole(client, proxy, tea
     assert proxy.wait_for_traces(1)[0]["outcome"] == "complete"
 
 
+@pytest.mark.slow
 def test_the_trace_is_there_when_the_last_event_comes(client, proxy, teacher):
     reply = streamed("one two")
     cut = reply.chunks[-1].index(b"message_stop") + len(b"message_stop")

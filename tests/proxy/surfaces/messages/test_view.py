@@ -279,6 +279,7 @@ fields = st.sampled_from(
 
 @given(st.dictionaries(fields, json_values), json_values)
 @example({"tool_choice": {"type": []}}, "hi")
+@pytest.mark.slow
 def test_any_json_is_viewed_or_refused(change, content):
     try:
         found = view(**change, messages=[{"role": "user", "content": content}])

@@ -75,6 +75,7 @@ def test_a_stream(client, proxy, teacher):
     assert json.loads(trace["output_messages"])[0]["content"] == "echo: hi"
 
 
+@pytest.mark.slow
 def test_the_sdks_own_stream(client):
     with client.responses.stream(**LEAST) as stream:
         for _ in stream:
@@ -242,6 +243,7 @@ some_json = st.recursive(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(names), some_json, max_size=5))
+@pytest.mark.slow
 def test_no_body_breaks_the_proxy(proxy, teacher, body):
     teacher.answer = lambda request: response("fine")
     before = len(proxy.traces())

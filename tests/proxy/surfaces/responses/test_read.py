@@ -93,6 +93,7 @@ json_values = st.recursive(
 
 
 @given(st.lists(json_values, max_size=4))
+@pytest.mark.slow
 def test_never_raises_on_json_of_any_shape(payloads):
     raw = b"".join(b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads)
     json.dumps(STREAMS.assembled(raw))

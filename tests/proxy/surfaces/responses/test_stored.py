@@ -49,6 +49,7 @@ def files(proxy):
 # ---- going on from it ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_teacher_continues_a_students_response(client, proxy, first, teacher):
     raw = client.responses.with_raw_response.create(
         **{**BODY, "input": "And now?"}, previous_response_id=first.id, extra_headers=TAG
@@ -80,6 +81,7 @@ def test_the_teacher_continues_a_students_response(client, proxy, first, teacher
     assert teacher.requests[-1].json["previous_response_id"] == second.id
 
 
+@pytest.mark.slow
 def test_also_in_a_stream_and_with_items(client, first, teacher):
     asked = [{"role": "user", "content": [{"type": "input_text", "text": "More"}]}]
     with client.responses.stream(
@@ -90,12 +92,14 @@ def test_also_in_a_stream_and_with_items(client, first, teacher):
     assert len(teacher.requests[0].json["input"]) == 3
 
 
+@pytest.mark.slow
 def test_a_response_can_be_continued_several_times(client, first, teacher):
     for text in ("a", "b"):
         client.responses.create(model="gpt-4o", input=text, previous_response_id=first.id)
     assert [request.json["input"][-1]["content"] for request in teacher.requests] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_references_to_its_items(client, proxy, first, teacher):
     """Vercel's SDK names the items of earlier answers instead of sending them."""
     [item] = first.output
@@ -114,6 +118,7 @@ def test_references_to_its_items(client, proxy, first, teacher):
     assert got.json()["error"]["message"] == f"Item with id '{first.id}' not found."
 
 
+@pytest.mark.slow
 def test_its_output_as_input(client, proxy, first, student, teacher):
     """Without any state: the student may answer that."""
     asked = [GREETING, *first.output, GREETING]
@@ -128,6 +133,7 @@ def test_its_output_as_input(client, proxy, first, student, teacher):
     ]
 
 
+@pytest.mark.slow
 def test_counting_the_tokens_of_a_continued_response(proxy, first, teacher):
     for path in ("input_tokens", "compact"):
         body = {"model": "gpt-4o", "previous_response_id": first.id}
@@ -145,11 +151,13 @@ def test_counting_the_tokens_of_a_continued_response(proxy, first, teacher):
 # ---- looking it up -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_retrieving(client, first, teacher):
     assert client.responses.retrieve(first.id) == first
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_streamed_one_too(client, proxy, student):
     publish(proxy, student)
     events = list(client.responses.create(**BODY, stream=True, extra_headers=TAG))
@@ -157,6 +165,7 @@ def test_a_streamed_one_too(client, proxy, student):
     assert client.responses.retrieve(given.id) == given
 
 
+@pytest.mark.slow
 def test_input_items_in_pages(client, proxy, student):
     publish(proxy, student)
     asked = [{"role": "user", "content": f"{n}"} for n in range(5)]
@@ -181,6 +190,7 @@ def test_input_items_in_pages(client, proxy, student):
         client.responses.input_items.list(given.id, after="msg_x")
 
 
+@pytest.mark.slow
 def test_deleting(client, proxy, first, teacher):
     assert len(files(proxy)) == 1
     client.responses.delete(first.id)
@@ -195,6 +205,7 @@ def test_deleting(client, proxy, first, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_cancelling_and_streaming_are_for_background_responses_only(client, proxy, first, teacher):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.cancel(first.id)
@@ -209,6 +220,7 @@ def test_cancelling_and_streaming_are_for_background_responses_only(client, prox
 # ---- whose it is, and how long -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_the_key_that_made_it(start_proxy, student, teacher):
     proxy = start_proxy(server={"keys": KEYS})
     publish(proxy, student)
@@ -224,6 +236,7 @@ def test_only_the_key_that_made_it(start_proxy, student, teacher):
     assert len(files(proxy)) == 1
 
 
+@pytest.mark.slow
 def test_the_file(client, proxy, first):
     [file] = files(proxy)
     trace = proxy.traces()[0]
@@ -233,6 +246,7 @@ def test_the_file(client, proxy, first):
     assert abs(time.time() - file.stat().st_mtime) < 60
 
 
+@pytest.mark.slow
 def test_store_false_is_not_kept(client, proxy, student):
     publish(proxy, student)
     given = client.responses.create(**BODY, store=False, extra_headers=TAG)
@@ -245,6 +259,7 @@ REDACTED = {"privacy": {"redact": [{"name": "mood", "pattern": "glad"}]}}
 
 
 @pytest.mark.parametrize("setting", [{"responses": {"keep_days": 0}}, OPTED_OUT, REDACTED])
+@pytest.mark.slow
 def test_the_teacher_answers_where_responses_may_not_be_kept(setting, start_proxy, student):
     proxy = start_proxy(**setting)
     publish(proxy, student)
@@ -254,6 +269,7 @@ def test_the_teacher_answers_where_responses_may_not_be_kept(setting, start_prox
     assert files(proxy) == []
 
 
+@pytest.mark.slow
 def test_the_teacher_answers_when_a_response_cannot_be_kept(proxy, student, teacher):
     publish(proxy, student)
     proxy.config.responses_dir.write_text("in the way")
@@ -266,12 +282,14 @@ def test_the_teacher_answers_when_a_response_cannot_be_kept(proxy, student, teac
     assert (one["served_by"], other["served_by"]) == ("teacher", "student")
 
 
+@pytest.mark.slow
 def test_another_worker_finds_a_kept_response(first, proxy, teacher, tmp_path):
     raw = settings(teacher.base_url, tmp_path / "data")
     with ProxyThread(raw, worker=1) as other:
         assert httpx.get(f"{other.base_url}/responses/{first.id}").json()["id"] == first.id
 
 
+@pytest.mark.slow
 def test_a_damaged_file_counts_as_missing(client, proxy, first):
     for content in (b"", b"{", b"[]", b'{"response": 1}'):
         files(proxy)[0].write_bytes(content)
@@ -279,6 +297,7 @@ def test_a_damaged_file_counts_as_missing(client, proxy, first):
             client.responses.retrieve(first.id)
 
 
+@pytest.mark.slow
 def test_a_kept_response_expires(start_proxy, student):
     proxy = start_proxy(responses={"keep_days": 1.5 / 86400})
     publish(proxy, student)

@@ -36,6 +36,7 @@ def said(events):
     return "".join(e.delta for e in events if e.type == "response.output_text.delta")
 
 
+@pytest.mark.slow
 def test_the_student_answers(client, proxy, student, teacher):
     publish(proxy, student)
     raw = client.responses.with_raw_response.create(**BODY, user="u-7", extra_headers=TAG)
@@ -61,6 +62,7 @@ def test_the_student_answers(client, proxy, student, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_stream(client, proxy, student, teacher):
     publish(proxy, student)
     raw = client.responses.with_raw_response.create(**BODY, stream=True, extra_headers=TAG)
@@ -76,6 +78,7 @@ def test_a_stream(client, proxy, student, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_pydantic_model(client, proxy, student, teacher):
     student.answer = lambda request: sure('{"label": "good"}')
     schema = {"name": "Label", "strict": True, "schema": {**SCHEMA, "title": "Label"}}
@@ -92,6 +95,7 @@ def test_a_pydantic_model(client, proxy, student, teacher):
     assert [trace["served_by"] for trace in proxy.traces()] == ["student", "student", "teacher"]
 
 
+@pytest.mark.slow
 def test_tool_calls(client, proxy, student, teacher):
     student.answer = lambda request: sure('{"name":"book","arguments":{"label":"a"}}')
     publish(proxy, student, {**BODY, "tools": [FUNCTION]}, output="tools")
@@ -116,6 +120,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.slow
 def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     name, stream, client, proxy, student, teacher
 ):
@@ -131,6 +136,7 @@ def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     assert teacher.requests[0].path == "/v1/responses"
 
 
+@pytest.mark.slow
 def test_one_task_through_both_apis(client, proxy, student):
     """The equal chat completion has the same fingerprint, and so the same student."""
     publish(proxy, student)
@@ -161,6 +167,7 @@ BEYOND = {
 
 
 @pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.slow
 def test_requests_that_are_left_to_the_teacher(name, proxy, student, teacher):
     publish(proxy, student)
     teacher.answer = lambda request: completion("any")
@@ -170,6 +177,7 @@ def test_requests_that_are_left_to_the_teacher(name, proxy, student, teacher):
     assert teacher.requests[0].json == {**BODY, **BEYOND[name]}
 
 
+@pytest.mark.slow
 def test_the_client_hangs_up_on_a_student(proxy, student, teacher):
     student.answer = lambda request: sure("good").slow(30)
     publish(proxy, student, timeout_s=60.0)

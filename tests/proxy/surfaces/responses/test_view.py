@@ -368,6 +368,7 @@ fields = ["text", "tools", "tool_choice", "reasoning", "instructions", "prompt",
     st.fixed_dictionaries({"model": st.just("m"), "input": items | any_json}),
     st.dictionaries(st.sampled_from([*fields, "stream_options", "include"]), any_json, max_size=4),
 )
+@pytest.mark.slow
 def test_any_json_is_a_request_or_refused(body, more):
     try:
         taken = parsed({**more, **body})
