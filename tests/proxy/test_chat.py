@@ -197,11 +197,16 @@ def test_a_large_body_and_a_large_answer(client, proxy):
     assert proxy.traces()[0]["content_bytes"] > 8_000_000
 
 
-def test_a_connection_that_the_teacher_has_just_closed_is_not_an_error(client, proxy, teacher):
+def test_a_request_that_the_teacher_dropped_on_a_used_connection_is_not_sent_again(
+    client, proxy, teacher
+):
     ask(client)
     teacher.script(Reply(drops=True))
-    assert ask(client).choices[0].message.content == "echo: hello there"
-    assert len(proxy.traces()) == 2
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(client)
+    assert caught.value.status_code == 502
+    assert len(teacher.requests) == 2
+    assert [trace["status_code"] for trace in proxy.traces()] == [200, 502]
 
 
 def test_redirects_are_not_followed(proxy, teacher, client):
