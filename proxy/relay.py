@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.headers import from_upstream, without_length
-from proxy.surfaces.completion import Completion
+from proxy.surfaces.completion import BOM, UNREAD, Completion
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.response import Response
 from store.records import Outcome
 
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
+
+log = logging.getLogger(__name__)
 
 
 def is_stream(response: Response, *, asked: bool) -> bool:
@@ -32,9 +36,10 @@ async def relay_whole(response: Response, exchange: Exchange, send: Send) -> Non
     """
     raw = await response.read()
     exchange.answer_bytes = len(raw)
-    exchange.completion = exchange.surface.read_answer(raw)
+    exchange.completion = completion = _read(exchange, raw)
     exchange.status = response.status
-    await exchange.finish(Outcome.COMPLETE if response.status < 400 else Outcome.ERROR)
+    failed = response.status >= 400 or completion.error_type is not None
+    await exchange.finish(Outcome.ERROR if failed else Outcome.COMPLETE)
     await respond(send, response.status, _headers(response, exchange), raw)
 
 
@@ -45,14 +50,14 @@ async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bo
     mark at the end of the body, before the client is told of it.
     """
     exchange.status = response.status
-    assembler = exchange.surface.assembler()
+    assembler = _Reading(exchange)
     await start(send, response.status, _headers(response, exchange))
     try:
         while chunk := await response.next_chunk():
             if exchange.first_chunk_ms is None:
                 exchange.first_chunk_ms = exchange.arrival.ms
-            exchange.answer_bytes += len(chunk)
             assembler.feed(chunk)
+            exchange.answer_bytes += len(chunk)
             if assembler.done and not exchange.recorded:
                 exchange.completion = assembler.finish()
                 await exchange.finish(_outcome(exchange.completion, done=True))
@@ -68,6 +73,74 @@ async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bo
     await exchange.finish(_outcome(exchange.completion, done=False))
     await send({"type": "http.response.body", "body": b""})
     return True
+
+
+class _Reading:
+    """Reads a stream on the side. No fault in here reaches the client."""
+
+    __slots__ = ("_assembler", "_exchange", "_failed", "_json")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._assembler = exchange.surface.assembler()
+        self._failed = False
+        self._json: list[bytes] | None = None  # of a plain answer that is called a stream
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream's own end mark has come."""
+        return self._assembler.done
+
+    def feed(self, chunk: bytes) -> None:
+        if self._json is not None:
+            self._json.append(chunk)
+        elif not self._exchange.answer_bytes and _is_json(chunk):
+            self._json = [chunk]
+        elif not self._failed:
+            try:
+                self._assembler.feed(chunk)
+            except Exception as error:
+                self._give_up(error)
+
+    def finish(self) -> Completion:
+        """The completion as far as it came; one that is marked as unread where that failed."""
+        if self._json is not None:
+            return _read(self._exchange, b"".join(self._json))
+        if not self._failed:
+            try:
+                return self._assembler.finish()
+            except Exception as error:
+                self._give_up(error)
+        return Completion(error_type=UNREAD)
+
+    def _give_up(self, error: Exception) -> None:
+        self._failed = True
+        _log_unread(self._exchange, error)
+
+
+def _read(exchange: Exchange, raw: bytes) -> Completion:
+    """A plain answer's completion. No fault in here reaches the client."""
+    try:
+        if _is_events(raw):  # a stream under another content type
+            assembler = exchange.surface.assembler()
+            assembler.feed(raw)
+            return assembler.finish()
+        return exchange.surface.read_answer(raw)
+    except Exception as error:
+        _log_unread(exchange, error)
+        return Completion(error_type=UNREAD)
+
+
+def _log_unread(exchange: Exchange, error: Exception) -> None:
+    log.error("answer_unread trace=%s error=%s", exchange.trace_id, type(error).__name__)
+
+
+def _is_json(begin: bytes) -> bool:
+    return begin.removeprefix(BOM).lstrip()[:1] == b"{"
+
+
+def _is_events(begin: bytes) -> bool:
+    return begin.removeprefix(BOM).lstrip()[:6].startswith((b"data:", b"event:", b"id:", b":"))
 
 
 def _outcome(completion: Completion, *, done: bool) -> Outcome:

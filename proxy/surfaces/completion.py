@@ -12,6 +12,10 @@ from typing import Any
 
 from store.jsontext import JsonObject
 
+BOM = b"\xef\xbb\xbf"  # some servers begin a text with it
+UNREAD = "unread"  # `error_type` of an answer that was passed on and not understood
+_MAX_TOKENS = 2**53  # a larger count is no count: JSON's readers differ on it
+
 
 @dataclass(slots=True)
 class Completion:
@@ -34,7 +38,7 @@ class Completion:
         value = self.usage.get(name)
         if detail is not None and value is not None:
             value = value.get(detail) if isinstance(value, dict) else None
-        return value if isinstance(value, int) else None
+        return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
 
 
 def error_type_of(payload: Any) -> str | None:

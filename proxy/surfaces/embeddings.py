@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import orjson
 
-from proxy.surfaces.completion import Completion, take_head
+from proxy.surfaces.completion import BOM, UNREAD, Completion, take_head
 from proxy.surfaces.prompts import PromptSurface
 from store.records import Api
 
@@ -25,10 +25,10 @@ class Embeddings(PromptSurface):
         """The answer's model and usage."""
         completion = Completion()
         try:
-            payload = without_vectors(raw)
+            payload = without_vectors(raw.removeprefix(BOM))
             take_head(completion, payload)
         except _UNREADABLE:
-            pass
+            completion.error_type = completion.error_type or UNREAD
         return completion
 
 

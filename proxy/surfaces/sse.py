@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from proxy.surfaces.completion import BOM
 from store.jsontext import JsonObject
 
 
@@ -15,12 +16,13 @@ class EventReader:
     repeat it in the data.
     """
 
-    __slots__ = ("_event", "_rest", "done")
+    __slots__ = ("_at_start", "_event", "_rest", "done")
 
     def __init__(self) -> None:
         self.done = False  # from the last byte of the line on that marks the stream's end
         self._event: list[bytes] = []  # data lines of the present event
         self._rest = b""  # of a line that has not ended
+        self._at_start = True  # where a byte order mark may be
 
     def take_event(self, raw: bytes) -> None:
         """Takes an event's data. Must not raise."""
@@ -32,6 +34,8 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes."""
+        if self._at_start:
+            chunk = self._without_bom(chunk)
         lines = (self._rest + chunk).splitlines(keepends=True)
         # a final \r may be the first half of \r\n
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
@@ -40,6 +44,15 @@ class EventReader:
         # clients that look for the end mark do not wait for its line to end
         if self._rest and not self.done and self.is_end(self._rest):
             self.done = True
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        """The first bytes without a byte order mark, which may come in pieces."""
+        begun = self._rest + chunk
+        if len(begun) >= len(BOM) or not BOM.startswith(begun):
+            self._at_start = False
+            self._rest = b""
+            return begun.removeprefix(BOM)
+        return chunk
 
     def flush(self) -> None:
         """Takes the present event, though it has not ended."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import orjson
 
-from proxy.surfaces.completion import Completion, take_head
+from proxy.surfaces.completion import BOM, UNREAD, Completion, take_head
 from proxy.surfaces.prompts import PromptSurface
 from store.records import Api
 
@@ -23,7 +23,7 @@ class TextCompletions(PromptSurface):
         """A `text_completion` object, with a message per choice."""
         completion = Completion()
         try:
-            payload = orjson.loads(raw)
+            payload = orjson.loads(raw.removeprefix(BOM))
             take_head(completion, payload)
             for choice in payload.get("choices") or ():
                 message = {"role": "assistant", "content": choice.get("text")}
@@ -31,5 +31,5 @@ class TextCompletions(PromptSurface):
                 if choice.get("finish_reason"):
                     completion.finish_reasons.append(str(choice["finish_reason"]))
         except (orjson.JSONDecodeError, AttributeError, TypeError):
-            pass
+            completion.error_type = completion.error_type or UNREAD
         return completion

@@ -30,6 +30,7 @@ from store.records import Forms, OutputKind, Reason, Signals, TermsOfService
 ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
 TOP_LOGPROBS = 2  # of each token: the chosen one and its rival
+_MAX_TOKENS = 2**40  # twice as many fit into a JSON number, and into the database
 MIN_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
 
 
@@ -91,17 +92,27 @@ def read_student_answer(raw: bytes) -> StudentAnswer:
         payload = orjson.loads(raw)
         choice = payload["choices"][0]
         text = choice["message"].get("content") or ""
+        if not isinstance(text, str):
+            raise TypeError("a text")
         tokens = (choice.get("logprobs") or {}).get("content") or []
         usage = payload.get("usage") or {}
         return StudentAnswer(
             text=text,
             signals=_signals([t for t in tokens if t]),
             finish_reason=str(choice.get("finish_reason") or ""),
-            input_tokens=int(usage.get("prompt_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
+            input_tokens=_tokens(usage, "prompt_tokens"),
+            output_tokens=_tokens(usage, "completion_tokens"),
         )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a chat completion: {type(error).__name__}") from None
+
+
+def _tokens(usage: JsonObject, name: str) -> int:
+    """A count of tokens, 0 where it is not stated. Raises ValueError on what is no count."""
+    count = int(usage.get(name) or 0)
+    if not 0 <= count <= _MAX_TOKENS:
+        raise ValueError("not a number of tokens")
+    return count
 
 
 def reply_of(answer: StudentAnswer, request: JsonMapping) -> StudentAnswer:

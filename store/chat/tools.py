@@ -173,7 +173,10 @@ def _called(call: JsonMapping) -> JsonObject:
     if call.get("type", "function") != "function":
         raise ValueError("not a function")
     function = call["function"]
-    plain = {"name": function["name"], "arguments": read_json(function["arguments"] or "{}")}
+    arguments = function["arguments"] or "{}"
+    if not isinstance(arguments, dict):  # some servers send the object itself
+        arguments = read_json(arguments)
+    plain = {"name": function["name"], "arguments": arguments}
     if not _is_call(plain):
         raise ValueError("not a call")
     return plain

@@ -1,5 +1,6 @@
 """What a client gets is what the teacher alone would have given it: shapes of HTTP."""
 
+import json
 import socket
 
 import httpx
@@ -7,7 +8,7 @@ import openai
 import pytest
 
 from tests.helpers.raw_http import Raw, post
-from tests.helpers.teacher_server import Reply, stream
+from tests.helpers.teacher_server import Reply, completion, events, stream
 
 QUESTION = b'{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hi"}]}'
 JSON = "content-type: application/json"
@@ -85,3 +86,73 @@ def test_a_teacher_that_is_slow_is_not_asked_again_by_the_sdk(start_proxy, teach
         sdk.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
     assert caught.value.status_code == 504
     assert len(teacher.requests) == 1
+
+
+def chat(proxy, **more):
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **more}
+    return httpx.post(f"{proxy.base_url}/chat/completions", json=body)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"error":{"message":"Provider returned error","code":502}}', b'{"error":"overloaded"}'],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_200_that_holds_an_error_is_an_error(raw, stream, proxy, teacher):
+    teacher.script(Reply((raw,)))
+    answer = chat(proxy, stream=stream)
+    assert (answer.status_code, answer.content) == (200, raw)
+    assert proxy.traces()[0]["outcome"] == "error"
+
+
+@pytest.mark.parametrize("raw", [b"<html>hello</html>", b"{}", b"", b"\xff\xfe", b'{"choices":7}'])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_is_not_understood_is_passed_on_and_not_learned(
+    raw, kind, stream, proxy, teacher
+):
+    teacher.script(Reply((raw,) if raw else (), headers={"content-type": kind}))
+    answer = chat(proxy, stream=stream)
+    assert (answer.status_code, answer.content) == (200, raw)
+    assert proxy.traces()[0]["outcome"] != "complete"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-ndjson"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_stream_under_another_content_type_is_read(kind, asked, proxy, teacher):
+    reply = stream("a few words")
+    teacher.script(Reply(reply.chunks, headers={"content-type": kind}))
+    assert chat(proxy, stream=asked).content == b"".join(reply.chunks)
+    [trace] = proxy.traces()
+    assert trace["outcome"] == "complete"
+    assert "a few words" in trace["output_messages"]
+
+
+def test_a_plain_answer_that_is_called_a_stream_is_read(proxy, teacher):
+    raw = completion("Hi").chunks[0]
+    teacher.script(Reply((raw[:9], raw[9:]), headers={"content-type": "text/event-stream"}))
+    assert chat(proxy, stream=True).content == raw
+    [trace] = proxy.traces()
+    assert (trace["outcome"], trace["input_tokens"]) == ("complete", 7)
+
+
+@pytest.mark.parametrize("arguments", [{"x": 1}, ["x"], 7])
+def test_arguments_that_are_no_text_do_not_cut_the_clients_stream(arguments, proxy, teacher):
+    call = {"index": 0, "id": "1", "function": {"name": "f", "arguments": arguments}}
+    chunk = {"id": "c", "choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "stop"}]}
+    raw = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(chunk).encode()
+    teacher.script(events(raw))
+    assert chat(proxy, stream=True).content == raw
+    assert proxy.traces()[0]["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("count", [1e300, 2**70, -1, 1.5, "many", {}])
+def test_a_teachers_odd_usage_breaks_neither_answer_nor_log(count, proxy, teacher):
+    payload = json.loads(completion("Hi").chunks[0]) | {
+        "usage": {"prompt_tokens": count, "completion_tokens": count}
+    }
+    raw = json.dumps(payload).encode()
+    teacher.script(Reply((raw,)))
+    assert chat(proxy).content == raw
+    [trace] = proxy.traces()
+    assert (trace["outcome"], trace["input_tokens"]) == ("complete", None)

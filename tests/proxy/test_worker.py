@@ -105,7 +105,7 @@ def test_no_secret_and_no_text_leaks(start, teacher):
         teacher={"read_timeout_s": 1},
     )
     headers = {"authorization": f"Bearer {CLIENT_KEY}", "x-understudy-task": "secretive"}
-    replies = [completion("a private answer"), error(500, "private trouble"), DROP, DROP]
+    replies = [completion("a private answer"), error(500, "private trouble"), DROP]
     teacher.script(*replies, completion("a private answer").slow(2), completion("x").broken(1))
     statuses = [
         httpx.post(

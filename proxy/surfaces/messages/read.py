@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import orjson
 
-from proxy.surfaces.completion import Completion, error_type_of
+from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of
 from proxy.surfaces.sse import EventReader
 from store.jsontext import JsonObject
 
 _END = b"message_stop"
+_WITHOUT_MEANING = (b"[DONE]", b"")  # data of an event that some servers add
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 _FINISH = {
     "end_turn": "stop",
@@ -27,6 +28,7 @@ _PIECES = {
     "signature_delta": ("signature", "signature"),
     "input_json_delta": ("partial_json", "input"),
 }
+_PASSED_OVER = ("citations_delta",)  # a chat message has no place for it
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, KeyError)
 
 
@@ -34,15 +36,17 @@ def read_message(raw: bytes) -> Completion:
     """The completion in a plain JSON answer; an empty one if it holds none."""
     completion = Completion()
     try:
-        payload = orjson.loads(raw)
+        payload = orjson.loads(raw.removeprefix(BOM))
         if payload.get("type") == "error" or payload.get("error"):
             completion.error_type = error_type_of(payload) or "error"
         _take_head(completion, payload)
         completion.usage = usage_of(payload.get("usage") or {})
         if "content" in payload:
             completion.messages = [_message(payload["content"])]
+        else:
+            completion.error_type = completion.error_type or UNREAD
     except _UNREADABLE:
-        pass
+        completion.error_type = completion.error_type or UNREAD
     return completion
 
 
@@ -67,7 +71,7 @@ class MessageAssembler(EventReader):
                 completion.messages = [_message(blocks)]
             completion.usage = usage_of(self._usage)
         except _UNREADABLE:
-            pass
+            completion.error_type = completion.error_type or UNREAD
         return completion
 
     def is_end(self, line: bytes) -> bool:
@@ -85,7 +89,8 @@ class MessageAssembler(EventReader):
             payload = orjson.loads(raw)
             self._take(payload)
         except _UNREADABLE:
-            pass
+            if raw.strip() not in _WITHOUT_MEANING:
+                self._completion.error_type = self._completion.error_type or UNREAD
 
     def _take(self, payload: JsonObject) -> None:
         kind = payload.get("type")
@@ -118,6 +123,8 @@ class _Block:
         self._pieces: dict[str, list[str]] = {}
 
     def take(self, delta: JsonObject) -> None:
+        if delta["type"] in _PASSED_OVER:
+            return
         piece, name = _PIECES[delta["type"]]
         self._pieces.setdefault(name, []).append(str(delta[piece]))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from proxy.surfaces.completion import Completion, error_type_of
+from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of
 from proxy.surfaces.sse import EventReader
 from store.jsontext import JsonObject
 
@@ -40,15 +40,15 @@ _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"
 def read_response(raw: bytes) -> Completion:
     """The response in a plain JSON answer; an empty completion if it holds none."""
     try:
-        return completion_of(orjson.loads(raw))
+        return completion_of(orjson.loads(raw.removeprefix(BOM)))
     except orjson.JSONDecodeError:
-        return Completion()
+        return Completion(error_type=UNREAD)
 
 
 def completion_of(response: Any) -> Completion:
     """A `response` object, or an error, as a completion. Never raises."""
     if not isinstance(response, dict):
-        return Completion()
+        return Completion(error_type=UNREAD)
     completion = Completion(
         response_id=_text(response.get("id")),
         model=_text(response.get("model")),
@@ -56,6 +56,8 @@ def completion_of(response: Any) -> Completion:
         usage=_usage(response.get("usage")),
     )
     output = response.get("output")
+    if not isinstance(output, list):
+        completion.error_type = completion.error_type or UNREAD
     if isinstance(output, list) and output:
         message = _message([item for item in output if isinstance(item, dict)])
         completion.messages = [message]
@@ -143,13 +145,14 @@ class ResponseAssembler(EventReader):
     Accepts streams that end with `data: [DONE]`, and those without an end mark.
     """
 
-    __slots__ = ("_error", "_items", "_last", "_response")
+    __slots__ = ("_error", "_items", "_last", "_response", "_unread")
 
     def __init__(self) -> None:
         super().__init__()
         self._response: JsonObject = {}  # as it began
         self._last: JsonObject = {}  # as it ended
         self._error: str | None = None
+        self._unread = False  # an event was not understood
         self._items: dict[int, _Item] = {}
 
     def finish(self) -> Completion:
@@ -160,6 +163,8 @@ class ResponseAssembler(EventReader):
             response["output"] = [self._items[index].whole() for index in sorted(self._items)]
         completion = completion_of(response)
         completion.error_type = completion.error_type or self._error
+        if self._unread and not self._last.get("output"):  # which would have said all
+            completion.error_type = completion.error_type or UNREAD
         return completion
 
     def is_end(self, line: bytes) -> bool:
@@ -184,7 +189,8 @@ class ResponseAssembler(EventReader):
             elif not only_end:
                 self._take(kind, payload)
         except (ValueError, LookupError, AttributeError, TypeError):
-            pass
+            if not only_end and raw.strip() not in (_DONE, b""):
+                self._unread = True
 
     def _end(self, kind: str | None, payload: JsonObject) -> None:
         self.done = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -150,3 +151,20 @@ async def test_why_an_answer_may_not_be_served(
         confidence=confidence,
     )
     assert found == fault
+
+
+@pytest.mark.parametrize("count", [1e300, 2**70, -1, float("1e19")])
+def test_a_students_impossible_usage_is_an_error_of_its_own(count):
+    payload = {
+        "choices": [{"message": {"content": "refund"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": count, "completion_tokens": 1},
+    }
+    with pytest.raises(ValueError, match="tokens"):
+        read_student_answer(json.dumps(payload).encode())
+
+
+@pytest.mark.parametrize("text", [["refund"], {"a": 1}, 7])
+def test_a_students_content_that_is_no_text_is_an_error_of_its_own(text):
+    payload = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+    with pytest.raises(ValueError, match="not a chat completion"):
+        read_student_answer(json.dumps(payload).encode())

@@ -81,7 +81,7 @@ def test_plain_answer():
         ({"error": {"type": None, "code": "quota"}}, "quota"),
         ({"error": {"message": "?"}}, "error"),
         ({"error": "plain text"}, "error"),
-        ({"error": None}, None),
+        ({"error": None}, "unread"),
     ],
 )
 def test_error_type(payload, expected):

@@ -147,7 +147,7 @@ def test_finish_reasons(changes, finish_reasons):
         ({"error": {"type": "insufficient_quota", "code": "quota"}}, "insufficient_quota"),
         (response_object(status="failed", error={"code": "server_error"}), "server_error"),
         (response_object(), None),
-        ([], None),
+        ([], "unread"),
     ],
 )
 def test_error_type(payload, expected):
