@@ -62,6 +62,9 @@ class Reason(StrEnum):
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
     STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
     STUDENT_REDACTED = "student_redacted"  # has a placeholder where the client wants the text
+    TEACHER_STATE = (
+        "teacher_state"  # it calls, and beside the teacher's calls is what must come back
+    )
     # never a header's value: of traces that did not come through the proxy
     IMPORTED = "imported"  # imported from another system's log: the teacher answered
 
@@ -265,6 +268,15 @@ class Forms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageStyle:
+    """How the teacher writes its messages besides their text: see store.chat.style."""
+
+    call_id: str = ""  # the template of its calls' ids; empty: not known
+    fields: list[str] = field(default_factory=list)  # fields that it sends with nothing in them
+    stateful_calls: bool = False  # beside its calls is what has to come back: no student has that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TermsOfService:
     """What a student is evaluated with and served by, computed once per run.
 
@@ -277,6 +289,7 @@ class TermsOfService:
     timeout_s: float = 10.0  # until the whole answer is there
     cutoff: float | None = None  # lowest confidence that may be served; None: all is served
     confidence: ConfidenceModel | None = None  # None: the lowest token log-probability itself
+    style: MessageStyle = MessageStyle()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,8 @@ FAULTS = frozenset(
         Reason.STUDENT_MALFORMED,
     }
 )
-DEFERRED = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED})  # by design: no faults
+# by design: no faults
+DEFERRED = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED, Reason.TEACHER_STATE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
 from distill.pipeline.promotion import first_promotion, route_of, save_route
 from distill.pipeline.rows import collect_rows, shortage
-from distill.pipeline.terms import terms_of_service
+from distill.pipeline.terms import teacher_style, terms_of_service
 from distill.pipeline.training import train_best
 from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
@@ -55,7 +55,8 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         RunState.TRAINED,
         train_best(run, selection.train, selection.calibration, examples, progress),
     )
-    terms = terms_of_service(run, selection, scorer, answers.forms(parts.placeholders))
+    forms, style = answers.forms(parts.placeholders), await teacher_style(run, parts)
+    terms = terms_of_service(run, selection, scorer, forms, style)
     evaluated = await log.stage(
         RunState.EVALUATED,
         evaluate_student(run, parts, selection, trained, scorer, terms, progress),

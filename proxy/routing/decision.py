@@ -140,7 +140,7 @@ def _beyond_message(message: JsonObject) -> Reason | None:
     if message["role"] not in _ROLES:
         return Reason.TOOLS if message["role"] in ("tool", "function") else Reason.UNKNOWN_FIELD
     for name, value in message.items():
-        if name in ("role", "content") or value is None:
+        if name in ("role", "content") or value is None or value == []:
             continue
         return Reason.TOOLS if name in ("tool_calls", "function_call") else Reason.UNKNOWN_FIELD
     return _beyond_content(message.get("content"))

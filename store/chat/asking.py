@@ -76,5 +76,7 @@ async def ask_student(
         fault = await fault_of(
             answer, terms, request, confidence=confidence, placeholders=placeholders
         )
-    served = reply_of(answer, request) if answer is not None and fault is None else None
+    served = (
+        reply_of(answer, request, terms.style) if answer is not None and fault is None else None
+    )
     return StudentReply(answer, served, confidence, fault, ms)

@@ -16,6 +16,7 @@ import orjson
 from store.chat.formats import meets_format, meets_schema
 from store.chat.normal_form import normal_text
 from store.chat.shape import Messages, text_of
+from store.chat.style import new_id
 from store.chat.tools import (
     ToolAnswer,
     ToolCall,
@@ -25,7 +26,7 @@ from store.chat.tools import (
     read_tool_answer,
 )
 from store.jsontext import JsonMapping, JsonObject, read_json
-from store.records import Forms, OutputKind, Reason, Signals, TermsOfService
+from store.records import Forms, MessageStyle, OutputKind, Reason, Signals, TermsOfService
 
 ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -44,6 +45,7 @@ class StudentAnswer:
     input_tokens: int
     output_tokens: int
     calls: tuple[ToolCall, ...] = ()  # for a client, in the order in which they are to be made
+    fields: tuple[str, ...] = ()  # that the teacher's messages have with nothing in them
 
 
 def student_messages(messages: Messages) -> list[dict[str, str]]:
@@ -115,18 +117,27 @@ def _tokens(usage: JsonObject, name: str) -> int:
     return count
 
 
-def reply_of(answer: StudentAnswer, request: JsonMapping) -> StudentAnswer:
+def reply_of(
+    answer: StudentAnswer, request: JsonMapping, style: MessageStyle | None = None
+) -> StudentAnswer:
     """The answer as a client gets it: calls of the request's tools, or text.
 
-    To be given an answer without a fault. `request`: a chat completion request.
+    To be given an answer without a fault. `request`: a chat completion request. `style`: of the
+    teacher's messages, so that the teacher takes the answer as part of a later turn.
     """
+    style = style or MessageStyle()
+    answer = replace(answer, fields=tuple(style.fields))
     if not request.get("tools"):
         return answer
     reply = read_tool_answer(answer.text)
     if reply is None:
         raise ValueError("not an answer to a request with tools")
+    calls = tuple(
+        replace(call, id=new_id(style.call_id, name=call.name, index=index))
+        for index, call in enumerate(reply.calls)
+    )
     return replace(
-        answer, text=reply.text, calls=reply.calls, finish_reason=finish_reason(reply, request)
+        answer, text=reply.text, calls=calls, finish_reason=finish_reason(reply, request)
     )
 
 
@@ -151,6 +162,8 @@ async def fault_of(
         return Reason.STUDENT_REDACTED
     if not await _is_well_formed(answer.text, terms.output, request, forms):
         return Reason.STUDENT_MALFORMED
+    if terms.style.stateful_calls and _calls(answer, request):
+        return Reason.TEACHER_STATE
     if terms.cutoff is not None and (confidence is None or confidence < terms.cutoff):
         return Reason.STUDENT_UNSURE
     return None
@@ -204,6 +217,11 @@ async def _is_well_formed(
         if not await meets_schema(call.arguments, parameters(call.name, request)):
             return False
     return True
+
+
+def _calls(answer: StudentAnswer, request: JsonMapping) -> bool:
+    reply = read_tool_answer(answer.text) if request.get("tools") else None
+    return reply is not None and bool(reply.calls)
 
 
 def _is_known_answer(reply: ToolAnswer, request: JsonMapping, forms: Forms | None) -> bool:

@@ -28,6 +28,7 @@ class ToolCall:
 
     name: str
     arguments_json: str  # a JSON object
+    id: str = ""  # as a client gets it, in the teacher's form; empty: none is known
 
     @property
     def arguments(self) -> JsonObject:

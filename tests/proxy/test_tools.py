@@ -21,7 +21,7 @@ from store.chat.formats import meets_schema_now
 from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer, fault_of, reply_of
 from store.chat.tools import parameters
-from store.records import Forms, Reason, TermsOfService
+from store.records import Forms, MessageStyle, Reason, TermsOfService
 from tests.helpers.serving import ProxyThread, student_route, wait_until
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 
@@ -388,3 +388,33 @@ def test_the_same_through_the_proxy(
         assert bool(choice.message.tool_calls) != bool(choice.message.content)
 
     asked()
+
+
+# ---- a student's call as part of a later turn ----------------------------------------------------
+
+
+def test_the_id_of_a_call_has_the_form_of_the_teachers_own(ask: Ask, publish: Publish) -> None:
+    """Or a teacher that wants its own form refuses the next turn."""
+    publish(style=MessageStyle(call_id="{alnum:9}"))
+    for stream in (False, True):
+        [made] = ask(stream=stream)[1].message.tool_calls
+        assert re.fullmatch(r"[a-zA-Z0-9]{9}", made.id)
+
+
+def test_no_call_is_served_where_the_teachers_calls_carry_state(
+    ask: Ask, publish: Publish, proxy: ProxyThread
+) -> None:
+    publish(style=MessageStyle(stateful_calls=True))
+    headers, _ = ask()
+    assert headers["x-understudy-route"] == "fallback"
+    assert headers["x-understudy-reason"] == "teacher_state"
+
+
+@pytest.mark.parametrize("fields", [[], ["refusal"], ["annotations", "refusal"]])
+def test_a_message_has_no_field_that_the_teachers_do_not_have(
+    fields: list[str], ask: Ask, publish: Publish, proxy: ProxyThread
+) -> None:
+    publish(style=MessageStyle(fields=fields))
+    ask()
+    [message] = json.loads(proxy.traces()[0]["output_messages"])
+    assert sorted(message) == sorted(["role", "content", "tool_calls", *fields])

@@ -35,12 +35,15 @@ class StudentCompletion:
         self._text = answer.text
         self._calls: list[JsonObject] = [
             {
-                "id": call_id(),
+                "id": call.id or call_id(),
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments_json},
             }
             for call in answer.calls
         ]
+        self._nothing: JsonObject = {
+            name: [] if name == "annotations" else None for name in answer.fields
+        }
         self._include_usage = include_usage
         self._finish_reason = answer.finish_reason or "stop"
         self._usage = {
@@ -110,8 +113,7 @@ class StudentCompletion:
             "role": "assistant",
             "content": self._text,
             **calls,
-            "refusal": None,
-            "annotations": [],
+            **self._nothing,  # another field, and a strict teacher refuses the next turn
         }
 
     def _deltas(self) -> list[JsonObject]:
@@ -119,7 +121,8 @@ class StudentCompletion:
 
         A call begins with its id and name, as OpenAI's do; a single call begins with the message.
         """
-        opening = {"role": "assistant", "content": None, "refusal": None}
+        refusal = {"refusal": None} if "refusal" in self._nothing else {}
+        opening: JsonObject = {"role": "assistant", "content": None, **refusal}
         if not self._calls:
             return [opening | {"content": ""}, {"content": self._text}]
         deltas: list[JsonObject] = []

@@ -23,7 +23,11 @@ class StudentMessage:
         """`answer`: as store.chat.student_wire.reply_of gives it."""
         self._text = answer.text
         self._calls = [
-            (f"toolu_{call_id().removeprefix('call_')}", call.name, call.arguments_json)
+            (
+                call.id or f"toolu_{call_id().removeprefix('call_')}",
+                call.name,
+                call.arguments_json,
+            )
             for call in answer.calls
         ]
         self._usage = {

@@ -119,7 +119,7 @@ def _output(answer: StudentAnswer, trace_id: str) -> list[JsonObject]:
             "type": "function_call",
             "status": "completed",
             "arguments": call.arguments_json,
-            "call_id": call_id(),
+            "call_id": call.id or call_id(),
             "name": call.name,
         }
         for number, call in enumerate(answer.calls)

@@ -109,6 +109,8 @@ def test_requests_that_go_to_the_teacher(extra, expected):
     [
         ({"role": "assistant", "content": "ok"}, None),
         ({"role": "developer", "content": "ok"}, None),
+        ({"role": "assistant", "content": "ok", "refusal": None, "annotations": []}, None),
+        ({"role": "assistant", "content": "ok", "annotations": [{}]}, Reason.UNKNOWN_FIELD),
         ({"role": "assistant", "content": "ok", "refusal": None, "tool_calls": None}, None),
         ({"role": "user", "content": [{"type": "text", "text": "a"}]}, None),
         ({"role": "tool", "content": "ok", "tool_call_id": "c"}, Reason.TOOLS),
