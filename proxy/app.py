@@ -89,6 +89,7 @@ class App:
     def __init__(
         self,
         *,
+        keys: Keys,
         answering: Mapping[str, Handler],
         own: Mapping[str, OwnPath],
         models: Handler,
@@ -99,6 +100,7 @@ class App:
         upkeep: Upkeep,
     ) -> None:
         """`answering`: who answers a POST, by its path."""
+        self._keys = keys
         self._answering = answering
         self._own = own
         self._models = models
@@ -118,6 +120,7 @@ class App:
             await self._live(receive, send)
             return
         try:
+            self._keys.check_host(scope["headers"])
             if wants_websocket(scope["headers"]):
                 raise no_websocket()
             await self._handler(scope["method"], scope["path"])(scope, receive, send)
@@ -208,6 +211,7 @@ def build(config: Config, runtime: Runtime) -> App:
         keys=keys, limits=limits, body_limit=limit, teacher=teacher
     )
     return App(
+        keys=keys,
         answering={
             surface.path: Answering(
                 surface,

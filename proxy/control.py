@@ -14,6 +14,7 @@ from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
 from proxy.upstream.client import Upstream
 from proxy.upstream.errors import UpstreamError
+from store.settings.config import Right
 
 PREFIX = "/distill"
 
@@ -33,8 +34,9 @@ class ControlPlaneGateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
-        client = self._keys.authenticate(headers, browser=True)
-        if scope["method"] not in ("GET", "HEAD") and _from_another_site(headers):
+        needs = right_for(scope["method"], scope["path"])
+        client = self._keys.authenticate(headers, needs=needs, browser=True)
+        if needs is not None and _from_another_site(headers):
             raise foreign_command()
         if scope["raw_path"].endswith(b"/"):
             await _without_slash(scope, send)
@@ -60,6 +62,16 @@ class ControlPlaneGateway:
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
+
+
+def right_for(method: str, path: str) -> Right | None:
+    """The right that a request to the control plane needs. None: any key may read the status."""
+    if method in ("GET", "HEAD"):
+        return None
+    if path == f"{PREFIX}/forget":
+        return "forget"
+    # the commands of a task; all else that changes something is configuration
+    return "operate" if path.startswith(f"{PREFIX}/tasks/") else "configure"
 
 
 async def _without_slash(scope: Scope, send: Send) -> None:

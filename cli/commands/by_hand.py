@@ -92,7 +92,7 @@ def _carry_out(  # noqa: PLR0917  (the options of a command, in their order)
         from cli.status.client import server_of
 
         if server is None:
-            server, key = server_of(config, key)
+            server, key = server_of(config, key, needs="operate")
         result = give_command(server, task, command, key=key, reason=reason, force=force)
         print_result(result, as_json=as_json, before=f"{task}: ")
 

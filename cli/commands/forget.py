@@ -115,7 +115,7 @@ def _forgetter(config: Path, server: str | None, key: str | None) -> Callable[[J
             settings = load_config(config)
             if not is_held(settings.data_dir):
                 return lambda order: forget_here(settings, order)
-        server, key = server_of(config, key)
+        server, key = server_of(config, key, needs="forget")
     url = server
     return lambda order: forget_by_server(url, order, key=key)
 

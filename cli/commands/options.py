@@ -20,7 +20,9 @@ ServerOption = Annotated[
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option(envvar="UNDERSTUDY_KEY", help="A client key; else the config's first."),
+    typer.Option(
+        envvar="UNDERSTUDY_KEY", help="A client key; else the config's first with the right."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 TaskArgument = Annotated[str, typer.Argument(help="The task's tag.")]

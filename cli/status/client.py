@@ -7,9 +7,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from store.errors import ProductError
+
+if TYPE_CHECKING:
+    from store.settings.config import Right
 
 TIMEOUT_S = 10.0
 DEFAULT_SERVER = "http://127.0.0.1:4100"
@@ -104,10 +107,12 @@ def _last(place: Any) -> str:
     return str(place[-1]) if isinstance(place, list) and place else "body"
 
 
-def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
+def server_of(
+    config: Path, key: str | None, *, needs: Right | None = None
+) -> tuple[str, str | None]:
     """The URL and the key with which the server of this config is reached.
 
-    The default server's, where there is no config file. Raises ConfigError when it cannot be used.
+    The key is the first of `server.keys` that has the right that it `needs`. The default server's, where there is no config file. Raises ConfigError when it cannot be used.
     """
     from cli.serve.data_folder import running_server  # noqa: PLC0415  (a status may not need it)
     from store.settings.config import load_config  # noqa: PLC0415
@@ -116,7 +121,9 @@ def server_of(config: Path, key: str | None) -> tuple[str, str | None]:
         return DEFAULT_SERVER, key
     settings = load_config(config)
     if key is None and settings.server.keys:
-        key = settings.server.keys[0].key.get_secret_value()
+        keys = settings.server.keys
+        able = (k for k in keys if needs is None or needs in k.may)
+        key = next(able, keys[0]).key.get_secret_value()
     running = running_server(settings.data_dir) if settings.server.port == 0 else None
     if running is not None:
         return running.url, key

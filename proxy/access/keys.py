@@ -6,14 +6,17 @@ from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from functools import lru_cache
 from hmac import compare_digest
+from ipaddress import ip_address
+from typing import get_args
 from urllib.parse import urlsplit
 
 from proxy.http.asgi import Headers, header
-from proxy.http.errors import foreign_page, unauthorized
-from store.settings.config import ApiKey
+from proxy.http.errors import foreign_host, foreign_page, missing_right, unauthorized
+from store.settings.config import ApiKey, Right
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ALL_RIGHTS: frozenset[Right] = frozenset(get_args(Right))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Client:
     task: str | None  # the key's default task
     name: str = "local"  # the key's name in the config; `local` without `server.keys`
     store: bool = True  # whether content of its requests may be kept
+    may: frozenset[Right] = ALL_RIGHTS
 
 
 _ANYONE = Client(None, None)
@@ -35,13 +39,29 @@ class Keys:
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._known: list[tuple[bytes, Client]] = []
         for entry in keys:
-            digest = _digest(entry)
-            self._known.append(
-                (digest, Client(hash_of(entry), entry.task, entry.name, entry.store))
+            client = Client(
+                hash_of(entry), entry.task, entry.name, entry.store, frozenset(entry.may)
             )
+            self._known.append((_digest(entry), client))
 
-    def authenticate(self, headers: Headers, *, browser: bool = False) -> Client:
-        """The client that sent these headers. Raises ApiError 401 or 403.
+    def check_host(self, headers: Headers) -> None:
+        """Without keys, refuses requests for another host than this machine. Raises ApiError 403.
+
+        A page can have its own name resolve to 127.0.0.1 (DNS rebinding) and then read answers as
+        its own origin's. Its requests still name that host. What sends no Host is no browser.
+        """
+        if self._known:
+            return
+        for name, value in headers:
+            if name == b"host" and not _is_loopback(value):
+                raise foreign_host()
+
+    def authenticate(
+        self, headers: Headers, *, needs: Right | None = "use", browser: bool = False
+    ) -> Client:
+        """The client that sent these headers. Raises ApiError 401, or 403 without this right.
+
+        `needs`: None where any key will do.
 
         A key is a bearer token (as OpenAI's clients send it) or the value of `x-api-key` (as
         Anthropic's do); of two valid keys the bearer token counts. All hashes are compared, each in
@@ -61,6 +81,8 @@ class Keys:
                     known = client
         if known is None:
             raise unauthorized(presented=True, browser=browser)
+        if needs is not None and needs not in known.may:
+            raise missing_right(known.name, needs)
         return known
 
 
@@ -98,9 +120,23 @@ def _refuse_foreign_page(headers: Headers) -> None:
     origin = header(headers, b"origin")
     if origin is None:
         return
-    try:
-        host = urlsplit(origin.decode("latin-1")).hostname
-    except ValueError:
-        host = None
-    if host not in _LOOPBACK:
+    if not _is_loopback(origin.partition(b"://")[2]):
         raise foreign_page()
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(host: bytes) -> bool:
+    """Whether a host, with its port or without, is a name or an address of this machine's own."""
+    try:
+        parts = urlsplit("//" + host.decode("ascii"))
+        name, _ = parts.hostname, parts.port  # which raises where it is not a number
+    except ValueError:
+        return False
+    if name is None or "@" in parts.netloc or parts.path or parts.query or parts.fragment:
+        return False
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False

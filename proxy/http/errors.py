@@ -94,6 +94,26 @@ def foreign_page() -> ApiError:
     )
 
 
+def foreign_host() -> ApiError:
+    """403: a proxy without keys is asked under a name that is not this machine's own."""
+    return ApiError(
+        403,
+        "This proxy has no server.keys and answers to localhost alone: use "
+        "http://127.0.0.1 or http://localhost, or set server.keys.",
+        code="foreign_host",
+    )
+
+
+def missing_right(name: str, right: str) -> ApiError:
+    """403: the key is known, but `may` in `server.keys` does not allow this."""
+    return ApiError(
+        403,
+        f"The key {name} does not have the right `{right}`, which this needs: add it to the key's "
+        "`may` in server.keys.",
+        code="missing_right",
+    )
+
+
 def foreign_command() -> ApiError:
     """403: a web page of another site tries to change something in its reader's name."""
     return ApiError(

@@ -64,7 +64,7 @@ class MetricsPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError 401: the names of tasks are for clients with a key."""
-        self._keys.authenticate(scope["headers"])
+        self._keys.authenticate(scope["headers"], needs=None)
         accept = (header(scope["headers"], b"accept") or b"").decode("latin-1")
         # the first call imports prometheus_client
         kind, page = await asyncio.to_thread(_page, self._all(), accept)

@@ -39,6 +39,8 @@ LITELLM_BLOCKS = (
     "callback_settings",
 )
 
+# what a key allows: requests; changes of tasks; commands such as pause and promote; forgetting
+Right = Literal["use", "configure", "operate", "forget"]
 Tag = Annotated[str, Field(pattern=rf"^{TAG.pattern}$")]
 
 
@@ -48,8 +50,14 @@ class ApiKey(Settings):
     key: SecretStr
     name: str = Field(min_length=1, description="shown at the start instead of the key")
     task: Tag | None = Field(default=None, description="task of requests that bring no tag")
+    may: list[Right] = Field(default_factory=lambda: ["use"], description="[]: read the status")
     limits: RateLimits = Field(default_factory=RateLimits)
     store: bool = Field(default=True, description="whether content of its requests is kept")
+
+    @field_validator("key", mode="after")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr) -> SecretStr:
+        return SecretStr(header_safe(key.get_secret_value()))
 
 
 class ServerSettings(Settings):
@@ -196,6 +204,19 @@ class Config(Settings):
     @property
     def runs_dir(self) -> Path:
         return self.data_dir / "runs"
+
+
+def header_safe(key: str) -> str:
+    """A key without the white space around it, such as the line end of the file it came from.
+
+    Raises ValueError for a key that no header can hold; its message does not repeat the key.
+    """
+    key = key.strip()
+    if not key:
+        raise ValueError("the key is empty")
+    if any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise ValueError("the key has a line end or another control character in it")
+    return key
 
 
 def _merged(base: JsonObject, overlay: JsonObject) -> JsonObject:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from store.errors import ConfigError
 from store.jsontext import JsonObject
-from store.settings.config import LITELLM_BLOCKS, Config, from_environment
+from store.settings.config import LITELLM_BLOCKS, Config, from_environment, header_safe
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 # a deployment with any other litellm_params needs LiteLLM itself
@@ -82,6 +82,13 @@ def deployments(
             params = from_environment(params, f"model_list[{number}] ({name})")
             base = params.get("api_base") or params.get("base_url") or OPENAI_BASE_URL
             key = params.get("api_key") or os.environ.get("OPENAI_API_KEY") or None
+            if key is not None:
+                try:
+                    key = header_safe(str(key))
+                except ValueError as error:
+                    raise ConfigError(
+                        f"model_list[{number}] ({name}).litellm_params.api_key: {error}"
+                    ) from None
             if key is None and base == OPENAI_BASE_URL:
                 raise ConfigError(
                     f"model_list[{number}] ({name}): no api_key, and OPENAI_API_KEY is not set"

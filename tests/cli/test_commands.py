@@ -21,7 +21,7 @@ from tests.helpers.api_scene import TOKEN, api_scene
 from tests.helpers.samples import a_promotion
 from tests.helpers.serving import ProxyThread, wait_until
 
-KEYS = [{"key": "first-key", "name": "support app"}]
+KEYS = [{"key": "first-key", "name": "support app", "may": ["use", "operate"]}]
 
 
 def understudy(*arguments: str) -> Result:

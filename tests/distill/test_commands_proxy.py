@@ -13,8 +13,14 @@ from tests.helpers.teacher_server import LoopbackServer
 
 PATH = "/distill/tasks/triage/promote"
 KEYS = [
-    {"key": "first-key", "name": "support app"},
-    {"key": "second-key", "name": "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro; root", "task": "t"},
+    {"key": "first-key", "name": "support app", "may": ["operate", "forget"]},
+    {
+        "key": "second-key",
+        "name": "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro; root",
+        "task": "t",
+        "may": ["operate"],
+    },
+    {"key": "clients-key", "name": "client"},
 ]
 
 
@@ -127,3 +133,55 @@ def test_reading_the_status_is_left_to_the_browsers_same_origin_rules(
     answer = httpx.get(f"{closed_proxy.url}/distill/status", headers=headers)
     assert answer.status_code == 200
     assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        (PATH, "operate"),
+        ("/distill/tasks/triage/pause", "operate"),
+        ("/distill/tasks/triage/%70ause", "operate"),
+        ("/distill/forget", "forget"),
+        ("/distill/%66orget", "forget"),
+        ("/distill/tasks", "configure"),
+    ],
+)
+def test_a_clients_key_commands_and_forgets_nothing(
+    closed_proxy, control, path: str, right: str
+) -> None:
+    answer = httpx.post(
+        f"{closed_proxy.url}{path}", json={}, headers={"authorization": "Bearer clients-key"}
+    )
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert error["code"] == "missing_right"
+    assert f"`{right}`" in error["message"] and "key client " in error["message"]
+    assert control.requests == []
+
+
+def test_a_right_allows_nothing_but_its_own_commands(closed_proxy, control) -> None:
+    second = {"authorization": "Bearer second-key"}
+    forget = httpx.post(f"{closed_proxy.url}/distill/forget", json={}, headers=second)
+    assert forget.status_code == 403
+    assert httpx.post(f"{closed_proxy.url}{PATH}", json={}, headers=second).status_code == 200
+    for path in ("/v1/chat/completions", "/v1/feedback", "/v1/files"):
+        answer = httpx.post(f"{closed_proxy.url}{path}", json={}, headers=second)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "missing_right")
+    assert len(control.requests) == 1
+
+
+def test_every_key_may_read_the_status(closed_proxy, control) -> None:
+    for key in ("first-key", "clients-key"):
+        headers = {"authorization": f"Bearer {key}"}
+        assert httpx.get(f"{closed_proxy.url}/distill/status", headers=headers).status_code == 200
+        assert httpx.get(f"{closed_proxy.url}/metrics", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/distill/status", "/v1/models", "/health", "/metrics"])
+def test_a_page_that_took_over_a_name_reads_nothing_without_keys(
+    open_proxy, control, path: str
+) -> None:
+    """DNS rebinding: its own GET has no Origin, and the page's name as its Host."""
+    answer = httpx.get(f"{open_proxy.url}{path}", headers={"host": "rebound.example:4100"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
+    assert control.requests == []

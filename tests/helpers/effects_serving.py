@@ -279,6 +279,7 @@ SERVING: dict[str, Effect] = {
         status_of("hello"), (CLIENT_KEY, 200), ("sk-of-somebody-else", 401), WITH_A_KEY
     ),
     "server.keys.name": Effect(keys_on_the_screen, ("app", "app"), ("cron", "cron"), WITH_A_KEY),
+    "server.keys.may": Effect(status_of("hello"), (["use"], 200), (["operate"], 403), WITH_A_KEY),
     "server.keys.task": Effect(task_of_the_trace, (None, None), ("triage", "triage"), WITH_A_KEY),
     "server.body_limit_mb": Effect(status_of("x" * 20_000), (0.01, 413), (0.1, 200)),
     "server.log_level": Effect(levels_logged, ("info", {"INFO"}), ("error", set())),

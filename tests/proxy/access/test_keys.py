@@ -90,6 +90,58 @@ def test_without_keys_pages_of_other_sites_are_refused(origin, status):
 
 
 @pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        (b"localhost", True),
+        (b"LocalHost:4100", True),
+        (b"127.0.0.1:4100", True),
+        (b"127.1.2.3", True),
+        (b"[::1]:4100", True),
+        (b"rebound.example", False),
+        (b"localhost.rebound.example", False),
+        (b"127.0.0.1.rebound.example", False),
+        (b"localhost@rebound.example", False),
+        (b"rebound.example@localhost", False),
+        (b"localhost:x", False),
+        (b"192.168.1.2", False),
+        (b"0.0.0.0", False),
+        (b"[::", False),
+        (b"", False),
+        (b"\xff", False),
+    ],
+)
+def test_without_keys_another_host_is_refused(host, ours):
+    headers = [(b"host", host)]
+    KEYS.check_host(headers)
+    Keys([]).check_host([])
+    if ours:
+        Keys([]).check_host(headers)
+    else:
+        with pytest.raises(ApiError) as caught:
+            Keys([]).check_host([(b"host", b"localhost"), *headers])
+        assert (caught.value.status, caught.value.code) == (403, "foreign_host")
+
+
+def test_a_key_does_what_its_rights_allow():
+    keys = Keys([ApiKey(key="sk-op", name="op", may=["operate"]), ApiKey(key="sk", name="app")])
+    operator, app = with_key(b"Bearer sk-op"), with_key(b"Bearer sk")
+    assert keys.authenticate(operator, needs="operate").name == "op"
+    assert keys.authenticate(operator, needs=None).name == "op"
+    assert keys.authenticate(app).may == {"use"}
+    for headers, needs in ((operator, "use"), (operator, "forget"), (app, "operate")):
+        with pytest.raises(ApiError) as caught:
+            keys.authenticate(headers, needs=needs)
+        assert (caught.value.status, caught.value.code) == (403, "missing_right")
+        assert f"`{needs}`" in caught.value.message
+    assert Keys([]).authenticate([], needs="forget").name == "local"
+
+
+def test_a_key_from_a_file_with_a_line_end_is_the_same_key():
+    keys = Keys([ApiKey(key="sk-one\n", name="one")])
+    assert keys.authenticate(with_key(b"Bearer sk-one")).name == "one"
+
+
+@pytest.mark.parametrize(
     ("headers", "task"),
     [
         ([(b"x-api-key", b"sk-two")], "triage"),

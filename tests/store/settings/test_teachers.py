@@ -121,6 +121,21 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert deployments(config(entry("a", "openai/gpt-4o")))[0].api_key == "sk-default"
 
 
+def test_a_teachers_key_with_a_line_end_is_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = config(entry("a", "openai/gpt-4o", api_key="os.environ/TEACHER_KEY"))
+    monkeypatch.setenv("TEACHER_KEY", f"{SECRET}\r\n")
+    assert deployments(made)[0].api_key == SECRET
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nx: y", f"{SECRET}\0", " \n"])
+def test_a_teachers_key_that_no_header_can_hold_is_refused(key: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"model_list\[0\] \(a\).litellm_params.api_key"
+    ) as caught:
+        deployments(config(entry("a", "openai/gpt-4o", api_key=key)))
+    assert SECRET not in str(caught.value)
+
+
 def test_a_missing_key_is_reported_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     made = config(local("a"), entry("b", "openai/gpt-4o", api_key="os.environ/TEACHER_KEY"))
