@@ -175,7 +175,7 @@ def build(config: Config, runtime: Runtime) -> App:
     """The application that a config and a runtime describe. Raises ConfigError."""
     journal = JournalWriter(config.journal_dir, config.journal, runtime.worker)
     routes = RoutesFile(config.routes_file)
-    keys = Keys(config.server.keys)
+    keys = Keys(config.server.keys, operator=runtime.control_token)
     limits = Limits(config.server.limits, config.server.keys, config.data_dir)
     limit = int(config.server.body_limit_mb * 1024 * 1024)
     upstream = Upstream(

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import orjson
@@ -29,6 +29,8 @@ class ServeNote:
     reloaded: int = 0  # how many have ended
     said: str = ""  # the outcome of the last one, in words
     applied: bool = True  # whether it took effect
+    # a key with all rights, for the command line of whoever may read this file
+    operator_key: str = field(default="", repr=False)
 
 
 @contextlib.contextmanager
@@ -75,7 +77,7 @@ def running_server(folder: Path) -> ServeNote | None:
     """
     try:
         note = orjson.loads((folder / LOCK_NAME).read_bytes())
-        names = [field.name for field in fields(ServeNote)]
+        names = [known.name for known in fields(ServeNote)]
         return ServeNote(**{name: note[name] for name in names if name in note})
     except (OSError, ValueError, TypeError):  # none, torn, or without pid and url
         return None

@@ -113,6 +113,7 @@ class Reload:
                 reloaded=ended,
                 said=outcome[:MAX_OUTCOME_CHARS],
                 applied=applied,
+                operator_key=self._context.control_token,
             )
         )
 

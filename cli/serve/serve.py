@@ -64,7 +64,8 @@ def serve(config_path: Path) -> None:
         terminal = Terminal()
         with stop_on_signals(supervisor, terminal):
             supervisor.start(plan.proxies[0].name)
-            leave_note(lock, ServeNote(os.getpid(), plan.url))
+            note = ServeNote(os.getpid(), plan.url, operator_key=context.control_token)
+            leave_note(lock, note)
             from cli.serve.banner import show  # noqa: PLC0415  (rich loads while the proxy does)
 
             show(plan)

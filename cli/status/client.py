@@ -112,7 +112,9 @@ def server_of(
 ) -> tuple[str, str | None]:
     """The URL and the key with which the server of this config is reached.
 
-    The key is the first of `server.keys` that has the right that it `needs`. The default server's, where there is no config file. Raises ConfigError when it cannot be used.
+    The key is the first of `server.keys` that has the right that it `needs`; where none has, the
+    running server's own, which its data folder holds. The default server's, where there is no
+    config file. Raises ConfigError when it cannot be used.
     """
     from cli.serve.data_folder import running_server  # noqa: PLC0415  (a status may not need it)
     from store.settings.config import load_config  # noqa: PLC0415
@@ -120,12 +122,13 @@ def server_of(
     if config == Path("config.yaml") and not config.exists():
         return DEFAULT_SERVER, key
     settings = load_config(config)
-    if key is None and settings.server.keys:
-        keys = settings.server.keys
-        able = (k for k in keys if needs is None or needs in k.may)
-        key = next(able, keys[0]).key.get_secret_value()
-    running = running_server(settings.data_dir) if settings.server.port == 0 else None
-    if running is not None:
+    running = running_server(settings.data_dir)
+    keys = settings.server.keys
+    if key is None and keys:
+        able = [k.key.get_secret_value() for k in keys if needs is None or needs in k.may]
+        own = running.operator_key if running is not None else ""
+        key = able[0] if able else own or keys[0].key.get_secret_value()
+    if running is not None and settings.server.port == 0:
         return running.url, key
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
         settings.server.host, settings.server.host

@@ -23,7 +23,7 @@ class Runtime:
 
     config_path: str
     control_port: int  # the control plane's status API
-    control_token: str  # the proxy shows it there
+    control_token: str  # the proxy shows it there; at the proxy, the key of our command line
     litellm_url: str | None = None  # http://127.0.0.1:PORT/v1; None: no child is needed
     litellm_key: str | None = None
     worker: int = 0  # which of the proxy's workers this is, from 0

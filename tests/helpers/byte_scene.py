@@ -169,5 +169,9 @@ def fuzzed(tmp_path: Path) -> Iterator[Scene]:
 
 
 def request(path: bytes, body: bytes, *fields: bytes, method: bytes = b"POST") -> bytes:
-    head = [method + b" " + path + b" HTTP/1.1", b"host: x", b"content-length: %d" % len(body)]
+    head = [
+        method + b" " + path + b" HTTP/1.1",
+        b"host: localhost",
+        b"content-length: %d" % len(body),
+    ]
     return b"\r\n".join([*head, *fields, b"", b""]) + body

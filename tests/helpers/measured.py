@@ -82,7 +82,7 @@ async def proxied(teacher: RawServer, tmp_path: Path, **overrides: Any) -> Async
 
 def post(body: dict[str, Any], path: str = PATH) -> bytes:
     raw = json.dumps(body).encode()
-    return b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+    return b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
         path.encode(),
         len(raw),
         raw,

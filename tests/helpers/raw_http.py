@@ -131,7 +131,7 @@ class Raw:
 
 def post(path: str = "/", body: bytes = b"", *fields: str) -> bytes:
     """A request."""
-    head = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *fields]
+    head = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *fields]
     return "\r\n".join([*head, "", ""]).encode() + body
 
 

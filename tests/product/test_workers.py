@@ -58,7 +58,7 @@ def connect(served: Served) -> socket.socket:
 
 def who_answers(connection: socket.socket) -> int:
     """The worker at the other end of a connection."""
-    connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+    connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
     got = b""
     while b"}]}" not in got:
         got += connection.recv(65536)

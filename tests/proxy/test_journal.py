@@ -26,7 +26,7 @@ def process(teacher, tmp_path):
 def request(text, *, streamed):
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], "stream": streamed}
     raw = json.dumps(body).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(raw)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(raw)
     return head + raw
 
 

@@ -15,7 +15,7 @@ from tests.helpers.serving import ProxyThread
 from tests.helpers.teacher_server import LoopbackServer
 
 GOOD = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
-CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(

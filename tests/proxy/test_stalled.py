@@ -84,7 +84,7 @@ async def test_an_upload_to_a_teacher_that_does_not_read_is_not_closed(tmp_path:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 
     def upload(port: int, sent: threading.Event) -> bytes:
-        head = b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % SIZE
+        head = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % SIZE
         with Raw(port) as client:
             client.socket.settimeout(60)
             client.send(head)

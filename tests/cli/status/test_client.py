@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cli.status.client import server_of
 from tests.helpers.cli_runs import understudy, write_config
 
 TASK = {
@@ -167,6 +168,21 @@ def test_status_sends_the_given_key_or_the_first_of_the_config(tmp_path: Path) -
         "Bearer from-environment",
         "Bearer given",
     ]
+
+
+def test_a_command_takes_a_key_with_the_right_or_the_servers_own(tmp_path: Path) -> None:
+    def key(**keys: list[str]) -> str | None:
+        listed = [{"key": f"k-{n}", "name": n, "may": may} for n, may in keys.items()]
+        file = Path(write_config(tmp_path, server={"keys": listed}))
+        return server_of(file, None, needs="operate")[1]
+
+    assert key(a=["use"], b=["use", "operate"]) == "k-b"
+    assert key(a=["use"]) == "k-a"
+    (tmp_path / "data").mkdir()
+    note = {"pid": 1, "url": "http://127.0.0.1:1", "operator_key": "own"}
+    (tmp_path / "data" / "serve.lock").write_text(json.dumps(note))
+    assert key(a=["use"]) == "own"
+    assert key(a=["operate"]) == "k-a"
 
 
 def test_status_finds_a_server_on_an_automatic_port(tmp_path: Path) -> None:

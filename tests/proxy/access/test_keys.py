@@ -136,6 +136,13 @@ def test_a_key_does_what_its_rights_allow():
     assert Keys([]).authenticate([], needs="forget").name == "local"
 
 
+def test_the_command_line_of_this_machine_has_all_rights_where_there_are_keys():
+    keys = Keys([ApiKey(key="sk", name="app")], operator="of-this-run")
+    operator = keys.authenticate(with_key(b"Bearer of-this-run"), needs="forget")
+    assert (operator.name, operator.task) == ("local", None)
+    assert Keys([], operator="of-this-run").authenticate([]).key_hash is None
+
+
 def test_a_key_from_a_file_with_a_line_end_is_the_same_key():
     keys = Keys([ApiKey(key="sk-one\n", name="one")])
     assert keys.authenticate(with_key(b"Bearer sk-one")).name == "one"
