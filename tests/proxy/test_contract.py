@@ -35,7 +35,7 @@ def test_a_length_beside_chunks_does_not_count(path, proxy, teacher):
 def test_a_304_may_state_the_length_of_what_it_leaves_out(proxy, teacher):
     teacher.script(Reply((), status=304, framing="close").with_headers(content_length="5"))
     with Raw(proxy.port) as raw:
-        raw.send(b"GET /v1/files/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        raw.send(b"GET /v1/files/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         got = raw.read_all()
     assert got.startswith(b"HTTP/1.1 304 ") and got.endswith(b"\r\n\r\n")
     assert b"content-length: 5" in got
@@ -57,7 +57,7 @@ def test_a_stream_to_http_1_0_ends_with_its_connection(proxy, teacher):
 def test_trace_and_connect_reach_nobody(method, path, proxy, teacher):
     target = "example.com:443" if method == "CONNECT" else path
     with Raw(proxy.port) as raw:
-        raw.send(f"{method} {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        raw.send(f"{method} {target} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         raw.socket.shutdown(socket.SHUT_WR)
         assert raw.read_all().startswith(b"HTTP/1.1 4")
     assert teacher.requests == []
