@@ -50,7 +50,7 @@ class ApiKey(Settings):
     key: SecretStr
     name: str = Field(min_length=1, description="shown at the start instead of the key")
     task: Tag | None = Field(default=None, description="task of requests that bring no tag")
-    may: list[Right] = Field(default_factory=lambda: ["use"], description="[]: read the status")
+    may: list[Right] = Field(default=["use"], description="[]: read the status")
     limits: RateLimits = Field(default_factory=RateLimits)
     store: bool = Field(default=True, description="whether content of its requests is kept")
 
