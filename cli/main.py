@@ -191,6 +191,9 @@ def import_(
         str | None,
         typer.Option(help="The field that holds a row's task, such as metadata.feature."),
     ] = None,
+    slug: Annotated[
+        bool, typer.Option("--slug", help="Make a tag of a task's name that is none.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="The teacher of all rows, as clients name it.")
     ] = None,
@@ -209,6 +212,7 @@ def import_(
             format_name=format_,
             task=task,
             tag_from=tag_from,
+            slug=slug,
             model=model,
             data_dir=data_dir,
             config=None if config == DEFAULT_CONFIG and not config.exists() else config,

@@ -18,6 +18,7 @@ from cli.imports.importing import (
     open_journal,
     teacher_names,
 )
+from cli.imports.shapes import quoted, summary
 from store.errors import ConfigError, ImportFailed
 from store.settings.config import TAG, load_config
 
@@ -28,6 +29,7 @@ def run(
     format_name: str | None,
     task: str | None,
     tag_from: str | None,
+    slug: bool,
     model: str | None,
     data_dir: Path | None,
     config: Path | None,
@@ -35,8 +37,8 @@ def run(
 ) -> None:
     """Imports the files in order. `config`: None without a config file.
 
-    Raises ConfigError when the options do not fit, ImportFailed when a file cannot be read or
-    nothing could be taken, JournalError when the disk is full.
+    Raises ConfigError when the options do not fit, JournalError when the disk is full, and
+    ImportFailed at the end, when a file could not be read or nothing could be taken.
     """
     if format_name is not None and format_name not in FORMATS:
         raise ConfigError(f"--format takes one of {', '.join(FORMATS)}")
@@ -50,9 +52,9 @@ def run(
     if data_dir is None and settings is None:
         raise ConfigError("there is no config.yaml here: give --config or --data-dir")
     folder = data_dir or (settings.data_dir if settings else Path())
-    labels, keep = Labels(task, tag_from, model), KeepRules()
+    labels, keep = Labels(task, tag_from, model, slug), KeepRules()
     if settings is not None:
-        labels = Labels(task, tag_from, model, teacher_names(settings))
+        labels = Labels(task, tag_from, model, slug, teacher_names(settings))
         keep = KeepRules.by(settings.privacy)
     journal = open_journal(settings, folder)
     done: list[FileReport] = []
@@ -66,6 +68,9 @@ def run(
     if as_json:
         files_told = [asdict(one) for one in done]
         typer.echo(json.dumps({"data_dir": str(folder.absolute()), "files": files_told}, indent=2))
+    failed = [one.error for one in done if one.error]
+    if failed:
+        raise ImportFailed(failed[0] if as_json or len(done) == 1 else _failed(len(failed), done))
     taken = sum(one.taken for one in done)
     if not taken:
         raise ImportFailed("no row could be taken")
@@ -77,6 +82,19 @@ def run(
 
 
 def _told(one: FileReport) -> str:
+    if one.error and not one.rows:
+        return one.error
+    if one.format is None:
+        return f"{one.file}: it holds no rows"
     lines = [f"{one.file}: {one.format}, {one.taken:,} of {one.rows:,} rows taken"]
     lines += [f"{count:>9,}  {reason}" for reason, count in one.left_out.items()]
-    return "\n".join(lines)
+    if one.not_tags:
+        lines.append(f"           such as {', '.join(map(quoted, one.not_tags))}")
+    if one.taken:
+        lines.append(f"  answers: {summary(one.answers)}")
+        lines += [f"           {quoted(sample)}" for sample in one.answers.samples]
+    return "\n".join([*lines, one.error] if one.error else lines)
+
+
+def _failed(failed: int, done: list[FileReport]) -> str:
+    return f"{failed} of {len(done)} files could not be read, or not to the end"

@@ -24,8 +24,8 @@ FORMATS: dict[str, Format] = {
 
 def recognize(
     rows: Iterator[Row | Unusable], path: Path, format_name: str | None
-) -> tuple[Iterator[Row | Unusable], Format]:
-    """The rows, and their format: `format_name`, or the first that a row fits.
+) -> tuple[Iterator[Row | Unusable], Format | None]:
+    """The rows, and their format: `format_name`, or the first that a row fits; None without rows.
 
     Raises ImportFailed when no row fits any.
     """
@@ -41,6 +41,6 @@ def recognize(
         if len(ahead) == _MAX_ROWS:
             break
     if not ahead:
-        raise ImportFailed(f"{path}: it holds no rows")
+        return rows, None
     names = ", ".join(FORMATS)
     raise ImportFailed(f"{path}: its format is not recognised; --format takes one of {names}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cli.imports.logged import Format, LoggedCall, Unusable, finish_reason_of
-from cli.imports.openai import answers_of
+from cli.imports.answers import answer_in
+from cli.imports.logged import Format, LoggedCall, Unusable
+from cli.imports.messages import openai_tools, request_in
 from cli.imports.values import (
     as_cost,
     as_count,
@@ -21,21 +22,11 @@ from cli.imports.values import (
     as_text,
     as_time,
     first_of,
-    parsed,
+    logged_time,
 )
-from store.jsontext import JsonMapping, JsonObject, to_json
+from store.jsontext import JsonMapping, to_json
 
-_MESSAGE_FIELDS = {
-    "annotations",
-    "audio",
-    "content",
-    "function_call",
-    "name",
-    "reasoning_content",
-    "refusal",
-    "role",
-    "tool_calls",
-}
+CUT = b"<truncated due to size exceeding limit>"  # what its SDK leaves of large values
 REDACTED = b"redacted-by-litellm"  # where LiteLLM wrote the log without its texts
 
 
@@ -64,24 +55,24 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
         return Unusable("not a generation")
     if str(row.get("level") or "").upper() == "ERROR":
         return Unusable("the call failed")
-    prompt = parsed(row.get("input"))
-    request = prompt if isinstance(prompt, dict) else {"messages": prompt}
-    if not isinstance(request.get("messages"), list):
-        return Unusable("its input is no list of chat messages")
-    completion = _completion(row.get("output"))
-    if completion is None:
-        return Unusable("it has no output")
-    if REDACTED in to_json([request["messages"], completion["answers"]]):
+    try:
+        request = request_in(row.get("input"))
+        completion = answer_in(row.get("output"), request).fields()
+    except Unusable as why:
+        return why
+    texts = to_json([request["messages"], completion["answers"]])
+    if REDACTED in texts:
         return Unusable("LiteLLM redacted it")
+    if CUT in texts:
+        return Unusable("Langfuse cut it off")
     params = as_object(first_of(row, "modelParameters", "model_parameters"))
     usage = _usage(row)
     reasons = completion["finish_reasons"]
     limit = as_number(first_of(params, "max_completion_tokens", "max_tokens"))
     if limit and usage["output_tokens"] and usage["output_tokens"] >= limit and reasons == ["stop"]:
         reasons = ["length"]
-    definitions = parsed(first_of(row, "toolDefinitions", "tool_definitions"))
-    tools = list(definitions.values()) if isinstance(definitions, dict) else definitions
-    start = as_time(first_of(row, "startTime", "start_time", "timestamp"))
+    tools = openai_tools(first_of(row, "toolDefinitions", "tool_definitions"))
+    start = logged_time(first_of(row, "startTime", "start_time", "timestamp"))
     latency = as_number(row.get("latency"))
     end = as_time(first_of(row, "endTime", "end_time"))
     if end is None and start is not None and latency is not None:
@@ -91,8 +82,8 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
     return LoggedCall(
         request={
             **params,
-            "tools": tools or None,
             **request,
+            "tools": tools or request.get("tools"),
             "model": first_of(row, "model", "providedModelName", "provided_model_name"),
         },
         **{**completion, **counts, "finish_reasons": reasons},
@@ -111,34 +102,6 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
 
 def _tags(place: JsonMapping) -> list[Any]:
     return [*as_list(place.get("tags")), *as_list(place.get("traceTags"))]
-
-
-def _completion(output: Any) -> JsonObject | None:
-    """The answer in an output: a completion, a message, a list ending in one, a text, or JSON."""
-    value = parsed(output)
-    if isinstance(value, list) and value and _is_message(value[-1]):
-        value = value[-1]
-    if value in (None, "", [], {}):
-        return None
-    if isinstance(value, dict) and isinstance(value.get("choices"), list):
-        return answers_of(value)
-    if _is_message(value):
-        answer = {"role": "assistant", **value}
-        if answer["role"] != "assistant":
-            return None
-    elif isinstance(output, str):
-        answer = {"role": "assistant", "content": output}
-    else:  # a JSON answer, which Langfuse has parsed
-        answer = {"role": "assistant", "content": to_json(value).decode()}
-    return {**answers_of({}), "answers": [answer], "finish_reasons": [finish_reason_of(answer)]}
-
-
-def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() <= _MESSAGE_FIELDS
-        and bool({"content", "tool_calls", "function_call"} & value.keys())
-    )
 
 
 def _usage(row: JsonMapping) -> dict[str, int | None]:

@@ -7,6 +7,7 @@ and answers where `general_settings.store_prompts_in_spend_logs` is on: the requ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,13 +21,14 @@ from cli.imports.values import (
     as_text,
     as_time,
     first_of,
+    logged_time,
     parsed,
 )
 from store.jsontext import JsonMapping, JsonObject, to_json
 
 CHAT_CALLS = ("", "completion", "acompletion")
 # LiteLLM's own placeholders for text that it does not keep
-CUT = b"litellm_truncated"
+CUT = re.compile(rb"litellm_truncated|\.\.\. ?\(truncated \d+ char")
 REDACTED = b"redacted-by-litellm"
 
 
@@ -55,7 +57,7 @@ def spend_log(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
         request={**body, "messages": messages, "model": body.get("model") or model},
         **{**completion, **counts},
         call_id=completion["response_id"] or as_text(row.get("request_id")) or "",
-        start_time=as_time(row.get("startTime")),
+        start_time=logged_time(row.get("startTime")),
         end_time=as_time(row.get("endTime")),
         first_chunk_at=as_time(row.get("completionStartTime")) if body.get("stream") else None,
         provider_name=as_text(row.get("custom_llm_provider")),
@@ -106,7 +108,7 @@ def _why_not(
             else "the answer is not a chat completion"
         )
     written = to_json([messages, response])
-    if CUT in written:
+    if CUT.search(written):
         return "LiteLLM cut it off: raise MAX_STRING_LENGTH_PROMPT_IN_DB there"
     return "LiteLLM redacted it" if REDACTED in written else ""
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import isfinite
 from typing import Any
 
 from store.chat.shape import Messages, fingerprint, input_hash, system_texts, text_of
@@ -54,6 +55,7 @@ REQUEST_FIELDS = (
     "user",
     "verbosity",
 )
+NO_TIME = "its time cannot be read"
 _IDS = uuid.UUID("6f3d2f0c-6a35-5d0e-9c1b-0b6f5a2f7d51")  # the namespace of these traces' ids
 _TASK_PREFIX = "task:"  # of a tag that names the task among other tags
 # the id of a student's answer: see proxy/surfaces/chat/write.py. It holds its trace's id, a UUIDv7
@@ -68,7 +70,7 @@ class Unusable(Exception):
 class LoggedCall:
     """One chat completion as another log holds it, in the words of OpenAI's API.
 
-    Times are seconds since the epoch; None: the log does not say.
+    Times are seconds since the epoch; None: the log does not say; `nan` or `inf`: not a time.
     """
 
     request: JsonMapping  # the body: messages, model, tools…; other fields are left out
@@ -132,6 +134,8 @@ def make_trace(
     answers = [plain_message(answer) for answer in call.answers]
     if not call.failed and not any(_says_something(answer) for answer in answers):
         raise Unusable("the answer is empty")
+    if call.start_time is not None and not isfinite(call.start_time):
+        raise Unusable(NO_TIME)
     if call.response_id is not None and _OURS.fullmatch(call.response_id):
         raise Unusable("a student of Understudy answered it, or it is in its log already")
     tools = call.request.get("tools") or None
@@ -255,6 +259,14 @@ def _id(
     if not call.call_id and call.start_time is not None:
         parts.append(call.start_time)
     return str(uuid.uuid5(_IDS, blake2b(to_json(parts), digest_size=32).hexdigest()))
+
+
+def repeated_id(trace_id: str, times: int) -> str:
+    """The id of a call that is in its log again, without an id there: an answer of its own.
+
+    `times`: how often it came before. 0: the same id.
+    """
+    return str(uuid.uuid5(_IDS, f"{trace_id}:{times}")) if times else trace_id
 
 
 def _says_something(answer: JsonMapping) -> bool:

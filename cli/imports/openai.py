@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cli.imports.logged import Format, LoggedCall, Unusable, finish_reason_of
-from cli.imports.values import as_count, as_list, as_object, as_text, as_time, parsed
+from cli.imports.messages import finish_reason
+from cli.imports.values import as_count, as_list, as_object, as_text, logged_time, parsed
 from store.jsontext import JsonMapping, JsonObject
 
 
@@ -65,7 +66,7 @@ def stored(row: JsonMapping) -> Iterator[LoggedCall | Unusable]:
         request={**row, "messages": messages, "user": user},
         **completion,
         call_id=as_text(row.get("id")) or "",
-        start_time=as_time(row.get("created")),
+        start_time=logged_time(row.get("created")),
         end_user=user,
         task_names=[metadata.get("task")],
     )
@@ -75,13 +76,16 @@ def answers_of(completion: JsonMapping) -> JsonObject:
     """A chat completion object as fields of a LoggedCall."""
     choices = [c for c in as_list(completion.get("choices")) if isinstance(c, dict)]
     messages = [as_object(choice.get("message")) for choice in choices]
-    reasons = [as_text(c.get("finish_reason")) for c in choices]
+    reasons = [
+        finish_reason(c.get("finish_reason")) or finish_reason_of(m)
+        for c, m in zip(choices, messages, strict=True)
+    ]
     usage = as_object(completion.get("usage"))
     cached = as_object(usage.get("prompt_tokens_details")).get("cached_tokens")
     reasoning = as_object(usage.get("completion_tokens_details")).get("reasoning_tokens")
     return {
         "answers": messages,
-        "finish_reasons": [reason for reason in reasons if reason],
+        "finish_reasons": reasons,
         "response_id": as_text(completion.get("id")),
         "response_model": as_text(completion.get("model")),
         "input_tokens": as_count(usage.get("prompt_tokens")),

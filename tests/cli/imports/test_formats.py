@@ -175,6 +175,144 @@ def test_an_answer_in_json_stays_an_answer() -> None:
         assert json.loads(answer["content"]) == {"category": "shipping"}
 
 
+CALLED = {"name": "track", "args": {}, "id": "call_1", "type": "tool_call"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"role": "assistant", "content": "shipping", "additional_kwargs": {"refusal": None}},
+        {"role": "assistant", "content": "shipping", "reasoning": "hm", "reasoning_details": []},
+        {"role": "assistant", "content": "shipping", "some_new_key": {"x": 1}},
+        {"role": "assistant", "content": [{"type": "text", "text": "shipping"}]},
+        {"role": "assistant", "parts": [{"type": "text", "content": "shipping"}]},
+        {"type": "ai", "content": "shipping", "response_metadata": {"model_name": "gpt-4.1"}},
+        {
+            "lc": 1,
+            "type": "constructor",
+            "id": ["langchain", "schema", "messages", "AIMessage"],
+            "kwargs": {"content": "shipping", "additional_kwargs": {}},
+        },
+        {"generations": [[{"text": "shipping", "message": {"content": "shipping"}}]]},
+        [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "shipping"}],
+        {"text": "shipping", "finishReason": "stop", "usage": {"inputTokens": 3}},
+        {"type": "message", "role": "assistant", "stop_reason": "end_turn",
+         "content": [{"type": "text", "text": "shipping"}], "usage": {"input_tokens": 3}},
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "shipping"}]},
+                         "finishReason": "STOP"}]},
+        {"object": "response", "status": "completed", "output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "role": "assistant",
+             "content": [{"type": "output_text", "text": "shipping", "annotations": []}]}]},
+        {"output": {"message": {"role": "assistant", "content": [{"text": "shipping"}]}},
+         "stopReason": "end_turn"},
+        {"message": {"role": "assistant", "content": "shipping"}, "done": True},
+        {"choices": [{"message": {"role": "assistant", "content": "shipping"}}]},
+        {"messages": [*logs.MESSAGES, {"role": "assistant", "content": "shipping"}]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", [lambda value: value, json.dumps], ids=["object", "text"])
+def test_a_message_is_its_content_whatever_is_around_it(output: Any, form: Any) -> None:
+    made = trace("langfuse", logs.observation(output=form(output)))
+    [answer] = json.loads(made.output_messages or "")
+    assert (answer["role"], answer["content"]) == ("assistant", "shipping")
+    assert answer.keys() <= {"role", "content"}
+    assert made.finish_reasons == ["stop"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [CALLED]},
+        {"type": "ai", "data": {"content": "", "tool_calls": [CALLED]}},
+        {"role": "assistant", "content": [
+            {"type": "tool_use", "id": "call_1", "name": "track", "input": {}}]},
+        {"role": "assistant", "parts": [
+            {"type": "tool_call", "id": "call_1", "name": "track", "arguments": {}}]},
+        {"text": "", "finishReason": "tool-calls",
+         "toolCalls": [{"toolCallId": "call_1", "toolName": "track", "input": {}}]},
+        {"role": "assistant", "content": "", "additional_kwargs": {"tool_calls": [logs.CALL]}},
+        {"output": {"message": {"role": "assistant", "content": [
+            {"toolUse": {"toolUseId": "call_1", "name": "track", "input": {}}}]}},
+         "stopReason": "tool_use"},
+        {"object": "response", "output": [
+            {"type": "function_call", "call_id": "call_1", "name": "track", "arguments": "{}"}]},
+    ],
+)  # fmt: skip
+def test_a_tool_call_is_openais_in_every_dialect(output: dict[str, Any]) -> None:
+    made = trace("langfuse", logs.observation(output=output))
+    [answer] = json.loads(made.output_messages or "")
+    assert answer == {"role": "assistant", "content": None, "tool_calls": [logs.CALL]}
+    assert made.finish_reasons == ["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"result": "shipping", "latency": 3},
+        {"answer": "shipping", "sources": []},
+        {"response": {"body": {"choices": [{"message": {"content": "shipping"}}]}}},
+        {"wrapped": {"role": "assistant", "content": "shipping"}},
+        {"output": "shipping"},
+        {"generated_text": "shipping"},
+    ],
+)
+@pytest.mark.parametrize("form", [lambda value: value, json.dumps], ids=["object", "text"])
+def test_an_unknown_wrapper_is_counted_and_not_learned(output: Any, form: Any) -> None:
+    assert "in a wrapper" in reason("langfuse", logs.observation(output=form(output)))
+
+
+def test_keys_of_a_wrapper_are_an_answer_where_the_request_asks_for_them() -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}}
+    format_ = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    asking = [
+        {"messages": logs.MESSAGES, "response_format": format_},
+        [{"role": "user", "content": 'Reply with {"answer": …}'}],
+        [{"role": "user", "content": "Reply in JSON with your answer"}],
+    ]
+    for request in asking:
+        made = trace("langfuse", logs.observation(input=request, output={"answer": "yes"}))
+        [answer] = json.loads(made.output_messages or "")
+        assert json.loads(answer["content"]) == {"answer": "yes"}
+
+
+def test_input_messages_of_other_dialects_become_openais() -> None:
+    parts = [
+        {"role": "system", "parts": [{"type": "text", "content": logs.SYSTEM}]},
+        {"type": "human", "content": [{"type": "text", "text": logs.ASKED, "cache_control": {}}]},
+        {"role": "assistant", "content": [
+            {"type": "tool_use", "id": "call_1", "name": "track", "input": {}}]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "call_1", "content": [
+                {"type": "text", "text": "late"}]}]},
+    ]  # fmt: skip
+    made = trace("langfuse", logs.observation(input=parts))
+    assert json.loads(made.input_messages) == [
+        *logs.MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [logs.CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "late"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("logged", "ours"),
+    [(None, "stop"), ("eos", "stop"), ("end_turn", "stop"), ("max_tokens", "length")],
+)
+def test_how_an_answer_ended_is_in_openais_words(logged: str | None, ours: str) -> None:
+    answer = logs.completion()
+    answer["choices"][0]["finish_reason"] = logged
+    assert trace("litellm", logs.spend_log(response=answer)).finish_reasons == [ours]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["... (truncated 523 chars)", "...(truncated 1 chars)", "... (litellm_truncated skipped 9)"],
+)
+def test_an_answer_that_any_litellm_cut_off_is_left_out(mark: str) -> None:
+    cut = logs.completion(f"The first half{mark}")
+    assert "cut it off" in reason("litellm", logs.spend_log(response=cut))
+
+
 def test_a_trace_gives_its_generations_and_nothing_else() -> None:
     other = logs.observation(id="obs-2", input=[{"role": "user", "content": "And then?"}])
     span = logs.observation(type="SPAN")
@@ -289,6 +427,10 @@ def test_a_logged_model_gets_the_name_that_clients_use(logged: str | None, named
     [
         (START, START),
         (START * 1000, START),
+        (START * 1e6, START),
+        ("1748852130250000000", START),
+        ("1966-01-01", None),
+        ("9999-12-31", None),
         (str(START), START),
         ("2025-06-02T08:15:30.250Z", START),
         ("2025-06-02 08:15:30.25", START),
@@ -310,7 +452,8 @@ def test_counts_costs_and_paths_are_read_in_every_notation() -> None:
     assert [as_count(v) for v in (3, "3", 3.0, -1, 2**63, "x", True, None, 10**400)] == [
         3, 3, 3, None, None, None, None, None, None,
     ]  # fmt: skip
-    assert [as_cost(v) for v in (0.5, "0.5", 0, -1, "inf", 1e12)] == [
+    assert [as_cost(v) for v in (0.5, "0.5", "$0.5", 0, -1, "inf", 1e12)] == [
+        0.5,
         0.5,
         0.5,
         None,
@@ -321,6 +464,7 @@ def test_counts_costs_and_paths_are_read_in_every_notation() -> None:
     row = {"metadata": '{"deep": {"task": "triage"}}'}
     assert at_path(row, "metadata.deep.task") == "triage"
     assert at_path(row, "metadata.task.deep") is None
+    assert at_path({"a.b": {"c.d": 1}, "a": {"b": 2}}, "a.b.c.d") == 1
 
 
 # ---- arbitrary rows ----------------------------------------------------------------------------

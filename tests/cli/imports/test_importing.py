@@ -106,16 +106,38 @@ def test_imported_twice_and_in_overlapping_files_each_call_is_there_once(
     second = jsonl(tmp_path / "b.jsonl", FINETUNING[20:])
     named = ("--task", "triage", "--model", "gpt-4.1")
     assert imported(data, first, *named).exit_code == 0
-    assert taken(db, data).traces == 30  # one was in it twice
+    assert taken(db, data).traces == 31  # one was given twice
     assert imported(data, first, second, *named).exit_code == 0
     assert taken(db, data) == Collected(1, 10, 0)
     assert imported(data, second, *named).exit_code == 0
     assert imported(data, second, *named).exit_code == 0
     assert taken(db, data) == Collected(2, 0, 0)
-    assert task_counts(db) == {"triage": 40}
+    assert task_counts(db) == {"triage": 41}
     # another task, or another teacher, is meant to be another trace
     imported(data, first, "--task", "other", "--model", "gpt-4.1")
-    assert taken(db, data).traces == 30
+    assert taken(db, data).traces == 31
+
+
+def test_equal_answers_without_ids_in_one_file_are_votes_of_their_own(
+    tmp_path: Path, data: Path, db: Database
+) -> None:
+    rows = [logs.finetuning("Where?", answer) for answer in ["refund"] * 5 + ["shipping"]]
+    file = jsonl(tmp_path / "a.jsonl", rows)
+    named = ("--task", "triage", "--model", "gpt-4.1")
+    imported(data, file, *named)
+    imported(data, file, *named)
+    taken(db, data)
+    answers = [json.loads(row["output_messages"])[0]["content"] for row in rows_of(db)]
+    assert sorted(answers) == ["refund"] * 5 + ["shipping"]
+    assert len({row["trace_id"] for row in rows_of(db)}) == 6
+
+
+def test_a_call_with_an_id_that_is_in_a_file_twice_is_one_call(
+    tmp_path: Path, data: Path, db: Database
+) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [logs.spend_log(), logs.spend_log(spend=0.5)])
+    imported(data, file, "--task", "triage")
+    assert taken(db, data).traces == 1
 
 
 def test_repeats_damage_and_the_proxys_own_traces_in_one_batch(
@@ -222,9 +244,89 @@ def test_tag_from_names_the_field_of_the_task(tmp_path: Path, data: Path, db: Da
     rows = [logs.observation(), logs.observation(traceId="t2", metadata={"feature": "Not A Tag"})]
     done = imported(data, jsonl(tmp_path / "a.jsonl", rows), "--tag-from", "metadata.feature")
     assert "1 of 2 rows taken" in done.output
-    assert "1  no task: give --task or --tag-from" in done.output
+    assert "1  its task is no tag" in done.output
+    assert 'such as "Not A Tag"' in done.output
     taken(db, data)
     assert task_counts(db) == {"inbox": 1}
+    missing = imported(data, tmp_path / "a.jsonl", "--tag-from", "metadata.other")
+    assert "2  no task: the field of --tag-from is not there, or is empty" in missing.output
+
+
+def test_a_name_that_is_no_tag_becomes_one_where_asked(
+    tmp_path: Path, data: Path, db: Database
+) -> None:
+    names = ["Ticket Triage", " Größe/2 ", "inbox.v2", 7, "漢字", "x" * 80, ["", "Two"], True]
+    rows = [
+        logs.observation(traceId=f"t{n}", traceTags=[], metadata={"feature": name})
+        for n, name in enumerate(names)
+    ]
+    file = jsonl(tmp_path / "a.jsonl", rows)
+    done = imported(data, file, "--tag-from", "metadata.feature", "--slug")
+    assert 'such as "漢字"' in done.output
+    taken(db, data)
+    assert set(task_counts(db)) == {
+        "ticket-triage", "groe-2", "inbox.v2", "7", "x" * 64, "two",
+    }  # fmt: skip
+
+
+def test_a_flattened_column_is_found_by_its_name(tmp_path: Path, data: Path, db: Database) -> None:
+    row = {**logs.as_text(logs.observation(metadata=None)), "metadata.feature": "inbox"}
+    path = tmp_path / "flat.csv"
+    with path.open("w", newline="") as out:
+        writer = csv.DictWriter(out, list(row), delimiter=";")
+        writer.writeheader()
+        writer.writerow(row)
+    assert "1 of 1 rows taken" in imported(data, path, "--tag-from", "metadata.feature").output
+    taken(db, data)
+    assert task_counts(db) == {"inbox": 1}
+
+
+def test_an_empty_or_damaged_file_among_others_does_not_end_the_import(
+    tmp_path: Path, data: Path, db: Database
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "cut.json").write_text(json.dumps(FINETUNING[:3])[:-20])
+    whole = jsonl(tmp_path / "whole.jsonl", FINETUNING[3:5])
+    named = ("--task", "triage", "--model", "gpt-4.1")
+    first = [tmp_path / "empty.jsonl", tmp_path / "none.json"]
+    done = imported(data, *first, whole, *named)
+    assert (done.exit_code, "empty.jsonl: it holds no rows" in done.output) == (0, True)
+    assert taken(db, data).traces == 2
+    done = imported(data, *first, tmp_path / "cut.json", whole, *named)
+    assert done.exit_code == 1
+    assert "breaks off or is damaged after 2 elements" in done.output
+    assert "1 of 4 files could not be read, or not to the end" in done.output
+    assert "whole.jsonl: openai-finetuning, 2 of 2 rows taken" in done.output
+    assert taken(db, data).traces == 2
+    told = json.loads(imported(data, *first, whole, *named, "--json").output)
+    assert [one["taken"] for one in told["files"]] == [0, 0, 2]
+
+
+def test_the_answers_are_described_and_sampled(tmp_path: Path, data: Path) -> None:
+    answers = ['{"category": "shipping"}'] * 47 + ["\x1b[31mIt is", '{"category": "shi', "so ..."]
+    file = jsonl(tmp_path / "a.jsonl", [logs.finetuning(str(n), a) for n, a in enumerate(answers)])
+    done = imported(data, file, "--task", "t", "--model", "m")
+    assert "answers: 94 % JSON with the keys category; 4 % short text; 2 % text that" in done.output
+    assert '4 different, most often "{"category": "shipping"}" 94 %. 2 look cut off' in done.output
+    assert '"[31mIt is"' in done.output
+    [told] = json.loads(imported(data, file, "--task", "t", "--model", "m", "--json").output)[
+        "files"
+    ]
+    assert told["answers"]["look_cut_off"] == 2
+    assert told["answers"]["shapes"]["JSON with the keys category"] == 47
+
+
+def test_a_time_that_cannot_be_read_is_not_taken_for_the_files(tmp_path: Path, data: Path) -> None:
+    times = ["9999-12-31 00:00:00", "1966-01-01", "yesterday", -5, 10**30, None, ""]
+    rows = [
+        logs.spend_log(startTime=time, request_id=f"r{n}", response=logs.completion(id=f"r{n}"))
+        for n, time in enumerate(times)
+    ]
+    done = imported(data, jsonl(tmp_path / "a.jsonl", rows), "--task", "t")
+    assert "2 of 7 rows taken" in done.output
+    assert "3  its time cannot be read" in done.output
+    assert "2  its time lies in the future" in done.output
 
 
 def test_the_report_can_be_json(tmp_path: Path, data: Path) -> None:
@@ -238,6 +340,15 @@ def test_the_report_can_be_json(tmp_path: Path, data: Path) -> None:
                 "format": "litellm",
                 "taken": 1,
                 "left_out": {"not valid JSON": 1},
+                "not_tags": [],
+                "answers": {
+                    "shapes": {"short text": 1},
+                    "different": 1,
+                    "common": {},
+                    "look_cut_off": 0,
+                    "samples": ["shipping"],
+                },
+                "error": None,
             }
         ],
     }
