@@ -136,7 +136,7 @@ def logged_time(value: Any) -> float | None:
             (1e3, _MILLISECONDS_FROM),
         ):
             if seconds >= least:
-                seconds /= unit
+                seconds = round(seconds / unit, 6)
                 break
     elif isinstance(value, str):
         try:
