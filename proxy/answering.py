@@ -9,7 +9,7 @@ from proxy.access.keys import Client, Keys
 from proxy.access.limits import Limits
 from proxy.exchange import HUNG_UP, Arrival, Exchange
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
-from proxy.http.body import body_size, read_body
+from proxy.http.body import body_size, read_decoded
 from proxy.http.errors import ApiError, internal
 from proxy.http.headers import to_teacher
 from proxy.http.watch import ClientWatch
@@ -74,12 +74,12 @@ class Answering:
             return
         tokens = 0
         try:
-            raw = await read_body(receive, headers, self._body_limit)
+            raw = await read_decoded(scope, receive, self._body_limit)
             request = self._surface.read_request(raw, client.key_hash)
             exchange = await self._exchange(arrival, client, scope, request)
             with ClientWatch(scope) as watch:
                 await self._answer_and_record(exchange, send, watch)
-            tokens = exchange.completion.total_tokens
+            tokens = exchange.completion.total_tokens or exchange.estimated_tokens
         except ApiError as error:
             await self._refuse(error, send)
         finally:

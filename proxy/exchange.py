@@ -28,6 +28,7 @@ from store.records import (
     Trace,
 )
 
+_BYTES_PER_TOKEN = 4  # of English text, JSON and most code
 HUNG_UP = 499  # the status of an exchange whose client hung up before an answer began
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,18 @@ class Exchange:
     def stream(self) -> bool:
         """Whether the client wants server-sent events."""
         return bool(self.body.get("stream"))
+
+    @property
+    def estimated_tokens(self) -> int:
+        """About how many tokens this took, for the limits, where the answer does not say.
+
+        Streams say it only to clients that ask (`stream_options.include_usage`). A token is about
+        four bytes of text; of an answer, what was assembled counts, not its JSON.
+        """
+        if self.served_by is None or not self.completion.messages:
+            return 0
+        answer = sum(_text_bytes(message) for message in self.completion.messages)
+        return (len(self.raw) + answer) // _BYTES_PER_TOKEN + 1
 
     def fall_back(self, reason: Reason) -> None:
         """From the student to the teacher: forgets the student's answer."""
@@ -272,6 +285,15 @@ class Exchange:
             end_user=chat.get("user"),
             content=self.content,
         )
+
+
+def _text_bytes(value: Any) -> int:
+    """Bytes of all texts within a value."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    if isinstance(value, dict):
+        return sum(map(_text_bytes, value.values()))
+    return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
 
 
 def _json(value: Any) -> str:

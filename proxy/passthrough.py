@@ -10,7 +10,7 @@ import orjson
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits
 from proxy.http.asgi import Headers, Receive, Scope, Send, header
-from proxy.http.body import ClientGone, body_size, read_body
+from proxy.http.body import ClientGone, body_size, read_decoded
 from proxy.http.errors import ApiError, too_deep, unknown_path
 from proxy.http.headers import Pairs, to_teacher
 from proxy.http.watch import ClientWatch
@@ -65,17 +65,17 @@ class Passthrough:
     async def _pass(
         self, scope: Scope, receive: Receive, send: Send, *, json: bool, upload: bool
     ) -> None:
-        headers: Headers = scope["headers"]
         path = below_v1(scope)
         deployment = self._teacher.default()
         body: Body = None
         if json:
-            raw = await read_body(receive, headers, self._body_limit)
+            raw = await read_decoded(scope, receive, self._body_limit)
             deployment, body = self._by_model(raw, deployment)
         elif upload:  # of any size, so it is streamed
             body = _upload(receive)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:
             raise unknown_path(scope["method"], scope["path"])
+        headers: Headers = scope["headers"]
         sent = to_teacher(headers, deployment) + _framing(headers, body)
         with ClientWatch(scope) as watch:
             try:

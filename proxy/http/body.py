@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from proxy.http.asgi import Headers, Receive, header
-from proxy.http.errors import too_large
+from proxy.http.asgi import Headers, Receive, Scope, header
+from proxy.http.coding import CodingError, decode
+from proxy.http.errors import bad_request, too_large, unknown_coding
 
 
 class ClientGone(Exception):
@@ -16,6 +17,31 @@ def body_size(headers: Headers, unknown: int) -> int:
     if declared is not None and declared.isdigit():
         return int(declared)
     return 0 if header(headers, b"transfer-encoding") is None else unknown
+
+
+async def read_decoded(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body without its content coding, which is taken from the scope's headers too.
+
+    Raises ApiError: 413 over `limit` bytes before or after, 415 on a coding not known here, 400 on
+    a body that is not in it.
+    """
+    headers: Headers = scope["headers"]
+    raw = await read_body(receive, headers, limit)
+    coding = header(headers, b"content-encoding")
+    if coding is None:
+        return raw
+    if coding.strip().lower() not in (b"identity", b""):
+        try:
+            decoded = decode(raw, coding, limit)
+        except OverflowError:
+            raise too_large(limit) from None
+        except CodingError:
+            raise bad_request("The body is not in the encoding that the request states.") from None
+        if decoded is None:
+            raise unknown_coding()
+        raw = decoded
+    scope["headers"] = [pair for pair in headers if pair[0] != b"content-encoding"]
+    return raw
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:

@@ -169,6 +169,16 @@ def too_large(limit_bytes: int) -> ApiError:
     )
 
 
+def unknown_coding() -> ApiError:
+    """415: the body is compressed in a way that is not known here."""
+    return ApiError(
+        415,
+        "The body's Content-Encoding is not supported. Use gzip, deflate, br or zstd.",
+        code="unsupported_content_encoding",
+        headers=[(b"accept-encoding", b"gzip, deflate, br, zstd")],
+    )
+
+
 def too_many(what: str, whose: str, wait_s: float) -> ApiError:
     """429: a limit of `server.limits` or of a key is reached. `whose`: the key's name, or all."""
     whom = "of all clients" if whose == "all" else f"of the key {whose}"

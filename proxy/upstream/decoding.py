@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 
 from proxy.http.asgi import header
+from proxy.http.coding import CodingError, Decoder, decoder_of
 from proxy.upstream.errors import Broke
 from proxy.upstream.response import MAX_BODY_BYTES, Response
 
-_STEP = 64 * 1024  # decoded bytes at a time, whatever the ratio
 _STEPS_PER_TURN = 16  # then other tasks may run
-_GZIP = 16 + zlib.MAX_WBITS
-_GZIP_BEGINS = 0x1F
 
 
 def decoded(response: Response) -> Response:
@@ -20,66 +17,8 @@ def decoded(response: Response) -> Response:
     coding = header(response.headers, b"content-encoding")
     if coding is None:
         return response
-    coding = coding.strip().lower()
-    if coding in (b"gzip", b"x-gzip"):
-        return Decoded(response, Decoder(gzip=True))
-    if coding == b"deflate":
-        return Decoded(response, Decoder(gzip=False))
-    return response
-
-
-class Decoder:
-    """Decodes gzip (RFC 1952) and deflate (RFC 1950; without its header, as some send it)."""
-
-    def __init__(self, *, gzip: bool) -> None:
-        self._gzip = gzip
-        self._inflate: zlib._Decompress | None = None  # None: at the beginning of a member
-        self._members = 0
-        self._ended = False  # the rest is padding
-        self._pending = b""
-        self._full = False  # the last step was full: zlib may have more
-
-    def feed(self, data: bytes) -> None:
-        """Takes the next bytes, once `step` has returned all of the previous ones."""
-        self._pending = data
-
-    def step(self) -> bytes:
-        """The next decoded bytes; empty if more input is needed.
-
-        Raises zlib.error if the input is not in this encoding.
-        """
-        while (self._pending or self._full) and not self._ended:
-            inflate = self._inflate or self._begin()
-            if inflate is None:
-                break
-            out = inflate.decompress(self._pending, _STEP)
-            self._pending = inflate.unconsumed_tail
-            self._full = len(out) == _STEP and not inflate.eof
-            if inflate.eof:
-                self._inflate = None
-                self._pending = inflate.unused_data
-            if out:
-                return out
-        return b""
-
-    @property
-    def whole(self) -> bool:
-        """Whether the input may end here."""
-        return self._inflate is None
-
-    def _begin(self) -> zlib._Decompress | None:
-        """The decoder of the next member; None if only padding is left."""
-        first = self._pending[0]
-        if self._members and not (self._gzip and first == _GZIP_BEGINS):
-            self._ended = True
-            return None
-        self._members += 1
-        if self._gzip:
-            bits = _GZIP
-        else:
-            bits = zlib.MAX_WBITS if first & 0x0F == zlib.DEFLATED else -zlib.MAX_WBITS
-        self._inflate = zlib.decompressobj(bits)
-        return self._inflate
+    decoder = decoder_of(coding)
+    return response if decoder is None else Decoded(response, decoder)
 
 
 class Decoded(Response):
@@ -106,7 +45,7 @@ class Decoded(Response):
                         raise Broke
                     return b""
                 self._decoder.feed(raw)
-        except zlib.error:
+        except CodingError:
             self.close()
             raise Broke from None
         return piece

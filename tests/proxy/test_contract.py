@@ -156,3 +156,10 @@ def test_a_teachers_odd_usage_breaks_neither_answer_nor_log(count, proxy, teache
     assert chat(proxy).content == raw
     [trace] = proxy.traces()
     assert (trace["outcome"], trace["input_tokens"]) == ("complete", None)
+
+
+def test_tokens_of_streams_count_for_the_limits_though_they_are_not_stated(start_proxy, teacher):
+    proxy = start_proxy(server={"limits": {"tokens_per_minute": 60}})
+    answers = [chat(proxy, stream=True) for _ in range(30)]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(b"usage" not in answer.content for answer in answers if answer.status_code == 200)

@@ -19,7 +19,7 @@ import orjson
 
 from proxy.access.keys import Keys
 from proxy.http.asgi import JSON, Handler, Message, Receive, Scope, Send, header, respond
-from proxy.http.body import read_body
+from proxy.http.body import read_decoded
 from proxy.http.errors import ApiError, bad_request, unknown_path
 from proxy.http.json_body import parse_object
 from proxy.surfaces.responses.stored import StoredResponses, listed_input, our_name_in
@@ -78,7 +78,7 @@ class ResponsesLookup:
     async def _resolved(self, scope: Scope, receive: Receive) -> Receive:
         """The body, with what our names in it stand for in their place."""
         key_hash = self._keys.authenticate(scope["headers"]).key_hash
-        raw = await read_body(receive, scope["headers"], self._body_limit)
+        raw = await read_decoded(scope, receive, self._body_limit)
         try:
             body = parse_object(raw)
         except ApiError:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.upstream.decoding import Decoder
+from proxy.http.coding import CodingError, Inflate
 from proxy.upstream.errors import Broke
 from tests.helpers.raw_server import in_pieces, raw_server, upstream, whole
 
@@ -40,7 +40,7 @@ def through(decoder, data, size):
     how=st.sampled_from(sorted(SQUEEZES)),
 )
 def test_compressed_bodies_decode_to_the_original(data, repeats, size, how):
-    decoder = Decoder(gzip=how == "gzip")
+    decoder = Inflate(gzip=how == "gzip")
     out = through(decoder, SQUEEZES[how](data * repeats), size)
     assert b"".join(out) == data * repeats
     assert all(len(piece) <= 65536 for piece in out)
@@ -49,15 +49,15 @@ def test_compressed_bodies_decode_to_the_original(data, repeats, size, how):
 
 @given(st.binary(max_size=2000), st.integers(1, 100), st.booleans())
 def test_a_body_in_another_encoding_is_an_error(data, size, is_gzip):
-    decoder = Decoder(gzip=is_gzip)
-    with contextlib.suppress(zlib.error):  # and nothing else
+    decoder = Inflate(gzip=is_gzip)
+    with contextlib.suppress(CodingError):  # and nothing else
         through(decoder, data, size)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_several_gzip_members_and_padding_decode(size):
     data = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two") + b"\0" * 20
-    decoder = Decoder(gzip=True)
+    decoder = Inflate(gzip=True)
     assert b"".join(through(decoder, data, size)) == b"one two"
     assert decoder.whole
 
@@ -65,7 +65,7 @@ def test_several_gzip_members_and_padding_decode(size):
 @pytest.mark.parametrize("how", SQUEEZES)
 def test_a_body_that_is_cut_is_not_whole(how):
     data = SQUEEZES[how](TEXT)
-    decoder = Decoder(gzip=how == "gzip")
+    decoder = Inflate(gzip=how == "gzip")
     through(decoder, data[:-1], 1000)
     assert not decoder.whole
 
@@ -73,7 +73,7 @@ def test_a_body_that_is_cut_is_not_whole(how):
 @pytest.mark.slow
 def test_a_compression_bomb_is_decoded_in_bounded_steps():
     bomb = gzip.compress(b"\0" * 200_000_000, 9)
-    decoder = Decoder(gzip=True)
+    decoder = Inflate(gzip=True)
     decoder.feed(bomb)
     tracemalloc.start()
     try:
@@ -123,7 +123,7 @@ async def test_without_decode_a_compressed_answer_stays_compressed():
         assert (b"content-encoding", b"gzip") in response.headers
 
 
-@pytest.mark.parametrize("coding", [b"br", b"zstd", b"gzip, gzip", b"identity", b""])
+@pytest.mark.parametrize("coding", [b"compress", b"aws-chunked", b"gzip, gzip", b"identity", b""])
 async def test_other_encodings_are_left_alone(coding):
     async with raw_server(answer(coding, b"\x01\x02")) as server, upstream() as client:
         response = await client.send("POST", server.url, [], b"{}")
