@@ -6,7 +6,7 @@ It listens on loopback for the proxy only, which checks the clients' keys and se
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote
@@ -56,15 +56,23 @@ def build_api(
     forgetter: Forgetter,
     clock: Callable[[], float],
     version: str,
+    report_routes: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> FastAPI:
     """The FastAPI application. `status` and `task_status` read the store when they are called.
+
+    `report_routes` gets the digests of the routes that the proxies have, with each request.
 
     Who asks stands in a header that the proxy alone can set.
     """
 
-    def proxy_only(x_understudy_token: Annotated[str, Header()] = "") -> None:
+    def proxy_only(
+        x_understudy_token: Annotated[str, Header()] = "",
+        x_understudy_routes: Annotated[str, Header(include_in_schema=False)] = "",
+    ) -> None:
         if not hmac.compare_digest(x_understudy_token.encode(), token.encode()):
             raise HTTPException(403, "ask through the proxy")
+        if x_understudy_routes:
+            report_routes([int(digest, 16) for digest in x_understudy_routes.split(",")])
 
     def json_only(request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -40,7 +40,7 @@ from store.database.database import Database
 from store.database.promotions import latest_promotions
 from store.database.store import Store
 from store.distribution import installed_version
-from store.errors import ConfigError, UnderstudyError
+from store.errors import ConfigError, StoreError, UnderstudyError
 from store.files.journal import count_set_aside
 from store.logs import configure_logging
 from store.process.control_page import BEAT_S, ControlPage
@@ -118,6 +118,7 @@ class ControlPlane:
         self._routing = asyncio.Lock()  # older routes never come after newer ones
         self._published = False  # whether the last routes were written
         self._last_error = ""  # of the last tick, so that it is logged once
+        self._routes_error = ""  # the same, of the routes file
 
     async def tick(self) -> None:
         """Collects, judges the new evidence, and retries what a full disk prevented."""
@@ -125,6 +126,7 @@ class ControlPlane:
             await self._tick()
 
     async def _tick(self) -> None:
+        await self._restore_routes()
         got = await self.collect()
         if got is None:
             self.monitor.reload()
@@ -139,6 +141,18 @@ class ControlPlane:
             self._last_error = str(error)
         else:
             self._last_error = ""
+
+    async def _restore_routes(self) -> None:
+        """Writes the routes file again if it is not as it was published. Needs no database."""
+        async with self._routing:
+            try:
+                await asyncio.to_thread(self.services.publisher.restore)
+            except StoreError as error:
+                if str(error) != self._routes_error:
+                    log.error("%s", error)
+                self._routes_error = str(error)
+            else:
+                self._routes_error = ""
 
     async def collect(self) -> Collected | None:
         """Collects what the proxies have sealed since the last time. None when that failed."""
@@ -261,12 +275,14 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             prices=plane.distilling_prices(),
             settings=config.task,
             live=plane.monitor.state,
+            proxies=lambda: plane.services.publisher.proxies,
         )
         asyncio.get_running_loop().set_default_executor(plane.threads)
         api = build_api(
             token=runtime.control_token,
             status=lambda: reporter.status(plane.health, plane.students.states()),
             task_status=reporter.task,
+            report_routes=plane.services.publisher.report,
             commands=plane.services.commands,
             forgetter=plane.services.forgetter,
             clock=time.time,

@@ -115,6 +115,11 @@ class App:
         """How the journal of this process is."""
         return self._journal.health
 
+    @property
+    def routes_digest(self) -> int:
+        """Which version of the routes this process has."""
+        return self._upkeep.routes_digest
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)

@@ -14,6 +14,7 @@ from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
 from proxy.upstream.client import Upstream
 from proxy.upstream.errors import UpstreamError
+from store.process.workers import Roster
 from store.settings.config import Right
 
 PREFIX = "/distill"
@@ -43,13 +44,19 @@ class ControlPlaneGateway:
             return
         body = await read_body(receive, headers, self._body_limit)
         query: bytes = scope["query_string"]
+        roster: Roster | None = (scope.get("state") or {}).get("roster")
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
         with ClientWatch(scope) as watch:
             try:
                 response = await self._upstream.send(
                     scope["method"],
                     self._base_url + target,
-                    to_control_plane(headers, self._token, client.name),
+                    to_control_plane(
+                        headers,
+                        self._token,
+                        client.name,
+                        roster.routes_held() if roster is not None else (),
+                    ),
                     body or None,
                     decode=False,
                 )

@@ -54,13 +54,6 @@ class Health:
                 "students": len(students),
             },
         }
-        state = scope.get("state") or {}
-        roster: Roster | None = state.get("roster")
-        if roster is not None:
-            workers = list(roster)
-            healthy = healthy and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
-            payload["worker"] = state["worker"]
-            payload["workers"] = [asdict(w) for w in workers]
         if self._control_page is not None:
             control = self._control_page.state
             healthy = healthy and control.alive and control.collecting and not control.skipped
@@ -70,6 +63,13 @@ class Health:
                 "set_aside": control.set_aside,
                 "skipped": control.skipped,
             }
+        state = scope.get("state") or {}
+        roster: Roster | None = state.get("roster")
+        if roster is not None:
+            workers = list(roster)
+            healthy = healthy and all(w.alive and w.journal_ok and w.lost == 0 for w in workers)
+            payload["worker"] = state["worker"]
+            payload["workers"] = [asdict(w) for w in workers]
         if not healthy:
             payload["status"] = "degraded"
         await respond(send, 200, [JSON], orjson.dumps(payload))

@@ -40,6 +40,11 @@ class Upkeep:
         self._sweeping: asyncio.Task[None] | None = None
         self._last_faults: tuple[str | None, str | None] = (None, None)
 
+    @property
+    def routes_digest(self) -> int:
+        """Which version of the routes file was read last."""
+        return self._routes.digest
+
     async def start(self) -> None:
         await self._upstream.open()
         self._running = asyncio.create_task(self._run())

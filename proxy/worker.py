@@ -55,15 +55,18 @@ class Worker(uvicorn.Server):
         *,
         drain_s: float,
         journal_health: Callable[[], JournalHealth] | None = None,
+        routes_digest: Callable[[], int] | None = None,
         roster: Roster | None = None,
         number: int = 0,
     ) -> None:
-        """`journal_health`: what the other workers are told about this one, if there is a roster.
+        """`journal_health`, `routes_digest`: what the other workers are told about this one, if
+        there is a roster.
 
         `number`: of this worker, its row in the roster.
         """
         super().__init__(config)
         self._journal_health = journal_health
+        self._routes_digest = routes_digest
         self._parent = os.getppid()
         self._drain_s = drain_s
         self._roster = roster
@@ -86,7 +89,7 @@ class Worker(uvicorn.Server):
         )
         if self._roster is not None:
             self.lifespan.state |= {"roster": self._roster, "worker": self._number}
-            self._share_journal_health()
+            self._share_state()
             self._roster.beat(self._number, 0)
         self._acceptor.start()
         self.started = True
@@ -99,7 +102,7 @@ class Worker(uvicorn.Server):
             self._roster.beat(self._number, self._acceptor.count)
         if counter % _TICKS_PER_SECOND == 0:
             self._check_connections()
-            self._share_journal_health()
+            self._share_state()
         return await super().on_tick(counter)
 
     def _check_connections(self) -> None:
@@ -110,8 +113,10 @@ class Worker(uvicorn.Server):
     def _connections(self) -> list[Protocol]:
         return [c for c in self.server_state.connections if isinstance(c, Protocol)]
 
-    def _share_journal_health(self) -> None:
-        """Tells the other workers how this one's journal is."""
+    def _share_state(self) -> None:
+        """Tells the other workers how this one's journal is, and which routes it has."""
+        if self._roster is not None and self._routes_digest is not None:
+            self._roster.routes(self._number, self._routes_digest())
         if self._roster is not None and self._journal_health is not None:
             health = self._journal_health()
             self._roster.journal(
@@ -181,6 +186,7 @@ def worker(
     app: Handler,
     *,
     journal_health: Callable[[], JournalHealth] | None = None,
+    routes_digest: Callable[[], int] | None = None,
     drain_s: float = ServerSettings.model_fields["drain_s"].default,
     roster: Roster | None = None,
     number: int = 0,
@@ -203,6 +209,7 @@ def worker(
         ),
         drain_s=drain_s,
         journal_health=journal_health,
+        routes_digest=routes_digest,
         roster=roster,
         number=number,
     )
@@ -238,6 +245,7 @@ def main() -> None:
     server = worker(
         app,
         journal_health=lambda: app.journal_health,
+        routes_digest=lambda: app.routes_digest,
         drain_s=config.server.drain_s,
         roster=roster,
         number=runtime.worker,

@@ -34,6 +34,12 @@ def render_status(status: Any) -> RenderableType:
         parts.append(Text(f"store: {store.get('error')}", style="red"))
     if store.get("damaged"):
         parts.append(Text(f"journal lines that could not be read: {store['damaged']}"))
+    proxies = mapping(server.get("proxies"))
+    if proxies and proxies.get("current") != proxies.get("workers"):
+        current, workers = number(proxies.get("current")), number(proxies.get("workers"))
+        parts.append(
+            Text(f"routes: {current} of {workers} workers have the last ones", style="yellow")
+        )
     if store.get("set_aside"):
         parts.append(Text(f"journal: {store['set_aside']} files were set aside in journal/damaged"))
     for entry in store.get("skipped") or []:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from distill.monitor.state import LiveStudent
 from distill.pipeline.due import Due, used_until
 from distill.run.progress import Board
-from distill.status.status import Status, StoreHealth, TaskStatus, task_status
+from distill.status.status import ProxyRoutes, Status, StoreHealth, TaskStatus, task_status
 from store.database.actions import actions_of_task
 from store.database.database import Database
 from store.database.forgetting import marked_runs
@@ -39,15 +39,18 @@ class Reporter:
         prices: Mapping[str, Price],
         settings: Callable[[str], TaskSettings],
         live: Callable[[str], LiveStudent | None],
+        proxies: Callable[[], ProxyRoutes | None] = lambda: None,
     ) -> None:
         """`due`, `route`, `settings` and `live` are called with a task, from any thread: its last
-        decision on a run, its published route, its settings, and its promoted student's state.
+        decision on a run, its route as the proxies have it, its settings, and the state of its
+        promoted student. `proxies`: which routes they have.
         """
         self._store = store
         self._board = board
         self._due, self._route = due, route
         self._prices = prices
         self._settings, self._live = settings, live
+        self._proxies = proxies
 
     async def status(self, health: StoreHealth, students: Mapping[str, str]) -> Status:
         """Every task, and the control plane itself."""
@@ -59,6 +62,7 @@ class Reporter:
             at=time.time(),
             store=replace(health, forgetting=unfinished),
             students=dict(students),
+            proxies=self._proxies(),
             tasks=[status for status in statuses if status is not None],
         )
 

@@ -176,6 +176,14 @@ class StoreHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRoutes:
+    """Which routes the proxies have."""
+
+    workers: Annotated[int, Field(description="of the proxy, that run")]
+    current: Annotated[int, Field(description="of these, with the routes published last")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Every task, and the control plane itself."""
 
@@ -184,6 +192,9 @@ class Status:
     store: StoreHealth
     students: Annotated[dict[str, str], Field(description="each wanted student's state")]
     tasks: list[TaskStatus]
+    proxies: Annotated[
+        ProxyRoutes | None, Field(description="None as long as no worker has reported")
+    ] = None
 
 
 def task_status(

@@ -63,14 +63,19 @@ def to_teacher(
     return sent
 
 
-def to_control_plane(headers: Iterable[Header], token: str, actor: str) -> Pairs:
+def to_control_plane(
+    headers: Iterable[Header], token: str, actor: str, routes: Iterable[int] = ()
+) -> Pairs:
     """The client's headers for the control plane, with this run's token and the client's name.
 
     The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
+    `routes`: the digests of the routes that the workers have.
     """
     sent = _passed_on(headers)
     sent.append((b"x-understudy-token", token.encode()))
     sent.append((b"x-understudy-actor", quote(actor).encode()))
+    if held := ",".join(f"{digest:x}" for digest in routes):
+        sent.append((b"x-understudy-routes", held.encode()))
     return sent
 
 

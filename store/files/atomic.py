@@ -1,8 +1,11 @@
-"""Files that are whole or absent: atomic writes, and reading lines of JSON."""
+"""Files that are whole or absent: atomic writes, careful reading, and lines of JSON."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -30,6 +33,32 @@ def write_atomically(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file; never blocks, and follows no link. Raises OSError for anything else."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "not a regular file")
+        raise OSError(errno.ENXIO, kind)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file. Raises OSError, also when it is longer."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
 
 
 def read_lines(path: Path) -> list[JsonObject]:

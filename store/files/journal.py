@@ -31,6 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.files.atomic import open_regular
 from store.ids import new_id
 from store.jsontext import to_json
 from store.records import Feedback, Trace
@@ -301,33 +302,13 @@ def _check(path: Path) -> Path:
 
     Raises OSError when it is no readable file.
     """
-    os.close(_open_file(path, os.O_RDONLY))
+    os.close(open_regular(path, os.O_RDONLY))
     if _PLAIN_NAME.fullmatch(path.name):
         return path
     plain = path.with_name(f"{new_id()}-renamed{SEALED}")
     path.rename(plain)
     log.warning("journal: a segment with an odd name is now %s", plain.name)
     return plain
-
-
-def _open_file(path: Path, flags: int) -> int:
-    """Opens a regular file; never blocks, follows no link. Raises OSError for anything else."""
-    mode = path.lstat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = next(
-            (name for test, name in _KINDS if test(mode)),
-            "not a regular file",
-        )
-        raise OSError(errno.ENXIO, kind)
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-)
 
 
 def _printable(name: str) -> str:
@@ -337,7 +318,7 @@ def _printable(name: str) -> str:
 
 def _adopt(path: Path) -> None:
     """Seals a segment whose lock is free; removes an empty one. Raises OSError."""
-    fd = _open_file(path, os.O_RDWR)
+    fd = open_regular(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_size:

@@ -1,13 +1,16 @@
 """The routes file: how the control plane tells the data plane what to do with each task.
 
 One JSON file, replaced as a whole by a rename, so a reader sees the old one or the new one. It is
-derived from the latest promotions in the database, and can be written again from there.
+derived from the latest promotions in the database, and can be written again from there. A version
+of it is known by the digest of its bytes, which each proxy reports, so that the status can say
+which routes the proxies have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +18,7 @@ import orjson
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from store.errors import StoreError
-from store.files.atomic import write_atomically
+from store.files.atomic import read_regular, write_atomically
 from store.records import Route, TermsOfService
 
 FORMAT = 2  # 1: the terms of service were fields of the route itself
@@ -48,17 +51,41 @@ class _Document:
 _DOCUMENT = TypeAdapter(_Document)
 
 
-def publish_routes(path: Path, routes: Mapping[str, Route], *, at: float) -> None:
-    """Replaces the routes file. Raises StoreError, and leaves the old file, when it cannot."""
+MAX_BYTES = 1 << 26  # of the file; routes are some KB each
+NO_ROUTES = 0  # the digest of a file that is not there
+
+
+def digest_of(content: bytes) -> int:
+    """48 bits, which a float holds: see store.process.workers."""
+    return int.from_bytes(blake2b(content, digest_size=6).digest(), "big")
+
+
+def publish_routes(path: Path, routes: Mapping[str, Route], *, at: float) -> int:
+    """Replaces the routes file and returns its digest.
+
+    Raises StoreError, and leaves the old file, when it cannot.
+    """
     document = {
         "format": FORMAT,
         "at": at,
         "routes": {task: asdict(route) for task, route in sorted(routes.items())},
     }
+    content = orjson.dumps(document, option=orjson.OPT_INDENT_2)
     try:
-        write_atomically(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        write_atomically(path, content)
     except OSError as error:
         raise StoreError(f"{path}: routes cannot be published: {error.strerror}") from None
+    return digest_of(content)
+
+
+def published_digest(path: Path) -> int | None:
+    """The digest of the file as it is now; None when it cannot be read."""
+    try:
+        return digest_of(read_regular(path, MAX_BYTES))
+    except FileNotFoundError:
+        return NO_ROUTES
+    except OSError:
+        return None
 
 
 def read_routes(path: Path) -> dict[str, Route]:
@@ -66,10 +93,16 @@ def read_routes(path: Path) -> dict[str, Route]:
 
     Raises StoreError when the file cannot be read or is not a routes file.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Route], int]:
+    """The routes and the digest of the file."""
     try:
-        document = _DOCUMENT.validate_python(orjson.loads(path.read_bytes()))
+        content = read_regular(path, MAX_BYTES)
+        document = _DOCUMENT.validate_python(orjson.loads(content))
     except FileNotFoundError:
-        return {}
+        return {}, NO_ROUTES
     except OSError as error:
         raise StoreError(f"{path}: routes cannot be read: {error.strerror}") from None
     except orjson.JSONDecodeError:
@@ -85,18 +118,20 @@ def read_routes(path: Path) -> dict[str, Route]:
             raise StoreError(f"{path}: the route of task {task} speaks of another task")
         if route.target == "student" and not route.base_url:
             raise StoreError(f"{path}: the route of task {task} names no student to ask")
-    return document.routes
+    return document.routes, digest_of(content)
 
 
 class RoutesFile:
     """The routes as last read, for a reader that polls.
 
-    `routes` are the last good ones; `error` says why a later file could not be used, else None.
+    `routes` are the last good ones, `digest` is that of their file; `error` says why a later file
+    could not be used, else None.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file_state: tuple[int, int, int] | None = None
+        self._file_state: tuple[int, ...] | None = None
+        self.digest = NO_ROUTES
         self.routes: dict[str, Route] = {}
         self.error: str | None = None
         self.refresh()
@@ -107,8 +142,8 @@ class RoutesFile:
         An unreadable file leaves the routes as they are; a missing file means none.
         """
         try:
-            stat = self._path.stat()
-            state = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            stat = self._path.lstat()
+            state = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_size)
         except FileNotFoundError:
             state = None
         except OSError as error:
@@ -117,10 +152,11 @@ class RoutesFile:
         if state == self._file_state:
             return False
         try:
-            routes = read_routes(self._path)
+            routes, digest = _read(self._path)
         except StoreError as error:
             self._file_state, self.error = state, str(error)
             return False
         changed = routes != self.routes
-        self._file_state, self.routes, self.error = state, routes, None
+        self._file_state, self.error = state, None
+        self.routes, self.digest = routes, digest
         return changed

@@ -1,9 +1,9 @@
 """The state of a proxy's workers, in a page of memory that they share.
 
 Each writes its own row and reads the others': its last heartbeat, its connections, the state of its
-journal. So a new connection goes to the least busy worker, and any worker can report the health of
-all. A row is written by one process and read without a lock: each number is atomic, and a row that
-is half new does no harm.
+journal, the routes that it has. So a new connection goes to the least busy worker, and any worker
+can report the health of all. A row is written by one process and read without a lock: each number
+is atomic, and a row that is half new does no harm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 # a worker without a heartbeat for so long is dead, or stuck
 SILENT_AFTER_S = 1.0
-_BEAT, _CONNECTIONS, _JOURNAL_OK, _BACKLOG, _LOST, _FIELDS = range(6)
+_BEAT, _CONNECTIONS, _JOURNAL_OK, _BACKLOG, _LOST, _ROUTES, _FIELDS = range(7)
 _BYTES = 8  # of a number
 
 
@@ -72,6 +72,18 @@ class Roster:
         row = worker * _FIELDS
         for field, value in ((_JOURNAL_OK, ok), (_BACKLOG, backlog), (_LOST, lost)):
             self._numbers[row + field] = value
+
+    def routes(self, worker: int, digest: int) -> None:
+        """Writes the digest of the routes that the worker has (store.files.routes)."""
+        self._numbers[worker * _FIELDS + _ROUTES] = digest
+
+    def routes_held(self) -> list[int]:
+        """The digests of the living workers' routes."""
+        return [
+            int(self._numbers[worker * _FIELDS + _ROUTES])
+            for worker in range(self.workers)
+            if self.alive(worker)
+        ]
 
     def leave(self, worker: int) -> None:
         """Marks the worker as not accepting connections."""

@@ -192,3 +192,19 @@ async def test_an_entry_that_cannot_be_collected_shows_in_the_status_and_to_the_
     await plane.collect()
     assert not page.state.collecting
     page.close()
+
+
+async def test_a_deleted_routes_file_is_back_after_a_tick_also_without_a_store(
+    config: Config, db: Database
+) -> None:
+    promote(db)
+    async with planned(config, db) as plane:
+        await plane.follow_promotions()
+        before = route(config)
+        config.routes_file.unlink()
+        await plane.tick()
+        assert route(config) == before
+        await plane.store.run(lambda db: db.close())
+        config.routes_file.write_text("")
+        await plane.tick()
+        assert route(config) == before

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from distill.publish import Publisher, routes_now
+from distill.status.status import ProxyRoutes
 from distill.students.students import ReadyStudent
-from store.files.routes import read_routes
+from store.files.routes import RoutesFile, read_routes
 from store.records import Promotion, Reason, Route, TermsOfService
 from store.settings.config import parse_config
 
@@ -101,3 +104,89 @@ def test_equal_routes_are_not_published_again(tmp_path: Path) -> None:
     assert not publisher.publish({"t": route})
     assert file.stat().st_mtime_ns == first
     assert read_routes(file) == {"t": route} == publisher.routes
+
+
+def with_other_share(file: Path) -> None:
+    """As an editor leaves it: other content, and here the same length and time."""
+    state = file.stat()
+    file.write_bytes(file.read_bytes().replace(b'"share": 1.0', b'"share": 0.0'))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def in_its_place(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace_file(file: Path) -> None:
+        file.unlink()
+        make(file)
+
+    return replace_file
+
+
+HARM: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "emptied": lambda file: file.write_bytes(b""),
+    "edited": with_other_share,
+    "torn": lambda file: file.write_bytes(file.read_bytes()[:-40]),
+    "a named pipe": in_its_place(os.mkfifo),
+    "a dangling link": in_its_place(lambda file: file.symlink_to("/nowhere/at/all")),
+    "a link to the same": in_its_place(lambda file: file.symlink_to(file.with_name("copy"))),
+    "an endless file": lambda file: os.truncate(file, 1 << 40),
+}
+
+
+@pytest.mark.parametrize("harm", HARM.values(), ids=HARM)
+def test_a_routes_file_that_is_not_as_it_was_published_is_written_again(
+    tmp_path: Path, harm: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "routes.json"
+    publisher = Publisher(file, lambda: 1.0)
+    publisher.restore()
+    assert not file.exists()  # nothing was published yet
+    routes = {"t": replace(ROUTE, base_url=URL)}
+    publisher.publish(routes)
+    (tmp_path / "copy").write_bytes(file.read_bytes())
+    reader = RoutesFile(file)
+    harm(file)
+    reader.refresh()  # does not block
+    publisher.restore()
+    assert read_routes(file) == routes
+    assert "written again" in caplog.text
+    reader.refresh()
+    assert (reader.routes, reader.error) == (routes, None)
+    caplog.clear()
+    publisher.restore()
+    assert not caplog.text
+
+
+def test_the_status_has_the_routes_that_the_proxies_have(tmp_path: Path) -> None:
+    file = tmp_path / "routes.json"
+    publisher = Publisher(file, lambda: 1.0)
+    first, second = replace(ROUTE, base_url=URL), replace(ROUTE, base_url=URL, share=0.25)
+    publisher.publish({"t": first})
+    assert publisher.proxies is None
+    reader = RoutesFile(file)
+    publisher.publish({"t": second})
+    publisher.report([reader.digest] * 2)
+    assert publisher.route("t") == first  # what is meant is not what they do
+    assert publisher.proxies == ProxyRoutes(workers=2, current=0)
+    late = reader.digest
+    reader.refresh()
+    publisher.report([reader.digest, late, reader.digest])
+    assert publisher.route("t") == second
+    assert publisher.proxies == ProxyRoutes(workers=3, current=2)
+    file.unlink()
+    reader.refresh()
+    publisher.report([reader.digest])
+    assert publisher.route("t") is None
+    publisher.report([0xABC])  # of a file that somebody else wrote
+    assert publisher.proxies == ProxyRoutes(workers=1, current=0)
+
+
+def test_a_control_plane_that_starts_again_knows_the_routes_that_it_finds(tmp_path: Path) -> None:
+    file = tmp_path / "routes.json"
+    route = replace(ROUTE, base_url=URL)
+    Publisher(file, lambda: 1.0).publish({"t": route})
+    held = RoutesFile(file).digest
+    second = Publisher(file, lambda: 2.0)
+    second.publish({})
+    second.report([held])
+    assert second.route("t") == route

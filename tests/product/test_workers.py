@@ -156,3 +156,19 @@ def test_each_worker_reports_the_journals_of_all(served: Served) -> None:
     wait_until(lambda: httpx.get(f"{served.url}/distill/status").status_code == 200, within_s=60)
     assert served.stop() == []
     assert len(stored(served)) == 1
+
+
+def test_the_status_says_which_routes_the_workers_have(served: Served) -> None:
+    routes = served.data_dir / "routes.json"
+
+    def proxies() -> Any:
+        status = httpx.get(f"{served.url}/distill/status", timeout=30)
+        return status.json()["proxies"] if status.status_code == 200 else None
+
+    wait_until(lambda: proxies() == {"workers": 2, "current": 2}, within_s=60)
+    published = routes.read_bytes()
+    routes.write_text("{}")
+    wait_until(lambda: routes.read_bytes() not in (b"{}", b""))
+    assert json.loads(routes.read_bytes())["routes"] == json.loads(published)["routes"]
+    wait_until(lambda: proxies() == {"workers": 2, "current": 2})
+    assert health(served)["routes"]["error"] is None
