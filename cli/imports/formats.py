@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from cli.imports import langfuse, litellm, openai
+from cli.imports import langfuse, litellm, openai, otel
 from cli.imports.logged import Format, Unusable
 from cli.imports.rows import Row
 from store.errors import ImportFailed
@@ -18,7 +18,13 @@ _MAX_ROWS = 100  # to read until the format is recognised
 # the most specific first: a row is of the first format that it fits
 FORMATS: dict[str, Format] = {
     registered.name: registered
-    for registered in (litellm.FORMAT, openai.STORED, langfuse.FORMAT, openai.FINETUNING)
+    for registered in (
+        litellm.FORMAT,
+        otel.FORMAT,
+        openai.STORED,
+        langfuse.FORMAT,
+        openai.FINETUNING,
+    )
 }
 
 

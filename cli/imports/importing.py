@@ -264,7 +264,8 @@ def _task(call: LoggedCall, row: Any, labels: Labels) -> str:
     if labels.task:
         return labels.task
     if labels.tag_from:
-        found = at_path(row, labels.tag_from)
+        found = at_path(call.fields or {}, labels.tag_from)
+        found = at_path(row, labels.tag_from) if found is None else found
         names = parsed(found) if isinstance(parsed(found), list) else [found]
         tags: Sequence[Any] = ()
     else:

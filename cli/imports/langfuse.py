@@ -96,6 +96,7 @@ def _call(row: JsonMapping, trace: JsonMapping) -> LoggedCall | Unusable:
             first_of(row, "userId", "user_id") or first_of(trace, "userId", "user_id")
         ),
         task_names=[place.get("task") for place in metadata],
+        fields=row,
         tags=[tag for place in (row, trace) for tag in _tags(place)],
     )
 

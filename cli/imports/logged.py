@@ -92,6 +92,7 @@ class LoggedCall:
     end_user: str | None = None
     task_names: Sequence[Any] = ()  # where the log may name the task, most telling first
     tags: Sequence[Any] = field(default=())  # one of them may be the task
+    fields: JsonMapping | None = None  # for --tag-from, where it is one call of several in a row
     failed: str | None = None  # the type of an error answer; None: a whole answer
     status_code: int = 200
 

@@ -185,3 +185,81 @@ def langfuse_trace(*observations: dict[str, Any], **more: Any) -> dict[str, Any]
         "observations": list(observations),
         **more,
     }
+
+
+def otlp_value(value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [otlp_value(one) for one in value]}}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": otlp_attributes(value)}}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": value}
+
+
+def otlp_attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": name, "value": otlp_value(value)} for name, value in values.items()]
+
+
+GENAI_INPUT = [
+    {"role": message["role"], "parts": [{"type": "text", "content": message["content"]}]}
+    for message in MESSAGES
+]
+GENAI_OUTPUT = [
+    {
+        "role": "assistant",
+        "parts": [{"type": "reasoning", "content": "hm"}, {"type": "text", "content": ANSWER}],
+        "finish_reason": "stop",
+    }
+]
+GENAI = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4.1",
+    "gen_ai.request.temperature": 0.2,
+    "gen_ai.response.model": "gpt-4.1-2025-04-14",
+    "gen_ai.response.id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
+    "gen_ai.response.finish_reasons": ["stop"],
+    "gen_ai.usage.input_tokens": 31,
+    "gen_ai.usage.output_tokens": 2,
+}
+
+
+def span(
+    values: dict[str, Any], events: list[tuple[str, dict[str, Any]]] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A span in OTLP's JSON."""
+    return {
+        "traceId": "5b8efff798038103d269b633813fc60c",
+        "spanId": "eee19b7ec3c1b174",
+        "name": "chat gpt-4.1",
+        "kind": 3,
+        "startTimeUnixNano": "1748852130250000000",
+        "endTimeUnixNano": "1748852131750000000",
+        "attributes": otlp_attributes(values),
+        "events": [
+            {"timeUnixNano": "1748852131000000000", "name": name, "attributes": otlp_attributes(a)}
+            for name, a in events or []
+        ],
+        "status": {},
+        **more,
+    }
+
+
+def otlp(*spans: dict[str, Any]) -> dict[str, Any]:
+    """A batch of spans, as the collector's file exporter writes it in a line."""
+    resource = {"attributes": otlp_attributes({"service.name": "inbox", "task": "triage"})}
+    scopes = [{"scope": {"name": "opentelemetry.instrumentation.openai"}, "spans": list(spans)}]
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]}
+
+
+def genai_batch() -> dict[str, Any]:
+    return otlp(
+        span(
+            {
+                **GENAI,
+                "gen_ai.input.messages": json.dumps(GENAI_INPUT),
+                "gen_ai.output.messages": json.dumps(GENAI_OUTPUT),
+            }
+        )
+    )
