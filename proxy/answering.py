@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from urllib.parse import quote
 
 from proxy.access.keys import Client, Keys
 from proxy.access.limits import Limits
@@ -22,6 +24,7 @@ from proxy.student import Student
 from proxy.surfaces.surface import Request, Surface
 from proxy.teacher import Teacher, refusal, teacher_body
 from proxy.upstream.errors import UpstreamError
+from proxy.upstream.response import Response
 from store.chat.shape import fingerprint
 from store.chat.student_wire import StudentAnswer
 from store.errors import RedactionError
@@ -29,6 +32,7 @@ from store.files.routes import RoutesFile
 from store.ids import new_id
 from store.jsontext import JsonObject
 from store.records import Content, Outcome, Reason, Route
+from store.settings.teachers import Deployment
 
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _TEACHER_PREFIX = "/v1"  # part of a deployment's address
@@ -225,17 +229,12 @@ class Answering:
 
     async def _ask_teacher(self, exchange: Exchange, send: Send) -> None:
         body = exchange.body
+        deployments = self._teacher.continuing(body.get("previous_response_id"), body.get("model"))
         deployment = self._teacher.deployment(body.get("model"), any_model=self._surface.any_model)
+        if deployments:
+            deployment = await self._knowing(exchange, deployments)
         exchange.provider = deployment.provider
-        path = self._surface.path.removeprefix(_TEACHER_PREFIX)
-        query = exchange.query
-        response = await self._teacher.ask(
-            deployment,
-            "POST",
-            f"{path}?{query.decode('latin-1')}" if query else path,
-            to_teacher(exchange.headers, deployment, readable=True),
-            teacher_body(exchange.raw, body, without_tag(body), deployment),
-        )
+        response = await self._post(exchange, deployment)
         exchange.served_by = "teacher"
         try:
             if is_stream(response, asked=exchange.stream):
@@ -249,6 +248,38 @@ class Answering:
             raise refused from None
         finally:
             response.close()
+            if exchange.surface.api == "responses":
+                self._teacher.remember(exchange.completion.response_id, deployment)
+
+    async def _knowing(self, exchange: Exchange, deployments: Sequence[Deployment]) -> Deployment:
+        """The first of these that knows the response that the request goes on from.
+
+        Where none says so, the first one, whose own words the client then gets.
+        """
+        if len(deployments) > 1:
+            path = f"/responses/{quote(str(exchange.body['previous_response_id']), safe='')}"
+            for deployment in deployments:
+                headers = to_teacher([], deployment, readable=True)
+                try:
+                    response = await self._teacher.ask(deployment, "GET", path, headers, None)
+                except ApiError:
+                    continue  # another one may know it
+                response.close()
+                if response.status == 200:
+                    return deployment
+        return deployments[0]
+
+    async def _post(self, exchange: Exchange, deployment: Deployment) -> Response:
+        """The deployment's answer to the request. Raises ApiError."""
+        path = self._surface.path.removeprefix(_TEACHER_PREFIX)
+        query, body = exchange.query, exchange.body
+        return await self._teacher.ask(
+            deployment,
+            "POST",
+            f"{path}?{query.decode('latin-1')}" if query else path,
+            to_teacher(exchange.headers, deployment, readable=True),
+            teacher_body(exchange.raw, body, without_tag(body), deployment),
+        )
 
     async def _refuse(self, error: ApiError, send: Send, exchange: Exchange | None = None) -> None:
         error.request_id = _request_id(new_id() if exchange is None else exchange.trace_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import unquote
 
 import orjson
 
@@ -14,12 +16,15 @@ from proxy.http.body import ClientGone, body_size, read_decoded
 from proxy.http.errors import ApiError, too_deep, unknown_path
 from proxy.http.headers import Pairs, to_teacher
 from proxy.http.watch import ClientWatch
+from proxy.multipart import boundary_of, model_field
 from proxy.relay import relay_untouched
 from proxy.teacher import Teacher
 from proxy.upstream.client import Body
+from proxy.upstream.response import Response
 from store.settings.teachers import Deployment
 
 PREFIX = "/v1/"
+_RESPONSE = re.compile(r"/responses/([^/?]+)")
 
 # The LiteLLM child serves only these. It is called with its master key, which allows much more.
 _INFERENCE = frozenset(
@@ -54,9 +59,11 @@ class Passthrough:
         """Raises ApiError."""
         headers: Headers = scope["headers"]
         client = self._keys.authenticate(headers)
-        json = (header(headers, b"content-type") or b"").startswith(b"application/json")
+        kind = header(headers, b"content-type") or b""
+        json = kind.startswith(b"application/json")
         size = body_size(headers, self._body_limit)
-        ticket = self._limits.admit(client, size if json else 0)
+        form = boundary_of(kind) is not None and size <= self._body_limit
+        ticket = self._limits.admit(client, size if json or form else 0)
         try:
             await self._pass(scope, receive, send, json=json, upload=size > 0 and not json)
         finally:
@@ -72,16 +79,16 @@ class Passthrough:
             raw = await read_decoded(scope, receive, self._body_limit)
             deployment, body = self._by_model(raw, deployment)
         elif upload:  # of any size, so it is streamed
-            body = _upload(receive)
+            deployment, body = await self._by_form(scope, _upload(receive), deployment)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:
             raise unknown_path(scope["method"], scope["path"])
-        headers: Headers = scope["headers"]
-        sent = to_teacher(headers, deployment) + _framing(headers, body)
+        deployments = [deployment]
+        response_id = _RESPONSE.match(path)
+        if response_id is not None and body is None:
+            deployments = self._teacher.makers(unquote(response_id[1]))
         with ClientWatch(scope) as watch:
             try:
-                response = await self._teacher.ask(
-                    deployment, scope["method"], path, sent, body, decode=False
-                )
+                response = await self._ask(deployments, scope, path, body)
                 try:
                     await relay_untouched(response, send)
                 finally:
@@ -89,6 +96,58 @@ class Passthrough:
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
+
+    async def _ask(
+        self, deployments: Sequence[Deployment], scope: Scope, path: str, body: Body
+    ) -> Response:
+        """The answer of the first of these that knows the path. Raises ApiError."""
+        headers: Headers = scope["headers"]
+        for deployment in deployments:
+            sent = to_teacher(headers, deployment) + _framing(headers, body)
+            last = deployment is deployments[-1]
+            try:
+                response = await self._teacher.ask(
+                    deployment, scope["method"], path, sent, body, decode=False
+                )
+            except ApiError:
+                if last:
+                    raise
+                continue
+            if last or response.status != 404:
+                return response
+            response.close()
+        raise unknown_path(scope["method"], scope["path"])
+
+    async def _by_form(
+        self, scope: Scope, upload: AsyncIterator[bytes], default: Deployment
+    ) -> tuple[Deployment, Body]:
+        """The deployment for a form's field `model`, and the form with the deployment's name of it.
+
+        A form above the limit is not held in memory: it goes to the default deployment.
+        """
+        headers: Headers = scope["headers"]
+        boundary = boundary_of(header(headers, b"content-type") or b"")
+        if boundary is None or body_size(headers, self._body_limit) > self._body_limit:
+            return default, upload
+        pieces, size = [], 0
+        async for piece in upload:
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._body_limit:
+                return default, _chained(pieces, upload)
+        raw = b"".join(pieces)
+        place = model_field(raw, boundary)
+        if place is None:
+            return default, raw
+        begin, end = place
+        model = raw[begin:end].decode("utf-8", "replace").strip()
+        try:
+            deployment = self._teacher.named(model)
+        except ApiError:
+            return default, raw
+        if deployment.upstream_model != model:
+            raw = raw[:begin] + deployment.upstream_model.encode() + raw[end:]
+        return deployment, raw
 
     def _by_model(self, raw: bytes, default: Deployment) -> tuple[Deployment, bytes]:
         """The deployment for a JSON body, and the body with the deployment's model name."""
@@ -134,6 +193,13 @@ def _framing(headers: Headers, body: Body) -> Pairs:
     if body is None or isinstance(body, bytes) or length is None:
         return []
     return [(b"content-length", length)]
+
+
+async def _chained(pieces: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    async for piece in rest:
+        yield piece
 
 
 async def _upload(receive: Receive) -> AsyncIterator[bytes]:

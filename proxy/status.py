@@ -79,7 +79,10 @@ class Health:
 
 
 class Models:
-    """`GET /v1/models` and `/v1/models/NAME`: the names of `model_list`, in OpenAI's shape."""
+    """`GET /v1/models` and `/v1/models/NAME`: the names of `model_list`, in OpenAI's shape.
+
+    For a wildcard, the models that its endpoint lists.
+    """
 
     def __init__(self, *, keys: Keys, teacher: Teacher, created: int) -> None:
         self._keys = keys
@@ -95,7 +98,10 @@ class Models:
             payload = self._entry(name)
         else:
             names = self._teacher.model_names
-            payload = {"object": "list", "data": [self._entry(name) for name in names]}
+            listed = {name: self._entry(name) for name in names}
+            for entry in await self._teacher.wildcard_models():
+                listed.setdefault(str(entry["id"]), entry)
+            payload = {"object": "list", "data": list(listed.values())}
         await respond(send, 200, [JSON], orjson.dumps(payload))
 
     def _entry(self, name: str) -> dict[str, object]:

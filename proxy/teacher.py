@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import OrderedDict
 from dataclasses import replace
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
+from proxy.http.asgi import header
 from proxy.http.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
-from proxy.http.headers import Pairs
+from proxy.http.headers import Pairs, to_teacher
 from proxy.upstream.client import Body, Upstream
 from proxy.upstream.errors import Slow, Unreachable, UpstreamError
 from proxy.upstream.response import Response
 from store.jsontext import JsonObject
 from store.settings.config import TeacherSettings
-from store.settings.teachers import Deployment, TeacherPool
+from store.settings.teachers import Deployment, TeacherPool, name_of_wildcard
 
 _POLL_S = 0.25
 _POLL_TIMEOUT_S = 2.0
+_MAX_REMEMBERED = 50_000  # responses
+_MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_KEEPING = (307, 308)  # method and body (RFC 9110, section 15.4)
+
+log = logging.getLogger(__name__)
 
 
 class Teacher:
@@ -28,6 +38,8 @@ class Teacher:
         self._pool = pool
         self._upstream = upstream
         self._settings = settings
+        self._several = len(pool.endpoints) > 1
+        self._made: OrderedDict[str, Deployment] = OrderedDict()  # response → who made it
 
     @property
     def model_names(self) -> list[str]:
@@ -55,6 +67,51 @@ class Teacher:
             self.default(), model_name=model, upstream_model=model
         )
 
+    def remember(self, response_id: str | None, deployment: Deployment) -> None:
+        """Notes which deployment made a response, as no other one knows it."""
+        if self._several and response_id:
+            self._made[response_id] = deployment
+            if len(self._made) > _MAX_REMEMBERED:
+                self._made.popitem(last=False)
+
+    def continuing(self, response_id: object, model: str | None) -> list[Deployment]:
+        """The deployments of a model that may know a response, to be asked in this order.
+
+        One where it is known who made it (by this worker, since it started); else all of that name.
+        """
+        if not self._several or not isinstance(response_id, str) or model is None:
+            return []
+        maker = self._made.get(response_id)
+        if maker is not None:
+            beside = self._pool.choose_beside(model, maker)
+            return [] if beside is None else [beside]
+        return self._pool.all_of(model)
+
+    def makers(self, response_id: str) -> list[Deployment]:
+        """The endpoints that may have made a response, to be asked in this order."""
+        maker = self._made.get(response_id)
+        return self._pool.endpoints if maker is None else [maker]
+
+    async def wildcard_models(self) -> list[JsonObject]:
+        """The models behind the wildcards of `model_list`, as their endpoints list them."""
+        found: list[JsonObject] = []
+        for deployment in self._pool.wildcards:
+            try:
+                response = await self.ask(
+                    deployment, "GET", "/models", to_teacher([], deployment, readable=True), None
+                )
+                try:
+                    listed = orjson.loads(await response.read())["data"]
+                finally:
+                    response.close()
+                for entry in listed:
+                    name = name_of_wildcard(deployment, entry["id"])
+                    if name is not None:
+                        found.append({**entry, "id": name})
+            except (ApiError, UpstreamError, ValueError, LookupError, TypeError, AttributeError):
+                log.warning("models_unknown model_name=%s", deployment.model_name)
+        return found
+
     def default(self) -> Deployment:
         """The deployment that `teacher.model` names, for requests without a model."""
         return self._pool.choose(self._pool.default) or self._pool.deployments[0]
@@ -76,14 +133,30 @@ class Teacher:
         url = deployment.base_url + path
         try:
             try:
-                return await self._upstream.send(method, url, headers, body, decode=decode)
+                return await self._send(method, url, headers, body, decode=decode)
             except Unreachable:
                 if deployment.direct:
                     raise
             await self._litellm_ready(deployment)  # nothing was sent: the body is still whole
-            return await self._upstream.send(method, url, headers, body, decode=decode)
+            return await self._send(method, url, headers, body, decode=decode)
         except UpstreamError as error:
             raise refusal(error, deployment) from None
+
+    async def _send(
+        self, method: str, url: str, headers: Pairs, body: Body, *, decode: bool
+    ) -> Response:
+        """The answer, after redirects within the same host. Raises UpstreamError."""
+        response = await self._upstream.send(method, url, headers, body, decode=decode)
+        for _ in range(_MAX_REDIRECTS):
+            if response.status not in _REDIRECTS:
+                break
+            target = followed(method, url, response, body)
+            if target is None:
+                break
+            response.close()
+            url = target
+            response = await self._upstream.send(method, url, headers, body, decode=decode)
+        return response
 
     async def _litellm_ready(self, deployment: Deployment) -> None:
         alive = deployment.base_url.removesuffix("/v1") + "/health/liveliness"
@@ -92,6 +165,28 @@ class Teacher:
             if time.monotonic() >= deadline:
                 raise teacher_starting(deployment.model_name)
             await asyncio.sleep(_POLL_S)
+
+
+def followed(method: str, url: str, response: Response, body: Body) -> str | None:
+    """Where a redirect is followed to; None where the client gets it instead.
+
+    Never to another host, which would get the teacher's key, and only where method and body stay as
+    they are: a client follows the others as it would without us.
+    """
+    location = header(response.headers, b"location")
+    kept = response.status in _KEEPING or method in ("GET", "HEAD")
+    if location is None or not kept or not isinstance(body, bytes | None):
+        return None
+    try:
+        target = urljoin(url, location.decode("ascii"))
+        here, there = urlsplit(url), urlsplit(target)
+        same_port = here.port == there.port and here.scheme == there.scheme
+    except ValueError:
+        return None
+    upgraded = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
+    if here.hostname != there.hostname or not (same_port or upgraded) or there.username:
+        return None
+    return target.partition("#")[0]
 
 
 def teacher_body(

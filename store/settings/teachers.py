@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -49,6 +49,11 @@ class Deployment:
     api_key: str | None
     provider: str
     direct: bool  # False: through the LiteLLM child
+
+    @property
+    def endpoint(self) -> tuple[str, str | None]:
+        """The address and the account: what one of them made, no other one knows."""
+        return self.base_url, self.api_key
 
     def __repr__(self) -> str:  # never shows the key
         return f"Deployment({self.model_name} → {self.provider}/{self.upstream_model})"
@@ -126,6 +131,27 @@ class TeacherPool:
         names = dict.fromkeys(d.model_name for d in self.deployments)
         return [name for name in names if "*" not in name]
 
+    @property
+    def wildcards(self) -> list[Deployment]:
+        """The deployments whose name has a wildcard, one of each endpoint."""
+        return _distinct(d for d in self.deployments if "*" in d.model_name)
+
+    @property
+    def endpoints(self) -> list[Deployment]:
+        """One deployment of each endpoint, in the order of `model_list`."""
+        return _distinct(self.deployments)
+
+    def choose_beside(self, model: str, other: Deployment) -> Deployment | None:
+        """The deployment for a model name at the endpoint of another one, if there is one."""
+        for deployment in self._named.get(model, ()):
+            if deployment.endpoint == other.endpoint:
+                return deployment
+        return None
+
+    def all_of(self, model: str) -> list[Deployment]:
+        """All deployments of a model name that is no wildcard, one of each endpoint."""
+        return _distinct(self._named.get(model, ()))
+
     def choose(self, model: str) -> Deployment | None:
         """The deployment for this model name, or None when no entry matches."""
         same = self._named.get(model)
@@ -148,6 +174,21 @@ class TeacherPool:
                     deployment.direct,
                 )
         return None
+
+
+def _distinct(deployments: Iterable[Deployment]) -> list[Deployment]:
+    first: dict[tuple[str, str | None], Deployment] = {}
+    for deployment in deployments:
+        first.setdefault(deployment.endpoint, deployment)
+    return list(first.values())
+
+
+def name_of_wildcard(deployment: Deployment, upstream: str) -> str | None:
+    """The name that clients use for one of the endpoint's own models; None if it has none."""
+    matched = _wildcard(deployment.upstream_model, upstream) if deployment.direct else upstream
+    if matched is None or "*" in upstream:
+        return None
+    return deployment.model_name.replace("*", matched) if deployment.direct else upstream
 
 
 def teacher_pool(
