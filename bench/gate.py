@@ -3,8 +3,9 @@
     .venv/bin/python -m bench.gate [--json] [--quick]
 
 Runs the shipped code. Results of a bound alone are exact (bench/simulate_gate.py); those with the
-choice of the cutoffs are simulated (bench/simulate_path.py), with exact 95 % intervals. The change
-detector's numbers come last (bench/simulate_detector.py).
+choice of the cutoffs are simulated (bench/simulate_path.py, and bench/simulate_groups.py where rows
+belong together), with exact 95 % intervals. The change detector's numbers come last
+(bench/simulate_detector.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import simulate_gate, simulate_path
+from bench import simulate_gate, simulate_groups, simulate_path
 from store.jsontext import JsonObject
 
 NAMES = {
@@ -31,6 +32,7 @@ NAMES = {
     "plain_mean": "plain mean",
     "uniform_mixture": "uniform mixture",
     "one_bet_that_knows": "best single bet",
+    "by_row": "each row counted",
 }
 TITLES = {
     "peeking": f"Wrong promotions, every one of {simulate_gate.LOOKS} rows looked at; exact",
@@ -41,6 +43,7 @@ TITLES = {
     "coverage": "The lower bound is right at every one of the looks; exact",
     "bounds_right": "Bounds of scores and of judged answers, one look, alpha 0.05; simulated",
     "wrong_promotions": "Wrong promotions through the choice of cutoffs; simulated",
+    "groups": "Wrong promotions by group size and correlation of the rows; simulated",
     "coverage_won": "Mean coverage certified, and share promoted, first attempt; simulated",
 }
 
@@ -56,6 +59,7 @@ def report(*, quick: bool) -> dict[str, list[JsonObject]]:
         "coverage": simulate_gate.coverage(),
         "bounds_right": simulate_path.bounds_right(1000 // tenth),
         "wrong_promotions": simulate_path.wrong_promotions(400 // tenth),
+        "groups": simulate_groups.wrong_promotions(400 // tenth),
         "coverage_won": simulate_path.coverage_won(100 // tenth),
     }
 

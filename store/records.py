@@ -324,11 +324,12 @@ class Evaluation:
     fault: str | None = None  # a Reason, when the answer was not usable
     signals: Signals | None = None
     fingerprint: str = ""  # of the request, or the id of its prompt's template
+    group: int | None = None  # rows of one number belong together; None: it is alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The served held-out rows of one fingerprint, or of one of the teacher's labels or calls."""
+    """The served held-out groups of one fingerprint, or of one of the teacher's labels or calls."""
 
     kind: SliceKind
     name: str
@@ -377,17 +378,19 @@ class Certificate:
     prior: list[float] = field(
         default_factory=list
     )  # prior of the bound's bets, see distill.gate.gate
-    n: int  # held-out rows at or above the cutoff
-    agreed: int  # of those, how many agreed
+    n: int  # held-out groups with a row at or above the cutoff
+    agreed: float  # sum of their agreements, each the mean over its served rows
+    rows: int = 0  # served held-out rows; 0: of before rows were grouped, as many as n
     score: float  # agreed / n
     lower_bound: float
     cutoff: float | None  # lowest confidence served; None: everything is served
     cutoffs_tested: int = 1  # in the order fixed on the calibration split
-    coverage: float  # n / all held-out rows
-    heldout: int  # all held-out rows
-    agreement_all: float  # agreement on all held-out rows, served or not
+    coverage: float  # mean over the held-out groups of the share of their rows that is served
+    heldout: int  # all held-out groups
+    heldout_rows: int = 0  # all held-out rows; 0: of before rows were grouped, as many as heldout
+    agreement_all: float  # the same mean of the agreement on all rows, served or not
     min_coverage: float
-    faults: int = 0  # held-out rows whose answer broke a limit or a format
+    faults: float = 0  # sum over the held-out groups of the share of answers that broke a form
     slices: list[Slice] = field(default_factory=list)
     ceiling: Ceiling | None = None
     judge: JudgeCheck | None = None  # None with scorer `judge`: uncorrected

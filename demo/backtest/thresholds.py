@@ -18,6 +18,7 @@ from demo.backtest.report import agreement
 from distill.evaluate.evaluations import Evaluations
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, certify, confirmed_bound
+from distill.gate.groups import GroupedRows
 from store.jsontext import JsonMapping, JsonObject
 from store.records import (
     Certificate,
@@ -68,7 +69,7 @@ def _certificate(
     if not heldout:
         return None
     cutoffs = choose_cutoffs(
-        calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt=1)
+        calibration, gate, heldout=len(GroupedRows(heldout)), alpha=attempt_alpha(gate, attempt=1)
     )
     return certify(
         heldout,
@@ -138,5 +139,15 @@ def _sure(row: TestRow, certificate: Certificate) -> bool:
 def _certified(certificate: Certificate | None) -> JsonMapping | None:
     if certificate is None:
         return None
-    names = ("n", "agreed", "heldout", "score", "lower_bound", "coverage", "cutoff")
+    names = (
+        "n",
+        "agreed",
+        "rows",
+        "heldout",
+        "heldout_rows",
+        "score",
+        "lower_bound",
+        "coverage",
+        "cutoff",
+    )
     return {name: getattr(certificate, name) for name in names}

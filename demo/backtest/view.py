@@ -123,7 +123,7 @@ def _lines(report: Report) -> Iterator[tuple[str, str]]:
 def _certificate(certificate: JsonMapping) -> str:
     cutoff = certificate["cutoff"]
     return (
-        f"{certificate['agreed']} of {certificate['n']} held-out rows agree, "
+        f"{certificate['agreed']:g} of {certificate['n']} held-out groups agree, "
         f"at least {certificate['lower_bound']:.4f} at {certificate['confidence_level']:.0%} "
         f"confidence (threshold {certificate['threshold']:g}); "
         f"coverage {certificate['coverage']:.1%}"

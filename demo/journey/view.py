@@ -195,7 +195,7 @@ def _run_table(name: str, status: Status) -> Table:
     if certificate:
         table.add_row(
             "held-out",
-            f"{certificate['agreed']} of {certificate['n']} agree, lower bound "
+            f"{certificate['agreed']:g} of {certificate['n']} agree, lower bound "
             f"{certificate['lower_bound']:.3f} at {certificate['confidence_level']:.0%}, "
             f"needs {certificate['threshold']:g}; coverage {certificate['coverage']:.0%}",
         )

@@ -1,14 +1,15 @@
 """Chooses the rows of a run from logged exchanges, and says why the others are left out.
 
-A row is one input with the answer that it should have. An input is in one row only: the gate's
-statistics assume that rows are independent of each other.
+A row is one input with the answer that it should have. An input is in one row only, and rows that
+belong together are one group (distill.dataset.groups): they are in one split, and the gate counts
+them as one.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import orjson
 
 from distill.dataset.exchange import Lesson, lesson_of
+from distill.dataset.groups import Member, group
 from distill.dataset.split import split_of
 from distill.dataset.traffic import Shape, Traffic
 from store.chat.normal_form import normal_answer
-from store.chat.shape import Messages, input_hash
+from store.chat.shape import SYSTEM_ROLES, Messages, input_hash, text_of
 from store.files.atomic import read_lines, write_atomically
 from store.jsontext import JsonObject
 from store.records import (
@@ -48,6 +50,7 @@ class Row:
     params: JsonObject  # of the request: REASKED_PARAMS that it had, with its tools
     target: str  # the teacher's answer, or a client's correction: see distill.dataset.exchange
     origin: Origin = "trace"  # or correction
+    group: int | None = None  # rows of one number belong together; None: it is alone
 
     @property
     def messages_json(self) -> str:
@@ -92,6 +95,11 @@ class Selection:
         """How many rows each split has."""
         return {split: len(self._of(split)) for split in SPLITS}
 
+    @property
+    def groups(self) -> dict[Split, int]:
+        """How many groups each split has."""
+        return {split: _groups(self._of(split)) for split in SPLITS}
+
     def _of(self, split: Split) -> list[Row]:
         return [row for row in self.rows if row.split == split]
 
@@ -122,21 +130,22 @@ def choose_rows(
     When an input was answered several times, the newest correction counts; without one the answer
     given most often, the newer of two equally common ones.
 
+    Groups are made of what is left then, each with the split of its oldest input. Inputs with which
+    many conversations begin are trained on and never judged: their answers stand in other rows. A
+    row that resembles one of another group is left out, so that what is learned is never near to
+    what is judged.
+
     `suspect_since`: the time of a drift. Where an input was answered before and after, only the
     later answers count; a row that was asked before may be trained on, but is neither a calibration
     nor a held-out row.
     """
     traffic = traffic or Traffic()
     left_out: Counter[str] = Counter()
-    usable = _usable(_once(exchanges), traffic, shares, left_out)
+    usable = _usable(_once(exchanges), traffic, left_out)
     since = -inf if suspect_since is None else suspect_since
-    chosen = []
-    for group in _by_input(usable, traffic, left_out):
-        winner = _winner(group, since, left_out)
-        if winner is not None:
-            chosen.append(winner)
-    chosen.sort(key=lambda c: (c.asked_at, c.row.trace_id))
-    rows = [c.row for c in chosen]
+    chosen = [_winner(same, since, left_out) for same in _by_input(usable, traffic, left_out)]
+    chosen.sort(key=lambda one: (one.candidate.asked_at, one.candidate.row.trace_id))
+    rows = _split(chosen, shares, since, left_out)
     used = {row.fingerprint for row in rows}
     return Selection(
         rows,
@@ -151,12 +160,23 @@ class _Candidate:
 
     asked_at: float
     answered_at: float
-    row: Row
+    row: Row  # without its split and group
+    users: tuple[str, ...]  # the user's turns, with the values in the template's holes
+    text: str  # the same with all other turns
     answer: str  # the normal form of the row's target
 
     @property
     def order(self) -> tuple[float, float, str]:
         return self.answered_at, self.asked_at, self.row.trace_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Winner:
+    """The answer of an input that counts. Times in seconds since the epoch."""
+
+    candidate: _Candidate
+    first_at: float  # when the input was first asked
+    last_at: float  # when it was last asked, of the answers that count
 
 
 def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
@@ -168,10 +188,7 @@ def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
 
 
 def _usable(
-    exchanges: Iterable[LoggedExchange],
-    traffic: Traffic,
-    shares: SplitSettings,
-    left_out: Counter[str],
+    exchanges: Iterable[LoggedExchange], traffic: Traffic, left_out: Counter[str]
 ) -> list[_Candidate]:
     """The exchanges that teach something, each with its row; counts the others."""
     usable = []
@@ -181,7 +198,7 @@ def _usable(
             left_out[lesson.reason] += 1
         else:
             shape = traffic.shape_of(exchange.fingerprint, exchange.request)
-            usable.append(_candidate(exchange, lesson, shape, shares))
+            usable.append(_candidate(exchange, lesson, shape))
     return usable
 
 
@@ -199,8 +216,8 @@ def _by_input(
     return groups.values()
 
 
-def _winner(group: list[_Candidate], since: float, left_out: Counter[str]) -> _Candidate | None:
-    """The candidate of one input that becomes its row, if any; counts the others.
+def _winner(group: list[_Candidate], since: float, left_out: Counter[str]) -> _Winner:
+    """The candidate of one input that becomes its row; counts the others.
 
     `since`: see `suspect_since` of choose_rows.
     """
@@ -210,15 +227,52 @@ def _winner(group: list[_Candidate], since: float, left_out: Counter[str]) -> _C
     same = sum(c.answer == winner.answer for c in current)
     left_out["duplicate"] += same - 1
     left_out["contradicted"] += len(current) - same
-    if winner.row.split != "train" and max(c.asked_at for c in current) < since:
-        left_out["outdated"] += 1
-        return None
-    return winner
+    return _Winner(winner, min(c.asked_at for c in group), max(c.asked_at for c in current))
 
 
-def _candidate(
-    exchange: LoggedExchange, lesson: Lesson, shape: Shape, shares: SplitSettings
-) -> _Candidate:
+def _split(
+    chosen: Sequence[_Winner], shares: SplitSettings, since: float, left_out: Counter[str]
+) -> list[Row]:
+    """The rows of these winners with their groups and splits; counts those that are left out.
+
+    `since`: see `suspect_since` of choose_rows.
+    """
+    groups = group(
+        [
+            Member(
+                name=c.row.input_hash,
+                at=one.first_at,
+                users=c.users,
+                text=c.text,
+                answer=c.answer,
+            )
+            for one in chosen
+            for c in (one.candidate,)
+        ]
+    )
+    trained = {groups.names[place] for place in groups.openings}
+    splits: list[Split] = [
+        "train" if name in trained else split_of(name, shares) for name in groups.names
+    ]
+    near = {
+        min(pair, key=lambda place: SPLITS.index(splits[place]))
+        for pair in groups.close
+        if splits[pair[0]] != splits[pair[1]]
+    }
+    numbers: dict[str, int] = {}
+    rows = []
+    for place, (one, name, split) in enumerate(zip(chosen, groups.names, splits, strict=True)):
+        number = numbers.setdefault(name, len(numbers))
+        if place in near:
+            left_out["near_judged"] += 1
+        elif split != "train" and one.last_at < since:
+            left_out["outdated"] += 1
+        else:
+            rows.append(replace(one.candidate.row, split=split, group=number))
+    return rows
+
+
+def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candidate:
     messages = exchange.request.messages
     if shape.values:
         of_input = input_hash(messages, shape.values)
@@ -227,7 +281,7 @@ def _candidate(
     row = Row(
         trace_id=exchange.trace_id,
         input_hash=of_input,
-        split=split_of(of_input, shares),
+        split="train",  # until _split decides
         fingerprint=shape.name,
         model=exchange.model,
         messages=messages,
@@ -235,7 +289,17 @@ def _candidate(
         target=lesson.target,
         origin="correction" if exchange.kind == "correction" else "trace",
     )
-    return _Candidate(exchange.asked_at, exchange.answered_at, row, normal_answer(row.target))
+    turns = [(m.get("role"), text_of(m.get("content"))) for m in messages]
+    values = " ".join(shape.values)
+    users = [text for role, text in turns if role == "user"]
+    return _Candidate(
+        exchange.asked_at,
+        exchange.answered_at,
+        row,
+        users=(f"{values} {users[0]}", *users[1:]),
+        text="\n".join([values, *(text for role, text in turns if role not in SYSTEM_ROLES)]),
+        answer=normal_answer(row.target),
+    )
 
 
 def _elected(group: list[_Candidate]) -> _Candidate:
@@ -245,6 +309,11 @@ def _elected(group: list[_Candidate]) -> _Candidate:
         return max(corrections, key=lambda c: c.order)
     votes = Counter(c.answer for c in group)
     return max(group, key=lambda c: (votes[c.answer], c.order))
+
+
+def _groups(rows: Sequence[Row]) -> int:
+    """How many groups these rows are."""
+    return len({row.group for row in rows} - {None}) + sum(row.group is None for row in rows)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.gate.groups import group_numbers
 from store.chat.confidence import certainties
 from store.records import (
     ConfidenceModel,
@@ -34,17 +35,23 @@ def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
 
     No weight is negative: more doubt never raises the confidence. With few rows, or without a
     disagreement, the prior decides, and answers are ordered by their rivals. Rows with a fault do
-    not count: they are never served, at any confidence. The same rows give the same model.
+    not count: they are never served, at any confidence. The rows of one group weigh as much as one
+    row. The same rows give the same model.
     """
-    rows = [(e.signals, e.agrees) for e in evaluations if e.signals is not None and not e.fault]
+    usable = [e for e in evaluations if e.signals is not None and not e.fault]
+    rows = [(e.signals, e.agrees) for e in usable if e.signals is not None]
     names = list(PRIOR)
     x = np.array([[certainties(signals)[name] for name in names] for signals, _ in rows])
     x = x.reshape(len(rows), len(names))
     agrees = np.array([agrees for _, agrees in rows], dtype=np.float64)
-    mean = x.mean(axis=0) if rows else np.zeros(len(names))
-    spread = np.maximum(x.std(axis=0), MIN_SPREAD) if rows else np.ones(len(names))
+    numbers = group_numbers(usable)
+    counts = 1 / np.bincount(numbers)[numbers] if rows else np.zeros(0)
+    mean = np.average(x, axis=0, weights=counts) if rows else np.zeros(len(names))
+    variance = np.average((x - mean) ** 2, axis=0, weights=counts) if rows else np.ones(len(names))
+    spread = np.maximum(np.sqrt(variance), MIN_SPREAD)
 
-    intercept, weights = _logistic((x - mean) / spread, agrees, np.array(list(PRIOR.values())))
+    prior = np.array(list(PRIOR.values()))
+    intercept, weights = _logistic((x - mean) / spread, agrees, counts, prior)
     weights /= spread
     return ConfidenceModel(
         intercept=float(intercept - weights @ mean),
@@ -52,18 +59,23 @@ def fit_confidence(evaluations: Sequence[Evaluation]) -> ConfidenceModel:
     )
 
 
-def _logistic(z: _Floats, agrees: _Floats, prior: _Floats) -> tuple[float, _Floats]:
-    """Intercept and weights with the largest posterior. `z`: standardised, rows x signals."""
+def _logistic(
+    z: _Floats, agrees: _Floats, counts: _Floats, prior: _Floats
+) -> tuple[float, _Floats]:
+    """Intercept and weights with the largest posterior.
+
+    `z`: standardised, rows x signals. `counts`: how much each row counts.
+    """
     from scipy.optimize import minimize  # noqa: PLC0415 - slow to import
     from scipy.special import expit  # noqa: PLC0415 - slow to import
 
     def loss(parameters: _Floats) -> tuple[float, _Floats]:
         intercept, weights = parameters[0], parameters[1:]
         logits = intercept + z @ weights
-        value = np.sum(np.logaddexp(0, logits) - agrees * logits)
+        value = np.sum(counts * (np.logaddexp(0, logits) - agrees * logits))
         value += HALF * (np.logaddexp(0, intercept) + np.logaddexp(0, -intercept))
         value += RIDGE / 2 * np.sum((weights - prior) ** 2)
-        errors = expit(logits) - agrees
+        errors = counts * (expit(logits) - agrees)
         slope = np.concatenate(
             [
                 [errors.sum() + HALF * (2 * expit(intercept) - 1)],

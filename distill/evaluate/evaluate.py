@@ -109,4 +109,5 @@ async def _judged(
         fault=reply.fault,
         signals=reply.answer.signals if reply.answer is not None else None,
         fingerprint=row.fingerprint,
+        group=row.group,
     )

@@ -1,9 +1,19 @@
 """Anytime-valid bounds of a mean: one may look after each row, and stop at any.
 
 A student's agreement p is tested against the hypothesis p ≤ p0 by betting. The stake begins at 1.
-Before each row a share u of it is put on "agrees", at the odds that are fair when p = p0:
+Before each observation a share u of it is put on "agrees", at the odds that are fair when p = p0:
 
-    a row that agrees multiplies the stake by 1 - u + u / p0, any other by 1 - u
+    one that agrees multiplies the stake by 1 - u + u / p0, any other by 1 - u
+
+An observation is a group of rows that belong together, with the mean agreement x of its rows, from
+0 to 1. It multiplies the stake by
+
+    (1 - u + u / p0)^x (1 - u)^(1 - x)
+
+which is at most 1 - u + u x / p0, by the inequality of the arithmetic and the geometric mean with
+weights x and 1 - x. The expectation of the latter is at most 1 where that of x is at most p0, given
+all groups before, whatever the rows of one group have to do with each other and however many there
+are. So the sum of the groups' agreements takes the place of the number of rows that agree.
 
 While the hypothesis is true no such game is better than fair, so the stake is a nonnegative
 supermartingale, an *e-value* at every moment, and the chance that it ever reaches 1 / alpha is at
@@ -49,8 +59,10 @@ TRUST = 0.5  # weight of a row of the prior: the cutoff was chosen on the same r
 _HALVINGS = 40  # of an interval within (0, 1): to 1e-12, well above the noise of doubles
 
 
-def log_e_value(agreed: int, n: int, p0: float, prior: Prior = ()) -> float:
+def log_e_value(agreed: float, n: int, p0: float, prior: Prior = ()) -> float:
     """Natural logarithm of the e-value against "the agreement is at most p0".
+
+    `agreed`: the sum of the agreements of n groups.
 
     Its expectation under the hypothesis is at most 1 at any stopping time. 0 < p0 < 1. Raises
     ValueError on impossible counts.
@@ -70,7 +82,7 @@ def log_e_values(agreed: Floats, n: Floats, p0: float, prior: Prior = ()) -> Flo
     return log_sum(stakes)
 
 
-def lower_bound(agreed: int, n: int, alpha: float, prior: Prior = ()) -> float:
+def lower_bound(agreed: float, n: int, alpha: float, prior: Prior = ()) -> float:
     """The agreement is at least this, with an error probability of at most alpha over all looks.
 
     The largest p0 below which every hypothesis is rejected; 0 without a row that agrees.
@@ -99,7 +111,7 @@ def most_missed(n: Floats, p0: float, alpha: float, log_weights: Floats) -> Floa
     return few
 
 
-def upper_bound(agreed: int, n: int, alpha: float) -> float:
+def upper_bound(agreed: float, n: int, alpha: float) -> float:
     """The agreement is at most this, with an error probability of at most alpha over all looks."""
     _check(agreed, n)
     if agreed == n:
@@ -138,7 +150,7 @@ def bias_lower_bound(pairs: Sequence[tuple[bool, bool]], alpha: float) -> float:
 
 
 def prediction_powered_lower_bound(
-    agreed: int, n: int, bias_low: float, alpha: float, prior: Prior = ()
+    agreed: float, n: int, bias_low: float, alpha: float, prior: Prior = ()
 ) -> float:
     """The share of answers that people would call good is at least this.
 
@@ -202,7 +214,9 @@ def _nodes(a: float, b: float) -> tuple[Floats, Floats]:
     return (places + 1) / 2, np.log(weights / weights.sum())
 
 
-def _bound(hits: int, misses: int, bets_and_weights: tuple[Floats, Floats], alpha: float) -> float:
+def _bound(
+    hits: float, misses: float, bets_and_weights: tuple[Floats, Floats], alpha: float
+) -> float:
     """The lower bound of the share of hits."""
     bets, log_weights = bets_and_weights
 
@@ -228,6 +242,6 @@ def _smallest_kept(log_stake: Callable[[float], float], mean: float, alpha: floa
     return rejected
 
 
-def _check(agreed: int, n: int) -> None:
+def _check(agreed: float, n: int) -> None:
     if not 0 <= agreed <= n:
-        raise ValueError(f"{agreed} of {n} rows cannot agree")
+        raise ValueError(f"{agreed:g} of {n} groups cannot agree")

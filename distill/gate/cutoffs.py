@@ -12,14 +12,15 @@ Angelopoulos, Bates, Candès, Jordan and Lei, "Learn then test", Annals of Appli
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
-from operator import itemgetter
+from itertools import pairwise
 
 import numpy as np
 
 from distill.gate.bounds import Floats, informed_weights, most_missed
+from distill.gate.groups import GroupCounts, GroupedRows
 from store.records import Evaluation
 from store.settings.tasks import GateSettings
 
@@ -33,8 +34,10 @@ class Cutoff:
     """A confidence from which a student would serve, with its estimates on the calibration rows."""
 
     value: float | None  # lowest confidence served; None: everything is served
-    coverage: float  # share of the calibration rows that it serves
-    agreement: float  # of those, the share that agrees; 0 when it serves none
+    coverage: float  # share of the calibration groups that it serves
+    agreement: (
+        float  # mean agreement of the groups with a row that it serves; 0 when it serves none
+    )
     chance: float  # estimated probability that the held-out rows certify it
     reason: str
     prior: tuple[float, ...] = ()  # of the bound's bets: see distill.gate.bounds
@@ -43,8 +46,7 @@ class Cutoff:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     value: float | None
-    served: int
-    agreed: int
+    served: GroupCounts
 
 
 def serves(evaluation: Evaluation, cutoff: float | None) -> bool:
@@ -59,9 +61,10 @@ def choose_cutoffs(
 ) -> list[Cutoff]:
     """The cutoffs to test, in this order; at least one.
 
-    For each candidate the probability is estimated that `heldout` other rows of the same kind would
-    certify it at an error probability of `alpha`: how many of them would be served, and how many of
-    those would agree, both with the uncertainty of an estimate from the calibration rows. The most
+    For each candidate the probability is estimated that `heldout` other groups of the same kind
+    would certify it at an error probability of `alpha`: how many of them would be served, and how
+    many of those would agree, both with the uncertainty of an estimate from the calibration groups,
+    as if the rows of a group agreed or disagreed together. The most
     probable one comes first, since nothing is certified when the first one fails; of equal ones the
     larger coverage; when none has a chance, the highest that covers enough. Up to STEPS more
     follow, at even steps of coverage; the last one serves answers about as confident as the least
@@ -70,36 +73,33 @@ def choose_cutoffs(
     candidates = _candidates(calibration)  # largest coverage first
     if not candidates:
         return [Cutoff(None, 0.0, 0.0, 0.0, "no servable answer on the calibration rows")]
-    chances = _chances(candidates, len(calibration), heldout, gate, alpha)
-    first = int(np.argmax(chances)) if chances.any() else _smallest(candidates, calibration, gate)
-    served = np.array([c.served for c in candidates[: first + 1]])
+    groups = len(GroupedRows(calibration))
+    chances = _chances(candidates, groups, heldout, gate, alpha)
+    first = int(np.argmax(chances)) if chances.any() else _smallest(candidates, groups, gate)
+    served = np.array([c.served.covered for c in candidates[: first + 1]])
     steps = np.linspace(served[first], served[0], STEPS + 1)
     order = dict.fromkeys(int(np.argmin(np.abs(served - step))) for step in steps)
-    return [
-        _cutoff(candidates[place], len(calibration), float(chances[place]), gate) for place in order
-    ]
+    return [_cutoff(candidates[place], groups, float(chances[place]), gate) for place in order]
 
 
-def _smallest(
-    candidates: Sequence[_Candidate], calibration: Sequence[Evaluation], gate: GateSettings
-) -> int:
-    """The place of the highest cutoff that still covers enough."""
-    needed = gate.min_coverage * len(calibration)
-    return max((i for i, c in enumerate(candidates) if c.served >= needed), default=0)
+def _smallest(candidates: Sequence[_Candidate], groups: int, gate: GateSettings) -> int:
+    """The place of the highest cutoff that still covers enough of the calibration groups."""
+    needed = gate.min_coverage * groups
+    return max((i for i, c in enumerate(candidates) if c.served.covered >= needed), default=0)
 
 
-def _cutoff(candidate: _Candidate, calibration: int, chance: float, gate: GateSettings) -> Cutoff:
-    coverage, agreement = candidate.served / calibration, candidate.agreed / candidate.served
-    missed = candidate.served - candidate.agreed
+def _cutoff(candidate: _Candidate, groups: int, chance: float, gate: GateSettings) -> Cutoff:
+    served = candidate.served
+    coverage, agreement = served.covered / groups, served.agreed / served.groups
     what = "all answers" if candidate.value is None else f"confidence from {candidate.value:.4g} on"
     return Cutoff(
         candidate.value,
         coverage,
         agreement,
         chance,
-        f"{what}: {candidate.agreed} of {candidate.served} calibration rows agree "
+        f"{what}: {served.agreed:g} of {served.groups} calibration groups agree "
         f"({agreement:.3f}), coverage {coverage:.3f}, chance of a certificate {chance:.2f}",
-        (float(candidate.agreed), float(missed), gate.threshold),
+        (served.agreed, served.groups - served.agreed, gate.threshold),
     )
 
 
@@ -110,27 +110,28 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
     slightly different in another batch falls on the same side. The lowest lies a little below all
     confidences: a certificate covers no answer that is far less confident than those.
     """
-    usable = [e for e in calibration if serves(e, None)]
+    usable = [place for place, e in enumerate(calibration) if serves(e, None)]
     if not usable:
         return []
-    measured = sorted(
-        ((e.confidence, e.agrees) for e in usable if e.confidence is not None), reverse=True
-    )
-    levels = []  # (confidence, rows at or above it, how many of those agree), highest first
-    served = agreed = 0
-    for confidence, rows in groupby(measured, key=itemgetter(0)):
-        for _, agrees in rows:
-            served, agreed = served + 1, agreed + agrees
-        levels.append((confidence, served, agreed))
+    places: defaultdict[float, list[int]] = defaultdict(list)  # of the rows, by confidence
+    for place in usable:
+        confidence = calibration[place].confidence
+        if confidence is not None:
+            places[confidence].append(place)
+    grouped, served = GroupedRows(calibration), list[int]()
+    levels = []  # (confidence, what is served at or above it), highest first
+    for confidence in sorted(places, reverse=True):
+        served += places[confidence]
+        levels.append((confidence, grouped.counts(served)))
     candidates = []
-    if not levels or levels[-1][1] < len(usable):  # rows without a confidence fall to any cutoff
-        candidates.append(_Candidate(None, len(usable), sum(e.agrees for e in usable)))
+    if len(served) < len(usable):  # rows without a confidence fall to any cutoff
+        candidates.append(_Candidate(None, grouped.counts(usable)))
     if levels:
-        lowest, served, agreed = levels[-1]
-        candidates.append(_Candidate(lowest - SLACK * abs(lowest), served, agreed))
-    for (below, _, _), (above, served, agreed) in pairwise(reversed(levels)):
+        lowest, counts = levels[-1]
+        candidates.append(_Candidate(lowest - SLACK * abs(lowest), counts))
+    for (below, _), (above, counts) in pairwise(reversed(levels)):
         halfway = (below + above) / 2
-        candidates.append(_Candidate(halfway if halfway > below else above, served, agreed))
+        candidates.append(_Candidate(halfway if halfway > below else above, counts))
     return candidates
 
 
@@ -139,25 +140,25 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
 
 def _chances(
     candidates: Sequence[_Candidate],
-    calibration: int,
+    groups: int,
     heldout: int,
     gate: GateSettings,
     alpha: float,
 ) -> Floats:
-    """How likely each candidate is to be certified on `heldout` other rows."""
-    served = np.array([c.served for c in candidates])
-    agreed = np.array([c.agreed for c in candidates])
-    missed = served - agreed
-    n = np.rint(heldout * served / calibration)
+    """How likely each candidate is to be certified on `heldout` other groups."""
+    agreed = np.array([c.served.agreed for c in candidates])
+    missed = np.array([c.served.groups - c.served.agreed for c in candidates])
+    covered = np.array([c.served.covered for c in candidates])
+    n = np.rint(heldout * (agreed + missed) / groups)
     weights = informed_weights(agreed, missed, gate.threshold)
     most = most_missed(n, gate.threshold, alpha, weights)
     good_enough = _at_most(most, n, missed + JEFFREYS, agreed + JEFFREYS)
     most_unserved = np.floor(heldout * (1 - gate.min_coverage) + 1e-9)
     covers_enough = _at_most(
-        np.full(len(served), most_unserved),
-        np.full(len(served), float(heldout)),
-        calibration - served + JEFFREYS,
-        served + JEFFREYS,
+        np.full(len(covered), most_unserved),
+        np.full(len(covered), float(heldout)),
+        np.maximum(groups - covered, 0) + JEFFREYS,
+        covered + JEFFREYS,
     )
     return good_enough * covers_enough
 

@@ -8,6 +8,9 @@ Two steps on two disjoint sets of rows:
    the agreement of the answers that it would serve has to reach the threshold, and no slice of them
    may lie far below (distill.gate.slices). The last one that passed is certified.
 
+All counts are of groups of rows that belong together: one counts once, by the mean over its rows
+(distill.gate.groups). The agreement that is certified is that of an answer to a group of its own.
+
 The bound is anytime-valid (distill.gate.bounds), so more rows may be added and looked at at any
 time; `extended_bound` continues it with live traffic. Attempt k of a task under the same
 fingerprints gets the error probability alpha / (k (k + 1)). These add up to alpha: a student whose
@@ -30,6 +33,7 @@ from distill.gate.bounds import (
     prediction_powered_lower_bound,
 )
 from distill.gate.cutoffs import Cutoff, serves
+from distill.gate.groups import GroupedRows
 from distill.gate.slices import floor_of, slices_of
 from store.records import (
     Ceiling,
@@ -62,10 +66,10 @@ def attempt_number(earlier: Sequence[Certificate], fingerprints: Sequence[str]) 
     return 1 + sum(not own.isdisjoint(c.fingerprints) for c in earlier)
 
 
-def rows_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0) -> int:
-    """The fewest served held-out rows that can certify a student, if every one of them agrees.
+def groups_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0) -> int:
+    """The fewest served held-out groups that can certify a student, if every one of them agrees.
 
-    `calibration`: how many calibration rows there are. At best all of them agree too, and are the
+    `calibration`: how many calibration groups there are. At best all of them agree too, and are the
     prior of the bound's bets.
     """
     alpha = attempt_alpha(gate, attempt)
@@ -112,10 +116,11 @@ def certify(
         raise ValueError("no cutoff to certify")
     alpha = attempt_alpha(gate, attempt)
     judge = _judge_check(labelled, alpha / 2) if labelled else None
-    terms = _Terms(gate, attempt, alpha, output, judge)
-    results = _test_in_order(heldout, cutoffs, terms)
+    grouped = GroupedRows(heldout)
+    terms = _Terms(gate, attempt, alpha, output, judge, grouped.unit)
+    results = _test_in_order(grouped, cutoffs, terms)
     chosen = next((r for r in reversed(results) if not r.objections), results[-1])
-    reasons = _reasons(chosen, results[-1], len(heldout), terms)
+    reasons = _reasons(chosen, results[-1], terms)
     if labelled is not None:
         reasons.append(_judge_reason(judge))
     if ceiling is not None and ceiling.high < gate.threshold:
@@ -134,15 +139,17 @@ def certify(
         prior=list(chosen.prior),
         n=n,
         agreed=agreed,
+        rows=chosen.rows,
         score=agreed / n if n else 0.0,
         lower_bound=chosen.bound,
         cutoff=chosen.cutoff,
         cutoffs_tested=len(results),
-        coverage=n / len(heldout) if heldout else 0.0,
-        heldout=len(heldout),
-        agreement_all=sum(e.agrees for e in heldout) / len(heldout) if heldout else 0.0,
+        coverage=chosen.coverage,
+        heldout=len(grouped),
+        heldout_rows=len(heldout),
+        agreement_all=grouped.total([e.agrees for e in heldout]) / max(len(grouped), 1),
         min_coverage=gate.min_coverage,
-        faults=sum(e.fault is not None for e in heldout),
+        faults=grouped.total([e.fault is not None for e in heldout]),
         slices=chosen.slices,
         ceiling=ceiling,
         judge=judge,
@@ -153,7 +160,7 @@ def certify(
     )
 
 
-def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+def extended_bound(certificate: Certificate, live_n: int, live_agreed: float) -> float:
     """The certificate's bound, continued with rows of live traffic that the student would serve.
 
     Without any it is the certificate's own, recomputed from nothing but what it stores.
@@ -167,7 +174,7 @@ def extended_bound(certificate: Certificate, live_n: int, live_agreed: int) -> f
     )
 
 
-def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> float:
+def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: float) -> float:
     """The lower bound of the live rows by themselves, at the certificate's error probability.
 
     The held-out rows decide the bets alone, so it also holds after the live traffic has drifted
@@ -181,7 +188,7 @@ def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: int) -> 
     return _bound(live_agreed, live_n, certificate.alpha, prior, certificate.judge)
 
 
-def _bound(agreed: int, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
+def _bound(agreed: float, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
     if judge is None:
         return lower_bound(agreed, n, alpha, prior)
     return prediction_powered_lower_bound(agreed, n, judge.bias_low, alpha, prior)
@@ -199,6 +206,7 @@ class _Terms:
     alpha: float
     output: OutputKind
     judge: JudgeCheck | None
+    unit: str  # what is counted: groups, or rows where none has a group
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +215,10 @@ class _CutoffResult:
 
     cutoff: float | None
     prior: tuple[float, ...]
-    n: int  # rows that it serves
-    agreed: int
+    n: int  # groups with a row that it serves
+    agreed: float
+    rows: int
+    coverage: float
     bound: float
     slices: list[Slice]
     proven: bool  # the bound reaches the threshold, and no slice lies below the floor
@@ -216,7 +226,7 @@ class _CutoffResult:
 
 
 def _test_in_order(
-    heldout: Sequence[Evaluation], cutoffs: Sequence[Cutoff], terms: _Terms
+    heldout: GroupedRows, cutoffs: Sequence[Cutoff], terms: _Terms
 ) -> list[_CutoffResult]:
     """The tests of the cutoffs, up to the first that is not proven."""
     results: list[_CutoffResult] = []
@@ -227,61 +237,74 @@ def _test_in_order(
     return results
 
 
-def _reasons(chosen: _CutoffResult, last: _CutoffResult, heldout: int, terms: _Terms) -> list[str]:
+def _reasons(chosen: _CutoffResult, last: _CutoffResult, terms: _Terms) -> list[str]:
     """Why the chosen cutoff passed or not, and why no later one was taken."""
-    reasons = list(chosen.objections) or [_passed(chosen, heldout, terms)]
+    reasons = list(chosen.objections) or [_passed(chosen, terms)]
     if chosen is not last:
-        coverage = last.n / heldout
-        reasons.append(f"no further: at coverage {coverage:.3f}, {last.objections[0]}")
+        reasons.append(f"no further: at coverage {last.coverage:.3f}, {last.objections[0]}")
     return reasons
 
 
-def _test(heldout: Sequence[Evaluation], cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
+def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     gate = terms.gate
-    served = [e for e in heldout if serves(e, cutoff.value)]
-    n, agreed = len(served), sum(e.agrees for e in served)
+    served = [place for place, e in enumerate(heldout.rows) if serves(e, cutoff.value)]
+    counts = heldout.counts(served)
+    n, agreed = counts.groups, counts.agreed
+    coverage = counts.covered / max(len(heldout), 1)
     bound = _bound(agreed, n, terms.alpha, cutoff.prior, terms.judge)
-    slices = slices_of(served, terms.output, gate)
+    slices = slices_of([heldout.rows[place] for place in served], terms.output, gate)
     objections = []
     if n == 0:
-        objections.append(f"no servable answer on {len(heldout)} held-out rows")
+        objections.append(f"no servable answer on {len(heldout)} held-out {heldout.unit}")
     elif bound < gate.threshold:
         objections.append(_too_low(n, agreed, bound, cutoff.prior, terms))
     objections.extend(
-        f"one {s.kind} agrees on {s.agreed} of {s.n} held-out rows ({s.agreed / s.n:.3f}), proven "
-        f"below {floor_of(gate):.4g}"
+        f"one {s.kind} agrees on {s.agreed} of {s.n} held-out {heldout.unit} "
+        f"({s.agreed / s.n:.3f}), proven below {floor_of(gate):.4g}"
         for s in slices
         if s.below
     )
     proven = not objections
-    if n and n / len(heldout) < gate.min_coverage:
+    if n and coverage < gate.min_coverage:
         objections.append(
-            f"coverage {n / len(heldout):.3f} ({n} of {len(heldout)} held-out rows) is below "
-            f"{gate.min_coverage:g}"
+            f"coverage {coverage:.3f} ({counts.covered:g} of {len(heldout)} held-out "
+            f"{heldout.unit}) is below {gate.min_coverage:g}"
         )
-    return _CutoffResult(cutoff.value, cutoff.prior, n, agreed, bound, slices, proven, objections)
+    return _CutoffResult(
+        cutoff=cutoff.value,
+        prior=cutoff.prior,
+        n=n,
+        agreed=agreed,
+        rows=counts.rows,
+        coverage=coverage,
+        bound=bound,
+        slices=slices,
+        proven=proven,
+        objections=objections,
+    )
 
 
-def _too_low(n: int, agreed: int, bound: float, prior: Prior, terms: _Terms) -> str:
+def _too_low(n: int, agreed: float, bound: float, prior: Prior, terms: _Terms) -> str:
     threshold = terms.gate.threshold
     if terms.judge is None:
         needed = _fewest(threshold, terms.alpha, prior)
         if n < needed:
             return (
-                f"{n} served held-out rows are too few: a threshold of {threshold:g} "
+                f"{n} served held-out {terms.unit} are too few: a threshold of {threshold:g} "
                 f"{_at_confidence(terms)} needs {needed} even without a disagreement"
             )
     return (
-        f"agreement {agreed / n:.3f} ({agreed} of {n} held-out rows), lower bound {bound:.4f} < "
-        f"{threshold:g} {_at_confidence(terms)}"
+        f"agreement {agreed / n:.3f} ({agreed:g} of {n} held-out {terms.unit}), lower bound "
+        f"{bound:.4f} < {threshold:g} {_at_confidence(terms)}"
     )
 
 
-def _passed(result: _CutoffResult, heldout: int, terms: _Terms) -> str:
+def _passed(result: _CutoffResult, terms: _Terms) -> str:
+    rows = f" ({result.rows} rows)" if result.rows != result.n else ""
     return (
-        f"agreement {result.agreed / result.n:.3f} on {result.n} held-out rows, lower bound "
-        f"{result.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, coverage "
-        f"{result.n / heldout:.3f}"
+        f"agreement {result.agreed / result.n:.3f} on {result.n} held-out {terms.unit}{rows}, "
+        f"lower bound {result.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, "
+        f"coverage {result.coverage:.3f}"
     )
 
 

@@ -3,6 +3,9 @@
 A mean over all rows hides a small part of the traffic that goes wrong. So the served rows of each
 fingerprint, and of each of the teacher's labels or calls, are tested by themselves: an exact
 binomial test of "it agrees at least as often as the floor", with Holm's procedure over all slices.
+Of the rows of one group that are in a slice, one is drawn by a hash of its input: the binomial test
+needs independent rows that agree or do not, and a draw that the outcomes have no part in keeps the
+rate of agreement.
 When all slices reach the floor, the probability that any is reported as below is at most
 1 - confidence.
 
@@ -17,8 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
+from distill.gate.groups import group_numbers
 from store.chat.normal_form import normal_text
 from store.chat.tools import read_tool_answer
+from store.hashing import uniform
 from store.records import (
     Evaluation,
     OutputKind,
@@ -34,27 +39,28 @@ def floor_of(gate: GateSettings) -> float:
 
 
 def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
-    """Every slice with at least `min_slice_rows` of these rows, the most suspicious one first."""
+    """Every slice with at least `min_slice_rows` of these groups, the most suspicious one first."""
     from scipy.stats import binom  # noqa: PLC0415 - slow to import
 
-    agrees: dict[tuple[SliceKind, str], list[bool]] = defaultdict(list)
-    for row in served:
-        agrees["fingerprint", row.fingerprint].append(row.agrees)
+    drawn: dict[tuple[SliceKind, str], dict[int, bool]] = defaultdict(dict)  # agreement by group
+    numbered = zip(group_numbers(served), served, strict=True)
+    for group, row in sorted(numbered, key=lambda one: _draw(one[1])):
+        drawn["fingerprint", row.fingerprint].setdefault(group, row.agrees)
         if output == "label":
-            agrees["label", normal_text(row.teacher_output)].append(row.agrees)
+            drawn["label", normal_text(row.teacher_output)].setdefault(group, row.agrees)
         elif output == "tools":
-            agrees["call", _call(row)].append(row.agrees)
+            drawn["call", _call(row)].setdefault(group, row.agrees)
     slices = [
         Slice(
             kind=kind,
             name=name,
-            n=len(rows),
-            agreed=sum(rows),
-            p_value=float(binom.cdf(sum(rows), len(rows), floor_of(gate))),
+            n=len(groups),
+            agreed=sum(groups.values()),
+            p_value=float(binom.cdf(sum(groups.values()), len(groups), floor_of(gate))),
             below=False,
         )
-        for (kind, name), rows in agrees.items()
-        if len(rows) >= gate.min_slice_rows
+        for (kind, name), groups in drawn.items()
+        if len(groups) >= gate.min_slice_rows
     ]
     return holm(slices, 1 - gate.confidence)
 
@@ -68,6 +74,10 @@ def holm(slices: Iterable[Slice], alpha: float) -> list[Slice]:
         below = below and part.p_value <= alpha / (len(ordered) - place)
         results.append(replace(part, below=below))
     return results
+
+
+def _draw(evaluation: Evaluation) -> float:
+    return uniform(evaluation.input_hash.encode(), purpose=b"slice")
 
 
 def _call(evaluation: Evaluation) -> str:

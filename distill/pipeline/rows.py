@@ -20,7 +20,7 @@ from distill.dataset.traffic import (
     Traffic,
     seen_shape,
 )
-from distill.gate.gate import rows_needed
+from distill.gate.gate import groups_needed
 from distill.run.history import StageResult
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
@@ -50,7 +50,7 @@ MANIFEST = "rows.json"  # written last; if it is missing, the rows are chosen ag
 
 
 async def collect_rows(run: Run, parts: Parts, progress: Progress) -> StageResult[Selection]:
-    """Chooses the real rows and splits them by the hash of their input, before all else."""
+    """Chooses the real rows and splits them by group, before all else."""
     earlier = await asyncio.to_thread(_read, run.folder)
     if earlier is not None:
         return earlier
@@ -77,16 +77,18 @@ def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> 
 
     `attempt`: which attempt this is of the task under these fingerprints (1-based).
     """
-    sizes = selection.sizes
-    needed = rows_needed(settings.gate, attempt, calibration=sizes["calibration"])
-    if sizes["heldout"] < needed:
+    groups = selection.groups
+    needed = groups_needed(settings.gate, attempt, calibration=groups["calibration"])
+    if groups["heldout"] < needed:
         nth = f" in attempt {attempt}" if attempt > 1 else ""
+        rows = selection.sizes["heldout"]
+        of_rows = f" ({rows} rows)" if rows != groups["heldout"] else ""
         return (
-            f"{sizes['heldout']} held-out rows, but a threshold of "
+            f"{groups['heldout']} held-out groups{of_rows}, but a threshold of "
             f"{settings.gate.threshold:g} at confidence {settings.gate.confidence:g} needs "
             f"{needed}{nth} even without a disagreement"
         )
-    if not sizes["train"] or not sizes["calibration"]:
+    if not groups["train"] or not groups["calibration"]:
         return "no rows in the train or the calibration split"
     return ""
 
@@ -128,6 +130,7 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
     detail = {
         "traces": len(answers),
         "rows": selection.sizes,
+        "groups": selection.groups,
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
         "templates": [summary(template) for template in selection.templates],

@@ -8,6 +8,7 @@ from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scoring import Scorer
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, attempt_number, certify
+from distill.gate.groups import GroupedRows
 from distill.monitor.feedback import judged_pairs
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
@@ -36,7 +37,10 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
     heldout = evaluations.heldout
     gate, attempt = run.settings.gate, await attempt_of(run, parts, selection)
     cutoffs = choose_cutoffs(
-        evaluations.calibration, gate, heldout=len(heldout), alpha=attempt_alpha(gate, attempt)
+        evaluations.calibration,
+        gate,
+        heldout=len(GroupedRows(heldout)),
+        alpha=attempt_alpha(gate, attempt),
     )
     return certify(
         heldout,

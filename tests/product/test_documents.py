@@ -22,7 +22,7 @@ from cli.status.table import render_task
 from distill.evaluate import ceiling
 from distill.evaluate.scorers.registry import SCORERS
 from distill.gate import bounds, cutoffs
-from distill.gate.gate import attempt_alpha, rows_needed
+from distill.gate.gate import attempt_alpha, groups_needed
 from distill.monitor import detector, rollout
 from distill.monitor.detector import worst_case_delay
 from distill.pipeline import verdict
@@ -290,7 +290,7 @@ def test_the_table_of_rows_that_a_certificate_needs_is_computed() -> None:
     assert len(rows) == 4
     for threshold, *needed in rows:
         gate = GateSettings(threshold=float(threshold))
-        assert [int(n) for n in needed] == [rows_needed(gate, k) for k in (1, 2, 3)]
+        assert [int(n) for n in needed] == [groups_needed(gate, k) for k in (1, 2, 3)]
 
 
 def test_the_constants_of_the_promise_are_those_of_the_code() -> None:

@@ -38,7 +38,8 @@ SELECT unnest(from_json($rows, '[{
     "run_id": "UUID", "input_hash": "VARCHAR", "split": "VARCHAR", "scorer": "VARCHAR",
     "score": "DOUBLE", "agrees": "BOOLEAN", "teacher_output": "VARCHAR",
     "student_output": "VARCHAR", "confidence": "DOUBLE", "latency_ms": "DOUBLE",
-    "fault": "VARCHAR", "signals": "VARCHAR", "fingerprint": "VARCHAR"
+    "fault": "VARCHAR", "signals": "VARCHAR", "fingerprint": "VARCHAR",
+    "group": "BIGINT"
 }]'), max_depth := 2);
 
 -- name: evaluations_of_run

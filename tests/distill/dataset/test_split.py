@@ -46,20 +46,23 @@ def test_splits_have_the_shares_of_the_settings(train: float, rest: float) -> No
 
 @given(st.lists(texts, max_size=30), st.lists(texts, max_size=30))
 @pytest.mark.slow
-def test_no_input_is_in_two_splits_or_changes_its_split(first: list[str], later: list[str]) -> None:
-    """Spellings of one input count as one; more traces change no input's split."""
+def test_no_input_and_no_group_is_in_two_splits(first: list[str], later: list[str]) -> None:
+    """Spellings of one input count as one. A group has the split of its oldest input."""
     spelt = [*first, *(t.upper() for t in first), *(f"  {t}  " for t in first)]
-    before = choose_rows([an_exchange(t) for t in spelt], SHARES).rows
-    after = choose_rows([an_exchange(t) for t in (*later, *spelt)], SHARES).rows
+    exchanges = [an_exchange(t, at=float(i)) for i, t in enumerate((*spelt, *later))]
+    rows = choose_rows(exchanges, SHARES).rows
 
-    where: dict[str, set[str]] = {}
-    for row in (*before, *after):
-        where.setdefault(row.input_hash, set()).add(row.split)
-    assert all(len(splits) == 1 for splits in where.values())
-    assert len({row.input_hash for row in after}) == len(after)
+    assert len({row.input_hash for row in rows}) == len(rows)
     for text in first:
         assert hash_of(text) == hash_of(text.upper()) == hash_of(f"  {text}  ")
-        assert where[hash_of(text)] == {split_of(hash_of(text), SHARES)}
+    oldest: dict[int | None, str] = {}
+    for exchange in exchanges:
+        of_input = input_hash(exchange.request.messages)
+        for row in rows:
+            if row.input_hash == of_input:
+                oldest.setdefault(row.group, of_input)
+    for row in rows:
+        assert row.split == split_of(oldest[row.group], SHARES)
 
 
 def test_the_split_of_an_input_is_pinned() -> None:

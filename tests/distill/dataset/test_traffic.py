@@ -123,11 +123,11 @@ def test_another_date_in_the_prompt_is_another_input() -> None:
     assert len(selection.rows) == 40
     assert selection.left_out == {"duplicate": 40}
     assert len({row.input_hash for row in selection.rows}) == 40
-    assert len({row.split for row in selection.rows}) == 3
     plain = input_hash(selection.rows[0].messages)
+    oldest: dict[int | None, str] = {}
     for row in selection.rows:
         assert row.input_hash != plain
-        assert row.split == split_of(row.input_hash, SHARES)
+        assert row.split == split_of(oldest.setdefault(row.group, row.input_hash), SHARES)
 
 
 def test_versions_of_a_prompt_keep_their_fingerprints() -> None:

@@ -41,7 +41,7 @@ def test_cutoffs_begin_at_the_likeliest_and_end_at_full_coverage() -> None:
     assert [c.coverage for c in result] == sorted({c.coverage for c in result})
     assert 5 < len(result) <= cutoffs.STEPS + 1
     assert (result[-1].value, result[-1].coverage) == (pytest.approx(0.09), 1.0)
-    assert "calibration rows agree" in result[0].reason
+    assert "calibration groups agree" in result[0].reason
 
 
 def test_the_prior_comes_from_the_calibration_rows() -> None:

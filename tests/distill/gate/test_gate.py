@@ -15,7 +15,7 @@ from distill.gate.gate import (
     attempt_number,
     certify,
     extended_bound,
-    rows_needed,
+    groups_needed,
 )
 from store.records import (
     Ceiling,
@@ -61,11 +61,11 @@ def test_an_attempt_counts_when_it_shares_a_fingerprint() -> None:
         (0.50, 1, 0, 7),
     ],
 )
-def test_rows_needed_without_a_disagreement(
+def test_groups_needed_without_a_disagreement(
     threshold: float, attempt: int, calibration: int, expected: int
 ) -> None:
     settings = GateSettings(threshold=threshold)
-    needed = rows_needed(settings, attempt, calibration=calibration)
+    needed = groups_needed(settings, attempt, calibration=calibration)
     assert needed == expected
     prior = (float(calibration), 0.0, threshold) if calibration else ()
     cutoff = replace(ALL, prior=prior)

@@ -222,7 +222,7 @@ def test_too_few_rows_for_a_certificate_are_reported() -> None:
         assert selection.sizes == {"train": train, "calibration": calibration, "heldout": heldout}
         return shortage(selection, TaskSettings(), attempt)
 
-    assert short(100, 40, 10).startswith("10 held-out rows, but a threshold of 0.95")
+    assert short(100, 40, 10).startswith("10 held-out groups, but a threshold of 0.95")
     assert short(100, 40, 500) == ""
     assert (
         short(0, 40, 500) == short(100, 0, 500) == "no rows in the train or the calibration split"

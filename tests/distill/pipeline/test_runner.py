@@ -118,7 +118,7 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     ended = await scene.run_one()
     assert ended is not None
     assert ended.state is RunState.REJECTED
-    assert "held-out rows" in ended.reason
+    assert "held-out groups" in ended.reason
     assert "97" in ended.reason
     assert scene.clients == 0
 
