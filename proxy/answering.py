@@ -11,7 +11,7 @@ from proxy.access.keys import Client, Keys
 from proxy.access.limits import Limits
 from proxy.exchange import HUNG_UP, Arrival, Exchange
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
-from proxy.http.body import body_size, read_decoded
+from proxy.http.body import read_decoded
 from proxy.http.errors import ApiError, internal
 from proxy.http.headers import to_teacher
 from proxy.http.watch import ClientWatch
@@ -72,13 +72,13 @@ class Answering:
         headers: Headers = scope["headers"]
         try:
             client = self._keys.authenticate(headers)
-            ticket = self._limits.admit(client, body_size(headers, self._body_limit))
+            ticket = self._limits.admit(client)
         except ApiError as error:
             await self._refuse(error, send)
             return
         tokens = 0
         try:
-            raw = await read_decoded(scope, receive, self._body_limit)
+            raw = await read_decoded(scope, receive, self._body_limit, arrived=ticket.arrived)
             request = self._surface.read_request(raw, client.key_hash)
             exchange = await self._exchange(arrival, client, scope, request)
             with ClientWatch(scope) as watch:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import orjson
 
 from proxy.access.keys import Keys
-from proxy.access.limits import Limits
+from proxy.access.limits import Limits, Ticket
 from proxy.http.asgi import Headers, Receive, Scope, Send, header
 from proxy.http.body import ClientGone, body_size, read_decoded
 from proxy.http.errors import ApiError, too_deep, unknown_path
@@ -62,24 +62,30 @@ class Passthrough:
         kind = header(headers, b"content-type") or b""
         json = kind.startswith(b"application/json")
         size = body_size(headers, self._body_limit)
-        form = boundary_of(kind) is not None and size <= self._body_limit
-        ticket = self._limits.admit(client, size if json or form else 0)
+        ticket = self._limits.admit(client)
         try:
-            await self._pass(scope, receive, send, json=json, upload=size > 0 and not json)
+            await self._pass(scope, receive, send, ticket, json=json, upload=size > 0 and not json)
         finally:
             ticket.release()
 
     async def _pass(
-        self, scope: Scope, receive: Receive, send: Send, *, json: bool, upload: bool
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ticket: Ticket,
+        *,
+        json: bool,
+        upload: bool,
     ) -> None:
         path = below_v1(scope)
         deployment = self._teacher.default()
         body: Body = None
         if json:
-            raw = await read_decoded(scope, receive, self._body_limit)
+            raw = await read_decoded(scope, receive, self._body_limit, arrived=ticket.arrived)
             deployment, body = self._by_model(raw, deployment)
         elif upload:  # of any size, so it is streamed
-            deployment, body = await self._by_form(scope, _upload(receive), deployment)
+            deployment, body = await self._by_form(scope, _upload(receive), deployment, ticket)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:
             raise unknown_path(scope["method"], scope["path"])
         deployments = [deployment]
@@ -119,7 +125,7 @@ class Passthrough:
         raise unknown_path(scope["method"], scope["path"])
 
     async def _by_form(
-        self, scope: Scope, upload: AsyncIterator[bytes], default: Deployment
+        self, scope: Scope, upload: AsyncIterator[bytes], default: Deployment, ticket: Ticket
     ) -> tuple[Deployment, Body]:
         """The deployment for a form's field `model`, and the form with the deployment's name of it.
 
@@ -131,6 +137,7 @@ class Passthrough:
             return default, upload
         pieces, size = [], 0
         async for piece in upload:
+            ticket.arrived(len(piece))
             pieces.append(piece)
             size += len(piece)
             if size > self._body_limit:

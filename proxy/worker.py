@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from proxy.app import build
-from proxy.http.accept import Acceptor
+from proxy.http.accept import Acceptor, connections_within, raise_descriptor_limit
 from proxy.http.asgi import Handler
 from proxy.http.protocol import Protocol
 from store.errors import ConfigError
@@ -58,6 +59,8 @@ class Worker(uvicorn.Server):
         routes_digest: Callable[[], int] | None = None,
         roster: Roster | None = None,
         number: int = 0,
+        settings: ServerSettings | None = None,
+        max_connections: float = math.inf,
     ) -> None:
         """`journal_health`, `routes_digest`: what the other workers are told about this one, if
         there is a roster.
@@ -71,6 +74,8 @@ class Worker(uvicorn.Server):
         self._drain_s = drain_s
         self._roster = roster
         self._number = number
+        self._settings = ServerSettings() if settings is None else settings
+        self._max_connections = max_connections
         self._ends_at: float | None = None  # loop time when the remaining requests are cancelled
         self._acceptor: Acceptor | None = None
 
@@ -82,10 +87,11 @@ class Worker(uvicorn.Server):
         assert sockets is not None
         self._acceptor = Acceptor(
             sockets[0],
-            lambda: Protocol(self.config, self.server_state, self.lifespan.state),
+            self._protocol,
             self.server_state.connections,
             roster=self._roster,
             worker=self._number,
+            max_connections=self._max_connections,
         )
         if self._roster is not None:
             self.lifespan.state |= {"roster": self._roster, "worker": self._number}
@@ -93,6 +99,12 @@ class Worker(uvicorn.Server):
             self._roster.beat(self._number, 0)
         self._acceptor.start()
         self.started = True
+
+    def _protocol(self) -> Protocol:
+        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.head_timeout_s = self._settings.head_timeout_s
+        protocol.body_bytes_per_s = self._settings.body_kb_per_s * 1024
+        return protocol
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -190,6 +202,8 @@ def worker(
     drain_s: float = ServerSettings.model_fields["drain_s"].default,
     roster: Roster | None = None,
     number: int = 0,
+    settings: ServerSettings | None = None,
+    max_connections: float = math.inf,
 ) -> Worker:
     """A server for the application, tuned to relay. The rest: see Worker."""
     return Worker(
@@ -212,6 +226,8 @@ def worker(
         routes_digest=routes_digest,
         roster=roster,
         number=number,
+        settings=settings,
+        max_connections=max_connections,
     )
 
 
@@ -249,6 +265,10 @@ def main() -> None:
         drain_s=config.server.drain_s,
         roster=roster,
         number=runtime.worker,
+        settings=config.server,
+        max_connections=connections_within(
+            raise_descriptor_limit(), config.server.limits.in_flight
+        ),
     )
     _freeze_memory()
     server.run(sockets=[listening])

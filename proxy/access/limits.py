@@ -25,9 +25,23 @@ _ALL = "all"
 class _Party:
     """A key, or all clients together: its limits and its present use."""
 
-    __slots__ = ("in_flight", "max_in_flight", "requests", "scope", "tokens")
+    __slots__ = (
+        "bytes",
+        "in_flight",
+        "max_bytes",
+        "max_in_flight",
+        "requests",
+        "scope",
+        "tokens",
+    )
 
-    def __init__(self, scope: str, limits: RateLimits, cells: list[str]) -> None:
+    def __init__(
+        self, scope: str, limits: RateLimits, cells: list[str], default_mb: float = math.inf
+    ) -> None:
+        """`default_mb`: the limit of megabytes where `limits` has none."""
+        in_flight_mb = default_mb if limits.in_flight_mb is None else limits.in_flight_mb
+        self.max_bytes = in_flight_mb * _MB
+        self.bytes = 0
         self.scope = scope
         self.max_in_flight = math.inf if limits.in_flight is None else limits.in_flight
         self.in_flight = 0
@@ -46,8 +60,18 @@ class Ticket:
 
     __slots__ = ("_limits", "_parties", "_size")
 
-    def __init__(self, limits: Limits, parties: tuple[_Party, ...], size: int) -> None:
-        self._limits, self._parties, self._size = limits, parties, size
+    def __init__(self, limits: Limits, parties: tuple[_Party, ...]) -> None:
+        self._limits, self._parties, self._size = limits, parties, 0
+
+    def arrived(self, size: int) -> None:
+        """So many more bytes of its body are in memory. Raises ApiError 429."""
+        for party in self._parties:
+            # a request that is alone may be as large as a body may be
+            if party.bytes > self._size and party.bytes + size > party.max_bytes:
+                raise too_many("megabytes of requests at a time", party.scope, _BUSY_S)
+        self._size += size
+        for party in self._parties:
+            party.bytes += size
 
     def release(self, tokens: int = 0) -> None:
         """The request has ended. `tokens`: its input and output together."""
@@ -68,11 +92,11 @@ class Limits:
         """`folder`: shared by all workers."""
         cells: list[str] = []
         self._all = _Party(_ALL, settings, cells)
+        # one of several keys leaves the others half, unless its own limit says otherwise
+        share_mb = settings.in_flight_mb / 2 if len(keys) > 1 else math.inf
         self._parties = {
-            hash_of(key): (self._all, _Party(key.name, key.limits, cells)) for key in keys
+            hash_of(key): (self._all, _Party(key.name, key.limits, cells, share_mb)) for key in keys
         }
-        self._max_bytes = settings.in_flight_mb * _MB
-        self._bytes = 0
         self._cells = shared_cells(folder, cells) if cells else []
         self._clock = clock
 
@@ -81,21 +105,17 @@ class Limits:
         """Requests under way in this worker."""
         return self._all.in_flight
 
-    def admit(self, client: Client, size: int) -> Ticket:
-        """Admits a request whose body takes `size` bytes of memory. Raises ApiError 429."""
+    def admit(self, client: Client) -> Ticket:
+        """Admits a request; its body counts as it arrives. Raises ApiError 429."""
         parties = self._parties.get(client.key_hash or "", (self._all,))
         for party in parties:
             if party.in_flight >= party.max_in_flight:
                 raise too_many("requests at a time", party.scope, _BUSY_S)
-        # a request that is alone may be as large as a body may be
-        if self._bytes and self._bytes + size > self._max_bytes:
-            raise too_many("megabytes of requests at a time", _ALL, _BUSY_S)
         if self._cells:
             self._take_rates(parties)
         for party in parties:
             party.in_flight += 1
-        self._bytes += size
-        return Ticket(self, parties, size)
+        return Ticket(self, parties)
 
     def _take_rates(self, parties: tuple[_Party, ...]) -> None:
         """Counts a request, unless one of its rates refuses it. Raises ApiError 429."""
@@ -110,9 +130,9 @@ class Limits:
                 party.requests.take(self._cells, now)
 
     def _leave(self, parties: tuple[_Party, ...], size: int, tokens: int) -> None:
-        self._bytes -= size
         for party in parties:
             party.in_flight -= 1
+            party.bytes -= size
             if party.tokens is not None and tokens:
                 party.tokens.take(self._cells, self._clock(), tokens)
 

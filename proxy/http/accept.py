@@ -12,9 +12,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
+import resource
 import socket
 from collections.abc import Callable, Sized
+from contextlib import suppress
 
+from proxy.http.errors import too_many_connections
 from proxy.http.protocol import Protocol
 from store.process.workers import Roster
 
@@ -25,7 +29,47 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger(__name__)
 
+_SPARE_DESCRIPTORS = 64  # for the journal, logs and other files
+_MAX_DESCRIPTORS = 1 << 20  # where the hard limit is infinite
+_READ_BEFORE_CLOSING = 1 << 16
+_COMPLAIN_EVERY_S = 60.0
+
 _Opened = tuple[asyncio.Transport, Protocol]
+
+
+def _full_answer() -> bytes:
+    error = too_many_connections()
+    body = error.body()
+    head = (
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
+        b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+    )
+    return head % len(body) + body
+
+
+_FULL_ANSWER = _full_answer()
+
+
+def raise_descriptor_limit() -> int:
+    """Raises this process's limit of open files as far as it may. Returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # macOS allows less than its hard limit says
+        return soft
+    return wanted
+
+
+def connections_within(descriptors: int, in_flight: int) -> int:
+    """How many clients' connections leave descriptors for upstreams, the journal and files.
+
+    Each request under way (at most `in_flight`) may need a connection to an upstream; where that is
+    more than half of the descriptors, half of them.
+    """
+    return max(1, descriptors - _SPARE_DESCRIPTORS - min(in_flight, descriptors // 2))
 
 
 class Acceptor:
@@ -39,7 +83,11 @@ class Acceptor:
         *,
         roster: Roster | None = None,
         worker: int = 0,
+        max_connections: float = math.inf,
     ) -> None:
+        """`max_connections`: those beyond are answered with 503 and closed at once."""
+        self._max_connections = max_connections
+        self._complained_at = -math.inf
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._protocol = protocol
@@ -114,6 +162,9 @@ class Acceptor:
             self._pause(_FULL_WAIT_S)
             return False
         connection.setblocking(False)
+        if self.count >= self._max_connections:
+            self._turn_away(connection)
+            return True
         opening = self._loop.create_task(
             self._loop.connect_accepted_socket(self._new_protocol, connection)
         )
@@ -121,6 +172,15 @@ class Acceptor:
         opening.add_done_callback(self._opened)
         self._share_count()
         return True
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.send(_FULL_ANSWER)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(_READ_BEFORE_CLOSING)  # what is unread would reset the connection
+        if self._loop.time() - self._complained_at > _COMPLAIN_EVERY_S:
+            self._complained_at = self._loop.time()
+            log.error("too many connections: at %d, more are refused", self.count)
 
     def _opened(self, opening: asyncio.Task[_Opened]) -> None:
         self._opening.discard(opening)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proxy.http.asgi import Headers, Receive, Scope, header
 from proxy.http.coding import CodingError, decode
 from proxy.http.errors import bad_request, too_large, unknown_coding
@@ -19,14 +21,16 @@ def body_size(headers: Headers, unknown: int) -> int:
     return 0 if header(headers, b"transfer-encoding") is None else unknown
 
 
-async def read_decoded(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_decoded(
+    scope: Scope, receive: Receive, limit: int, *, arrived: Callable[[int], None] | None = None
+) -> bytes:
     """The whole body without its content coding, which is taken from the scope's headers too.
 
     Raises ApiError: 413 over `limit` bytes before or after, 415 on a coding not known here, 400 on
-    a body that is not in it.
+    a body that is not in it. `arrived` is told what the decoding adds, too: see read_body.
     """
     headers: Headers = scope["headers"]
-    raw = await read_body(receive, headers, limit)
+    raw = await read_body(receive, headers, limit, arrived=arrived)
     coding = header(headers, b"content-encoding")
     if coding is None:
         return raw
@@ -39,13 +43,24 @@ async def read_decoded(scope: Scope, receive: Receive, limit: int) -> bytes:
             raise bad_request("The body is not in the encoding that the request states.") from None
         if decoded is None:
             raise unknown_coding()
+        if arrived is not None and len(decoded) > len(raw):
+            arrived(len(decoded) - len(raw))
         raw = decoded
     scope["headers"] = [pair for pair in headers if pair[0] != b"content-encoding"]
     return raw
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 as soon as it exceeds `limit` bytes."""
+async def read_body(
+    receive: Receive,
+    headers: Headers,
+    limit: int,
+    *,
+    arrived: Callable[[int], None] | None = None,
+) -> bytes:
+    """The whole body. Raises ApiError 413 as soon as it exceeds `limit` bytes.
+
+    `arrived` is told the bytes of each part, and may raise ApiError too.
+    """
     declared = header(headers, b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
@@ -54,6 +69,8 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
         whole: bytes = message.get("body", b"")
         if len(whole) > limit:
             raise too_large(limit)
+        if arrived is not None:
+            arrived(len(whole))
         return whole
     parts, size = [], 0
     while True:
@@ -63,6 +80,8 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise too_large(limit)
+        if arrived is not None:
+            arrived(len(part))
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)

@@ -221,6 +221,16 @@ def teacher_starting(name: str) -> ApiError:
     )
 
 
+def too_many_connections() -> ApiError:
+    """503: this process has no descriptors left for more connections."""
+    return ApiError(
+        503,
+        "There are too many open connections. Try again soon.",
+        code="too_many_connections",
+        headers=[(b"retry-after", b"1")],
+    )
+
+
 def control_plane_down() -> ApiError:
     """503: the process behind /distill/ does not answer."""
     return ApiError(

@@ -35,6 +35,8 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from proxy.http.asgi import Handler, Headers, Message, Scope
 
+HEAD_TIMEOUT_S = 30.0  # how long a request's head may take
+BODY_BYTES_PER_S = 1024.0  # of a request's body, at least, once it has taken as long as a head may
 HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers, or of what follows a body
 PIPELINED = 16  # requests that wait for an earlier one's answer before no more are read
 LINGER_S = 1.0  # how long a draining connection waits for one more request
@@ -71,6 +73,12 @@ class Protocol(HttpToolsProtocol):
     answering: Cycle | None = None
     draining = False
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
+    head_timeout_s = HEAD_TIMEOUT_S
+    body_bytes_per_s = BODY_BYTES_PER_S
+    _head_at: float | None = None  # since when a head is waited for: the first, or one that began
+    _looked_at = 0.0  # when `look_after` was called last
+    _body_s = 0.0  # how long the present body has been coming, while we read
+    _body_bytes = 0  # of it so far
     _head_bytes: int | None = None  # of a request whose headers are not complete; None: no such
     # bytes since the last piece of the body that were not part of it: trailers, say
     _beside_body = -1  # -1: the last bytes were part of it
@@ -83,7 +91,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._heard_at = self.loop.time()
+        self._heard_at = self._head_at = self._looked_at = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -108,14 +116,35 @@ class Protocol(HttpToolsProtocol):
 
     def look_after(self, now: float) -> None:
         """Closes the connection when its client has been idle, or in the way, for too long."""
+        passed, self._looked_at = max(0.0, now - self._looked_at), now
         if self._stalled_at is not None:
             if now - self._stalled_at > STALL_S:
                 self.transport.abort()
+        elif self._broken or self.flow.read_paused:
+            pass  # nothing is read, so nothing is late
+        elif self._head_at is not None and now - self._head_at > self.head_timeout_s:
+            if self._head_bytes is None:  # not one byte
+                self.transport.close()
+            else:
+                self._refuse(408, "The headers of the request took too long.")
+        elif self._body_is_slow(passed):
+            self._refuse(408, "The body of the request came too slowly.")
         elif now - self._heard_at > self.timeout_keep_alive and self._waits_for_client():
             if self.transport.get_write_buffer_size():
                 self.transport.abort()  # `close` would wait for its reader
             else:
                 self.transport.close()
+
+    def _body_is_slow(self, passed: float) -> bool:
+        """Whether the present body has come more slowly than it must; `passed`: since last asked.
+
+        Time in which nothing is read, because an upstream is behind, does not count.
+        """
+        if self.cycle is None or not self.cycle.more_body or self.cycle is not self.answering:
+            return False
+        self._body_s += passed
+        late_s = self._body_s - self.head_timeout_s
+        return late_s > 0 and self._body_bytes < late_s * self.body_bytes_per_s
 
     def _waits_for_client(self) -> bool:
         if self.answering is None:
@@ -193,6 +222,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
+        self._head_at = self._heard_at
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -206,8 +236,9 @@ class Protocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
+        self._head_bytes = self._head_at = None
         self._beside_body = -1
+        self._body_s, self._body_bytes = 0.0, 0
         url = self.url
         if url[:1] == b"/" and b"#" not in url:
             raw_path, _, query = url.partition(b"?")
@@ -250,6 +281,7 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         assert cycle is not None
         self._beside_body = -1
+        self._body_bytes += len(body)
         if cycle.response_complete:
             return
         cycle.body += body

@@ -13,6 +13,9 @@ class RateLimits(Settings):
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1, description="in and out")
     in_flight: int | None = Field(default=None, ge=1, description="at a time, in one worker")
+    in_flight_mb: float | None = Field(
+        default=None, gt=0, description="None: half of all clients', where there are several keys"
+    )
 
 
 class ServerLimits(RateLimits):

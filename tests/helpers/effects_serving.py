@@ -61,6 +61,23 @@ def status_of(text: str) -> Callable[[Raw], int]:
     return seen
 
 
+def answer_to(request: bytes) -> Callable[[Raw], bytes]:
+    """What a client gets after some two seconds that has sent this and no more."""
+
+    def seen(raw: Raw) -> bytes:
+        with (
+            proxied(raw) as (proxy, _),
+            socket.create_connection(("127.0.0.1", proxy.port), 2) as client,
+        ):
+            client.sendall(request)
+            try:
+                return client.recv(1024)[:12]
+            except TimeoutError:
+                return b""
+
+    return seen
+
+
 def task_of_the_trace(raw: Raw) -> str | None:
     with proxied(raw) as (proxy, _):
         ask(proxy)
@@ -282,6 +299,15 @@ SERVING: dict[str, Effect] = {
     "server.keys.may": Effect(status_of("hello"), (["use"], 200), (["operate"], 403), WITH_A_KEY),
     "server.keys.task": Effect(task_of_the_trace, (None, None), ("triage", "triage"), WITH_A_KEY),
     "server.body_limit_mb": Effect(status_of("x" * 20_000), (0.01, 413), (0.1, 200)),
+    "server.head_timeout_s": Effect(
+        answer_to(b"POST /v1/chat/completions HTTP/1.1\r\n"), (0.1, b"HTTP/1.1 408"), (60, b"")
+    ),
+    "server.body_kb_per_s": Effect(
+        answer_to(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 90\r\n\r\n{"),
+        (1, b"HTTP/1.1 408"),
+        (0, b""),
+        {"server.head_timeout_s": 0.1},
+    ),
     "server.log_level": Effect(levels_logged, ("info", {"INFO"}), ("error", set())),
     "teacher.model": Effect(
         key_for_the_teacher,

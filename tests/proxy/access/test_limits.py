@@ -34,9 +34,15 @@ def client(key):
     return Client(hash_of(key), None, key.name)
 
 
+def admit(limits, who, size=0):
+    ticket = limits.admit(who)
+    ticket.arrived(size)
+    return ticket
+
+
 def refused(limits, who, size=10):
     with pytest.raises(ApiError) as caught:
-        limits.admit(who, size)
+        admit(limits, who, size)
     assert caught.value.status == 429
     seconds = int(dict(caught.value.headers)[b"retry-after"])
     assert seconds >= 1
@@ -45,69 +51,105 @@ def refused(limits, who, size=10):
 
 def test_a_key_has_a_limit_of_requests_in_flight(tmp_path):
     found = limits(tmp_path)
-    tickets = [found.admit(client(ONE), 10) for _ in range(2)]
+    tickets = [admit(found, client(ONE), 10) for _ in range(2)]
     assert "requests at a time of the key one" in refused(found, client(ONE))[0]
-    found.admit(client(TWO), 10)  # another key is not held up
+    admit(found, client(TWO), 10)  # another key is not held up
     tickets[0].release()
-    found.admit(client(ONE), 10)
+    admit(found, client(ONE), 10)
 
 
 def test_all_keys_share_a_limit_of_requests_in_flight(tmp_path):
     found = limits(tmp_path, in_flight=1)
-    ticket = found.admit(NOBODY, 0)
+    ticket = admit(found, NOBODY, 0)
     assert "of all clients" in refused(found, client(TWO))[0]
     ticket.release()
     assert found.in_flight == 0
-    found.admit(client(TWO), 0)
+    admit(found, client(TWO), 0)
 
 
 def test_all_keys_share_a_limit_of_megabytes_in_flight(tmp_path):
     found = limits(tmp_path, in_flight_mb=1)
-    ticket = found.admit(NOBODY, 900_000)
+    ticket = admit(found, NOBODY, 900_000)
     assert "megabytes" in refused(found, NOBODY, 200_000)[0]
     ticket.release()
-    whole = found.admit(NOBODY, 5_000_000)  # alone, one may be of any size
+    whole = admit(found, NOBODY, 5_000_000)  # alone, one may be of any size
     refused(found, NOBODY, 1)
     whole.release()
-    found.admit(NOBODY, 200_000)
+    admit(found, NOBODY, 200_000)
+
+
+def test_megabytes_that_were_announced_and_never_came_hold_nobody_up(tmp_path):
+    found = limits(tmp_path, in_flight_mb=1)
+    for _ in range(100):
+        admit(found, client(ONE if _ < 2 else TWO))
+    admit(found, client(TWO), 400_000)
+
+
+def test_one_of_several_keys_leaves_the_others_half_of_the_megabytes(tmp_path):
+    found = limits(tmp_path, in_flight_mb=1)
+    ticket = admit(found, client(TWO), 400_000)
+    message, _ = refused(found, client(TWO), 200_000)
+    assert "megabytes" in message and "of the key two" in message
+    admit(found, client(ONE), 400_000)
+    ticket.release()
+    admit(found, client(TWO), 200_000)
+
+
+def test_a_body_that_grows_over_the_limit_is_refused_on_its_way(tmp_path):
+    found = limits(tmp_path, in_flight_mb=1)
+    first = admit(found, NOBODY, 500_000)
+    second = admit(found, NOBODY, 500_000)
+    with pytest.raises(ApiError):
+        second.arrived(200_000)
+    second.release()
+    first.arrived(5_000_000)  # alone, one may be of any size
+    first.release()
+    admit(found, NOBODY, 1_000_000)
+
+
+def test_a_key_may_have_a_limit_of_megabytes_of_its_own(tmp_path):
+    three = ApiKey(key="sk-three", name="three", limits=RateLimits(in_flight_mb=0.1))
+    found = Limits(ServerLimits(), [three], tmp_path)
+    admit(found, client(three), 90_000)
+    assert "of the key three" in refused(found, client(three), 90_000)[0]
 
 
 def test_a_key_has_a_rate_of_requests(tmp_path):
     clock = Clock()
     found = limits(tmp_path, clock)
     for _ in range(3):
-        found.admit(client(ONE), 10).release()
+        admit(found, client(ONE), 10).release()
     message, seconds = refused(found, client(ONE))
     assert "requests per minute of the key one" in message and seconds == 20
     clock.now += 20
-    found.admit(client(ONE), 10)
+    admit(found, client(ONE), 10)
 
 
 def test_tokens_are_counted_when_they_are_known(tmp_path):
     clock = Clock()
     found = limits(tmp_path, clock)
-    found.admit(client(TWO), 10).release(tokens=250)
+    admit(found, client(TWO), 10).release(tokens=250)
     message, seconds = refused(found, client(TWO))
     assert "tokens per minute of the key two" in message and seconds == 90
     clock.now += 90
-    found.admit(client(TWO), 10)
+    admit(found, client(TWO), 10)
 
 
 def test_a_refused_request_uses_up_no_other_limit(tmp_path):
     clock = Clock()
     found = limits(tmp_path, clock, requests_per_minute=4)
     for _ in range(3):
-        found.admit(client(ONE), 10).release()
+        admit(found, client(ONE), 10).release()
     for _ in range(10):
         refused(found, client(ONE))
-    found.admit(NOBODY, 10)
+    admit(found, NOBODY, 10)
     assert "of all clients" in refused(found, NOBODY)[0]
 
 
 def test_workers_count_rates_together(tmp_path):
     here, there = (limits(tmp_path, requests_per_minute=2) for _ in range(2))
-    here.admit(NOBODY, 0)
-    there.admit(NOBODY, 0)
+    admit(here, NOBODY)
+    admit(there, NOBODY)
     refused(here, NOBODY)
     refused(there, NOBODY)
 

@@ -271,12 +271,9 @@ def test_a_client_that_never_reads_is_given_up() -> None:
         assert lost.wait(10)
 
 
-@pytest.mark.parametrize(
-    "begun", [b"", b"POST / HTTP/1.1\r\nx: y", post("/", b"abc")[:-1]], ids=["idle", "head", "body"]
-)
-def test_an_idle_client_is_closed(echoing: Lone, begun: bytes) -> None:
+def test_an_idle_client_is_closed(echoing: Lone) -> None:
     with echoing.connect() as client:
-        client.send(post(), begun) if begun else client.send(post())
+        client.send(post())
         client.read_answer()
         time.sleep(0.2)
         [connection] = echoing.connections
@@ -287,6 +284,66 @@ def test_an_idle_client_is_closed(echoing: Lone, begun: bytes) -> None:
         echoing.call(connection.look_after, now + 80)
         assert client.read_all() == b""
     wait_until(lambda: not echoing.connections)
+
+
+@pytest.mark.parametrize(
+    ("begun", "answer"),
+    [
+        (b"", b""),
+        (b"POST / HTTP/1.1\r\nx: y", b"HTTP/1.1 408 "),
+        (post("/", b"abc")[:-1], b"HTTP/1.1 408 "),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n", b"HTTP/1.1 408 "),
+    ],
+    ids=["nothing", "head", "body", "chunks"],
+)
+@pytest.mark.parametrize("after_another", [False, True])
+def test_a_request_that_is_never_whole_is_ended(
+    echoing: Lone, begun: bytes, answer: bytes, after_another: bool
+) -> None:
+    if after_another and not begun:
+        return  # an idle client, see above
+    with echoing.connect() as client:
+        if after_another:
+            client.send(post())
+            client.read_answer()
+        client.send(begun)
+        [connection] = wait_until(lambda: echoing.connections)
+        wait_until(lambda: not begun or connection._head_bytes or connection.cycle is not None)
+        assert echoing.loop is not None
+        now = echoing.loop.time()
+        echoing.call(connection.look_after, now + protocol.HEAD_TIMEOUT_S / 2)
+        assert echoing.connections == [connection]
+        echoing.call(connection.look_after, now + protocol.HEAD_TIMEOUT_S + 5)
+        assert client.read_all().startswith(answer)
+    wait_until(lambda: not echoing.connections)
+
+
+def test_a_head_that_drips_has_a_deadline_and_a_body_that_drips_a_rate(echoing: Lone) -> None:
+    """Neither is saved by sending one byte more now and then."""
+    for drip in (b"POST / HTTP/1.1\r\nx: y", post("/", b"a" * 4000)[:-3000]):
+        with echoing.connect() as client:
+            client.send(drip)
+            [connection] = wait_until(lambda: echoing.connections)
+            wait_until(lambda c=connection: c._head_bytes or c.cycle is not None)
+            for _ in range(2):
+                heard = connection._heard_at
+                client.send(b"a")
+                wait_until(lambda c=connection, at=heard: c._heard_at > at)
+            assert echoing.loop is not None
+            echoing.call(connection.look_after, echoing.loop.time() + protocol.HEAD_TIMEOUT_S + 5)
+            assert client.read_all().startswith(b"HTTP/1.1 408 ")
+        wait_until(lambda: not echoing.connections)
+
+
+def test_a_body_that_keeps_its_rate_may_take_long(echoing: Lone) -> None:
+    with echoing.connect() as client:
+        client.send(post("/", b"a" * 100_000)[:-1])
+        [connection] = wait_until(lambda: echoing.connections)
+        wait_until(lambda: connection._body_bytes == 99_999)
+        assert echoing.loop is not None
+        echoing.call(connection.look_after, echoing.loop.time() + 60)
+        client.send(b"a")
+        assert client.read_answer()[0] == 200
 
 
 def test_a_slow_answer_is_not_closed_as_idle() -> None:
