@@ -34,7 +34,7 @@ _WRAPPING = {
 }  # fmt: skip
 _CERTAIN = {
     "additional_kwargs", "candidates", "choices", "finishReason", "finish_reason", "generations",
-    "response_metadata", "stopReason", "stop_reason", "usage_metadata",
+    "response_metadata", "stopReason", "stop_reason", "streamed_data", "usage_metadata",
 }  # fmt: skip
 _MESSAGE = {
     "additional_kwargs", "annotations", "audio", "content", "content_blocks", "example",

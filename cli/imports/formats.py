@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from cli.imports import langfuse, litellm, openai, otel
+from cli.imports import bedrock, helicone, langfuse, langsmith, litellm, openai, otel
 from cli.imports.logged import Format, Unusable
 from cli.imports.rows import Row
 from store.errors import ImportFailed
@@ -20,7 +20,10 @@ FORMATS: dict[str, Format] = {
     registered.name: registered
     for registered in (
         litellm.FORMAT,
+        helicone.FORMAT,
+        bedrock.FORMAT,
         otel.FORMAT,
+        langsmith.FORMAT,
         openai.STORED,
         langfuse.FORMAT,
         openai.FINETUNING,

@@ -263,3 +263,163 @@ def genai_batch() -> dict[str, Any]:
             }
         )
     )
+
+
+def langchain(name: str, **kwargs: Any) -> dict[str, Any]:
+    """A message as LangChain serializes it."""
+    return {
+        "lc": 1,
+        "type": "constructor",
+        "id": ["langchain", "schema", "messages", name],
+        "kwargs": {"additional_kwargs": {}, "response_metadata": {}, **kwargs},
+    }
+
+
+LANGCHAIN_MESSAGES = [
+    langchain("SystemMessage", content=SYSTEM, type="system"),
+    langchain("HumanMessage", content=ASKED, type="human"),
+]
+
+
+def langsmith_run(**more: Any) -> dict[str, Any]:
+    """A run of a model that LangChain called, as LangSmith's API gives it."""
+    message = langchain("AIMessage", content=ANSWER, type="ai", id="run-1", tool_calls=[])
+    generation = {
+        "text": ANSWER,
+        "generation_info": {"finish_reason": "stop", "logprobs": None},
+        "type": "ChatGeneration",
+        "message": message,
+    }
+    return {
+        "id": "9d1b2d33-6a0c-4c39-9f4d-6a2a3f7c9d55",
+        "trace_id": "6c1d9c6e-93f0-4a5e-8b1d-2f2a1c3f0d11",
+        "dotted_order": "20250602T081530250000Z9d1b2d33-6a0c-4c39-9f4d-6a2a3f7c9d55",
+        "parent_run_id": None,
+        "session_id": "s1",
+        "name": "ChatOpenAI",
+        "run_type": "llm",
+        "status": "success",
+        "error": None,
+        "start_time": "2025-06-02T08:15:30.250000",
+        "end_time": "2025-06-02T08:15:31.750000",
+        "first_token_time": None,
+        "inputs": {"messages": [LANGCHAIN_MESSAGES]},
+        "outputs": {
+            "generations": [[generation]],
+            "llm_output": {"token_usage": {"prompt_tokens": 31, "completion_tokens": 2}},
+            "run": None,
+            "type": "LLMResult",
+        },
+        "extra": {
+            "invocation_params": {"model": "gpt-4.1", "temperature": 0.2, "_type": "openai-chat"},
+            "metadata": {"ls_provider": "openai", "ls_model_name": "gpt-4.1", "feature": "inbox"},
+        },
+        "tags": ["seq:step:2", "triage"],
+        "prompt_tokens": 31,
+        "completion_tokens": 2,
+        "total_cost": 0.000078,
+        **more,
+    }
+
+
+def converse(**more: Any) -> dict[str, Any]:
+    """A log of Bedrock's Converse."""
+    return {
+        "schemaType": "ModelInvocationLog",
+        "schemaVersion": "1.0",
+        "timestamp": "2025-06-02T08:15:30Z",
+        "accountId": "123456789012",
+        "identity": {"arn": "arn:aws:sts::123456789012:assumed-role/inbox/i-1"},
+        "region": "eu-central-1",
+        "requestId": "915a6a04-3f83-4c70-a277-7fbf7ea546b3",
+        "operation": "Converse",
+        "modelId": "arn:aws:bedrock:eu-central-1::foundation-model/gpt-4.1",
+        "requestMetadata": {"task": "triage"},
+        "input": {
+            "inputContentType": "application/json",
+            "inputBodyJson": {
+                "system": [{"text": SYSTEM}],
+                "messages": [{"role": "user", "content": [{"text": ASKED}]}],
+                "inferenceConfig": {"maxTokens": 16, "temperature": 0.2},
+            },
+            "inputTokenCount": 31,
+        },
+        "output": {
+            "outputContentType": "application/json",
+            "outputBodyJson": {
+                "output": {"message": {"role": "assistant", "content": [{"text": ANSWER}]}},
+                "stopReason": "end_turn",
+                "metrics": {"latencyMs": 1500},
+                "usage": {"inputTokens": 31, "outputTokens": 2, "totalTokens": 33},
+            },
+            "outputTokenCount": 2,
+        },
+        **more,
+    }
+
+
+ANTHROPIC_BODY = {
+    "anthropic_version": "bedrock-2023-05-31",
+    "max_tokens": 16,
+    "temperature": 0.2,
+    "system": SYSTEM,
+    "messages": [{"role": "user", "content": [{"type": "text", "text": ASKED}]}],
+}
+ANTHROPIC_ANSWER = {
+    "id": "msg_bdrk_01",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-3-haiku-20240307",
+    "content": [{"type": "text", "text": ANSWER}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 31, "output_tokens": 2},
+}
+ANTHROPIC_EVENTS = [
+    {"type": "message_start", "message": {**ANTHROPIC_ANSWER, "content": [], "stop_reason": None}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ship"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ping"}},
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+        "usage": {"output_tokens": 2},
+    },
+    {"type": "message_stop"},
+]
+
+
+def invoke_model(answer: Any = ANTHROPIC_ANSWER, **more: Any) -> dict[str, Any]:
+    """A log of Bedrock's InvokeModel with a body of Anthropic's kind."""
+    return converse(
+        operation="InvokeModel",
+        input={"inputContentType": "application/json", "inputBodyJson": ANTHROPIC_BODY},
+        output={"outputContentType": "application/json", "outputBodyJson": answer},
+        **more,
+    )
+
+
+def helicone(**more: Any) -> dict[str, Any]:
+    """A request as Helicone's export has it, with its bodies."""
+    return {
+        "request_id": "2b5f7c1e-5b0e-4d59-9a10-4f6f6c7fbb21",
+        "request_created_at": "2025-06-02T08:15:30.250Z",
+        "request_body": {"model": "gpt-4.1", "messages": MESSAGES, "temperature": 0.2},
+        "request_path": "https://api.openai.com/v1/chat/completions",
+        "request_user_id": "customer-7",
+        "request_properties": {"Task": "triage", "Environment": "production"},
+        "request_model": "gpt-4.1",
+        "response_id": "a4e3",
+        "response_created_at": "2025-06-02T08:15:31.750Z",
+        "response_status": 200,
+        "response_body": completion(),
+        "response_model": "gpt-4.1-2025-04-14",
+        "provider": "OPENAI",
+        "delay_ms": 1500,
+        "time_to_first_token": None,
+        "prompt_tokens": 31,
+        "completion_tokens": 2,
+        "cost": 0.000078,
+        **more,
+    }

@@ -26,6 +26,9 @@ ROWS = {
     "litellm": logs.spend_log(),
     "langfuse": logs.observation(),
     "opentelemetry": logs.genai_batch(),
+    "langsmith": logs.langsmith_run(),
+    "bedrock": logs.converse(),
+    "helicone": logs.helicone(),
 }
 
 
