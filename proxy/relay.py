@@ -9,11 +9,12 @@ from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.headers import from_upstream, without_length
 from proxy.surfaces.completion import BOM, UNREAD, Completion
 from proxy.upstream.errors import UpstreamError
-from proxy.upstream.response import Response
+from proxy.upstream.response import MAX_BODY_BYTES, Response
 from store.records import Outcome
 
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
+_GATHER_S = 0.25  # how long the rest of a plain answer is waited for
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +33,44 @@ def is_stream(response: Response, *, asked: bool) -> bool:
 async def relay_whole(response: Response, exchange: Exchange, send: Send) -> None:
     """Passes on an answer that is not a stream.
 
-    Raises UpstreamError when it breaks off, before the client has seen anything of it.
+    One that is whole at once is sent at once. One that is not is passed on as it comes: some
+    servers send line ends while they work, so that nobody takes the connection for dead.
+
+    Raises UpstreamError when it breaks off before the client has seen anything of it.
     """
+    if not await response.gather(_GATHER_S):
+        await _relay_as_it_comes(response, exchange, send)
+        return
     raw = await response.read()
     exchange.answer_bytes = len(raw)
+    await _finish_whole(response, exchange, raw)
+    await respond(send, response.status, _headers(response, exchange), raw)
+
+
+async def _relay_as_it_comes(response: Response, exchange: Exchange, send: Send) -> bool:
+    """False if the answer broke off: the client's must be aborted too."""
+    exchange.status = response.status
+    pieces: list[bytes] = []
+    await start(send, response.status, _headers(response, exchange))
+    try:
+        while chunk := await response.next_chunk():
+            exchange.answer_bytes += len(chunk)
+            if exchange.answer_bytes <= MAX_BODY_BYTES:
+                pieces.append(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except UpstreamError:
+        await exchange.finish(Outcome.TEACHER_BROKE)
+        return False
+    await _finish_whole(response, exchange, b"".join(pieces))
+    await send({"type": "http.response.body", "body": b""})
+    return True
+
+
+async def _finish_whole(response: Response, exchange: Exchange, raw: bytes) -> None:
     exchange.completion = completion = _read(exchange, raw)
     exchange.status = response.status
     failed = response.status >= 400 or completion.error_type is not None
     await exchange.finish(Outcome.ERROR if failed else Outcome.COMPLETE)
-    await respond(send, response.status, _headers(response, exchange), raw)
 
 
 async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bool:

@@ -352,6 +352,27 @@ class Arriving(Response):
             raise
         return self._take()
 
+    async def gather(self, seconds: float) -> bool:
+        connection = self.connection
+        if connection is None:
+            return True
+        self.whole = True
+        connection.read_on()
+        timer = connection.loop.call_later(seconds, self._stop_gathering)
+        try:
+            while self.connection is not None and self.whole:
+                await self.news(connection)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+        return self.connection is None
+
+    def _stop_gathering(self) -> None:
+        self.whole = False
+        self.wake()
+
     async def read(self) -> bytes:
         if self.connection is not None:
             self.whole = True

@@ -36,6 +36,9 @@ class Decoded(Response):
         self._inner = inner
         self._decoder = decoder
 
+    async def gather(self, seconds: float) -> bool:
+        return await self._inner.gather(seconds)
+
     async def next_chunk(self) -> bytes:
         try:
             while not (piece := self._decoder.step()):

@@ -29,6 +29,13 @@ class Response(ABC):
         A body of more than MAX_BODY_BYTES counts as broken.
         """
 
+    async def gather(self, seconds: float) -> bool:
+        """Waits for the end, but only so long. Whether the body is whole, or broken off, by then.
+
+        Then `read` does not wait, and otherwise `next_chunk` gives what has come.
+        """
+        return False
+
     @abstractmethod
     async def next_chunk(self) -> bytes:
         """The bytes that came since the last call; empty at the end of the body.

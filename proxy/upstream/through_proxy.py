@@ -6,6 +6,7 @@ here, so deployments without a forward proxy do not load it.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from proxy.upstream.errors import Broke, Slow, Unreachable
 from proxy.upstream.response import MAX_BODY_BYTES, MIN_UNKNOWN_STATUS, Response
 
 _LARGE = 1024 * 1024  # bytes: aiohttp wants larger bodies as a file
+_GATHER_TICK_S = 0.005
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -94,6 +96,15 @@ class _Relayed(Response):
             if size > MAX_BODY_BYTES:
                 raise Broke
         return b"".join(pieces)
+
+    async def gather(self, seconds: float) -> bool:
+        content = self._inner.content
+        ends = asyncio.get_running_loop().time() + seconds
+        while not content.is_eof() and content.exception() is None:
+            if asyncio.get_running_loop().time() >= ends:
+                return False
+            await asyncio.sleep(_GATHER_TICK_S)  # aiohttp tells of data, not of the end
+        return True
 
     async def next_chunk(self) -> bytes:
         try:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 
 import httpx
 import openai
@@ -163,3 +164,36 @@ def test_tokens_of_streams_count_for_the_limits_though_they_are_not_stated(start
     answers = [chat(proxy, stream=True) for _ in range(30)]
     assert {answer.status_code for answer in answers} == {200, 429}
     assert all(b"usage" not in answer.content for answer in answers if answer.status_code == 200)
+
+
+def test_the_first_bytes_of_a_plain_answer_are_passed_on_as_they_come(proxy, teacher):
+    """A teacher sends line ends while it works, so that no client gives up."""
+    more = threading.Event()
+    [raw] = completion("Hi").chunks
+    teacher.script(Reply((b"\n", b"\n", raw[:20], raw[20:]), framing="chunked").held(more))
+    with Raw(proxy.port) as client:
+        body = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]})
+        client.send(post("/v1/chat/completions", body.encode(), JSON))
+        assert client.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        client.read_until(b"\n\n\r\n")  # a chunk of what has come, and nothing was read before it
+        assert proxy.traces() == []
+        more.set()
+        client.read_until(b"\r\n0\r\n\r\n")
+    [trace] = proxy.traces()
+    assert (trace["outcome"], trace["input_tokens"]) == ("complete", 7)
+
+
+def test_a_plain_answer_that_breaks_off_after_a_while_is_broken_off_for_the_client_too(
+    proxy, teacher
+):
+    more = threading.Event()
+    [raw] = completion("Hi").chunks
+    teacher.script(Reply((raw[:20], b" "), framing="chunked", breaks=True).held(more))
+    with httpx.stream(
+        "POST", f"{proxy.base_url}/chat/completions", json=json.loads(QUESTION) | {"stream": False}
+    ) as answer:
+        assert answer.status_code == 200
+        more.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+    assert proxy.wait_for_traces(1)[0]["outcome"] == "teacher_broke"
