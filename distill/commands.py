@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from distill.pipeline.promotion import saved_route
-from store.database.actions import append_action, paused_tasks
+from store.database.actions import actions_of_task, append_action, paused_tasks
 from store.database.database import Database
 from store.database.promotions import append_promotion, promotions_of_task
-from store.database.runs import ended_runs, stage_detail
+from store.database.runs import ended_runs, latest_run_id, stage_detail
 from store.database.store import Store
 from store.errors import CommandRefused, RunError
-from store.ids import new_id
+from store.ids import later_id, new_id
 from store.records import (
     Action,
     Certificate,
@@ -149,8 +149,10 @@ class Commands:
     def _do(
         self, db: Database, task: str, command: Command, *, actor: str, reason: str, force: bool
     ) -> str:
-        now = self._clock()
         with db.transaction():
+            last = next(iter(actions_of_task(db, task, 1)), None)
+            # later than the last one, also when the clock was set back
+            now = max(self._clock(), last.at + 1e-6) if last is not None else self._clock()
             if command == "promote":
                 promotion, done = self._promote(
                     db, task, actor=actor, reason=reason, force=force, now=now
@@ -160,7 +162,7 @@ class Commands:
             else:
                 promotion, done = None, self._mark(db, task, command)
             action = Action(
-                action_id=new_id(),
+                action_id=later_id(_last_id(db, task, last)),
                 task=task,
                 command=command,
                 actor=actor,
@@ -253,6 +255,12 @@ class Commands:
                 f"the adapter of run {candidate.run_id} is gone; `retrain` makes another student"
             )
         return route
+
+
+def _last_id(db: Database, task: str, last: Action | None) -> str | None:
+    """The greatest id of the task's runs and of its last command."""
+    known = [latest_run_id(db, task), last.action_id if last is not None else None]
+    return max((one for one in known if one is not None), default=None)
 
 
 def _after(history: Sequence[Promotion], now: float) -> float:

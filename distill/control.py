@@ -300,7 +300,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
         try:
             await _serve_until_stopped(server)
         finally:
-            scheduler.shutdown(wait=False)
+            scheduler.shutdown()
             await plane.monitor.stop()
             await plane.runner.stop()
             await plane.students.stop()

@@ -1,17 +1,19 @@
-"""The periodic jobs of the control plane, each at its own interval."""
+"""The periodic jobs of the control plane, each at its own interval.
+
+By the event loop's clock, which no change of the machine's time touches: APScheduler goes by the
+time of day, and after a clock that is set back by an hour it would run nothing for that hour.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import wraps
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 Work = Callable[[], Awaitable[None]]
+
+log = logging.getLogger("understudy.scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +25,30 @@ class PeriodicJob:
     first_after_s: float | None = None  # from the start to the first time; None: `seconds`
 
 
-def schedule(jobs: Iterable[PeriodicJob]) -> AsyncIOScheduler:
+class Scheduler:
+    """Periodic jobs that run until `shutdown`."""
+
+    def __init__(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        self._tasks = list(tasks)
+
+    def shutdown(self) -> None:
+        """Cancels the jobs, also those that run now."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def schedule(jobs: Iterable[PeriodicJob]) -> Scheduler:
     """Starts the jobs on the running loop. A job that is late runs once, however late it is."""
-    scheduler = AsyncIOScheduler(timezone="UTC")
-    now = datetime.now(UTC)
-    for job in jobs:
-        after = job.seconds if job.first_after_s is None else job.first_after_s
-        scheduler.add_job(
-            until_stopped(job.work),
-            "interval",
-            seconds=job.seconds,
-            next_run_time=now + timedelta(seconds=after),
-            max_instances=1,
-            coalesce=True,
-            misfire_grace_time=None,
-        )
-    scheduler.start()
-    return scheduler
+    return Scheduler([asyncio.create_task(_repeat(job)) for job in jobs])
 
 
-def until_stopped(work: Work) -> Work:
-    """The same work, which a stop may cancel: the scheduler would log that as an error."""
-
-    @wraps(work)
-    async def run() -> None:
-        with suppress(asyncio.CancelledError):
-            await work()
-
-    return run
+async def _repeat(job: PeriodicJob) -> None:
+    loop = asyncio.get_running_loop()
+    due = loop.time() + (job.seconds if job.first_after_s is None else job.first_after_s)
+    while True:
+        await asyncio.sleep(due - loop.time())
+        try:
+            await job.work()
+        except Exception:
+            log.exception("a periodic job failed, and goes on")
+        due = max(due + job.seconds, loop.time())

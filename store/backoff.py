@@ -21,16 +21,21 @@ class Backoff:
         self._first_s, self._max_s, self._clock = first_s, max_s, clock
         self._delay_s = 0.0  # the last one; 0 after a success
         self._retry_at = -math.inf
+        self._waiting_s = 0.0  # the delay that `_retry_at` ends
 
     @property
     def remaining_s(self) -> float:
         """Seconds until the next try; 0 when it may be tried now."""
-        return max(0.0, self._retry_at - self._clock())
+        now = self._clock()
+        if self._retry_at - now > self._waiting_s:  # the clock was set back
+            self._retry_at = now + self._waiting_s
+        return max(0.0, self._retry_at - now)
 
     def failed(self, min_delay_s: float = 0.0) -> float:
         """Starts a delay and returns it: twice the last one, and at least `min_delay_s`."""
         self._delay_s = min(max(self._first_s, min_delay_s, 2 * self._delay_s), self._max_s)
         self._retry_at = self._clock() + self._delay_s
+        self._waiting_s = self._delay_s
         return self._delay_s
 
     def succeeded(self) -> None:

@@ -21,6 +21,15 @@ def new_id() -> str:
     return f"{now[:8]}-{now[8:]}{tail}"
 
 
+def later_id(than: str | None) -> str:
+    """A new id that sorts after another one, also when the clock was set back since."""
+    fresh = new_id()
+    if than is None or fresh > than:
+        return fresh
+    after = f"{int(than.replace('-', '')[:12], 16) + 1:012x}"
+    return f"{after[:8]}-{after[8:]}{fresh[13:]}"
+
+
 def _random_tail() -> str:
     """The random part of an id. Random bytes for many ids come from one system call."""
     digits = os.urandom(10 * 200).hex()

@@ -24,7 +24,7 @@ _FORMAT = "time=%(asctime)s level=%(levelname)s from=%(name)s event=%(event)s"
 _EVENT = re.compile(r"\w+(?: \w+=.*)?", re.DOTALL)  # a word, and `name=value` pairs
 # uvicorn says this when we abort a client's stream because the teacher's stream broke off
 _EXPECTED = "ASGI callable returned without completing response."
-_CHATTY = ("apscheduler", "asyncio", "httpx", "instructor", "openai")  # a line per tick or request
+_CHATTY = ("asyncio", "httpx", "instructor", "openai")  # a line per tick or request
 
 
 class OneLine(logging.Formatter):

@@ -152,6 +152,8 @@ class Reload:
             name = f"{FOLDER}/litellm-{self._begun}.yaml"
             litellm = litellm_for(self._context, config, ports, name)
             litellm_child = self._start_litellm(litellm, config) if litellm else []
+            if litellm is not None:
+                self._copies.remember(litellm.file)
             undo.callback(self._supervisor.stop_candidates, litellm_child)
         plan = plan_children(self._context, config, accepted, litellm)
         if changed.proxies:

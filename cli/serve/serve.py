@@ -59,6 +59,8 @@ def serve(config_path: Path) -> None:
         accepted = copies.write(content)
         copies.keep_only([accepted])
         litellm = litellm_for(context, config, litellm_ports)
+        if litellm is not None:
+            copies.remember(litellm.file)
         plan = plan_children(context, config, accepted, litellm)
         supervisor = Supervisor(plan.specs, say=_say)
         terminal = Terminal()
@@ -85,10 +87,16 @@ def serve(config_path: Path) -> None:
             stack.callback(reload.close)
             supervisor.run(
                 on_request=lambda: _hung_up(supervisor, terminal, reload),
-                on_tick=terminal.look,
+                on_tick=lambda: _tick(terminal, copies),
                 on_stop=listener.close,
             )
     _say("stopped")
+
+
+def _tick(terminal: Terminal, copies: AcceptedConfigs) -> None:
+    terminal.look()
+    for file in copies.restore():
+        _say(f"{file.name} in the data folder was changed or deleted, and is written again")
 
 
 def _hung_up(supervisor: Supervisor, terminal: Terminal, reload: Callable[[], None]) -> None:

@@ -81,4 +81,7 @@ async def _promote(run: Run, parts: Parts, certificate: Certificate, route: Rout
     known = await parts.store.promotions_of_task(run.task)
     if any(p.run_id == run.run_id for p in known):  # killed between this and the run's last event
         return
-    await parts.store.append_promotion(first_promotion(certificate, route))
+    promotion = first_promotion(certificate, route)
+    if known and promotion.at <= known[0].at:  # the clock was set back
+        promotion = replace(promotion, at=known[0].at + 1e-6)
+    await parts.store.append_promotion(promotion)

@@ -23,11 +23,11 @@ from store.database.comparisons import audits_since
 from store.database.database import Database
 from store.database.forgetting import marked_runs
 from store.database.promotions import promotions_of_task
-from store.database.runs import ended_runs, events_of_run
+from store.database.runs import ended_runs, events_of_run, latest_run_id
 from store.database.traces import new_teacher_traces, uncovered_teacher_traces
 from store.errors import UnderstudyError
 from store.files.line_log import LineLog
-from store.ids import new_id
+from store.ids import later_id
 from store.records import (
     Promotion,
     RunEvent,
@@ -133,7 +133,7 @@ class Runner:
                 best = (weight, task, settings)
         if best is None:
             return None
-        run_id = new_id()
+        run_id = later_id(await store.run(latest_run_id, best[1]))
         return Run(run_id, best[1], best[2], now, self._folder(run_id))
 
     def _decision(

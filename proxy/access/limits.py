@@ -20,6 +20,7 @@ from store.settings.limits import RateLimits, ServerLimits
 _MB = 1024 * 1024
 _BUSY_S = 1.0  # `Retry-After` when too many requests are in flight
 _ALL = "all"
+_LAST_USE = "monotonic time of the last request"  # the cell after those of the rates
 
 
 class _Party:
@@ -87,9 +88,9 @@ class Limits:
         keys: Sequence[ApiKey],
         folder: Path,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`folder`: shared by all workers."""
+        """`folder`: shared by all workers. `clock`: the same in all of them, and never set."""
         cells: list[str] = []
         self._all = _Party(_ALL, settings, cells)
         # one of several keys leaves the others half, unless its own limit says otherwise
@@ -97,8 +98,11 @@ class Limits:
         self._parties = {
             hash_of(key): (self._all, _Party(key.name, key.limits, cells, share_mb)) for key in keys
         }
-        self._cells = shared_cells(folder, cells) if cells else []
         self._clock = clock
+        self._cells = shared_cells(folder, [*cells, _LAST_USE]) if cells else []
+        if cells and self._cells[-1] > clock():  # of before the machine was started
+            for index in range(len(cells) + 1):
+                self._cells[index] = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -119,7 +123,7 @@ class Limits:
 
     def _take_rates(self, parties: tuple[_Party, ...]) -> None:
         """Counts a request, unless one of its rates refuses it. Raises ApiError 429."""
-        now = self._clock()
+        now = self._cells[-1] = self._clock()
         for party in parties:
             if party.requests is not None:
                 _wait(party.requests.wait_s(self._cells, now), "requests", party)

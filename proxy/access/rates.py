@@ -38,7 +38,7 @@ class Rate:
     per_minute: int
 
     def wait_s(self, cells: Cells, now: float, cost: float = 1.0) -> float:
-        """Seconds until a request of this cost is admitted; 0: now. `now`: since the epoch."""
+        """Seconds until a request of this cost is admitted; 0: now. `now`: by a monotonic clock."""
         paid_off = self._paid_off(cells, now)
         return max(0.0, paid_off + cost * WINDOW_S / self.per_minute - WINDOW_S - now)
 

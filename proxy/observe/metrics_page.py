@@ -73,7 +73,7 @@ class MetricsPage:
     def tick(self) -> None:
         """Shares this worker's counts, if there are other workers."""
         now = self._clock()
-        if self._workers > 1 and now - self._shared_at >= _SHARED_EVERY_S:
+        if self._workers > 1 and abs(now - self._shared_at) >= _SHARED_EVERY_S:
             self._shared_at = now
             shared = self._read(self._worker)
             if shared is not None and shared["began"] > self._began:
@@ -101,7 +101,7 @@ class MetricsPage:
             if worker == self._worker:
                 continue
             other = self._read(worker)
-            if other is not None and self._clock() - other["at"] < _STALE_AFTER_S:
+            if other is not None and abs(self._clock() - other["at"]) < _STALE_AFTER_S:
                 snapshots[worker] = other
         return snapshots
 

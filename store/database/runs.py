@@ -49,6 +49,12 @@ def events_of_run(db: Database, run_id: str) -> list[RunEvent]:
     return _events(db.query("events_of_run", run_id=run_id))
 
 
+def latest_run_id(db: Database, task: str) -> str | None:
+    """The greatest id of a task's runs: that of the last one."""
+    value = db.query("latest_run_id", task=task)[0]["run_id"]
+    return None if value is None else str(value)
+
+
 def events_of_last_run(db: Database, task: str) -> list[RunEvent]:
     """The history of a task's last run, oldest first; empty when it had none."""
     return _events(db.query("events_of_last_run", task=task))

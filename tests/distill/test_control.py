@@ -166,7 +166,7 @@ async def test_a_job_that_a_stop_cancels_logs_no_error(caplog: pytest.LogCapture
 
     scheduler = schedule([PeriodicJob(work, 3600, first_after_s=0)])
     await begun.wait()
-    scheduler.shutdown(wait=False)
+    scheduler.shutdown()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others, return_exceptions=True)
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []

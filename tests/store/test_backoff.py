@@ -61,3 +61,14 @@ def test_a_success_resets_the_delay_but_does_not_end_one_under_way() -> None:
     backoff.succeeded()
     assert backoff.remaining_s == 8
     assert backoff.failed() == 1
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_a_delay() -> None:
+    now = 10_000.0
+    backoff = Backoff(first_s=2, max_s=60, clock=lambda: now)
+    backoff.failed()
+    backoff.succeeded()
+    now -= 3_600
+    assert backoff.remaining_s == 2
+    now += 2
+    assert backoff.remaining_s == 0

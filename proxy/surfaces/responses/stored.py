@@ -113,7 +113,7 @@ class StoredResponses:
 
     def sweep_is_due(self) -> bool:
         """Whether to call `sweep` now: true once an hour."""
-        due = time.time() >= self._swept_at + HOUR_S
+        due = not 0 <= time.time() - self._swept_at < HOUR_S  # also after the clock was set back
         if due:
             self._swept_at = time.time()
         return due and self._folder.is_dir()

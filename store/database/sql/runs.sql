@@ -92,3 +92,7 @@ ORDER BY "at", run_id;
 -- name: update_run_event
 -- Replaces the numbers of a run's event.
 UPDATE run_events SET detail = $detail WHERE run_id = $run_id::UUID AND seq = $seq;
+
+-- name: latest_run_id
+-- The id of a task's last run; NULL without one.
+SELECT max(run_id) AS run_id FROM run_events WHERE task = $task;

@@ -1,5 +1,6 @@
 """Whether one more request may come in."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -223,3 +224,26 @@ def test_a_request_is_in_flight_until_it_ends_however_it_ends(tmp_path):
                 timeout=0.3,
             )
         wait_until(lambda: ask(proxy).status_code == 200)
+
+
+def test_a_start_of_the_machine_forgets_the_rates_of_before(tmp_path):
+    """The clock of all workers begins again then; a set clock does not touch it."""
+    before = Clock()
+    refused_one = limits(tmp_path, before)
+    for _ in range(3):
+        refused_one.admit(client(ONE)).release()
+    refused(refused_one, client(ONE))
+    refused(limits(tmp_path, before), client(ONE))  # a worker that starts again counts on
+    after = Clock()
+    after.now = 5.0
+    limits(tmp_path, after).admit(client(ONE)).release()
+
+
+def test_rates_go_by_a_clock_that_nobody_sets(tmp_path, monkeypatch):
+    found = Limits(ServerLimits(), [ONE], tmp_path)
+    found.admit(client(ONE)).release()
+    real = time.time
+    for jump in (-3_600, 3_600):
+        monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+        found.admit(client(ONE)).release()
+    assert refused(found, client(ONE))[1] <= 60
