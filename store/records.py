@@ -159,6 +159,7 @@ class LoggedExchange:
     finish_reasons: list[str]
     confidence: float | None  # of a student's answer
     replacement: str = ""
+    snapshot: str = ""  # the model that the teacher says has answered; empty: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

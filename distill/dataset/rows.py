@@ -1,14 +1,14 @@
 """Chooses the rows of a run from logged exchanges, and says why the others are left out.
 
-A row is one input with the answer that it should have. An input is in one row only, and rows that
-belong together are one group (distill.dataset.groups): they are in one split, and the gate counts
-them as one.
+A row is one input under one prompt with the answer that it should have. An input is in one row of
+each prompt only, and rows that belong together are one group (distill.dataset.groups), as are those
+of one input: they are in one split, and the gate counts them as one.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -35,6 +35,8 @@ from store.settings.tasks import SplitSettings
 
 _PRECEDENCE: tuple[ExchangeKind, ...] = ("correction", "audit", "answer")
 SPLITS: tuple[Split, ...] = ("train", "calibration", "heldout")
+NEWEST_ANSWERS = 20  # to a prompt, which say what snapshots of the teacher count
+MIN_OF_NEWEST = 2  # of those, for a snapshot that counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class Selection:
     rows: list[Row]
     left_out: dict[str, int] = field(default_factory=dict)
     templates: list[PromptTemplate] = field(default_factory=list)  # of the rows' system prompts
+    snapshots: dict[str, list[str]] = field(default_factory=dict)  # of the teacher: current, other
 
     @property
     def train(self) -> list[Row]:
@@ -127,8 +130,14 @@ def choose_rows(
     of the shapes that count in the recent traffic (distill.dataset.traffic). A trace that comes as
     several kinds counts once: as a correction, else as an audit, else as the answer that it logged.
 
-    When an input was answered several times, the newest correction counts; without one the answer
-    given most often, the newer of two equally common ones.
+    When an input was answered several times under one prompt, the newest correction counts; without
+    one the answer given most often, the newer of two equally common ones.
+
+    Of the teacher's snapshots (the models that it says have answered), those that give its newest
+    answers count: where one of them has answered an input, the answers of older ones do not. An
+    input that only an older one has answered may be trained on, but is never judged. A snapshot
+    counts when it has given two of the newest 20 answers to the prompt, so that two between which
+    requests are balanced both do, and a single odd answer is no change.
 
     Groups are made of what is left then, each with the split of its oldest input. Inputs with which
     many conversations begin are trained on and never judged: their answers stand in other rows. A
@@ -143,7 +152,10 @@ def choose_rows(
     left_out: Counter[str] = Counter()
     usable = _usable(_once(exchanges), traffic, left_out)
     since = -inf if suspect_since is None else suspect_since
-    chosen = [_winner(same, since, left_out) for same in _by_input(usable, traffic, left_out)]
+    snapshots = _snapshots(usable)
+    chosen = [
+        _winner(same, snapshots, since, left_out) for same in _by_input(usable, traffic, left_out)
+    ]
     chosen.sort(key=lambda one: (one.candidate.asked_at, one.candidate.row.trace_id))
     rows = _split(chosen, shares, since, left_out)
     used = {row.fingerprint for row in rows}
@@ -151,6 +163,10 @@ def choose_rows(
         rows,
         {name: count for name, count in sorted(left_out.items()) if count},
         [t for t in traffic.templates if t.template_id in used],
+        _shown(
+            current={name for of in used for name in snapshots.get(of, ())},
+            other={c.snapshot for c in usable if c.snapshot and c.row.fingerprint in used},
+        ),
     )
 
 
@@ -164,6 +180,7 @@ class _Candidate:
     users: tuple[str, ...]  # the user's turns, with the values in the template's holes
     text: str  # the same with all other turns
     answer: str  # the normal form of the row's target
+    snapshot: str  # of the teacher; empty: not known, or a correction
 
     @property
     def order(self) -> tuple[float, float, str]:
@@ -177,6 +194,7 @@ class _Winner:
     candidate: _Candidate
     first_at: float  # when the input was first asked
     last_at: float  # when it was last asked, of the answers that count
+    current: bool  # whether a snapshot of the teacher that counts has answered it
 
 
 def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
@@ -205,29 +223,63 @@ def _usable(
 def _by_input(
     candidates: Sequence[_Candidate], traffic: Traffic, left_out: Counter[str]
 ) -> Iterable[list[_Candidate]]:
-    """The candidates whose shape counts, grouped by input; counts the others."""
+    """The candidates whose shape counts, grouped by prompt and input; counts the others."""
     counting = traffic.counting(Counter(c.row.fingerprint for c in candidates))
-    groups: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.row.fingerprint in counting:
-            groups[candidate.row.input_hash].append(candidate)
+            groups[candidate.row.fingerprint, candidate.row.input_hash].append(candidate)
         else:
             left_out["rare_fingerprint"] += 1
     return groups.values()
 
 
-def _winner(group: list[_Candidate], since: float, left_out: Counter[str]) -> _Winner:
+def _snapshots(candidates: Iterable[_Candidate]) -> dict[str, set[str]]:
+    """The teacher's snapshots that count, by prompt: those that give its newest answers."""
+    answers: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        if candidate.snapshot:
+            answers[candidate.row.fingerprint].append(candidate)
+    current = {}
+    for prompt, given in answers.items():
+        newest = sorted(given, key=lambda c: c.order)[-NEWEST_ANSWERS:]
+        counts = Counter(c.snapshot for c in newest)
+        current[prompt] = {s for s, n in counts.items() if n >= MIN_OF_NEWEST} or set(counts)
+    return current
+
+
+def _shown(*, current: set[str], other: set[str]) -> dict[str, list[str]]:
+    """The teacher's snapshots as a run's history has them, without what there is none of."""
+    shown = {"current": sorted(current), "other": sorted(other - current)}
+    return {kind: names for kind, names in shown.items() if names}
+
+
+def _winner(
+    group: list[_Candidate],
+    snapshots: Mapping[str, set[str]],
+    since: float,
+    left_out: Counter[str],
+) -> _Winner:
     """The candidate of one input that becomes its row; counts the others.
 
-    `since`: see `suspect_since` of choose_rows.
+    `snapshots`: of the teacher, that count, by prompt. `since`: see `suspect_since` of choose_rows.
     """
     current = [c for c in group if c.answered_at >= since] or group
     left_out["outdated"] += len(group) - len(current)
+    counting = snapshots.get(group[0].row.fingerprint, set())
+    now = [c for c in current if not c.snapshot or c.snapshot in counting]
+    left_out["other_snapshot"] += len(current) - len(now) if now else 0
+    current = now or current
     winner = _elected(current)
     same = sum(c.answer == winner.answer for c in current)
     left_out["duplicate"] += same - 1
     left_out["contradicted"] += len(current) - same
-    return _Winner(winner, min(c.asked_at for c in group), max(c.asked_at for c in current))
+    return _Winner(
+        winner,
+        first_at=min(c.asked_at for c in group),
+        last_at=max(c.asked_at for c in current),
+        current=bool(now),
+    )
 
 
 def _split(
@@ -267,6 +319,8 @@ def _split(
             left_out["near_judged"] += 1
         elif split != "train" and one.last_at < since:
             left_out["outdated"] += 1
+        elif split != "train" and not one.current:
+            left_out["other_snapshot"] += 1
         else:
             rows.append(replace(one.candidate.row, split=split, group=number))
     return rows
@@ -299,6 +353,7 @@ def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candi
         users=(f"{values} {users[0]}", *users[1:]),
         text="\n".join([values, *(text for role, text in turns if role not in SYSTEM_ROLES)]),
         answer=normal_answer(row.target),
+        snapshot=exchange.snapshot,
     )
 
 

@@ -68,7 +68,7 @@ async def measure_ceiling(
     all, if there are fewer), or when a paid scorer cannot be asked.
     """
     second = await _asked_again(run, parts, rows, progress)
-    pairs = [(row, second[row.input_hash]) for row in rows if row.input_hash in second]
+    pairs = [(row, second[_key(row)]) for row in rows if _key(row) in second]
 
     async with run_scoring(run, parts, rows, scorer) as score:
 
@@ -91,22 +91,32 @@ def ceiling_of(agreed: int, n: int) -> Ceiling:
 
 async def _asked_again(
     run: Run, parts: Parts, rows: Sequence[Row], progress: Progress
-) -> dict[str, str | None]:
-    """The teacher's second answers by input hash, those of an earlier start of the run included."""
+) -> dict[tuple[str, str], str | None]:
+    """The teacher's second answers by `_key`, those of an earlier start of the run included."""
     answers = LineLog(run.folder / "noise.jsonl")
-    hashes = {row.input_hash for row in rows}
+    keys = dict.fromkeys(map(_key, rows))
     before = await asyncio.to_thread(answers.load)
-    lines = {line["input_hash"]: line for line in before if line["input_hash"] in hashes}
+    known = {(line["input_hash"], line.get("fingerprint")): line for line in before}
+    lines = {
+        key: line
+        for key in keys
+        # without a fingerprint: of before an input could be asked under two prompts
+        if (line := known.get(key) or known.get((key[0], None))) is not None
+    }
     till = Till(run.settings.amplify.concurrency)
     progress(STAGE, len(lines), len(rows), "")
 
     async def ask(client: TeacherClient, row: Row) -> None:
-        line = {"input_hash": row.input_hash, **await _second(client, row)}
+        line = {
+            "input_hash": row.input_hash,
+            "fingerprint": row.fingerprint,
+            **await _second(client, row),
+        }
         answers.append(line)
-        lines[row.input_hash] = line
+        lines[_key(row)] = line
         progress(STAGE, len(lines), len(rows), "")
 
-    open_rows = [row for row in rows if row.input_hash not in lines]
+    open_rows = [row for row in rows if _key(row) not in lines]
     try:
         for model in sorted({row.model for row in open_rows}):
             async with paid_client(run, parts, model) as client:
@@ -116,10 +126,15 @@ async def _asked_again(
         if sum(not line["fault"] for line in lines.values()) < min(MIN_ROWS, len(rows)):
             raise
         log.warning("task %s: not all rows were asked of the teacher again: %s", run.task, error)
-    second = {of_input: line["text"] for of_input, line in lines.items() if not line["fault"]}
+    second = {key: line["text"] for key, line in lines.items() if not line["fault"]}
     if not second:
         raise TeacherError("the teacher refused every row that it was asked again")
     return second
+
+
+def _key(row: Row) -> tuple[str, str]:
+    """What tells a row from the others: its input, and the prompt that it is asked under."""
+    return row.input_hash, row.fingerprint
 
 
 async def _second(client: TeacherClient, row: Row) -> JsonObject:

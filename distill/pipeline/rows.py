@@ -134,6 +134,7 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
         "templates": [summary(template) for template in selection.templates],
+        "snapshots": selection.snapshots,
         "suspect_since": since,
         "used_until": max((a.asked_at for a in answers), default=run.started_at),
     }

@@ -114,6 +114,7 @@ def logged_exchange(
         finish_reasons=row["finish_reasons"],
         confidence=row["confidence"],
         replacement=replacement or "",
+        snapshot=(row.get("response_model") or "") if kind == "answer" else "",
     )
 
 

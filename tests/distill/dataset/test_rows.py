@@ -187,7 +187,7 @@ def test_every_trace_is_a_row_or_counted_and_no_input_comes_twice(
 ) -> None:
     selection = chosen(*traces)
     assert len(selection.rows) + sum(selection.left_out.values()) == len(traces)
-    assert len({row.input_hash for row in selection.rows}) == len(selection.rows)
+    assert len({(row.fingerprint, row.input_hash) for row in selection.rows}) == len(selection.rows)
     by_id = {t.trace_id: t for t in traces}
     assert all(by_id[row.trace_id].served_by == "teacher" for row in selection.rows)
     assert all(count > 0 for count in selection.left_out.values())

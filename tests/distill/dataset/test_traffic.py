@@ -276,7 +276,7 @@ def test_every_trace_is_a_row_or_counted(
     selection = choose_rows([*traces, *audits, *corrections], SHARES, suspect_since=since)
     asked_at = {t.trace_id: t.asked_at for t in [*traces, *audits]}
     assert len(selection.rows) + sum(selection.left_out.values()) == len(asked_at)
-    assert len({row.input_hash for row in selection.rows}) == len(selection.rows)
+    assert len({(row.fingerprint, row.input_hash) for row in selection.rows}) == len(selection.rows)
     corrected = {t.trace_id for t in corrections}
     for row in selection.rows:
         assert (row.origin == "correction") == (row.trace_id in corrected)
