@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from cli.imports import bedrock, helicone, langfuse, langsmith, litellm, openai, otel
+from cli.imports import bedrock, helicone, instructions, langfuse, langsmith, litellm, openai, otel
 from cli.imports.logged import Format, Unusable
 from cli.imports.rows import Row
 from store.errors import ImportFailed
@@ -26,6 +26,8 @@ FORMATS: dict[str, Format] = {
         langsmith.FORMAT,
         openai.STORED,
         langfuse.FORMAT,
+        instructions.SHAREGPT,
+        instructions.ALPACA,
         openai.FINETUNING,
     )
 }

@@ -423,3 +423,17 @@ def helicone(**more: Any) -> dict[str, Any]:
         "cost": 0.000078,
         **more,
     }
+
+
+def sharegpt(**more: Any) -> dict[str, Any]:
+    """A conversation as ShareGPT's exports and their many descendants have it."""
+    turns = [
+        {"from": "system", "value": SYSTEM},
+        {"from": "human", "value": ASKED},
+        {"from": "gpt", "value": ANSWER},
+    ]
+    return {"id": "identity_0", "conversations": turns, **more}
+
+
+def alpaca(**more: Any) -> dict[str, Any]:
+    return {"instruction": ASKED, "input": "", "output": ANSWER, "system": SYSTEM, **more}

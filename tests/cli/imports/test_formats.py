@@ -29,6 +29,8 @@ ROWS = {
     "langsmith": logs.langsmith_run(),
     "bedrock": logs.converse(),
     "helicone": logs.helicone(),
+    "sharegpt": logs.sharegpt(),
+    "alpaca": logs.alpaca(),
 }
 
 
@@ -176,6 +178,34 @@ def test_an_answer_in_json_stays_an_answer() -> None:
         made = trace("langfuse", logs.observation(output=output))
         [answer] = json.loads(made.output_messages or "")
         assert json.loads(answer["content"]) == {"category": "shipping"}
+
+
+def test_the_turns_of_sharegpt_are_messages() -> None:
+    row = logs.sharegpt(
+        tools=json.dumps([logs.TOOL["function"]]),
+        system=logs.SYSTEM,
+        conversations=[
+            {"from": "human", "value": logs.ASKED},
+            {"from": "function_call", "value": json.dumps({"name": "track", "arguments": {}})},
+            {"from": "observation", "value": "late"},
+            {"from": "gpt", "value": "It is late."},
+        ],
+    )
+    made = trace("sharegpt", row)
+    call_ = {**logs.CALL, "id": "call_0"}
+    assert json.loads(made.input_messages) == [
+        *logs.MESSAGES,
+        {"role": "assistant", "content": None, "tool_calls": [call_]},
+        {"role": "tool", "content": "late", "tool_call_id": "call_0"},
+    ]
+    assert json.loads(made.tool_definitions or "") == [logs.TOOL]
+
+
+def test_an_instruction_and_its_input_are_one_prompt() -> None:
+    made = trace("alpaca", logs.alpaca(input="Now.", history=[["Hi", "Hello"]]))
+    assert [m["content"] for m in json.loads(made.input_messages)] == [
+        logs.SYSTEM, "Hi", "Hello", f"{logs.ASKED}\nNow.",
+    ]  # fmt: skip
 
 
 CALLED = {"name": "track", "args": {}, "id": "call_1", "type": "tool_call"}
@@ -345,6 +375,14 @@ STUDENT = f"chatcmpl-{'0196f1a2b3c4' + '7abc' + '8def' + '0123456789ab'}"
 @pytest.mark.parametrize(
     ("format_", "row", "why"),
     [
+        ("sharegpt", logs.sharegpt(conversations=[{"from": "human", "value": "x"}]), "end with"),
+        (
+            "sharegpt",
+            logs.sharegpt(conversations=[{"from": "gpt", "value": "x"}]),
+            "nothing before",
+        ),
+        ("sharegpt", logs.sharegpt(conversations=[{"from": "narrator", "value": "x"}]), "a turn"),
+        ("alpaca", logs.alpaca(output=""), "no output"),
         ("openai-finetuning", {"messages": []}, "no list of chat messages"),
         ("openai-finetuning", {"messages": logs.MESSAGES}, "does not end with the assistant"),
         ("openai-finetuning", {"messages": [logs.finetuning()["messages"][-1]]}, "nothing before"),
