@@ -5,9 +5,9 @@ deleted. Whatever is killed at whatever point: a file that is still there is eit
 at all, and is collected, or wholly, and is only deleted. A line that is neither trace nor feedback,
 such as the last one of a killed writer, is moved to the folder `damaged` beside the segments; it
 never holds up the rest, and neither does an entry that is no segment at all or that cannot be read:
-see store.files.journal. A trace of an imported log has an id that is derived from its content: it
-is collected once, however often that log is imported. Lines of forgotten subjects are not
-collected: see store.database.forgetting.
+see store.files.journal. A trace is one trace however often it comes: in a segment that was copied,
+or in a log that is imported again, whose ids are derived from its content. Lines of forgotten
+subjects are not collected: see store.database.forgetting.
 """
 
 from __future__ import annotations
@@ -238,10 +238,8 @@ def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> 
         dropped = drop_forgotten(db)
         if dropped:
             log.warning("%d lines of forgotten subjects were not collected", sum(dropped.values()))
-        imported = any(one.imported for one in counts.values())
-        if imported:
-            drop_repeats(db)
-        if dropped or imported:
+        repeats = drop_repeats(db)
+        if dropped or repeats:
             counts = staged_counts(db)
         insert_staged(
             db,

@@ -24,7 +24,6 @@ class SegmentCounts:
     feedback: int = 0
     damaged: int = 0  # neither
     forgotten: int = 0  # not collected, because their subject was forgotten
-    imported: int = 0  # of the traces, those of another log
 
 
 def known_segments(db: Database, names: Iterable[str]) -> set[str]:
@@ -76,9 +75,12 @@ def drop_forgotten(db: Database) -> dict[str, int]:
     return dropped
 
 
-def drop_repeats(db: Database) -> None:
-    """Removes the staged traces of imported logs that the store has already."""
+def drop_repeats(db: Database) -> bool:
+    """Removes the staged traces that the store has already. Returns whether there were any."""
+    if not db.query("any_repeats")[0]["repeats"]:
+        return False
     db.execute("drop_repeats")
+    return True
 
 
 def insert_staged(db: Database, prices: Mapping[str, Price], *, feedback: bool) -> None:

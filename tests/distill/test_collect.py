@@ -301,3 +301,22 @@ def test_cost_is_tokens_times_price(
     write_segment(journal, trace)
     collect(db, journal, prices)
     assert read(db, trace.trace_id)["cost_usd"] == (None if cost is None else Decimal(cost))
+
+
+# ---- a trace twice -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_trace_in_two_segments_is_one_trace(db: Database, journal: Path, rounds: int) -> None:
+    """As in a copy of a segment, in the same round of collecting or in a later one."""
+    traces = [a_trace() for _ in range(3)]
+    write_segment(journal, *traces)
+    if rounds == 2:
+        assert collect(db, journal, {}) == Collected(1, 3, 0)
+    fresh = a_trace()
+    write_segment(journal, *traces, fresh, fresh)
+    write_segment(journal, traces[0])
+    expected = Collected(2, 1, 0) if rounds == 2 else Collected(3, 4, 0)
+    got = collect(db, journal, {})
+    assert got == expected
+    assert sorted(ids(db)) == sorted(t.trace_id for t in [*traces, fresh])

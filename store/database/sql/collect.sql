@@ -52,12 +52,10 @@ FROM read_json(
 SELECT DISTINCT request_model FROM staged WHERE is_trace AND request_model IS NOT NULL;
 
 -- name: staged_counts
--- How many lines of each staged segment are traces, how many of those come from another log, how many
--- are feedback, and how many are neither.
+-- How many lines of each staged segment are traces, how many are feedback, and how many are neither.
 SELECT
     filename AS name,
     count(*) FILTER (is_trace) AS traces,
-    count(*) FILTER (is_trace AND source <> 'proxy') AS imported,
     count(*) FILTER (is_feedback) AS feedback,
     count(*) FILTER (NOT is_trace AND NOT is_feedback) AS damaged
 FROM staged GROUP BY filename;
@@ -67,14 +65,25 @@ FROM staged GROUP BY filename;
 SELECT coalesce(feedback_id, trace_id) AS id FROM staged
 WHERE (is_trace OR is_feedback) AND filename = $name;
 
+-- name: any_repeats
+-- Whether a staged trace is staged twice, or is in the store already. Ids are UUIDv7, so row groups of
+-- older traces are skipped by their least and greatest id.
+SELECT
+    count(*) > count(DISTINCT TRY_CAST(trace_id AS UUID)) OR EXISTS (
+        SELECT 1 FROM traces
+        WHERE trace_id >= (SELECT min(TRY_CAST(trace_id AS UUID)) FROM staged WHERE is_trace)
+            AND trace_id IN (SELECT TRY_CAST(trace_id AS UUID) FROM staged WHERE is_trace)
+    ) AS repeats
+FROM staged WHERE is_trace;
+
 -- name: drop_repeats
--- Removes the staged traces of imported logs that the store has already, or that are staged twice: their
--- ids are derived from their content. The proxy's own traces are never looked up.
+-- Removes the staged traces that the store has already, or that are staged twice: a segment that was
+-- copied, or an imported log, whose ids are derived from its content.
 DELETE FROM staged
-WHERE is_trace AND source <> 'proxy' AND (
+WHERE is_trace AND (
     TRY_CAST(trace_id AS UUID) IN (
         SELECT trace_id FROM traces WHERE trace_id IN (
-            SELECT TRY_CAST(trace_id AS UUID) FROM staged WHERE is_trace AND source <> 'proxy'
+            SELECT TRY_CAST(trace_id AS UUID) FROM staged WHERE is_trace
         )
     )
     OR rowid NOT IN (
