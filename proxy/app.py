@@ -258,6 +258,7 @@ def build(config: Config, runtime: Runtime) -> App:
             upstream=upstream,
             port=runtime.control_port,
             token=runtime.control_token,
+            page=control_page,
         ),
         journal=journal,
         recorder=recorder,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.access.keys import Keys
@@ -14,23 +16,36 @@ from proxy.http.watch import ClientWatch
 from proxy.relay import relay_untouched
 from proxy.upstream.client import Upstream
 from proxy.upstream.errors import UpstreamError
+from proxy.upstream.response import Response
+from store.process.control_page import ControlPage
 from store.process.workers import Roster
 from store.settings.config import Right
 
 PREFIX = "/distill"
+PATIENCE_S = 1.6  # until one that may hang is looked at
 
 
 class ControlPlaneGateway:
-    """The status API, under the same keys as everything else. 503 while its process is down."""
+    """The status API, under the same keys as everything else. 503 while its process is down, or
+    hangs.
+    """
 
     def __init__(
-        self, *, keys: Keys, body_limit: int, upstream: Upstream, port: int, token: str
+        self,
+        *,
+        keys: Keys,
+        body_limit: int,
+        upstream: Upstream,
+        port: int,
+        token: str,
+        page: ControlPage | None = None,
     ) -> None:
         self._keys = keys
         self._body_limit = body_limit
         self._upstream = upstream
         self._base_url = f"http://127.0.0.1:{port}"
         self._token = token
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
@@ -48,17 +63,19 @@ class ControlPlaneGateway:
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
         with ClientWatch(scope) as watch:
             try:
-                response = await self._upstream.send(
-                    scope["method"],
-                    self._base_url + target,
-                    to_control_plane(
-                        headers,
-                        self._token,
-                        client.name,
-                        roster.routes_held() if roster is not None else (),
-                    ),
-                    body or None,
-                    decode=False,
+                response = await self._unless_it_hangs(
+                    self._upstream.send(
+                        scope["method"],
+                        self._base_url + target,
+                        to_control_plane(
+                            headers,
+                            self._token,
+                            client.name,
+                            roster.routes_held() if roster is not None else (),
+                        ),
+                        body or None,
+                        decode=False,
+                    )
                 )
                 try:
                     await relay_untouched(response, send)
@@ -69,6 +86,20 @@ class ControlPlaneGateway:
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
+
+    async def _unless_it_hangs(self, sent: Coroutine[Any, Any, Response]) -> Response:
+        """The answer; gives up when none comes and the control plane's page says that it hangs.
+
+        Raises UpstreamError and ApiError.
+        """
+        answer = asyncio.create_task(sent)
+        try:
+            while not (await asyncio.wait({answer}, timeout=PATIENCE_S))[0]:
+                if self._page is not None and not self._page.state.answers:
+                    raise control_plane_down()
+            return await answer
+        finally:
+            answer.cancel()
 
 
 def right_for(method: str, path: str) -> Right | None:

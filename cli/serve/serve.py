@@ -23,10 +23,11 @@ from types import FrameType
 from cli.serve.accepted import AcceptedConfigs
 from cli.serve.data_folder import ServeNote, hold_data_dir, leave_note
 from cli.serve.listen import listen, reserved_port, wait_for_answer
-from cli.serve.plan import ServeContext, litellm_for, plan_children
+from cli.serve.plan import CONTROL_PLANE, ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
 from cli.serve.terminal import Terminal
 from store.logs import configure_logging
+from store.process.control_page import ControlPage
 from store.settings.config import config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
 
@@ -87,14 +88,20 @@ def serve(config_path: Path) -> None:
             stack.callback(reload.close)
             supervisor.run(
                 on_request=lambda: _hung_up(supervisor, terminal, reload),
-                on_tick=lambda: _tick(terminal, copies),
+                on_tick=lambda: _tick(supervisor, context.control_page, terminal, copies),
                 on_stop=listener.close,
             )
     _say("stopped")
 
 
-def _tick(terminal: Terminal, copies: AcceptedConfigs) -> None:
+def _tick(
+    supervisor: Supervisor, page: ControlPage, terminal: Terminal, copies: AcceptedConfigs
+) -> None:
+    """Looks after what tells nobody that something happened to it."""
     terminal.look()
+    state = page.state
+    if state.hung is not None:
+        supervisor.kill(CONTROL_PLANE, state.pid, state.hung)
     for file in copies.restore():
         _say(f"{file.name} in the data folder was changed or deleted, and is written again")
 

@@ -108,6 +108,16 @@ class Supervisor:
         self._requested = True
         self._wake()
 
+    def kill(self, name: str, pid: int, why: str) -> None:
+        """Kills a child that hangs, if it is still this process; it is started again then."""
+        child = self._children.get(name)
+        if child is None or child.process is None or not child.running:
+            return
+        if child.process.pid == pid:
+            self._say(f"{name} {why} and is killed")
+            child.kill()
+            child.process.wait()
+
     # ---- replacing children
 
     def start_beside(

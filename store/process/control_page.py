@@ -16,6 +16,10 @@ from dataclasses import dataclass
 # a control plane without a heartbeat for so long does not answer
 SILENT_AFTER_S = 1.5
 BEAT_S = 0.25
+SLOW_QUERY_S = 30.0  # one that others may be waiting for
+# `serve` replaces it then; a computation that holds the interpreter may take some seconds
+HUNG_AFTER_S = 20.0
+STUCK_AFTER_S = 600.0  # of a query; rewriting the database file may take longer, and does not count
 _BEAT, _PID, _COLLECTING, _SET_ASIDE, _SKIPPED, _QUERY_S, _FIELDS = range(7)
 _BYTES = 8  # of a number
 
@@ -35,6 +39,20 @@ class ControlState:
     def alive(self) -> bool:
         """Whether it answers; True before the first one has started."""
         return self.pid == 0 or self.silent_s < SILENT_AFTER_S
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is worth while to wait for an answer of it."""
+        return self.alive and self.query_s < SLOW_QUERY_S
+
+    @property
+    def hung(self) -> str | None:
+        """Why it has to be replaced; None when it has not."""
+        if self.pid and self.silent_s > HUNG_AFTER_S:
+            return f"has not moved for {self.silent_s:.0f} s"
+        if self.pid and self.query_s > STUCK_AFTER_S:
+            return f"waits for a query for {self.query_s:.0f} s"
+        return None
 
 
 class ControlPage:

@@ -1,5 +1,7 @@
 """/health and /v1/models."""
 
+import socket
+
 import httpx
 import openai
 import pytest
@@ -66,6 +68,24 @@ def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
         page.beat()
         assert health() == ("degraded", state(collecting=False))
         wait_until(lambda: health() == ("degraded", state(alive=False, collecting=False)))
+
+
+def test_a_control_plane_that_hangs_is_a_503(teacher, tmp_path, page):
+    """Stopped by a signal: the kernel still takes connections for it."""
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        raw, port = settings(teacher.base_url, tmp_path), stopped.getsockname()[1]
+        page.beat()
+        with ProxyThread(raw, control_fd=page.fd, control_port=port) as running:
+            for path in ("/distill", "/distill/status"):
+                assert httpx.get(f"{running.url}{path}", timeout=60).status_code == 503
+
+
+def test_a_query_that_is_stuck_is_a_503(teacher, tmp_path, page):
+    with socket.create_server(("127.0.0.1", 0)) as waiting:
+        raw, port = settings(teacher.base_url, tmp_path), waiting.getsockname()[1]
+        page.beat(query_s=60.0)
+        with ProxyThread(raw, control_fd=page.fd, control_port=port) as running:
+            assert httpx.get(f"{running.url}/distill/status", timeout=60).status_code == 503
 
 
 @pytest.fixture
