@@ -67,7 +67,7 @@ class ServerSettings(Settings):
     drain_s: float = Field(default=15, ge=0)
     keys: list[ApiKey] = Field(default_factory=list)
     limits: ServerLimits = Field(default_factory=ServerLimits)
-    body_limit_mb: float = Field(default=20, gt=0)
+    body_limit_mb: float = Field(default=64, gt=0)
     head_timeout_s: float = Field(default=30, gt=0)
     body_kb_per_s: float = Field(default=1, ge=0, description="at least, after head_timeout_s")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

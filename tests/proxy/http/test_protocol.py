@@ -327,6 +327,7 @@ def test_a_head_that_drips_has_a_deadline_and_a_body_that_drips_a_rate(echoing: 
             wait_until(lambda c=connection: c._head_bytes or c.cycle is not None)
             for _ in range(2):
                 heard = connection._heard_at
+                time.sleep(0.01)  # the loop's clock has milliseconds
                 client.send(b"a")
                 wait_until(lambda c=connection, at=heard: c._heard_at > at)
             assert echoing.loop is not None
