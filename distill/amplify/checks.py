@@ -8,7 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from distill.amplify.policy import TaskPolicy
-from distill.dataset.answers import Answers, parsed
+from distill.dataset.answers import Answers
+from distill.dataset.texts import parsed
 from store.chat.formats import meets_schema_now
 from store.chat.normal_form import normal_text
 from store.chat.tools import allowed, parameters, read_tool_answer

@@ -16,9 +16,9 @@ import orjson
 from pydantic import BaseModel, Field
 
 from distill.amplify.policy import TaskPolicy, production_parts
-from distill.dataset.answers import REPEATED_BELOW, Answers, is_short, parsed, share_seen_once
+from distill.dataset.answers import REPEATED_BELOW, Answers, share_seen_once
 from distill.dataset.rows import Row
-from distill.dataset.texts import shortened, user_text
+from distill.dataset.texts import is_short, parsed, shortened, user_text
 from store.chat.normal_form import normal_answer, normal_text
 from store.chat.shape import Messages
 from store.chat.tools import read_tool_answer

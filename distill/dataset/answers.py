@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from distill.dataset.rows import Row
+from distill.dataset.texts import MAX_LABEL_CHARS, is_short, parsed
 from store.chat.normal_form import normal_answer, normal_text, object_keys
 from store.chat.tools import read_tool_answer
-from store.jsontext import read_json
 from store.records import Forms, OutputKind
 
 T = TypeVar("T")
@@ -35,7 +35,6 @@ T = TypeVar("T")
 MIN_SHARE_OF_KIND = 0.95  # of the answers that have to be JSON, or short
 REPEATED_BELOW = 1 / 3  # share of answers seen once below which answers repeat, as labels do
 CLOSED_BELOW = 0.05  # the same share, below which a new label is a mistake
-MAX_LABEL_CHARS = 80
 MAX_FORMS = 1000  # labels, or sets of keys: more are not listed, and reject nothing
 
 
@@ -115,23 +114,10 @@ def describe(targets: Sequence[str], *, tools: Sequence[str] = ()) -> Answers:
     return Answers(kind="text", reason=reason, short=True, repeated=repeated)
 
 
-def is_short(text: str) -> bool:
-    """Whether a normal text could be a label: one line, and not too long."""
-    return len(text) <= MAX_LABEL_CHARS and "\n" not in text
-
-
 def share_seen_once(values: Sequence[str]) -> float:
     """The share of values that no other one is equal to; 1 when there are none."""
     counts = Counter(values)
     return sum(n == 1 for n in counts.values()) / len(values) if values else 1.0
-
-
-def parsed(text: str) -> object:
-    """The JSON value that the text is; None when it is none."""
-    try:
-        return read_json(text)
-    except ValueError:
-        return None
 
 
 def _tool_answers(tools: Sequence[str], count: int, repeated: bool) -> Answers:

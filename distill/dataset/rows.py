@@ -18,10 +18,11 @@ import orjson
 
 from distill.dataset.exchange import Lesson, lesson_of
 from distill.dataset.groups import Member, group
+from distill.dataset.refusals import refusals
 from distill.dataset.split import split_of
 from distill.dataset.traffic import Shape, Traffic
 from store.chat.normal_form import normal_answer
-from store.chat.shape import SYSTEM_ROLES, Messages, input_hash, text_of
+from store.chat.shape import SYSTEM_ROLES, Messages, input_hash, system_texts, text_of
 from store.files.atomic import read_lines, write_atomically
 from store.jsontext import JsonObject
 from store.records import (
@@ -133,6 +134,9 @@ def choose_rows(
     When an input was answered several times under one prompt, the newest correction counts; without
     one the answer given most often, the newer of two equally common ones.
 
+    Refusals in words teach nothing (distill.dataset.refusals), unless a client gave them as a
+    correction.
+
     Of the teacher's snapshots (the models that it says have answered), those that give its newest
     answers count: where one of them has answered an input, the answers of older ones do not. An
     input that only an older one has answered may be trained on, but is never judged. A snapshot
@@ -152,6 +156,7 @@ def choose_rows(
     left_out: Counter[str] = Counter()
     usable = _usable(_once(exchanges), traffic, left_out)
     since = -inf if suspect_since is None else suspect_since
+    usable = _without_refusals(usable, left_out)
     snapshots = _snapshots(usable)
     chosen = [
         _winner(same, snapshots, since, left_out) for same in _by_input(usable, traffic, left_out)
@@ -232,6 +237,23 @@ def _by_input(
         else:
             left_out["rare_fingerprint"] += 1
     return groups.values()
+
+
+def _without_refusals(candidates: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:
+    """The candidates in which the teacher does not refuse; counts the others."""
+    by_prompt: defaultdict[str, list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        by_prompt[candidate.row.fingerprint].append(candidate)
+    kept = []
+    for of_prompt in by_prompt.values():
+        given = [c for c in of_prompt if c.row.origin == "trace"]
+        refused = refusals([c.row.target for c in given], system_texts(of_prompt[0].row.messages))
+        for candidate in of_prompt:
+            if candidate.row.origin == "trace" and candidate.row.target in refused:
+                left_out["refusal"] += 1
+            else:
+                kept.append(candidate)
+    return kept
 
 
 def _snapshots(candidates: Iterable[_Candidate]) -> dict[str, set[str]]:

@@ -1,9 +1,11 @@
-"""The texts of a request as prompts to the teacher show them."""
+"""The texts of requests and answers: what they are, and as prompts to the teacher show them."""
 
 from __future__ import annotations
 
 from store.chat.shape import Messages, system_texts, text_of
+from store.jsontext import read_json
 
+MAX_LABEL_CHARS = 80
 MAX_SHOWN_CHARS = 1_500  # of one text
 
 
@@ -23,3 +25,16 @@ def shortened(text: str, most: int = MAX_SHOWN_CHARS) -> str:
         return text
     half = most // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half} characters left out …]\n{text[-half:]}"
+
+
+def is_short(text: str) -> bool:
+    """Whether a normal text could be a label: one line, and not too long."""
+    return len(text) <= MAX_LABEL_CHARS and "\n" not in text
+
+
+def parsed(text: str) -> object:
+    """The JSON value that the text is; None when it is none."""
+    try:
+        return read_json(text)
+    except ValueError:
+        return None

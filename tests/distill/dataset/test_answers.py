@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.dataset.answers import MAX_FORMS, answers_of, describe, is_short, share_seen_once
+from distill.dataset.answers import MAX_FORMS, answers_of, describe, share_seen_once
 from distill.dataset.rows import Row
+from distill.dataset.texts import is_short
 from store.chat.normal_form import normal_text
 from store.chat.student_wire import StudentAnswer, fault_of
 from store.records import (
