@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.imports.logged import Unusable, finish_reason_of
-from cli.imports.messages import finish_reason, read_message, tool_call
+from cli.imports.messages import finish_reason, is_plain, read_message, tool_call
 from cli.imports.values import as_count, as_list, as_object, as_text, parsed
 from store.chat.shape import text_of
 from store.jsontext import JsonMapping, JsonObject, to_json
@@ -90,6 +90,8 @@ def answer_in(output: Any, request: JsonMapping) -> LoggedAnswer:
         raise Unusable(NO_OUTPUT)
     if isinstance(value, str):
         return _written(value)
+    if isinstance(value, dict) and is_plain(value) and value["role"] == "assistant":
+        return LoggedAnswer([value], ["stop"])
     answer = unwrapped(value)
     if answer is not None:
         return answer

@@ -122,6 +122,8 @@ def read_message(value: Any, *, role: str | None = None) -> Messages | None:
     """
     if not isinstance(value, dict):
         return None
+    if is_plain(value):  # most are
+        return [value]
     if "kwargs" in value and ("lc" in value or isinstance(value.get("id"), list)):
         name = str((as_list(value.get("id")) or [""])[-1])
         value = {**as_object(value["kwargs"]), "type": name}
@@ -133,6 +135,15 @@ def read_message(value: Any, *, role: str | None = None) -> Messages | None:
     if role is None or not {"content", "parts", "tool_calls", "function_call"} & value.keys():
         return None
     return _message(role, value)
+
+
+def is_plain(value: JsonMapping) -> bool:
+    """Whether a message is OpenAI's and has a text alone."""
+    return (
+        len(value) == 2
+        and isinstance(value.get("content"), str)
+        and value.get("role") in ("user", "assistant", "system")
+    )
 
 
 def _message(role: str, value: JsonMapping) -> Messages:
