@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.access.keys import Keys
-from proxy.http.asgi import Headers, Receive, Scope, Send, header, respond
+from proxy.http.asgi import Headers, Message, Receive, Scope, Send, header, respond
 from proxy.http.body import read_body
 from proxy.http.errors import control_plane_down, foreign_command
 from proxy.http.headers import to_control_plane
@@ -23,6 +23,29 @@ from store.settings.config import Right
 
 PREFIX = "/distill"
 PATIENCE_S = 1.6  # until one that may hang is looked at
+
+
+# the pages have inline script and style of their own, load nothing from elsewhere, and no page may
+# frame them
+_PAGE_HEADERS: Headers = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+def _with_page_headers(send: Send) -> Send:
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *_PAGE_HEADERS]
+        await send(message)
+
+    return guarded
 
 
 class ControlPlaneGateway:
@@ -78,7 +101,7 @@ class ControlPlaneGateway:
                     )
                 )
                 try:
-                    await relay_untouched(response, send)
+                    await relay_untouched(response, _with_page_headers(send))
                 finally:
                     response.close()
             except UpstreamError:

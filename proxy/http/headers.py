@@ -40,6 +40,7 @@ _NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
 _NOT_SENT_READABLE = _NOT_SENT | {b"accept-encoding"}
 _READABLE: Header = (b"accept-encoding", b"identity")
 _NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # cookies are not sent either
+_USUAL_CONNECTION = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 _OURS = b"x-understudy-"
 
 Pairs = Headers  # as they are sent: bytes, never decoded
@@ -89,9 +90,7 @@ def wants_websocket(headers: Iterable[Header]) -> bool:
 
 def from_upstream(headers: Iterable[Header]) -> Headers:
     """An upstream's headers as the client gets them. Names are in lower case."""
-    return [
-        pair for pair in headers if pair[0] not in _NOT_RETURNED and not pair[0].startswith(_OURS)
-    ]
+    return _passed_on(headers, _NOT_RETURNED)
 
 
 def without_length(headers: Headers) -> Headers:
@@ -100,4 +99,18 @@ def without_length(headers: Headers) -> Headers:
 
 
 def _passed_on(headers: Iterable[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
-    return [pair for pair in headers if pair[0] not in never and not pair[0].startswith(_OURS)]
+    passed = []
+    for pair in headers:
+        name = pair[0]
+        if name in never:
+            if name == b"connection" and pair[1] not in _USUAL_CONNECTION:
+                return _passed_on(_without_named(headers, pair), never)
+        elif not name.startswith(_OURS):
+            passed.append(pair)
+    return passed
+
+
+def _without_named(headers: Iterable[Header], connection: Header) -> Pairs:
+    """Headers without one of `Connection`, and without those that it names."""
+    named = {name.strip().lower() for name in connection[1].split(b",")}
+    return [pair for pair in headers if pair is not connection and pair[0] not in named]

@@ -188,7 +188,11 @@ class Protocol(HttpToolsProtocol):
             # not offered: the request is answered as any other, and HTTP continues
             if self._body_is_left:
                 self._body_is_left = False
-                self.parser = _parser_of_a_body(self)
+                try:
+                    self.parser = _parser_of_a_body(self)
+                except httptools.HttpParserError:  # an unknown transfer-encoding, say
+                    self._refuse(400, "Invalid HTTP request received.")
+                    return
             rest = data[upgrade.args[0] :]
             if rest:
                 self.data_received(rest)

@@ -7,6 +7,9 @@ import orjson
 from proxy.surfaces.completion import BOM
 from store.jsontext import JsonObject
 
+# bytes of a line from which its pieces are joined only when they have doubled it: in linear time
+_LONG_LINE = 1 << 16
+
 
 class EventReader:
     """Assembles the lines of a stream, and passes each event's data to `take_event`.
@@ -16,12 +19,14 @@ class EventReader:
     repeat it in the data.
     """
 
-    __slots__ = ("_at_start", "_event", "_rest", "done")
+    __slots__ = ("_at_start", "_event", "_more", "_more_bytes", "_rest", "done")
 
     def __init__(self) -> None:
         self.done = False  # from the last byte of the line on that marks the stream's end
         self._event: list[bytes] = []  # data lines of the present event
         self._rest = b""  # of a line that has not ended
+        self._more: list[bytes] = []  # what follows `_rest` in a long line
+        self._more_bytes = 0
         self._at_start = True  # where a byte order mark may be
 
     def take_event(self, raw: bytes) -> None:
@@ -36,6 +41,8 @@ class EventReader:
         """Takes the next bytes."""
         if self._at_start:
             chunk = self._without_bom(chunk)
+        if len(self._rest) >= _LONG_LINE and self._is_more_of_the_line(chunk):
+            return
         lines = (self._rest + chunk).splitlines(keepends=True)
         # a final \r may be the first half of \r\n
         self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
@@ -44,6 +51,26 @@ class EventReader:
         # clients that look for the end mark do not wait for its line to end
         if self._rest and not self.done and self.is_end(self._rest):
             self.done = True
+
+    def _is_more_of_the_line(self, chunk: bytes) -> bool:
+        """Puts a chunk aside while it only makes a long line longer; else joins what was put aside.
+
+        An end mark in such a line is seen when the line ends.
+        """
+        if b"\n" not in chunk and b"\r" not in chunk and self._rest[-1:] != b"\r":
+            self._more.append(chunk)
+            self._more_bytes += len(chunk)
+            if self._more_bytes < len(self._rest):
+                return True
+            self._join()
+            return True
+        self._join()
+        return False
+
+    def _join(self) -> None:
+        if self._more:
+            self._rest = b"".join([self._rest, *self._more])
+            self._more, self._more_bytes = [], 0
 
     def _without_bom(self, chunk: bytes) -> bytes:
         """The first bytes without a byte order mark, which may come in pieces."""
@@ -56,6 +83,7 @@ class EventReader:
 
     def flush(self) -> None:
         """Takes the present event, though it has not ended."""
+        self._join()
         self._take_line(self._rest.rstrip(b"\r\n"))
         self._take_line(b"")
         self._rest = b""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -20,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from store.errors import ConfigError
 from store.jsontext import JsonObject
@@ -295,10 +298,45 @@ def parse_config(raw: JsonObject, *, where: str = "config") -> Config:
         raise _refused(where, str(error).splitlines()) from None
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in details]
+        faults = [
+            f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}{_nearest(e)}" for e in details
+        ]
         raise _refused(where, faults) from None
     config._warnings = tuple(warnings)
     return config
+
+
+def _nearest(fault: ErrorDetails) -> str:
+    """`: did you mean …?` for an unknown setting, where a known one has a similar name."""
+    if fault["type"] != "extra_forbidden":
+        return ""
+    *above, name = fault["loc"]
+    # what is wrong in an entry of `tasks` is reported from there on
+    known = _names_below(Config, above) + _names_below(TaskSettings, above)
+    near = get_close_matches(str(name), known, n=1)
+    return f": {name}: did you mean {near[0]}?" if near else ""
+
+
+def _names_below(settings: type[Settings], above: Sequence[int | str]) -> list[str]:
+    """The names of the settings at a place in the config."""
+    if not above:
+        return list(settings.model_fields)
+    name, *rest = above
+    if name == "tasks" and rest:  # settings of the task with this tag
+        return _names_below(TaskSettings, rest[1:])
+    if isinstance(name, int):  # an entry of a list
+        return _names_below(settings, rest)
+    field = settings.model_fields.get(str(name))
+    inner = _settings_in(field.annotation) if field is not None else None
+    return [] if inner is None else _names_below(inner, rest)
+
+
+def _settings_in(annotation: Any) -> type[Settings] | None:
+    """The class of settings that a field holds, perhaps in a list or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    found = (_settings_in(inner) for inner in get_args(annotation))
+    return next((one for one in found if one is not None), None)
 
 
 def _refused(where: str, faults: list[str]) -> ConfigError:

@@ -185,3 +185,14 @@ def test_a_page_that_took_over_a_name_reads_nothing_without_keys(
     answer = httpx.get(f"{open_proxy.url}{path}", headers={"host": "rebound.example:4100"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_host")
     assert control.requests == []
+
+
+@pytest.mark.parametrize("path", ["/distill", "/distill/docs", "/distill/status"])
+def test_no_page_frames_ours_and_no_script_of_another_host_runs_in_it(
+    open_proxy, control, path: str
+) -> None:
+    headers = httpx.get(f"{open_proxy.url}{path}").headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"

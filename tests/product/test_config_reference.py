@@ -122,23 +122,30 @@ def test_its_examples_in_comments_can_be_used(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("path", "named"),
+    ("path", "near"),
     [
-        (("treshold",), "treshold"),
-        (("server", "prot"), "server.prot"),
-        (("task_defaults", "train", "rnak"), "task_defaults.train.rnak"),
-        (("tasks", "triage", "gate", "treshold"), "gate.treshold"),
+        (("treshold",), None),
+        (("serve",), "server"),
+        (("server", "prot"), "port"),
+        (("server", "limits", "in_fligth"), "in_flight"),
+        (("task_defaults", "train", "rnak"), "rank"),
+        (("privacy", "store_flase"), "store_false"),
+        (("tasks", "triage", "gate", "treshold"), "threshold"),
     ],
 )
-def test_an_unknown_setting_is_refused_by_name(path: tuple[str, ...], named: str) -> None:
+def test_an_unknown_setting_is_refused_with_the_nearest_name(
+    path: tuple[str, ...], near: str | None
+) -> None:
     raw = raw_reference()
     inner = raw
     for name in path[:-1]:
         inner = inner.setdefault(name, {})
     inner[path[-1]] = 1
 
-    with pytest.raises(ConfigError, match=named.rpartition(".")[2]):
+    with pytest.raises(ConfigError, match=path[-1]) as caught:
         parse_config({**raw, "model_list": [model("openai/x")]})
+    told = f"{path[-1]}: did you mean {near}?" if near else "did you mean"
+    assert (told in str(caught.value)) == (near is not None)
 
 
 def model(name: str) -> dict[str, Any]:

@@ -326,10 +326,9 @@ def test_a_head_that_drips_has_a_deadline_and_a_body_that_drips_a_rate(echoing: 
             [connection] = wait_until(lambda: echoing.connections)
             wait_until(lambda c=connection: c._head_bytes or c.cycle is not None)
             for _ in range(2):
-                heard = connection._heard_at
-                time.sleep(0.01)  # the loop's clock has milliseconds
+                before = (connection._head_bytes, connection._body_bytes)
                 client.send(b"a")
-                wait_until(lambda c=connection, at=heard: c._heard_at > at)
+                wait_until(lambda c=connection, b=before: (c._head_bytes, c._body_bytes) != b)
             assert echoing.loop is not None
             echoing.call(connection.look_after, echoing.loop.time() + protocol.HEAD_TIMEOUT_S + 5)
             assert client.read_all().startswith(b"HTTP/1.1 408 ")
@@ -363,3 +362,16 @@ def test_a_slow_answer_is_not_closed_as_idle() -> None:
         server.call(server.connections[0].look_after, server.loop.time() + 10_000)
         go.set()
         assert client.read_answer()[0] == 200
+
+
+@pytest.mark.parametrize("coding", [b"foo", b"chunked, foo", b"gzip"])
+def test_an_upgrade_with_an_unknown_transfer_encoding_is_refused(
+    echoing: Lone, coding: bytes
+) -> None:
+    with echoing.connect() as client:
+        client.send(
+            b"POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: ",
+            coding,
+            b"\r\n\r\n",
+        )
+        assert client.read_all().startswith(b"HTTP/1.1 400 ")
