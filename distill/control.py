@@ -25,6 +25,7 @@ from distill.forget.retention import Retention
 from distill.monitor.monitor import LiveMonitor
 from distill.monitor.sampling import Sampler, load_key
 from distill.monitor.student import MonitorParts
+from distill.ownership import owned
 from distill.pipeline.runner import Runner
 from distill.publish import routes_now
 from distill.run.progress import Board
@@ -265,7 +266,7 @@ def _state(route: Route) -> str:
 
 async def run_control_plane(config: Config, runtime: Runtime) -> None:
     """Runs until SIGTERM or SIGINT. Raises StoreError when the database cannot be opened."""
-    with Database(config.database_file, config.store) as db:
+    with owned(config.data_dir), Database(config.database_file, config.store) as db:
         plane = ControlPlane(config, runtime, db)
         reporter = Reporter(
             plane.store,

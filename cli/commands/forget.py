@@ -158,10 +158,11 @@ def forget_here(config: Config, order: JsonObject) -> Any:
 async def _forget(config: Config, order: Any) -> Any:
     from distill.composition import build_services
     from distill.forget.api import forget_by
+    from distill.ownership import owned
     from store.database.database import Database
     from store.database.store import Store
 
-    with Database(config.database_file, config.store) as db:
+    with owned(config.data_dir), Database(config.database_file, config.store) as db:
         forgetter = build_services(config, Store(db), clock=time.time).forgetter
         if not order.dry_run:
             await forgetter.resume()
