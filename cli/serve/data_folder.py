@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -57,12 +58,40 @@ def hold_data_dir(folder: Path) -> Iterator[int]:
         raise ProductError(
             f"another understudy serves from {folder}{who}: stop it, or use another data_dir"
         ) from None
+    before = os.umask(0o077)  # for what this process and its children write there
     try:
+        _make_private(folder)
         os.ftruncate(handle, 0)
         yield handle
         os.ftruncate(handle, 0)
     finally:
+        os.umask(before)
         os.close(handle)
+
+
+def _make_private(folder: Path) -> None:
+    """Takes from others what a data folder of before lets them read. Raises ConfigError.
+
+    Files in it that belong to another user stay: nobody reaches them through a closed folder.
+    """
+    try:
+        _take_from_others(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir {folder} can be read by others, and that cannot be changed "
+            f"({error.strerror}): give it to the user that runs understudy, or chmod it to 0700"
+        ) from None
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with contextlib.suppress(PermissionError):
+                _take_from_others(Path(place, name))
+
+
+def _take_from_others(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
 
 
 def leave_note(lock: int, note: ServeNote) -> None:
