@@ -34,7 +34,7 @@ from distill.gate.bounds import (
 )
 from distill.gate.cutoffs import Cutoff, serves
 from distill.gate.groups import GroupedRows
-from distill.gate.slices import floor_of, slices_of
+from distill.gate.slices import RARE, floor_of, slices_of
 from store.records import (
     Ceiling,
     Certificate,
@@ -259,7 +259,7 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     elif bound < gate.threshold:
         objections.append(_too_low(n, agreed, bound, cutoff.prior, terms))
     objections.extend(
-        f"one {s.kind} agrees on {s.agreed} of {s.n} held-out {heldout.unit} "
+        f"{_named(s)} on {s.agreed} of {s.n} held-out {heldout.unit} "
         f"({s.agreed / s.n:.3f}), proven below {floor_of(gate):.4g}"
         for s in slices
         if s.below
@@ -282,6 +282,10 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
         proven=proven,
         objections=objections,
     )
+
+
+def _named(part: Slice) -> str:
+    return f"the rare {part.kind}s agree" if part.name == RARE else f"one {part.kind} agrees"
 
 
 def _too_low(n: int, agreed: float, bound: float, prior: Prior, terms: _Terms) -> str:

@@ -32,6 +32,8 @@ from store.records import (
 )
 from store.settings.tasks import GateSettings
 
+RARE = "(all with fewer)"  # the slice of all labels or calls that are too rare for one of their own
+
 
 def floor_of(gate: GateSettings) -> float:
     """The agreement that no slice may lie below."""
@@ -39,7 +41,11 @@ def floor_of(gate: GateSettings) -> float:
 
 
 def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettings) -> list[Slice]:
-    """Every slice with at least `min_slice_rows` of these groups, the most suspicious one first."""
+    """Every slice with at least `min_slice_rows` of these groups, the most suspicious one first.
+
+    Labels and calls with fewer make one slice together, however few they are: a student that never
+    gives a rare answer does not pass because each is rare.
+    """
     from scipy.stats import binom  # noqa: PLC0415 - slow to import
 
     drawn: dict[tuple[SliceKind, str], dict[int, bool]] = defaultdict(dict)  # agreement by group
@@ -50,6 +56,12 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
             drawn["label", normal_text(row.teacher_output)].setdefault(group, row.agrees)
         elif output == "tools":
             drawn["call", _call(row)].setdefault(group, row.agrees)
+    rare: dict[tuple[SliceKind, str], dict[int, bool]] = defaultdict(dict)
+    for (kind, _), groups in drawn.items():
+        if len(groups) < gate.min_slice_rows and kind != "fingerprint":
+            for group, agrees in sorted(groups.items()):
+                rare[kind, RARE].setdefault(group, agrees)
+    large = {key: groups for key, groups in drawn.items() if len(groups) >= gate.min_slice_rows}
     slices = [
         Slice(
             kind=kind,
@@ -59,8 +71,7 @@ def slices_of(served: Sequence[Evaluation], output: OutputKind, gate: GateSettin
             p_value=float(binom.cdf(sum(groups.values()), len(groups), floor_of(gate))),
             below=False,
         )
-        for (kind, name), groups in drawn.items()
-        if len(groups) >= gate.min_slice_rows
+        for (kind, name), groups in [*large.items(), *rare.items()]
     ]
     return holm(slices, 1 - gate.confidence)
 

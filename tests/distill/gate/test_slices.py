@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from distill.gate.slices import floor_of, holm, slices_of
+from distill.gate.slices import RARE, floor_of, holm, slices_of
 from store.records import Reason, Slice
 from store.settings.tasks import GateSettings
 from tests.helpers.gate_samples import GATE, judge, row, rows
@@ -53,9 +53,9 @@ def test_labels_are_slices_only_where_answers_are_labels() -> None:
     }
 
 
-def test_a_slice_of_few_rows_is_not_tested() -> None:
+def test_a_label_of_few_rows_is_no_slice_of_its_own() -> None:
     served = [*rows(0, 19, label="rare"), *rows(20, 20, label="common")]
-    assert [s.name for s in slices_of(served, "label", GATE)] == ["f", "common"]
+    assert [s.name for s in slices_of(served, "label", GATE)] == [RARE, "f", "common"]
     lower = GATE.model_copy(update={"min_slice_rows": 19})
     assert slices_of(served, "label", lower)[0].name == "rare"
     assert slices_of(served, "label", lower)[0].below
@@ -90,3 +90,20 @@ def test_a_bad_fingerprint_fails_the_certificate_for_every_kind_of_answer() -> N
 def test_unserved_rows_are_in_no_slice() -> None:
     broken = [row(False, 0.9, Reason.STUDENT_MALFORMED, label="bad")] * 40
     assert judge([*rows(200, 200), *broken], output="label").passed
+
+
+def test_a_student_that_never_gives_a_rare_label_does_not_pass() -> None:
+    """It says "no" to all of 1,000 rows, 19 of them "yes": 98.1 % agree."""
+    heldout = [*rows(981, 981, label="no"), *rows(0, 19, label="yes")]
+    certificate = judge(heldout, output="label")
+    assert not certificate.passed
+    assert "the rare labels agree on 0 of 19 held-out rows" in certificate.reason
+    assert (certificate.slices[0].kind, certificate.slices[0].name) == ("label", RARE)
+    assert not certificate.slices[1].below
+
+
+def test_rare_labels_are_tested_together_with_what_they_have() -> None:
+    rare = [e for n in range(6) for e in rows(0, 2, label=f"label {n}")]
+    good = [e for n in range(6) for e in rows(2, 2, label=f"label {n}")]
+    assert not judge([*rows(600, 600, label="a"), *rare], output="label").passed
+    assert judge([*rows(600, 600, label="a"), *good], output="label").passed
