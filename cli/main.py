@@ -203,7 +203,7 @@ def import_(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """Take other logs of a teacher's answers as traces: OpenAI's, LiteLLM's, Langfuse's."""
+    """Take other logs of a teacher's answers as traces."""
     with faults():
         from cli.imports.command import run
 
