@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -19,7 +18,6 @@ from distill.forget.run_files import DAY_S
 from distill.pipeline.runner import Runner
 from distill.run.progress import Board
 from distill.run.run import Parts
-from distill.scheduler import schedule
 from store.database.database import Database
 from store.database.forgetting import Subject
 from store.database.runs import append_run_event
@@ -103,13 +101,7 @@ def seconds_between(work: str) -> Callable[[Raw], Any]:
         config = parse_config(raw)
         with Database(config.database_file, config.store) as db:
             plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
-            scheduler = schedule(periodic_jobs(plane))
-            every = {
-                job.func.__qualname__: job.trigger.interval.total_seconds()
-                for job in scheduler.get_jobs()
-            }
-            scheduler.shutdown(wait=False)
-            await asyncio.sleep(0)  # it is the loop that shuts it down
+            every = {job.work.__qualname__: job.seconds for job in periodic_jobs(plane)}
         return float(every[work])
 
     return seen

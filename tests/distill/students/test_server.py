@@ -26,6 +26,7 @@ from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
 from store.records import TermsOfService
 from store.settings.tasks import EvaluateSettings, GateSettings, StudentSettings
+from tests.helpers.paths import ROOT
 from tests.helpers.student_samples import BASE, rows, thinking_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("student_server")]
@@ -254,7 +255,10 @@ async def test_a_student_server_ends_when_its_parent_is_killed(
     adapter: Path, tmp_path: Path
 ) -> None:
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, str(adapter), str(tmp_path), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        *("-m", "tests.distill.students.test_server", str(adapter), str(tmp_path)),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())

@@ -21,6 +21,7 @@ from distill.train.train import TrainItem, TrainReport, train
 from store.errors import TrainingError
 from store.records import Example
 from store.settings.tasks import TrainSettings
+from tests.helpers.paths import ROOT
 from tests.helpers.student_samples import BASE, SETTINGS, items
 
 Steps = list[tuple[str, float, float, str]]
@@ -239,7 +240,9 @@ async def test_a_cancelled_training_leaves_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_training_dies_with_its_parent(tmp_path: Path) -> None:
-    parent = await asyncio.create_subprocess_exec(sys.executable, __file__, str(tmp_path))
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.distill.train.test_train", str(tmp_path), cwd=ROOT
+    )
     await until(lambda: bool(trainers(parent.pid)))
     orphan = trainers(parent.pid)[0]
     parent.kill()
