@@ -158,8 +158,13 @@ def certified(raw: Raw) -> bool:
 
 
 def certified_with_a_bad_label(raw: Raw) -> bool:
-    """A student that agrees on 775 answers of one label, and on 12 of 25 of another."""
+    """A student that agrees on 12 of 25 answers of one label, and on all of the others.
+
+    Ten of these have 25 answers too: together with them the bad one is not noticed.
+    """
     answers = [*evaluated_rows(775, 775, label="one"), *evaluated_rows(12, 25, label="other")]
+    for number in range(10):
+        answers += evaluated_rows(25, 25, label=f"label {number}")
     return judge(answers, settings=of_task(raw).gate, output="label").passed
 
 
