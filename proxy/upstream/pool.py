@@ -16,6 +16,7 @@ from proxy.upstream.request import Origin
 _ADDRESSES_S = 10.0  # how long a name's addresses are cached
 _NEXT_ADDRESS_S = 0.25  # RFC 8305, section 5: try the next address beside one that is slow
 _TLS_SHUTDOWN_S = 2.0
+_SOON_S = 1.0  # an idle connection that its other end closes within it was closed without a word
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
@@ -46,13 +47,15 @@ class Pool:
         self._addresses: list[AddressInfo] = []
         self._looked_up = 0.0
         self._closed = False
+        self._keeps_open = True  # no idle connection was closed soon after its answer
 
     def take(self) -> Connection | None:
         """An idle connection that is still open, if there is one."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.stale:
+            if not connection.stale(keeps_open=self._keeps_open):
                 return connection
+            self._closed_by_its_end(connection)
             connection.close()
         return None
 
@@ -131,6 +134,11 @@ class Pool:
     def _forget(self, connection: Connection) -> None:
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
+            self._closed_by_its_end(connection)
+
+    def _closed_by_its_end(self, connection: Connection) -> None:
+        if connection.idle_s < _SOON_S:
+            self._keeps_open = False
 
     def close(self) -> None:
         """Closes idle connections; one in use is closed when its answer has ended."""

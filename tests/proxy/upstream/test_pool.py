@@ -136,6 +136,13 @@ async def test_a_request_that_was_read_and_dropped_is_not_sent_twice(method):
         assert server.connections == 1
 
 
+def shut(writer):
+    """Closes a server's end without the event loop, which would tell the client."""
+    fd = os.dup(writer.get_extra_info("socket").fileno())
+    with socket.socket(fileno=fd) as plain:
+        plain.shutdown(socket.SHUT_RDWR)
+
+
 async def test_connections_that_were_closed_before_a_byte_was_sent_are_passed_over():
     """Also when the event loop has not read that yet."""
     writers = []
@@ -147,12 +154,30 @@ async def test_connections_that_were_closed_before_a_byte_was_sent_are_passed_ov
 
     async with raw_server(serve) as server, upstream() as client:
         await asyncio.gather(*[whole(client, server.url) for _ in range(4)])
-        for writer in writers:  # without the event loop, which would tell the client
-            fd = os.dup(writer.get_extra_info("socket").fileno())
-            with socket.socket(fileno=fd) as plain:
-                plain.shutdown(socket.SHUT_RDWR)
+        for writer in writers:
+            shut(writer)
         assert await whole(client, server.url) == b"ok"
         assert server.connections == 5
+
+
+async def test_an_origin_that_once_closed_soon_after_an_answer_is_not_trusted_again():
+    writers = []
+
+    async def serve(reader, writer):
+        writers.append(writer)
+        while await read_request(reader) is not None:
+            writer.write(OK)
+
+    async with raw_server(serve) as server, upstream() as client:
+        for _ in range(3):
+            assert await whole(client, server.url) == b"ok"
+        writers[0].close()
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            assert await whole(client, server.url) == b"ok"
+        shut(writers[1])
+        assert await whole(client, server.url) == b"ok"
+        assert server.connections == 3
 
 
 async def test_an_upload_is_never_sent_twice():
