@@ -7,6 +7,9 @@
   that, so it needs no task of its own.
 - Draining: a client that may send one more request is waited for during `LINGER_S`, and its answer
   says `connection: close`, since a request that meets a closing connection is lost.
+- A client that shuts down writing alone gets its answers. One that is gone resets the connection
+  when it gets the bytes with which any answer begins or goes on; these are written one by one, at
+  growing intervals.
 - Idle connections, clients that stop in the middle of a request and clients that do not read are
   found by one look at all connections per second, instead of a timer per request.
 - It does less per request: one scan checks all header values of an answer, names are checked once
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import struct
 import termios
 import urllib.parse
@@ -34,6 +38,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from proxy.http.asgi import Handler, Headers, Message, Scope
+from proxy.http.offered_upgrade import FRAMING, parser_of_a_body
 
 HEAD_TIMEOUT_S = 30.0  # how long a request's head may take
 BODY_BYTES_PER_S = 1024.0  # of a request's body, at least, once it has taken as long as a head may
@@ -41,9 +46,11 @@ HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers, or of what f
 PIPELINED = 16  # requests that wait for an earlier one's answer before no more are read
 LINGER_S = 1.0  # how long a draining connection waits for one more request
 STALL_S = 300.0  # how long a client may leave an answer unread
+_RESET_S = 0.05  # after which a reset is looked for, and then each second
+_STATUS_BEGINS = b"HTTP/1.1 "  # every status line
+_MAX_ZEROS = 8  # before a chunk's size, of which parsers take 16 digits
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _BODILESS = (204, 304)
-_FRAMING = (b"content-length", b"transfer-encoding")
 _MAX_CACHED_NAMES = 1_000  # an upstream that invents names must not fill the memory
 # bytes that a header's value may have: anything but control characters, except a tab
 _VALUE = bytes([9, *range(32, 127), *range(128, 256)])
@@ -72,6 +79,7 @@ class Protocol(HttpToolsProtocol):
     cycle: Cycle | None  # type: ignore[assignment]
     answering: Cycle | None = None
     draining = False
+    ends_soon = False  # after the answers under way: it drains, or is half closed
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
     head_timeout_s = HEAD_TIMEOUT_S
     body_bytes_per_s = BODY_BYTES_PER_S
@@ -84,6 +92,9 @@ class Protocol(HttpToolsProtocol):
     _beside_body = -1  # -1: the last bytes were part of it
     _body_is_left = False  # the parser takes a request that offers an upgrade to end with its head
     _broken = False  # not HTTP: nothing more is read
+    half_closed = False  # the client sends nothing more, and may still read
+    _probes = 0  # whether such a client is still there
+    _probe_at = 0.0  # loop time of the next one
     _stalled_at: float | None = None  # since when the client leaves an answer unread
     _heard_at = 0.0  # when the client last sent something, or got the end of an answer
 
@@ -104,6 +115,37 @@ class Protocol(HttpToolsProtocol):
         if under_way is not None:
             under_way.lost()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Called when the client has closed, or shut down writing: whether to stay open for it."""
+        if self.pipeline and self.cycle is not None and self.cycle.more_body:
+            self.pipeline.popleft()  # it will never be whole
+        waits = self.answering
+        if waits is None or (waits is self.cycle and waits.more_body):
+            return False
+        self.half_closed = self.ends_soon = True
+        self._head_bytes = self._head_at = None
+        self._probe(self.loop.time())
+        self.loop.call_later(_RESET_S, self._look_for_reset)
+        return True
+
+    def _probe(self, now: float) -> None:
+        self._probes += 1
+        self._probe_at = now + 2**self._probes / 2
+        if self.answering is not None:
+            self.answering.probe(self._probes)
+
+    def _look_for_reset(self) -> None:
+        """Ends a connection whose client is gone: nothing is read from it that would tell."""
+        if self.transport.is_closing():
+            return
+        plain = self.transport.get_extra_info("socket")
+        try:
+            reset = plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+        except OSError:
+            reset = True
+        if reset:
+            self.transport.abort()
+
     def pause_writing(self) -> None:
         """Called when the client's buffer is full: `send` waits from now on."""
         self._stalled_at = self.loop.time()
@@ -117,6 +159,10 @@ class Protocol(HttpToolsProtocol):
     def look_after(self, now: float) -> None:
         """Closes the connection when its client has been idle, or in the way, for too long."""
         passed, self._looked_at = max(0.0, now - self._looked_at), now
+        if self.half_closed:
+            self._look_for_reset()
+            if now >= self._probe_at:
+                self._probe(now)
         if self._stalled_at is not None:
             if now - self._stalled_at > STALL_S:
                 self.transport.abort()
@@ -158,7 +204,7 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """From now on each answer says that the connection closes after it."""
         if not self.draining:
-            self.draining = True
+            self.draining = self.ends_soon = True
             self._heard_at = self.loop.time()
 
     def linger(self, now: float) -> None:
@@ -189,7 +235,7 @@ class Protocol(HttpToolsProtocol):
             if self._body_is_left:
                 self._body_is_left = False
                 try:
-                    self.parser = _parser_of_a_body(self)
+                    self.parser = parser_of_a_body(self, self.headers)
                 except httptools.HttpParserError:  # an unknown transfer-encoding, say
                     self._refuse(400, "Invalid HTTP request received.")
                     return
@@ -254,7 +300,7 @@ class Protocol(HttpToolsProtocol):
             path = urllib.parse.unquote(path)
         http_version = self.parser.get_http_version()
         if self.parser.should_upgrade():
-            self._body_is_left = any(name in _FRAMING for name, _ in self.headers)
+            self._body_is_left = any(name in FRAMING for name, _ in self.headers)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
@@ -318,45 +364,8 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._answer(self.pipeline.pop()[0])  # type: ignore[arg-type]
-
-
-def _parser_of_a_body(connection: Protocol) -> httptools.HttpRequestParser:
-    """A parser that is where the body of the connection's present request begins.
-
-    Java's client offers HTTP/2 with its first request, body and all; httptools ends such a request
-    with its head.
-    """
-    lines = [name + b": " + value for name, value in connection.headers if name in _FRAMING]
-    parser = httptools.HttpRequestParser(_AfterHead(connection))
-    parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *lines, b"", b""]))
-    return parser
-
-
-class _AfterHead:
-    """A connection's callbacks, for a parser that reads a head the connection has read already."""
-
-    def __init__(self, connection: Protocol) -> None:
-        self._connection = connection
-        self._skips_head = True
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._skips_head:
-            self._connection.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        if not self._skips_head:
-            self._connection.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._skips_head:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self._skips_head:
-            self._connection.on_headers_complete()
-        self._skips_head = False
+        elif self.half_closed:
+            self.transport.close()
 
 
 class Cycle(RequestResponseCycle):
@@ -372,6 +381,7 @@ class Cycle(RequestResponseCycle):
     bodiless = False  # a length says what a body would have had
     close_after = False  # the connection closes after this answer, whatever its headers say
     _head: bytes | None = None  # of an answer with a length, until its body comes
+    _line_begun = 0  # bytes of the status line that are written
     _has_news = False  # whether `receive` has something to give
     _arrived: asyncio.Event | None = None  # for a wait in `receive`
     _callback: Callable[[], None] | None = None
@@ -441,6 +451,19 @@ class Cycle(RequestResponseCycle):
         if callback is not None:
             callback()
 
+    def probe(self, number: int) -> None:
+        """Writes a byte that comes next in any case: a client that is gone resets the connection.
+
+        Of the status line, or a leading zero of the next chunk's size (RFC 9112, section 7.1). An
+        answer that has a length, or none, goes on by itself.
+        """
+        if not self.response_started:
+            self.waiting_for_100_continue = False
+            self.transport.write(_STATUS_BEGINS[self._line_begun :][:1])
+            self._line_begun = min(self._line_begun + 1, len(_STATUS_BEGINS))
+        elif self.chunked_encoding and not self.bodiless and number <= _MAX_ZEROS:
+            self.transport.write(b"0")
+
     # ---- the request
 
     def wake(self) -> None:
@@ -490,7 +513,7 @@ class Cycle(RequestResponseCycle):
 
     def _start(self, status: int, headers: Headers) -> None:
         connection = self.connection
-        if connection.draining and not connection.pipeline:
+        if connection.ends_soon and not connection.pipeline:
             self.keep_alive = False
         lines = []
         says_close = False
@@ -519,7 +542,8 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("Invalid HTTP header value.")
         self.response_started = True
         self.waiting_for_100_continue = False
-        head = STATUS_LINE[status] + joined + (b"\r\n\r\n" if lines else b"\r\n")
+        line = STATUS_LINE[status][self._line_begun :]
+        head = line + joined + (b"\r\n\r\n" if lines else b"\r\n")
         if self.chunked_encoding is False:
             self._head = head
         else:
