@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy import api_document, control, feedback, passthrough
+from proxy.access.cors import PREFIX as CORS_PREFIX
+from proxy.access.cors import Cors
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits
 from proxy.answering import Answering
@@ -90,6 +92,7 @@ class App:
         self,
         *,
         keys: Keys,
+        cors: Cors,
         answering: Mapping[str, Handler],
         own: Mapping[str, OwnPath],
         models: Handler,
@@ -101,6 +104,7 @@ class App:
     ) -> None:
         """`answering`: who answers a POST, by its path."""
         self._keys = keys
+        self._cors = cors
         self._answering = answering
         self._own = own
         self._models = models
@@ -128,6 +132,8 @@ class App:
             self._keys.check_host(scope["headers"])
             if wants_websocket(scope["headers"]):
                 raise no_websocket()
+            if self._cors.allows_some and scope["path"].startswith(CORS_PREFIX):
+                send = self._cors.readable(scope["headers"], send)
             await self._handler(scope["method"], scope["path"])(scope, receive, send)
         except ApiError as error:
             self._recorder.refused(error.status)
@@ -142,7 +148,7 @@ class App:
         if len(path) > 1:
             path = path.rstrip("/")
         if method == "OPTIONS":
-            return _options
+            return self._options
         if method in _NEVER:
             raise wrong_method(method, "GET, POST")
         if method == "POST" and path in self._answering:
@@ -161,6 +167,12 @@ class App:
             return self._control_plane
         raise unknown_path(method, path)
 
+    async def _options(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Which methods there are. No OPTIONS reaches a teacher, with its key."""
+        if not await self._cors.answer_preflight(scope, send):
+            await start(send, 204, [(b"allow", b"GET, HEAD, POST, DELETE, OPTIONS")])
+            await send({"type": "http.response.body", "body": b""})
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """From start to stop, as ASGI's lifespan says it."""
         await receive()
@@ -171,16 +183,12 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def _options(scope: Scope, receive: Receive, send: Send) -> None:
-    await start(send, 204, [(b"allow", b"GET, HEAD, POST, DELETE, OPTIONS")])
-    await send({"type": "http.response.body", "body": b""})
-
-
 def build(config: Config, runtime: Runtime) -> App:
     """The application that a config and a runtime describe. Raises ConfigError."""
     journal = JournalWriter(config.journal_dir, config.journal, runtime.worker)
     routes = RoutesFile(config.routes_file)
-    keys = Keys(config.server.keys, operator=runtime.control_token)
+    cors = Cors(config.server.cors_origins)
+    keys = Keys(config.server.keys, operator=runtime.control_token, cors=cors)
     limits = Limits(config.server.limits, config.server.keys, config.data_dir)
     limit = int(config.server.body_limit_mb * 1024 * 1024)
     upstream = Upstream(
@@ -217,6 +225,7 @@ def build(config: Config, runtime: Runtime) -> App:
     )
     return App(
         keys=keys,
+        cors=cors,
         answering={
             surface.path: Answering(
                 surface,

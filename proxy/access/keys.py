@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import get_args
 from urllib.parse import urlsplit
 
+from proxy.access.cors import Cors
 from proxy.http.asgi import Headers, header
 from proxy.http.errors import foreign_host, foreign_page, missing_right, unauthorized
 from store.settings.config import ApiKey, Right
@@ -36,8 +37,14 @@ _ANYONE = Client(None, None)
 class Keys:
     """The keys that clients may use. Only hashes are kept."""
 
-    def __init__(self, keys: Sequence[ApiKey], *, operator: str | None = None) -> None:
-        """`operator`: a key with all rights for the command line of this machine's own user."""
+    def __init__(
+        self, keys: Sequence[ApiKey], *, operator: str | None = None, cors: Cors | None = None
+    ) -> None:
+        """`operator`: a key with all rights for the command line of this machine's own user.
+
+        `cors`: the pages that may ask although they are not this machine's own.
+        """
+        self._cors = cors or Cors(())
         self._known: list[tuple[bytes, Client]] = []
         for entry in keys:
             client = Client(
@@ -73,7 +80,7 @@ class Keys:
         of HTTP Basic, which browsers ask a user for.
         """
         if not self._known:
-            _refuse_foreign_page(headers)
+            self._refuse_foreign_page(headers)
             return _ANYONE
         presented = [sha256(key).digest() for key in _presented(headers, browser=browser)]
         if not presented:
@@ -88,6 +95,14 @@ class Keys:
         if needs is not None and needs not in known.may:
             raise missing_right(known.name, needs)
         return known
+
+    def _refuse_foreign_page(self, headers: Headers) -> None:
+        """Without keys, any web page that a user opens could spend money through this port."""
+        origin = header(headers, b"origin")
+        if origin is None or self._cors.allows(origin):
+            return
+        if not _is_loopback(origin.partition(b"://")[2]):
+            raise foreign_page()
 
 
 def hash_of(entry: ApiKey) -> str:
@@ -117,15 +132,6 @@ def _password(credentials: bytes) -> bytes:
         return b64decode(credentials, validate=True).partition(b":")[2]
     except ValueError:
         return b""
-
-
-def _refuse_foreign_page(headers: Headers) -> None:
-    """Without keys, any web page that a user opens could spend money through the loopback port."""
-    origin = header(headers, b"origin")
-    if origin is None:
-        return
-    if not _is_loopback(origin.partition(b"://")[2]):
-        raise foreign_page()
 
 
 @lru_cache(maxsize=256)

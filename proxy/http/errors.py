@@ -94,6 +94,16 @@ def foreign_page() -> ApiError:
     )
 
 
+def foreign_cors() -> ApiError:
+    """403: a preflight of a page whose origin is not in `server.cors_origins`."""
+    return ApiError(
+        403,
+        "Pages of this origin may not call this proxy from a browser: call it from your server, "
+        "or add the origin to server.cors_origins.",
+        code="foreign_origin",
+    )
+
+
 def foreign_host() -> ApiError:
     """403: a proxy without keys is asked under a name that is not this machine's own."""
     return ApiError(

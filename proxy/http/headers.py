@@ -37,9 +37,19 @@ _CREDENTIALS = frozenset(
     }
 )
 _NOT_SENT = _HOP_BY_HOP | _CREDENTIALS | {b"host", b"content-length", b"expect"}
-_NOT_SENT_READABLE = _NOT_SENT | {b"accept-encoding"}
+_NOT_SENT_TO_TEACHER = _NOT_SENT | {b"origin"}  # it is us who ask, no page
+_NOT_SENT_READABLE = _NOT_SENT_TO_TEACHER | {b"accept-encoding"}
 _READABLE: Header = (b"accept-encoding", b"identity")
-_NOT_RETURNED = _HOP_BY_HOP | {b"set-cookie"}  # cookies are not sent either
+# cookies are not sent either; which pages may read an answer is not the teacher's to say
+_NOT_RETURNED = _HOP_BY_HOP | {
+    b"set-cookie",
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+    b"access-control-allow-methods",
+    b"access-control-allow-headers",
+    b"access-control-expose-headers",
+    b"access-control-max-age",
+}
 _USUAL_CONNECTION = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 _OURS = b"x-understudy-"
 
@@ -58,7 +68,7 @@ def to_teacher(
         sent = _passed_on(headers, _NOT_SENT_READABLE)
         sent.append(_READABLE)
     else:
-        sent = _passed_on(headers)
+        sent = _passed_on(headers, _NOT_SENT_TO_TEACHER)
     if deployment.api_key is not None:
         sent.append((b"authorization", b"Bearer " + deployment.api_key.encode()))
     return sent

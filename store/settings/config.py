@@ -33,6 +33,7 @@ from store.settings.tasks import TaskSettings
 from store.settings_model import Settings
 
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 ENV_PREFIX = "os.environ/"
 LITELLM_BLOCKS = (
     "litellm_settings",
@@ -69,6 +70,7 @@ class ServerSettings(Settings):
     workers: int = Field(default=1, ge=1)
     drain_s: float = Field(default=15, ge=0)
     keys: list[ApiKey] = Field(default_factory=list)
+    cors_origins: list[str] = Field(default_factory=list)
     limits: ServerLimits = Field(default_factory=ServerLimits)
     body_limit_mb: float = Field(default=64, gt=0)
     head_timeout_s: float = Field(default=30, gt=0)
@@ -79,7 +81,20 @@ class ServerSettings(Settings):
     def _no_keys_only_on_loopback(self) -> Self:
         if not self.keys and self.host not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError(f"server.host {self.host} is reachable from outside: set server.keys")
+        if not self.keys and "*" in self.cors_origins:
+            raise ValueError("server.cors_origins: pages of any origin (*) need server.keys")
         return self
+
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _are_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin, as browsers send it: https://app.example, without "
+                    "a path, in lower case, with a port where it is not the scheme's own"
+                )
+        return origins
 
 
 class TeacherSettings(Settings):

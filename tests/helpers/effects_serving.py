@@ -30,6 +30,7 @@ from tests.helpers.teacher_server import LoopbackServer, completion
 
 LITELLM_COMES_AFTER_S = 0.5
 HANGS_UP_AFTER_S = 0.5
+ORIGIN = "https://app.example"
 
 
 def ask(proxy: ProxyThread | ProxyProcess, text: str = "hello") -> httpx.Response:
@@ -59,6 +60,12 @@ def status_of(text: str) -> Callable[[Raw], int]:
             return ask(proxy, text).status_code
 
     return seen
+
+
+def status_of_a_preflight(raw: Raw) -> int:
+    headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    with proxied(raw) as (proxy, _):
+        return httpx.options(f"{proxy.base_url}/chat/completions", headers=headers).status_code
 
 
 def answer_to(request: bytes) -> Callable[[Raw], bytes]:
@@ -298,6 +305,7 @@ SERVING: dict[str, Effect] = {
     "server.keys.name": Effect(keys_on_the_screen, ("app", "app"), ("cron", "cron"), WITH_A_KEY),
     "server.keys.may": Effect(status_of("hello"), (["use"], 200), (["operate"], 403), WITH_A_KEY),
     "server.keys.task": Effect(task_of_the_trace, (None, None), ("triage", "triage"), WITH_A_KEY),
+    "server.cors_origins": Effect(status_of_a_preflight, ([], 403), ([ORIGIN], 204)),
     "server.body_limit_mb": Effect(status_of("x" * 20_000), (0.01, 413), (0.1, 200)),
     "server.head_timeout_s": Effect(
         answer_to(b"POST /v1/chat/completions HTTP/1.1\r\n"), (0.1, b"HTTP/1.1 408"), (60, b"")
