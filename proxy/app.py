@@ -130,7 +130,7 @@ class App:
             return
         try:
             self._keys.check_host(scope["headers"])
-            if wants_websocket(scope["headers"]):
+            if scope["method"] == "GET" and wants_websocket(scope["headers"]):
                 raise no_websocket()
             if self._cors.allows_some and scope["path"].startswith(CORS_PREFIX):
                 send = self._cors.readable(scope["headers"], send)

@@ -133,20 +133,29 @@ class Teacher:
         url = deployment.base_url + path
         try:
             try:
-                return await self._send(method, url, headers, body, decode=decode)
+                response = await self._upstream.send(method, url, headers, body, decode=decode)
             except Unreachable:
                 if deployment.direct:
                     raise
-            await self._litellm_ready(deployment)  # nothing was sent: the body is still whole
-            return await self._send(method, url, headers, body, decode=decode)
+                await self._litellm_ready(deployment)  # nothing was sent: the body is still whole
+                response = await self._upstream.send(method, url, headers, body, decode=decode)
+            if response.status in _REDIRECTS:
+                return await self._follow(response, method, url, headers, body, decode=decode)
+            return response
         except UpstreamError as error:
             raise refusal(error, deployment) from None
 
-    async def _send(
-        self, method: str, url: str, headers: Pairs, body: Body, *, decode: bool
+    async def _follow(
+        self,
+        response: Response,
+        method: str,
+        url: str,
+        headers: Pairs,
+        body: Body,
+        *,
+        decode: bool,
     ) -> Response:
-        """The answer, after redirects within the same host. Raises UpstreamError."""
-        response = await self._upstream.send(method, url, headers, body, decode=decode)
+        """The answer after redirects within the same host. Raises UpstreamError."""
         for _ in range(_MAX_REDIRECTS):
             if response.status not in _REDIRECTS:
                 break
