@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from swagger_ui_bundle import swagger_ui_path
@@ -22,6 +22,7 @@ from distill.commands import Commands
 from distill.forget.api import forget_route
 from distill.forget.forgetting import Forgetter
 from distill.status.metrics import page as metrics_page
+from distill.status.page_policy import policy_of
 from distill.status.status import Status, TaskStatus
 from store.errors import CommandRefused
 from store.records import Command
@@ -93,18 +94,19 @@ def build_api(
     api.mount("/distill/assets", StaticFiles(directory=str(swagger_ui_path)), name="assets")
 
     @api.get("/distill", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE, media_type="text/html")
+    async def page() -> HTMLResponse:
+        return _with_policy(PAGE.read_text(encoding="utf-8"))
 
     @api.get("/distill/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        shown = get_swagger_ui_html(
             openapi_url="/distill/openapi.json",
             title="Understudy status API",
             swagger_js_url="/distill/assets/swagger-ui-bundle.js",
             swagger_css_url="/distill/assets/swagger-ui.css",
             swagger_favicon_url="/distill/assets/favicon-32x32.png",
         )
+        return _with_policy(bytes(shown.body).decode())
 
     @api.get("/distill/status", tags=["status"])
     async def all_tasks() -> Status:
@@ -166,3 +168,7 @@ def build_api(
 
     api.include_router(forget_route(forgetter, clock), dependencies=[Depends(json_only)])
     return api
+
+
+def _with_policy(html: str) -> HTMLResponse:
+    return HTMLResponse(html, headers={"content-security-policy": policy_of(html)})

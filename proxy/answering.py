@@ -12,7 +12,7 @@ from proxy.access.limits import Limits
 from proxy.exchange import HUNG_UP, Arrival, Exchange
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
 from proxy.http.body import read_decoded
-from proxy.http.errors import ApiError, internal
+from proxy.http.errors import ApiError, internal, request_id_of
 from proxy.http.headers import to_teacher
 from proxy.http.watch import ClientWatch
 from proxy.observe.recorder import Recorder
@@ -219,7 +219,7 @@ class Answering:
         exchange.served_by = "student"
         exchange.status = 200
         await exchange.finish(Outcome.COMPLETE)
-        request_id = (surface.request_id, _request_id(exchange.trace_id).encode())
+        request_id = (surface.request_id, request_id_of(exchange.trace_id).encode())
         if exchange.stream:
             await start(send, 200, [_EVENTS, request_id, *exchange.answer_headers()])
             await send({"type": "http.response.body", "body": sent})
@@ -282,7 +282,7 @@ class Answering:
         )
 
     async def _refuse(self, error: ApiError, send: Send, exchange: Exchange | None = None) -> None:
-        error.request_id = _request_id(new_id() if exchange is None else exchange.trace_id)
+        error.request_id = request_id_of(new_id() if exchange is None else exchange.trace_id)
         headers = [JSON, (self._surface.request_id, error.request_id.encode()), *error.headers]
         if exchange is None:
             self._recorder.refused(error.status)
@@ -291,7 +291,3 @@ class Answering:
             exchange.finish_now(Outcome.ERROR, error.code or error.type)
             headers += exchange.answer_headers()
         await respond(send, error.status, headers, self._surface.write_error(error))
-
-
-def _request_id(trace_id: str) -> str:
-    return f"req_{trace_id.replace('-', '')}"

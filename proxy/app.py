@@ -33,6 +33,7 @@ from proxy.http.asgi import Handler, Receive, Scope, Send, start
 from proxy.http.body import ClientGone
 from proxy.http.errors import ApiError, internal, no_websocket, unknown_path, wrong_method
 from proxy.http.headers import wants_websocket
+from proxy.http.pages import with_page_headers
 from proxy.observe import metrics_page
 from proxy.observe.metrics import Metrics
 from proxy.observe.metrics_page import MetricsPage
@@ -128,6 +129,8 @@ class App:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
+        if not scope["path"].startswith(passthrough.PREFIX):
+            send = with_page_headers(send)
         try:
             self._keys.check_host(scope["headers"])
             if scope["method"] == "GET" and wants_websocket(scope["headers"]):
@@ -247,7 +250,7 @@ def build(config: Config, runtime: Runtime) -> App:
             feedback.PATH: OwnPath(
                 ("POST",),
                 feedback.FeedbackIntake(
-                    keys=keys, body_limit=limit, journal=journal, privacy=privacy
+                    keys=keys, limits=limits, body_limit=limit, journal=journal, privacy=privacy
                 ),
             ),
         },
@@ -256,13 +259,18 @@ def build(config: Config, runtime: Runtime) -> App:
             (
                 lookup.PREFIX,
                 ResponsesLookup(
-                    keys=keys, body_limit=limit, stored=stored, passthrough=passed_through
+                    keys=keys,
+                    limits=limits,
+                    body_limit=limit,
+                    stored=stored,
+                    passthrough=passed_through,
                 ),
             ),
             (passthrough.PREFIX, passed_through),
         ),
         control_plane=control.ControlPlaneGateway(
             keys=keys,
+            limits=limits,
             body_limit=limit,
             upstream=upstream,
             port=runtime.control_port,

@@ -7,8 +7,9 @@ from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.access.keys import Keys
-from proxy.http.asgi import Headers, Message, Receive, Scope, Send, header, respond
+from proxy.access.keys import Client, Keys
+from proxy.access.limits import Limits
+from proxy.http.asgi import Headers, Receive, Scope, Send, header, respond
 from proxy.http.body import read_body
 from proxy.http.errors import control_plane_down, foreign_command
 from proxy.http.headers import to_control_plane
@@ -25,29 +26,6 @@ PREFIX = "/distill"
 PATIENCE_S = 1.6  # until one that may hang is looked at
 
 
-# the pages have inline script and style of their own, load nothing from elsewhere, and no page may
-# frame them
-_PAGE_HEADERS: Headers = [
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-        b"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        b"frame-ancestors 'none'",
-    ),
-    (b"x-frame-options", b"DENY"),
-    (b"x-content-type-options", b"nosniff"),
-]
-
-
-def _with_page_headers(send: Send) -> Send:
-    async def guarded(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_PAGE_HEADERS]
-        await send(message)
-
-    return guarded
-
-
 class ControlPlaneGateway:
     """The status API, under the same keys as everything else. 503 while its process is down, or
     hangs.
@@ -57,6 +35,7 @@ class ControlPlaneGateway:
         self,
         *,
         keys: Keys,
+        limits: Limits,
         body_limit: int,
         upstream: Upstream,
         port: int,
@@ -64,6 +43,7 @@ class ControlPlaneGateway:
         page: ControlPage | None = None,
     ) -> None:
         self._keys = keys
+        self._limits = limits
         self._body_limit = body_limit
         self._upstream = upstream
         self._base_url = f"http://127.0.0.1:{port}"
@@ -80,7 +60,13 @@ class ControlPlaneGateway:
         if scope["raw_path"].endswith(b"/"):
             await _without_slash(scope, send)
             return
-        body = await read_body(receive, headers, self._body_limit)
+        with self._limits.upload(client) as arrived:
+            body = await read_body(receive, headers, self._body_limit, arrived=arrived)
+            await self._pass(scope, client, body, send)
+
+    async def _pass(self, scope: Scope, client: Client, body: bytes, send: Send) -> None:
+        """Raises ApiError 503."""
+        headers: Headers = scope["headers"]
         query: bytes = scope["query_string"]
         roster: Roster | None = (scope.get("state") or {}).get("roster")
         target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("ascii")
@@ -101,7 +87,7 @@ class ControlPlaneGateway:
                     )
                 )
                 try:
-                    await relay_untouched(response, _with_page_headers(send))
+                    await relay_untouched(response, send)
                 finally:
                     response.close()
             except UpstreamError:

@@ -17,6 +17,7 @@ from dataclasses import replace
 import orjson
 
 from proxy.access.keys import Keys
+from proxy.access.limits import Limits
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, respond
 from proxy.http.body import read_body
 from proxy.http.errors import ApiError, bad_request
@@ -39,9 +40,16 @@ class FeedbackIntake:
     """Accepts feedback, under the same keys as everything else. Needs no control plane."""
 
     def __init__(
-        self, *, keys: Keys, body_limit: int, journal: JournalWriter, privacy: Privacy
+        self,
+        *,
+        keys: Keys,
+        limits: Limits,
+        body_limit: int,
+        journal: JournalWriter,
+        privacy: Privacy,
     ) -> None:
         self._keys = keys
+        self._limits = limits
         self._privacy = privacy
         self._body_limit = body_limit
         self._journal = journal
@@ -50,14 +58,16 @@ class FeedbackIntake:
         """Journals the feedback before it answers. Raises ApiError."""
         headers: Headers = scope["headers"]
         client = self._keys.authenticate(headers)
-        raw = await read_body(receive, headers, self._body_limit)
-        feedback = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
-        if feedback.correction is not None:
-            if not self._privacy.keeps_for(headers, client):
-                raise correction_not_kept()
-            # RedactionError: it is not accepted, and the client gets a 500
-            feedback = replace(feedback, correction=await self._privacy.text(feedback.correction))
-        self._journal.append(feedback)
+        with self._limits.upload(client) as arrived:
+            raw = await read_body(receive, headers, self._body_limit, arrived=arrived)
+            feedback = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
+            if feedback.correction is not None:
+                if not self._privacy.keeps_for(headers, client):
+                    raise correction_not_kept()
+                # RedactionError: it is not accepted, and the client gets a 500
+                correction = await self._privacy.text(feedback.correction)
+                feedback = replace(feedback, correction=correction)
+            self._journal.append(feedback)
         receipt = {"object": "feedback", "id": feedback.feedback_id, "trace_id": feedback.trace_id}
         await respond(send, 200, [JSON], orjson.dumps(receipt))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from proxy.access.keys import Client, hash_of
@@ -74,9 +75,16 @@ class Ticket:
         for party in self._parties:
             party.bytes += size
 
+    def forget(self) -> None:
+        """Its body is no longer in memory."""
+        for party in self._parties:
+            party.bytes -= self._size
+        self._size = 0
+
     def release(self, tokens: int = 0) -> None:
         """The request has ended. `tokens`: its input and output together."""
-        self._limits._leave(self._parties, self._size, tokens)
+        self.forget()
+        self._limits._leave(self._parties, tokens)
 
 
 class Limits:
@@ -121,6 +129,18 @@ class Limits:
             party.in_flight += 1
         return Ticket(self, parties)
 
+    @contextmanager
+    def upload(self, client: Client) -> Iterator[Callable[[int], None]]:
+        """Counts the megabytes of a request that no rate and no number of requests limits.
+
+        Gives what is told of each part that arrives, and may raise ApiError 429.
+        """
+        upload = Ticket(self, self._parties.get(client.key_hash or "", (self._all,)))
+        try:
+            yield upload.arrived
+        finally:
+            upload.forget()
+
     def _take_rates(self, parties: tuple[_Party, ...]) -> None:
         """Counts a request, unless one of its rates refuses it. Raises ApiError 429."""
         now = self._cells[-1] = self._clock()
@@ -133,10 +153,9 @@ class Limits:
             if party.requests is not None:
                 party.requests.take(self._cells, now)
 
-    def _leave(self, parties: tuple[_Party, ...], size: int, tokens: int) -> None:
+    def _leave(self, parties: tuple[_Party, ...], tokens: int) -> None:
         for party in parties:
             party.in_flight -= 1
-            party.bytes -= size
             if party.tokens is not None and tokens:
                 party.tokens.take(self._cells, self._clock(), tokens)
 

@@ -15,8 +15,10 @@ import logging
 import math
 import resource
 import socket
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 
 from proxy.http.errors import too_many_connections
 from proxy.http.protocol import Protocol
@@ -33,21 +35,9 @@ _SPARE_DESCRIPTORS = 64  # for the journal, logs and other files
 _MAX_DESCRIPTORS = 1 << 20  # where the hard limit is infinite
 _READ_BEFORE_CLOSING = 1 << 16
 _COMPLAIN_EVERY_S = 60.0
+_LOOKED_AT = 64  # idle connections, for one that can be closed
 
 _Opened = tuple[asyncio.Transport, Protocol]
-
-
-def _full_answer() -> bytes:
-    error = too_many_connections()
-    body = error.body()
-    head = (
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
-        b"retry-after: 1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-    )
-    return head % len(body) + body
-
-
-_FULL_ANSWER = _full_answer()
 
 
 def raise_descriptor_limit() -> int:
@@ -79,13 +69,16 @@ class Acceptor:
         self,
         listening: socket.socket,
         protocol: Callable[[], Protocol],
-        connections: Sized,
+        connections: Collection[object],
         *,
         roster: Roster | None = None,
         worker: int = 0,
         max_connections: float = math.inf,
     ) -> None:
-        """`max_connections`: those beyond are answered with 503 and closed at once."""
+        """`max_connections`: for one more, the connection that has been idle for longest is closed.
+
+        Where none is idle, the new one is answered with 503 and closed at once.
+        """
         self._max_connections = max_connections
         self._complained_at = -math.inf
         self._loop = asyncio.get_running_loop()
@@ -95,14 +88,17 @@ class Acceptor:
         self._roster = roster
         self._worker = worker
         self._alone = roster is None or roster.workers == 1
-        self._opening: set[asyncio.Task[_Opened]] = set()
+        self._opening: dict[asyncio.Task[_Opened], Protocol] = {}
+        self._idle: dict[Protocol, None] = {}  # who waits for a further request, longest first
+        self._leaving: set[Protocol] = set()  # of those, whose connection is closing
         self._declined_since: float | None = None  # a connection is left to another
         self._again: asyncio.TimerHandle | None = None
 
     @property
     def count(self) -> int:
         """The connections of this worker, including those that are being opened."""
-        return len(self._connections) + len(self._opening)
+        opening = (protocol not in self._connections for protocol in self._opening.values())
+        return len(self._connections) + sum(opening)
 
     def start(self) -> None:
         """Begins to accept."""
@@ -158,24 +154,35 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            log.error("no connection can be accepted: %s", error.strerror)
-            self._pause(_FULL_WAIT_S)
+            if not self._leaving and not self._make_room():
+                log.error("no connection can be accepted: %s", error.strerror)
+                self._pause(_FULL_WAIT_S)
             return False
         connection.setblocking(False)
-        if self.count >= self._max_connections:
+        full = self.count - len(self._leaving) >= self._max_connections
+        if full and not self._make_room():
             self._turn_away(connection)
             return True
+        protocol = self._new_protocol()
         opening = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._new_protocol, connection)
+            self._loop.connect_accepted_socket(lambda: protocol, connection)
         )
-        self._opening.add(opening)
+        self._opening[opening] = protocol
         opening.add_done_callback(self._opened)
         self._share_count()
         return True
 
+    def _make_room(self) -> bool:
+        """Closes the connection that has been idle for longest; False if none is."""
+        for connection in list(islice(self._idle, _LOOKED_AT)):
+            if connection.give_way():
+                self._leaving.add(connection)
+                return True
+        return False
+
     def _turn_away(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.send(_FULL_ANSWER)
+            connection.send(too_many_connections().on_the_wire())
             connection.shutdown(socket.SHUT_WR)
             connection.recv(_READ_BEFORE_CLOSING)  # what is unread would reset the connection
         if self._loop.time() - self._complained_at > _COMPLAIN_EVERY_S:
@@ -183,16 +190,21 @@ class Acceptor:
             log.error("too many connections: at %d, more are refused", self.count)
 
     def _opened(self, opening: asyncio.Task[_Opened]) -> None:
-        self._opening.discard(opening)
+        self._opening.pop(opening, None)
         error = None if opening.cancelled() else opening.exception()
         if error is not None and not isinstance(error, OSError):  # OSError: the client is gone
             log.error("a connection cannot be opened", exc_info=error)
 
     def _new_protocol(self) -> Protocol:
         protocol = self._protocol()
-        if not self._alone:
-            protocol.on_gone = self._share_count
+        protocol.idle = self._idle
+        protocol.on_gone = partial(self._gone, protocol)
         return protocol
+
+    def _gone(self, connection: Protocol) -> None:
+        self._leaving.discard(connection)
+        if not self._alone:
+            self._share_count()
 
     def _share_count(self) -> None:
         if self._roster is not None:

@@ -8,10 +8,12 @@ Messages go to the client that caused them. None holds a secret, and none is log
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 
 import orjson
 
 from proxy.http.asgi import JSON, Headers, Send, respond
+from store.ids import new_id
 
 INVALID_REQUEST = "invalid_request_error"
 SERVER_ERROR = "server_error"
@@ -54,9 +56,31 @@ class ApiError(Exception):
         }
         return orjson.dumps({"error": error})
 
-    async def send(self, send: Send, headers: Headers | None = None) -> None:
+    async def send(self, send: Send) -> None:
         """Answers with this error."""
-        await respond(send, self.status, [JSON, *self.headers, *(headers or [])], self.body())
+        await respond(send, self.status, self._all_headers(), self.body())
+
+    def on_the_wire(self) -> bytes:
+        """The whole answer in HTTP/1.1, for connections that no application answers.
+
+        The connection closes after it.
+        """
+        body = self.body()
+        closing = [(b"connection", b"close"), (b"content-length", b"%d" % len(body))]
+        lines = [
+            b"HTTP/1.1 %d %b" % (self.status, HTTPStatus(self.status).phrase.encode("ascii")),
+            *(b"%b: %b" % pair for pair in [*self._all_headers(), *closing]),
+        ]
+        return b"\r\n".join([*lines, b"", body])
+
+    def _all_headers(self) -> Headers:
+        self.request_id = self.request_id or request_id_of(new_id())
+        return [JSON, (b"x-request-id", self.request_id.encode()), *self.headers]
+
+
+def request_id_of(trace_id: str) -> str:
+    """The id of a request as clients are told it."""
+    return f"req_{trace_id.replace('-', '')}"
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
@@ -199,6 +223,12 @@ def too_many(what: str, whose: str, wait_s: float) -> ApiError:
         code="rate_limit_exceeded",
         headers=[(b"retry-after", b"%d" % seconds)],
     )
+
+
+def not_http(status: int, message: str) -> ApiError:
+    """400, 408 or 431: what came is no request, or not in time."""
+    codes = {408: "request_timeout", 431: "headers_too_large"}
+    return ApiError(status, message, code=codes.get(status, "invalid_http"))
 
 
 def internal() -> ApiError:

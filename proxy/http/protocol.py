@@ -38,6 +38,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from proxy.http.asgi import Handler, Headers, Message, Scope
+from proxy.http.errors import internal, not_http
 from proxy.http.offered_upgrade import FRAMING, parser_of_a_body
 
 HEAD_TIMEOUT_S = 30.0  # how long a request's head may take
@@ -81,6 +82,7 @@ class Protocol(HttpToolsProtocol):
     draining = False
     ends_soon = False  # after the answers under way: it drains, or is half closed
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
+    idle: dict[Protocol, None] | None = None  # who waits for a further request, longest first
     head_timeout_s = HEAD_TIMEOUT_S
     body_bytes_per_s = BODY_BYTES_PER_S
     _head_at: float | None = None  # since when a head is waited for: the first, or one that began
@@ -106,6 +108,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
+        self._is_busy()
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
         self.flow.resume_writing()
@@ -199,6 +202,27 @@ class Protocol(HttpToolsProtocol):
         sending = self.cycle is self.answering and self.cycle.more_body
         return sending and not self.flow.read_paused
 
+    # ---- making room
+
+    def _is_busy(self) -> None:
+        if self.idle is not None:
+            self.idle.pop(self, None)
+
+    def _sends_on(self) -> bool:
+        """Whether the body of the request that was answered is still coming."""
+        return self._broken or (self.cycle is not None and self.cycle.more_body)
+
+    def give_way(self) -> bool:
+        """Closes this idle connection for the sake of others.
+
+        False if a request has come on it, or its client has not taken all of its last answer.
+        """
+        if self._has_unread() or self.transport.get_write_buffer_size():
+            return False
+        self._is_busy()
+        self.transport.close()
+        return True
+
     # ---- draining
 
     def shutdown(self) -> None:
@@ -265,12 +289,11 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.clear()
             return
         if under_way is None or not under_way.response_started:
-            head = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            length = b"content-length: %d\r\n\r\n" % len(message)
-            self.transport.write(STATUS_LINE[status] + head + length + message.encode())
+            self.transport.write(not_http(status, message).on_the_wire())
         self.transport.close()
 
     def on_message_begin(self) -> None:
+        self._is_busy()
         self._head_bytes = 0
         self._head_at = self._heard_at
         self.url = b""
@@ -366,6 +389,8 @@ class Protocol(HttpToolsProtocol):
             self._answer(self.pipeline.pop()[0])  # type: ignore[arg-type]
         elif self.half_closed:
             self.transport.close()
+        elif self.idle is not None and self._head_bytes is None and not self._sends_on():
+            self.idle[self] = None
 
 
 class Cycle(RequestResponseCycle):
@@ -420,7 +445,8 @@ class Cycle(RequestResponseCycle):
         if self.response_started:
             self._break_off()
         else:
-            await self.send_500_response()
+            self.keep_alive = False
+            await internal().send(self.send)
 
     def _break_off(self) -> None:
         """Closes the connection, so that the client sees that its answer is not complete."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from distill.publish import Publisher
 from distill.run.progress import Board
+from distill.status.page_policy import policy_of
 from store.database.actions import append_action
 from store.database.database import Database
 from store.database.promotions import append_promotion
@@ -144,6 +146,12 @@ def test_the_pages_load_nothing_from_other_hosts(scene) -> None:
         page = client.get(path, headers=TOKEN)
         assert page.headers["content-type"].startswith("text/html")
         assert "https://" not in page.text
+        # no inline script, style or handler runs but those that the policy names by their hash
+        policy = page.headers["content-security-policy"]
+        assert policy == policy_of(page.text) and "unsafe" not in policy
+        assert policy.count("'sha256-") == len(re.findall("<(?:script|style)>", page.text)) > 0
+        markup = re.sub(r"<(script|style)>.*?</\1>", "", page.text, flags=re.DOTALL)
+        assert not re.search(r"<[^>]*\s(?:style|on[a-z]+)\s*=", markup)
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css"):
         assert client.get(f"/distill/assets/{asset}").status_code == 200
 

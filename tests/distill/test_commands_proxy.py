@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.helpers.serving import CONTROL_TOKEN, ProxyThread
-from tests.helpers.teacher_server import LoopbackServer
+from tests.helpers.teacher_server import LoopbackServer, Reply
 
 PATH = "/distill/tasks/triage/promote"
 KEYS = [
@@ -187,12 +187,57 @@ def test_a_page_that_took_over_a_name_reads_nothing_without_keys(
     assert control.requests == []
 
 
-@pytest.mark.parametrize("path", ["/distill", "/distill/docs", "/distill/status"])
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/distill", 200),
+        ("/distill/docs", 200),
+        ("/distill/status", 200),
+        ("/distill/", 308),
+        ("/openapi.json", 200),
+        ("/health", 200),
+        ("/nowhere", 404),
+    ],
+)
 def test_no_page_frames_ours_and_no_script_of_another_host_runs_in_it(
-    open_proxy, control, path: str
+    open_proxy, control, path: str, status: int
 ) -> None:
-    headers = httpx.get(f"{open_proxy.url}{path}").headers
+    answer = httpx.get(f"{open_proxy.url}{path}")
+    assert answer.status_code == status
+    guarded(answer.headers)
+
+
+def guarded(headers: httpx.Headers) -> None:
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
     assert headers["x-frame-options"] == "DENY"
     assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_refusals_in_the_place_of_a_page_have_its_headers(
+    open_proxy, closed_proxy, control
+) -> None:
+    url = f"{closed_proxy.url}/distill"
+    no_key = httpx.get(url)
+    rebound = httpx.get(f"{open_proxy.url}/distill", headers={"host": "rebound.example"})
+    foreign = httpx.post(
+        f"{closed_proxy.url}/distill/forget",
+        headers={"authorization": basic("first-key"), "sec-fetch-site": "cross-site"},
+    )
+    assert (no_key.status_code, rebound.status_code, foreign.status_code) == (401, 403, 403)
+    for answer in (no_key, rebound, foreign):
+        guarded(answer.headers)
+
+
+def test_a_page_of_the_control_plane_keeps_its_own_policy(open_proxy, control) -> None:
+    own = "default-src 'none'; script-src 'sha256-x'; frame-ancestors 'none'"
+    control.script(Reply((b"<p>",), headers={"content-security-policy": own}))
+    headers = httpx.get(f"{open_proxy.url}/distill").headers
+    assert headers.get_list("content-security-policy") == [own]
+    guarded(headers)
+
+
+def test_answers_of_the_api_have_no_headers_of_pages(open_proxy) -> None:
+    headers = httpx.get(f"{open_proxy.url}/v1/models").headers
+    assert "content-security-policy" not in headers

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from proxy.access.keys import Keys
+from proxy.access.limits import Limits
 from proxy.http.asgi import JSON, Handler, Message, Receive, Scope, Send, header, respond
 from proxy.http.body import read_decoded
 from proxy.http.errors import ApiError, bad_request, unknown_path
@@ -37,9 +38,16 @@ class ResponsesLookup:
     """Answers for kept responses."""
 
     def __init__(
-        self, *, keys: Keys, body_limit: int, stored: StoredResponses, passthrough: Handler
+        self,
+        *,
+        keys: Keys,
+        limits: Limits,
+        body_limit: int,
+        stored: StoredResponses,
+        passthrough: Handler,
     ) -> None:
         self._keys = keys
+        self._limits = limits
         self._body_limit = body_limit
         self._stored = stored
         self._passthrough = passthrough
@@ -77,14 +85,15 @@ class ResponsesLookup:
 
     async def _resolved(self, scope: Scope, receive: Receive) -> Receive:
         """The body, with what our names in it stand for in their place."""
-        key_hash = self._keys.authenticate(scope["headers"]).key_hash
-        raw = await read_decoded(scope, receive, self._body_limit)
-        try:
-            body = parse_object(raw)
-        except ApiError:
-            body = {}  # the teacher says what is wrong with it
-        if our_name_in(body) is not None:
-            raw = orjson.dumps(self._stored.resolved(body, key_hash))
+        client = self._keys.authenticate(scope["headers"])
+        with self._limits.upload(client) as arrived:  # from then on the passthrough counts it
+            raw = await read_decoded(scope, receive, self._body_limit, arrived=arrived)
+            try:
+                body = parse_object(raw)
+            except ApiError:
+                body = {}  # the teacher says what is wrong with it
+            if our_name_in(body) is not None:
+                raw = orjson.dumps(self._stored.resolved(body, client.key_hash))
 
         async def again() -> Message:
             return {"type": "http.request", "body": raw, "more_body": False}

@@ -12,6 +12,7 @@ from proxy.access.limits import Limits
 from proxy.http.errors import ApiError
 from store.settings.config import ApiKey
 from store.settings.limits import RateLimits, ServerLimits
+from tests.helpers.raw_http import Raw
 from tests.helpers.serving import ProxyThread, settings, wait_until
 from tests.helpers.teacher_server import LoopbackServer, completion
 
@@ -247,3 +248,47 @@ def test_rates_go_by_a_clock_that_nobody_sets(tmp_path, monkeypatch):
         monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
         found.admit(client(ONE)).release()
     assert refused(found, client(ONE))[1] <= 60
+
+
+def test_an_upload_that_no_rate_limits_counts_its_megabytes(tmp_path):
+    found = limits(tmp_path, in_flight_mb=1)
+    with found.upload(client(ONE)) as arrived:
+        arrived(900_000)
+        assert "megabytes" in refused(found, client(TWO), 200_000)[0]
+        with pytest.raises(ApiError), found.upload(NOBODY) as other:
+            other(200_000)
+        assert found.in_flight == 1  # the refused request above was not released
+    admit(found, client(TWO), 200_000)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/feedback", "/distill/forget", "/v1/responses/input_tokens", "/v1/chat/completions"],
+)
+def test_every_upload_counts_in_the_megabytes_in_flight(tmp_path, path):
+    """Bodies that come slowly fill the memory, whichever path they are sent to."""
+    with LoopbackServer() as teacher:
+        raw = settings(teacher.base_url, tmp_path, server={"limits": {"in_flight_mb": 1}})
+        head = "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        body = b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "%b"}]}' % (
+            b"a" * 700_000
+        )
+        length = f"content-length: {len(body)}\r\n\r\n"
+        with ProxyThread(raw) as proxy, Raw(proxy.port) as first:
+            first.send((head.format(path) + length).encode() + body[:-1])
+            [connection] = wait_until(lambda: [c for c in proxy.connections if c.answering])
+            wait_until(lambda: connection._body_bytes == len(body) - 1)
+            answer = httpx.post(
+                f"{proxy.base_url}/chat/completions",
+                content=body,
+                headers={"content-type": "application/json"},
+            )
+            assert answer.status_code == 429, answer.text
+            first.send(body[-1:])
+            first.read_answer()
+            answer = httpx.post(
+                f"{proxy.base_url}/chat/completions",
+                content=body,
+                headers={"content-type": "application/json"},
+            )
+            assert answer.status_code == 200, answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -375,3 +376,46 @@ def test_an_upgrade_with_an_unknown_transfer_encoding_is_refused(
             b"\r\n\r\n",
         )
         assert client.read_all().startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"nonsense\r\n\r\n", 400, "invalid_http"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000, 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nx: y", 408, "request_timeout"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\na", 408, "request_timeout"),
+    ],
+)
+def test_what_is_no_request_is_answered_as_every_other_error_is(
+    echoing: Lone, sent: bytes, status: int, code: str
+) -> None:
+    with echoing.connect() as client:
+        client.send(sent)
+        if status == 408:
+            [connection] = wait_until(lambda: echoing.connections)
+            wait_until(lambda: connection._head_bytes or connection.cycle is not None)
+            assert echoing.loop is not None
+            late = echoing.loop.time() + protocol.HEAD_TIMEOUT_S + 5
+            echoing.call(connection.look_after, late)
+        said = client.read_all()
+    head, _, body = said.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert lines[0].startswith(b"HTTP/1.1 %d " % status)
+    assert b"content-type: application/json" in lines and b"connection: close" in lines
+    assert b"content-length: %d" % len(body) in lines
+    assert any(line.startswith(b"x-request-id: req_") for line in lines)
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_an_application_that_fails_is_answered_for_as_every_other_error_is() -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError
+
+    with Lone(answer) as server, server.connect() as client:
+        client.send(post())
+        status, headers, body = client.read_answer()
+    assert (status, headers["content-type"]) == (500, "application/json")
+    assert json.loads(body)["error"]["code"] == "internal"
