@@ -31,7 +31,6 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
-    HEADER_RE,
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
@@ -39,6 +38,14 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from proxy.http.asgi import Handler, Headers, Message, Scope
 from proxy.http.errors import internal, not_http
+from proxy.http.header_lines import (
+    CONNECTION,
+    ENCODING,
+    FRAMING_PREFIXES,
+    PREFIXES,
+    VALUE_BYTES,
+    prefix_of,
+)
 from proxy.http.offered_upgrade import FRAMING, parser_of_a_body
 
 HEAD_TIMEOUT_S = 30.0  # how long a request's head may take
@@ -52,26 +59,6 @@ _STATUS_BEGINS = b"HTTP/1.1 "  # every status line
 _MAX_ZEROS = 8  # before a chunk's size, of which parsers take 16 digits
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _BODILESS = (204, 304)
-_MAX_CACHED_NAMES = 1_000  # an upstream that invents names must not fill the memory
-# bytes that a header's value may have: anything but control characters, except a tab
-_VALUE = bytes([9, *range(32, 127), *range(128, 256)])
-_prefixes: dict[bytes, bytes] = {}  # a header's name as it came → as it is written
-
-
-def _prefix(name: bytes) -> bytes:
-    """`name: ` in lower case. Raises RuntimeError if it is not a valid name."""
-    if not name or HEADER_RE.search(name):
-        raise RuntimeError("Invalid HTTP header name.")
-    prefix = name.lower() + b": "
-    if len(_prefixes) < _MAX_CACHED_NAMES:
-        _prefixes[name] = prefix
-    return prefix
-
-
-_LENGTH, _ENCODING, _CONNECTION = map(
-    _prefix, (b"content-length", b"transfer-encoding", b"connection")
-)
-_FRAMING_PREFIXES = frozenset({_LENGTH, _ENCODING, _CONNECTION})
 
 
 class Protocol(HttpToolsProtocol):
@@ -544,12 +531,12 @@ class Cycle(RequestResponseCycle):
         lines = []
         says_close = False
         for name, value in headers:
-            prefix = _prefixes.get(name) or _prefix(name)
+            prefix = PREFIXES.get(name) or prefix_of(name)
             lines.append(prefix + value)
-            if prefix in _FRAMING_PREFIXES:
-                if prefix is _CONNECTION or prefix == _CONNECTION:
+            if prefix in FRAMING_PREFIXES:
+                if prefix is CONNECTION or prefix == CONNECTION:
                     says_close |= b"close" in [t.strip().lower() for t in value.split(b",")]
-                elif prefix == _ENCODING:
+                elif prefix == ENCODING:
                     self.chunked_encoding = value.lower() == b"chunked" or self.chunked_encoding
                 elif self.chunked_encoding is None:
                     self.chunked_encoding = False
@@ -564,7 +551,7 @@ class Cycle(RequestResponseCycle):
             lines.append(b"transfer-encoding: chunked")
         joined = b"\r\n".join(lines)
         # without the bytes that a value may have, only our own line ends are left
-        if joined.translate(None, _VALUE) != b"\r\n" * (len(lines) - 1):
+        if joined.translate(None, VALUE_BYTES) != b"\r\n" * (len(lines) - 1):
             raise RuntimeError("Invalid HTTP header value.")
         self.response_started = True
         self.waiting_for_100_continue = False
