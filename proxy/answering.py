@@ -83,7 +83,7 @@ class Answering:
             exchange = await self._exchange(arrival, client, scope, request)
             with ClientWatch(scope) as watch:
                 await self._answer_and_record(exchange, send, watch)
-            tokens = exchange.completion.total_tokens or exchange.estimated_tokens
+            tokens = exchange.tokens.total
         except ApiError as error:
             await self._refuse(error, send)
         finally:

@@ -15,6 +15,7 @@ from proxy.privacy import Privacy
 from proxy.routing.decision import Decision
 from proxy.surfaces.completion import Completion
 from proxy.surfaces.surface import Request, Surface
+from proxy.tokens import SpentTokens, tokens_of
 from store.chat.shape import input_hash
 from store.errors import RedactionError
 from store.ids import new_id
@@ -28,7 +29,6 @@ from store.records import (
     Trace,
 )
 
-_BYTES_PER_TOKEN = 4  # of English text, JSON and most code
 HUNG_UP = 499  # the status of an exchange whose client hung up before an answer began
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class Exchange:
         "student_ms",
         "surface",
         "task",
+        "tokens",
         "trace_id",
     )
 
@@ -134,23 +135,12 @@ class Exchange:
         self._request_content = content  # the same of the request alone
         self._redacted: Completion | None = None  # an answer that has been redacted
         self.recorded = False
+        self.tokens = SpentTokens(None, None)  # known once it is recorded
 
     @property
     def stream(self) -> bool:
         """Whether the client wants server-sent events."""
         return bool(self.body.get("stream"))
-
-    @property
-    def estimated_tokens(self) -> int:
-        """About how many tokens this took, for the limits, where the answer does not say.
-
-        Streams say it only to clients that ask (`stream_options.include_usage`). A token is about
-        four bytes of text; of an answer, what was assembled counts, not its JSON.
-        """
-        if self.served_by is None or not self.completion.messages:
-            return 0
-        answer = sum(_text_bytes(message) for message in self.completion.messages)
-        return (len(self.raw) + answer) // _BYTES_PER_TOKEN + 1
 
     def fall_back(self, reason: Reason) -> None:
         """From the student to the teacher: forgets the student's answer."""
@@ -246,6 +236,7 @@ class Exchange:
         duration_ms = self.arrival.ms
         tools = chat.get("tools") or chat.get("functions")
         params = {name: value for name, value in chat.items() if name not in ("messages", "tools")}
+        self.tokens = tokens = tokens_of(completion, chat)
         return Trace(
             trace_id=self.trace_id,
             start_time=self.arrival.at,
@@ -269,8 +260,8 @@ class Exchange:
             duration_ms=duration_ms,
             time_to_first_chunk_ms=self.first_chunk_ms,
             student_ms=self.student_ms,
-            input_tokens=completion.tokens("prompt_tokens"),
-            output_tokens=completion.tokens("completion_tokens"),
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
             cached_tokens=completion.tokens("prompt_tokens_details", "cached_tokens"),
             reasoning_tokens=completion.tokens("completion_tokens_details", "reasoning_tokens"),
             request_params=_json(params),
@@ -284,16 +275,8 @@ class Exchange:
             api_key_hash=self.key_hash,
             end_user=chat.get("user"),
             content=self.content,
+            tokens_estimated=tokens.estimated,
         )
-
-
-def _text_bytes(value: Any) -> int:
-    """Bytes of all texts within a value."""
-    if isinstance(value, str):
-        return len(value.encode("utf-8", "replace"))
-    if isinstance(value, dict):
-        return sum(map(_text_bytes, value.values()))
-    return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
 
 
 def _json(value: Any) -> str:

@@ -124,6 +124,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost_usd: float | None = None  # as that log states it; None: tokens times the price table
     api: Api = "chat_completions"  # which one the client called
     content: Content = "full"  # how much of the texts is kept; none: the client opted out
+    tokens_estimated: bool = False  # the answer did not count its tokens, as most streams
     schema_version: int = SCHEMA_VERSION
 
 

@@ -193,6 +193,8 @@ def _spent(task: JsonMapping, *, detailed: bool = False) -> list[str]:
         price = _dollars(money.get(purpose))
         if purpose in tokens:
             lines.append(f"{purpose} {number(_token_sum(tokens[purpose]))}")
+            if estimated := mapping(tokens[purpose]).get("estimated"):
+                lines.append(f"  {number(estimated)} of them estimated")
             lines += [f"  {price}"] if purpose in money else []
         else:
             lines.append(f"{purpose} {price}")
@@ -208,7 +210,7 @@ def _dollars(amount: Any) -> str:
 def _token_sum(spent: Any) -> float | None:
     """Input plus output tokens, summed over nested purposes."""
     if isinstance(spent, Mapping):
-        counts = {k: v for k, v in spent.items() if k != "calls"}
+        counts = {k: v for k, v in spent.items() if k not in ("calls", "estimated")}
         return sum(_token_sum(value) or 0 for value in counts.values())
     return spent if isinstance(spent, int | float) else None
 

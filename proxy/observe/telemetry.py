@@ -51,6 +51,7 @@ def attributes_of(trace: Trace) -> dict[str, Value]:
         "understudy.outcome": trace.outcome,
         "understudy.student_id": trace.student_id,
         "understudy.confidence": trace.confidence,
+        "understudy.tokens_estimated": trace.tokens_estimated or None,
     }
     return {name: value for name, value in attributes.items() if value is not None}
 

@@ -28,11 +28,6 @@ class Completion:
     usage: JsonObject = field(default_factory=dict)
     error_type: str | None = None
 
-    @property
-    def total_tokens(self) -> int:
-        """In and out, 0 where the answer does not say."""
-        return (self.tokens("prompt_tokens") or 0) + (self.tokens("completion_tokens") or 0)
-
     def tokens(self, name: str, detail: str | None = None) -> int | None:
         """A count from `usage`, or None when it is not there."""
         value = self.usage.get(name)

@@ -34,6 +34,7 @@ class TokenCount:
     calls: int
     input: int
     output: int
+    estimated: Annotated[int, Field(description="of them, of answers that did not count")] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,5 +166,8 @@ def _examples(db: Database, task: str | None) -> dict[str, ExampleCounts]:
 
 def _tokens(row: Mapping[str, int]) -> TokenCount:
     return TokenCount(
-        calls=row.get("calls", 0), input=row.get("input", 0), output=row.get("output", 0)
+        calls=row.get("calls", 0),
+        input=row.get("input", 0),
+        output=row.get("output", 0),
+        estimated=row.get("estimated", 0),
     )

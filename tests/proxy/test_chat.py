@@ -33,6 +33,7 @@ def test_a_plain_answer(client, proxy, teacher):
     assert json.loads(trace["output_messages"])[0]["content"] == "echo: hello there"
     assert json.loads(trace["request_params"]) == {"model": "gpt-4o"}
     assert (trace["input_tokens"], trace["output_tokens"]) == (7, 3)
+    assert trace["tokens_estimated"] is False
     assert trace["finish_reasons"] == ["stop"]
     assert trace["request_model"] == "gpt-4o"
     assert trace["response_model"] == "gpt-4o-2024-08-06"
@@ -49,7 +50,7 @@ def test_a_streamed_answer(client, proxy):
     [trace] = proxy.traces()
     assert trace["stream"] is True
     assert json.loads(trace["output_messages"])[0]["content"] == "echo: hello there"
-    assert trace["input_tokens"] is None
+    assert trace["tokens_estimated"] is True
     assert 0 < trace["time_to_first_chunk_ms"] <= trace["duration_ms"]
 
 

@@ -42,6 +42,7 @@ FROM read_json(
         fingerprint: 'VARCHAR', confidence: 'VARCHAR', content_bytes: 'VARCHAR',
         api_key_hash: 'VARCHAR', end_user: 'VARCHAR', source: 'VARCHAR', cost_usd: 'VARCHAR',
         schema_version: 'VARCHAR', api: 'VARCHAR', content: 'VARCHAR',
+        tokens_estimated: 'VARCHAR',
         feedback_id: 'VARCHAR', feedback_at: 'VARCHAR', score: 'VARCHAR', correction: 'VARCHAR',
         feedback_key: 'VARCHAR'
     }
@@ -151,6 +152,7 @@ SELECT
     coalesce(source, 'proxy') AS source,
     coalesce(api, 'chat_completions') AS api,
     coalesce(content, 'full') AS content,
+    coalesce(TRY_CAST(tokens_estimated AS BOOLEAN), false) AS tokens_estimated,
     CASE WHEN source LIKE 'import:%' THEN $now::DOUBLE END AS imported_at,
     coalesce(TRY_CAST(schema_version AS INTEGER), 1) AS schema_version
 FROM staged LEFT JOIN prices ON prices.name = request_model

@@ -40,6 +40,9 @@ SELECT
     count(*) AS calls,
     coalesce(sum(input_tokens), 0)::BIGINT AS input,
     coalesce(sum(output_tokens), 0)::BIGINT AS output,
+    coalesce(
+        sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) FILTER (tokens_estimated), 0
+    )::BIGINT AS estimated,
     sum(cost_usd)::DOUBLE AS cost,
     (avg(cost_usd) FILTER (operation_name = 'chat'))::DOUBLE AS mean_cost
 FROM traces

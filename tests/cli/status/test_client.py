@@ -61,7 +61,7 @@ TASK = {
         "student": {"requests": 512, "errors": 0, "p50_ms": 41.0, "p95_ms": 90.0, "reasons": {}},
     },
     "tokens": {
-        "traffic": {"calls": 900, "input": 100_000, "output": 20_000},
+        "traffic": {"calls": 900, "input": 100_000, "output": 20_000, "estimated": 1_500},
         "distilling": {
             "policy": {"calls": 1, "input": 5_000, "output": 600},
             "answers": {"calls": 300, "input": 40_000, "output": 4_400},
@@ -120,7 +120,13 @@ def test_status_shows_everything_about_every_task() -> None:
         *("train 120 of 400, 1 min 15 s", "loss 0.41 [bold]"),
         *("student: certified", "proven 96.2% ≥ 95%"),
         *("coverage 87%", "teacher 900, 2 errors", "800/2,100 ms", "student 512", "41/90 ms"),
-        *("traffic 120,000", "$1.2500", "distilling 50,000", "price unknown"),
+        *(
+            "traffic 120,000",
+            "1,500 of them estimated",
+            "$1.2500",
+            "distilling 50,000",
+            "price unknown",
+        ),
         *("saved $0.5000", "store: the disk is full", "students: triage ready"),
     ):
         assert shown in done.stdout, shown
