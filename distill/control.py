@@ -302,10 +302,10 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             await _serve_until_stopped(server)
         finally:
             scheduler.shutdown()
+            await plane.collect()  # first: what follows may take longer than a stop may
             await plane.monitor.stop()
             await plane.runner.stop()
             await plane.students.stop()
-            await plane.collect()
             beating.cancel()
 
 

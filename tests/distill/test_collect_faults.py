@@ -18,8 +18,9 @@ from store.database.promotions import append_promotion
 from store.database.statistics import task_statistics
 from store.database.traces import task_counts, teacher_answers
 from store.errors import StoreError
-from store.files.journal import JournalWriter
-from store.settings.config import JournalSettings, StoreSettings
+from store.records import Trace
+from store.settings.config import StoreSettings
+from tests.helpers.killed import kill_9_again_and_again
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_promotion, a_trace, write_segment
 
@@ -55,55 +56,21 @@ def test_a_segment_that_another_thread_is_collecting_is_collected_once(
     assert len(ids(db)) == 5
 
 
-COLLECTOR = """
-import sys
-from pathlib import Path
-from distill.collect import collect
-from store.settings.config import (StoreSettings)
-from store.database.database import Database
-
-with Database(Path(sys.argv[1]), StoreSettings()) as db:
-    while True:
-        print("a round", flush=True)
-        collect(db, Path(sys.argv[2]), {})
-"""
-
-
 @pytest.mark.slow
 def test_kill_9_of_the_collector_loses_no_trace_and_doubles_none(tmp_path: Path) -> None:
     """Twelve collectors are killed one after the other while traces keep coming."""
     file, journal = tmp_path / "data" / "understudy.duckdb", tmp_path / "journal"
-    chance, expected, stop = random.Random(3), [], threading.Event()
+    expected = []
 
-    def traffic() -> None:
-        writer = JournalWriter(journal, JournalSettings(segment_seconds=0.02))
-        while not stop.is_set():
-            for _ in range(10):
-                trace = a_trace(input_messages="x" * 4_000)
-                writer.append(trace)
-                expected.append(trace.trace_id)
-            writer.tick()
-            time.sleep(0.03)
-        writer.close()
+    def traces(_: random.Random) -> list[Trace]:
+        found = [a_trace(input_messages="x" * 4_000) for _ in range(10)]
+        expected.extend(trace.trace_id for trace in found)
+        return found
 
-    client = threading.Thread(target=traffic)
-    client.start()
-    for kill in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COLLECTOR, str(file), str(journal)],
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        for _ in range(1 + kill % 2):  # every second one gets through a round at least
-            assert process.stdout.readline() == b"a round\n"
-        time.sleep(chance.uniform(0, 0.4))
-        process.kill()
-        assert process.wait() == -9
-        process.stdout.close()
-    stop.set()
-    client.join()
+    arguments = [str(file), str(journal)]
+    kill_9_again_and_again(
+        "tests.helpers.collector", arguments, journal, traces, kills=12, max_rounds=2, seed=3
+    )
     with Database(file, StoreSettings()) as db:
         before = len(ids(db))
         collect(db, journal, {})

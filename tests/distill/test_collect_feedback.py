@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,11 +20,10 @@ from distill.monitor.feedback import feedback_comparisons
 from proxy.feedback import parse_feedback
 from store.database.database import Database
 from store.database.traces import task_counts
-from store.files.journal import JournalWriter
 from store.ids import new_id
-from store.records import Feedback
-from store.settings.config import JournalSettings, StoreSettings
-from tests.helpers.paths import ROOT
+from store.records import Feedback, Trace
+from store.settings.config import StoreSettings
+from tests.helpers.killed import kill_9_again_and_again
 from tests.helpers.samples import a_feedback, a_trace, write_segment
 
 TRACE = new_id()
@@ -202,61 +196,24 @@ def test_a_newer_and_a_terser_writer_are_understood(file: Path, journal: Path) -
     assert kept(file) == [Feedback(**terse, feedback_at=5.5, correction="x"), newer]
 
 
-COLLECTOR = """
-import sys
-from pathlib import Path
-from distill.collect import collect
-from distill.monitor.feedback import feedback_comparisons
-from store.settings.config import (StoreSettings)
-from store.database.database import Database
-
-with Database(Path(sys.argv[1]), StoreSettings()) as db:
-    while True:
-        print("a round", flush=True)
-        collect(db, Path(sys.argv[2]), {})
-        feedback_comparisons(db)
-"""
-
-
 @pytest.mark.slow
 def test_kill_9_of_the_collector_loses_nothing_and_doubles_nothing(
     file: Path, journal: Path
 ) -> None:
     """Eight collectors are killed one after the other while traces and feedback keep coming."""
-    chance, traces, feedback = random.Random(5), [], []
-    stop, student = threading.Event(), new_id()
+    traces, feedback, student = [], [], new_id()
 
-    def traffic() -> None:
-        writer = JournalWriter(journal, JournalSettings(segment_seconds=0.02))
-        while not stop.is_set():
-            found = [a_trace(served_by="student", student_id=student) for _ in range(5)]
-            said = [a_feedback(trace.trace_id) for trace in found]
-            for record in chance.sample([*found, *said], k=10):  # some before their traces
-                writer.append(record)
-            traces.extend(trace.trace_id for trace in found)
-            feedback.extend(f.feedback_id for f in said)
-            writer.tick()
-            time.sleep(0.03)
-        writer.close()
+    def records(chance: random.Random) -> list[Trace | Feedback]:
+        found = [a_trace(served_by="student", student_id=student) for _ in range(5)]
+        said = [a_feedback(trace.trace_id) for trace in found]
+        traces.extend(trace.trace_id for trace in found)
+        feedback.extend(f.feedback_id for f in said)
+        return chance.sample([*found, *said], k=10)  # some before their traces
 
-    client = threading.Thread(target=traffic)
-    client.start()
-    for kill in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", COLLECTOR, str(file), str(journal)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        for _ in range(1 + kill % 3):
-            assert process.stdout.readline() == b"a round\n"
-        time.sleep(chance.uniform(0, 0.3))
-        process.kill()
-        assert process.wait() == -9
-        process.stdout.close()
-    stop.set()
-    client.join()
+    arguments = [str(file), str(journal)]
+    kill_9_again_and_again(
+        "tests.helpers.collector", arguments, journal, records, kills=8, max_rounds=3, seed=5
+    )
     with Database(file, StoreSettings()) as db:
         before = task_counts(db)
         collect(db, journal, {})

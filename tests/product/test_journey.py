@@ -213,10 +213,18 @@ async def _stream(client: Any, inputs: list[str]) -> set[str]:
     return routes
 
 
+def _left_in_journal(product: Product) -> dict[str, int]:
+    """The lines that were journalled and not collected, by file."""
+    files = [path for path in product.config.journal_dir.rglob("*") if path.is_file()]
+    return {path.name: path.read_bytes().count(b"\n") for path in files}
+
+
 def _check_store(product: Product, sent: int) -> None:
     """Every request is stored once, and no held-out row or student answer was learned from."""
+    left = _left_in_journal(product)
     with Database(product.config.database_file, product.config.store) as db:
-        assert sum(task_counts(db).values()) == sent
+        stored = sum(task_counts(db).values())
+        assert stored == sent, f"{stored} of {sent} stored; in the journal: {left or 'none'}"
         run_id = ended_runs(db, TASK.name)[-1].run_id
         examples = examples_of_run(db, run_id)
         heldout = {e.input_hash for e in examples if e.split != "train"}
