@@ -22,11 +22,13 @@ from distill.api import build_api
 from distill.collect import Collected
 from distill.composition import build_services
 from distill.forget.retention import Retention
+from distill.kinds.registry import student_servers
 from distill.monitor.monitor import LiveMonitor
 from distill.monitor.sampling import Sampler, load_key
 from distill.monitor.student import MonitorParts
 from distill.ownership import owned
 from distill.pipeline.runner import Runner
+from distill.pipeline.training import trained_student
 from distill.publish import routes_now
 from distill.run.progress import Board
 from distill.run.run import Parts
@@ -41,7 +43,7 @@ from store.database.database import Database
 from store.database.promotions import latest_promotions
 from store.database.store import Store
 from store.distribution import installed_version
-from store.errors import ConfigError, StoreError, UnderstudyError
+from store.errors import ConfigError, RunError, StoreError, UnderstudyError
 from store.files.journal import count_set_aside
 from store.logs import configure_logging
 from store.process.control_page import BEAT_S, ControlPage
@@ -73,7 +75,9 @@ class ControlPlane:
         )
         self.health = StoreHealth(ok=True, error=None, collected=0, damaged=0)
         self.board = Board()
-        self.students = Students(log_dir=config.data_dir / "logs", on_change=self.publish)
+        self.students = Students(
+            server=student_servers(config.data_dir / "logs"), on_change=self.publish
+        )
         teachers = Teachers(self._pool)
         parts = Parts(
             store=self.store,
@@ -238,18 +242,14 @@ class ControlPlane:
         return known | {u: known[n] for u, n in names.items() if n in known}
 
     async def _student(self, run_id: str, task: str) -> StudentSpec | None:
-        """The student of a run, from the run's history. None when its adapter is missing."""
+        """The student of a run, from the run's history. None when it cannot be served."""
         detail = await self.store.stage_detail(run_id, "trained")
-        adapter = self.config.runs_dir / run_id / Path(str(detail.get("adapter", "")))
-        if not detail or not adapter.is_dir():
-            log.error("task %s: the adapter of run %s is gone; the teacher answers", task, run_id)
+        try:
+            trained = trained_student(self.config.runs_dir / run_id, detail)
+        except RunError as error:
+            log.error("task %s: run %s: %s; the teacher answers", task, run_id, error)
             return None
-        return StudentSpec(
-            student_id=run_id,
-            base=str(detail["base"]),
-            adapter=adapter,
-            settings=self.config.task(task).student,
-        )
+        return trained.spec(run_id, self.config.task(task).student)
 
 
 def _read_promotions(db: Database) -> tuple[dict[str, Promotion], set[str]]:

@@ -26,6 +26,7 @@ Api = Literal["chat_completions", "responses", "messages", "completions", "embed
 Content = Literal["full", "redacted", "none"]
 SliceKind = Literal["fingerprint", "label", "call"]
 Step = Literal["shadow", "canary", "live"]
+KindName = Literal["label", "lora"]  # of students
 ExchangeKind = Literal["answer", "audit", "correction"]
 ComparisonKind = Literal["shadow", "audit", "feedback"]
 Command = Literal["pause", "resume", "promote", "demote", "retrain"]

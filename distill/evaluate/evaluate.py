@@ -17,6 +17,7 @@ from store.records import Evaluation, TermsOfService
 from store.settings.tasks import EvaluateSettings
 
 _HEADERS = {"content-type": "application/json"}
+_PATH = STUDENT_PATH.lstrip("/")  # within the session's address, which may have a path itself
 
 
 async def evaluate(
@@ -70,7 +71,9 @@ async def ask_row(session: aiohttp.ClientSession, terms: TermsOfService, row: Ro
 
     async def send(body: bytes) -> tuple[int, bytes]:
         try:
-            async with session.post(STUDENT_PATH, data=body, headers=_HEADERS) as response:
+            async with session.post(
+                STUDENT_PATH.lstrip("/"), data=body, headers=_HEADERS
+            ) as response:
                 return response.status, await response.read()
         except TimeoutError:
             raise
@@ -85,7 +88,7 @@ def student_session(base_url: str) -> aiohttp.ClientSession:
 
     `base_url`: of the student's server, without /v1.
     """
-    return aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout())
+    return aiohttp.ClientSession(f"{base_url}/", timeout=aiohttp.ClientTimeout())
 
 
 async def _judged(

@@ -11,11 +11,12 @@ from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scoring import Scorer, run_scoring
-from distill.pipeline.training import Trained
+from distill.kinds.kind import Trained
+from distill.kinds.registry import student_servers
 from distill.run.history import StageResult
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run, some_rows
-from distill.students.server import StudentServer
+from distill.students.students import started
 from store.chat.confidence import confidence_of
 from store.database.runs import evaluation_of
 from store.files.atomic import read_lines, write_atomically
@@ -60,10 +61,9 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
         *some_rows(selection.heldout, settings.evaluate.max_rows),
     ]
     progress("evaluate", 0, len(rows), "starting the student")
-    server = StudentServer(
-        settings.train.base, trained.adapter, settings.student, run.folder / "evaluate"
-    )
-    async with run_scoring(run, parts, rows, scorer) as score, server:
+    spec = trained.spec(run.run_id, settings.student)
+    server = student_servers(run.folder / "evaluate")(spec)
+    async with run_scoring(run, parts, rows, scorer) as score, started(server):
         evaluations = await evaluate(
             server.base_url,
             rows,

@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from distill.students.server import StudentServer
 from store.backoff import Backoff
 from store.errors import StudentError
+from store.records import KindName
 from store.settings.tasks import StudentSettings
 
 FIRST_BACKOFF_S = 1.0
@@ -38,6 +39,7 @@ class StudentSpec:
     base: str
     adapter: Path
     settings: StudentSettings = field(default_factory=StudentSettings)
+    kind: KindName = "lora"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class ReadyStudent:
 
 
 class StudentProcess(Protocol):
-    """A process that serves a student: StudentServer, or a test's own."""
+    """A process that serves a student, of any kind."""
 
     @property
     def base_url(self) -> str:
@@ -69,27 +71,31 @@ class StudentProcess(Protocol):
         """Whether it answers."""
 
 
+@asynccontextmanager
+async def started(server: StudentProcess) -> AsyncIterator[StudentProcess]:
+    """Starts a student's server and stops it. Raises StudentError."""
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
 class Students:
     """The servers of all promoted tasks. Called by one event loop alone."""
 
     def __init__(
         self,
         *,
-        log_dir: Path,
         on_change: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
-        server: Callable[[StudentSpec], StudentProcess] | None = None,
+        server: Callable[[StudentSpec], StudentProcess],
     ) -> None:
         """`on_change` is awaited whenever the result of `ready()` has changed.
 
-        `server` makes a student's server, by default a StudentServer that logs into `log_dir`.
+        `server` makes a student's server.
         """
-        self._on_change, self._clock = on_change, clock
-        self._server = server or (
-            lambda spec: StudentServer(
-                spec.base, spec.adapter, spec.settings, log_dir, f"student-{spec.student_id}"
-            )
-        )
+        self._on_change, self._clock, self._server = on_change, clock, server
         self._wanted: dict[str, _SupervisedStudent] = {}
         self._unwanted: list[_SupervisedStudent] = []
         self._last_ready: Mapping[str, ReadyStudent] = {}

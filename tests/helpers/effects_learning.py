@@ -13,10 +13,11 @@ from distill.dataset.answers import answers_of, describe
 from distill.dataset.rows import SPLITS, Selection
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scoring import Scorer, choose_scorer
+from distill.kinds.kind import Trained
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.pipeline import distil
 from distill.pipeline.rows import save_selection
-from distill.pipeline.training import Trained, train_best
+from distill.pipeline.training import train_best
 from distill.run.run import Parts, Run
 from distill.students.server import StudentServer
 from distill.teacher.client import TeacherClient
@@ -139,7 +140,8 @@ async def rows_to_evaluate(raw: Raw) -> set[float]:
     selection = Selection([*student_rows(5, seed=1, split="calibration"), *student_rows(8, seed=2)])
     answers = answers_of(selection.seen)
     scorer = choose_scorer(answers, run.settings.evaluate)
-    terms, trained = TermsOfService(output=scorer.output), Trained(Path(BASE), "real")
+    terms = TermsOfService(output=scorer.output)
+    trained = Trained(Path(BASE), "real", base=run.settings.train.base)
 
     def tell(stage: str, done: float, total: float, note: str) -> None:
         totals.add(total)

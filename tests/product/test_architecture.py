@@ -57,6 +57,7 @@ ORDER = {
         "run",
         "amplify train",
         "evaluate students",
+        "kinds",
         "monitor",
         "pipeline",
         "forget status",

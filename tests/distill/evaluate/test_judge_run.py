@@ -17,8 +17,8 @@ from distill.dataset.answers import answers_of
 from distill.dataset.rows import Row, Selection
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scoring import Scorer, choose_scorer, run_scoring
+from distill.kinds.kind import Trained
 from distill.pipeline.evaluation import evaluate_student
-from distill.pipeline.training import Trained
 from distill.run.run import Parts, Run
 from store.database.database import Database
 from store.errors import BudgetSpent, TeacherError
@@ -216,7 +216,7 @@ async def test_the_stage_has_a_real_student_judged(
     teacher.answer = judging(lambda one, other: orjson.loads(one) == orjson.loads(other))
     run = a_run(tmp_path / "run", evaluate={"scorer": "judge"}, train={"base": BASE})
     scorer = choose_scorer(answers_of(rows_asked), run.settings.evaluate)
-    trained = Trained(sample_adapter, "real")
+    trained = Trained(sample_adapter, "real", base=BASE)
     terms = TermsOfService(output=scorer.output, max_tokens=100, timeout_s=60)
     result = await evaluate_student(
         run, parts, Selection(rows_asked), trained, scorer, terms, no_progress

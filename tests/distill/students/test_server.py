@@ -20,6 +20,7 @@ from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scoring import choose_scorer
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, certify
+from distill.kinds.registry import student_servers
 from distill.students.server import StudentServer, free_port
 from distill.students.students import Students, StudentSpec
 from store.chat.student_wire import read_student_answer, student_body
@@ -215,7 +216,7 @@ async def test_a_killed_student_is_restarted_and_answers(adapter: Path, tmp_path
     async def changed() -> None:
         heard.set()
 
-    students = Students(log_dir=tmp_path, on_change=changed)
+    students = Students(server=student_servers(tmp_path), on_change=changed)
     students.want({"sample": StudentSpec("student-1", BASE, adapter, QUICK)})
     try:
         await until_ready(students)

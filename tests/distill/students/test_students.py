@@ -66,9 +66,7 @@ class SupervisorScene:
         self.clock = Clock()
         self.servers: dict[str, ScriptedServer] = {}
         self.reports: list[Ready] = []
-        self.students = Students(
-            log_dir=Path("unused"), on_change=self._report, clock=self.clock, server=self._serve
-        )
+        self.students = Students(on_change=self._report, clock=self.clock, server=self._serve)
 
     def want(self, **student_ids: str) -> None:
         self.students.want(
@@ -260,7 +258,7 @@ async def test_a_change_that_could_not_be_published_is_reported_again() -> None:
             raise OSError("disk full")
 
     make: Callable[[StudentSpec], ScriptedServer] = lambda spec: ScriptedServer(spec.student_id)  # noqa: E731
-    students = Students(log_dir=Path("unused"), on_change=publish, server=make)
+    students = Students(on_change=publish, server=make)
     students.want({"triage": StudentSpec("s1", "base", Path("s1"))})
     await students.check()
     for _ in range(9):
