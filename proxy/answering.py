@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from urllib.parse import quote
 
 from proxy.access.keys import Client, Keys
@@ -22,7 +22,7 @@ from proxy.routing.decision import Decision, decide
 from proxy.routing.tagging import TASK_HEADER, task_of, without_tag
 from proxy.student import Student
 from proxy.surfaces.surface import Request, Surface
-from proxy.teacher import Teacher, refusal, teacher_body
+from proxy.teacher import Teacher, is_repeatable, refusal, teacher_body
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.response import Response
 from store.chat.shape import fingerprint
@@ -237,10 +237,14 @@ class Answering:
         response = await self._post(exchange, deployment)
         exchange.served_by = "teacher"
         try:
-            if is_stream(response, asked=exchange.stream):
-                await relay_stream(response, exchange, send)
-            else:
-                await relay_whole(response, exchange, send)
+            try:
+                await _relay(response, exchange, send)
+            except UpstreamError as error:
+                response.close()
+                if not is_repeatable(body) or not await self._teacher.came_back(deployment, error):
+                    raise
+                response = await self._post(exchange, deployment)
+                await _relay(response, exchange, send)
         except UpstreamError as error:
             refused = refusal(error, deployment)
             exchange.status = refused.status
@@ -279,6 +283,7 @@ class Answering:
             f"{path}?{query.decode('latin-1')}" if query else path,
             to_teacher(exchange.headers, deployment, readable=True),
             teacher_body(exchange.raw, body, without_tag(body), deployment),
+            repeatable=not deployment.direct and is_repeatable(body),
         )
 
     async def _refuse(self, error: ApiError, send: Send, exchange: Exchange | None = None) -> None:
@@ -291,3 +296,10 @@ class Answering:
             exchange.finish_now(Outcome.ERROR, error.code or error.type)
             headers += exchange.answer_headers()
         await respond(send, error.status, headers, self._surface.write_error(error))
+
+
+def _relay(response: Response, exchange: Exchange, send: Send) -> Awaitable[object]:
+    """Passes the answer on. Raises UpstreamError before the client has seen anything of it."""
+    if is_stream(response, asked=exchange.stream):
+        return relay_stream(response, exchange, send)
+    return relay_whole(response, exchange, send)

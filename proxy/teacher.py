@@ -15,7 +15,7 @@ from proxy.http.asgi import header
 from proxy.http.errors import ApiError, teacher_down, teacher_slow, teacher_starting, unknown_model
 from proxy.http.headers import Pairs, to_teacher
 from proxy.upstream.client import Body, Upstream
-from proxy.upstream.errors import Slow, Unreachable, UpstreamError
+from proxy.upstream.errors import Broke, Slow, Unreachable, UpstreamError
 from proxy.upstream.response import Response
 from store.jsontext import JsonObject
 from store.settings.config import TeacherSettings
@@ -25,6 +25,10 @@ _POLL_S = 0.25
 _POLL_TIMEOUT_S = 2.0
 _MAX_REMEMBERED = 50_000  # responses
 _MAX_REDIRECTS = 5
+_MAX_REPEATS = 2  # of a request that met a LiteLLM child which was starting, or which died
+_WITH_EFFECTS = ("background", "conversation", "container", "mcp_servers")
+_SAFE = ("GET", "HEAD")  # methods without effects (RFC 9110, section 9.2.1)
+_CLIENTS_TOOLS = ("function", "custom")  # which clients call; providers call all others
 _REDIRECTS = (301, 302, 303, 307, 308)
 _KEEPING = (307, 308)  # method and body (RFC 9110, section 15.4)
 
@@ -125,25 +129,40 @@ class Teacher:
         body: Body,
         *,
         decode: bool = True,
+        repeatable: bool = False,
     ) -> Response:
         """The teacher's answer to `path` (below /v1, with its query string).
 
+        `repeatable`: asked again if the LiteLLM child dies before it answers; a GET is in any case.
         Raises ApiError 502, 503 or 504. A LiteLLM child that is still starting is waited for.
         """
         url = deployment.base_url + path
-        try:
+        left = 0 if deployment.direct else _MAX_REPEATS
+        while True:
             try:
                 response = await self._upstream.send(method, url, headers, body, decode=decode)
-            except Unreachable:
-                if deployment.direct:
-                    raise
-                await self._litellm_ready(deployment)  # nothing was sent: the body is still whole
-                response = await self._upstream.send(method, url, headers, body, decode=decode)
-            if response.status in _REDIRECTS:
-                return await self._follow(response, method, url, headers, body, decode=decode)
-            return response
-        except UpstreamError as error:
-            raise refusal(error, deployment) from None
+                if response.status in _REDIRECTS:
+                    return await self._follow(response, method, url, headers, body, decode=decode)
+                return response
+            except UpstreamError as error:
+                again = left > 0 and (repeatable or (method in _SAFE and body is None))
+                if isinstance(error, Unreachable) and left > 0:
+                    await self._litellm_ready(deployment)  # nothing was sent: the body is whole
+                elif not (again and await self.came_back(deployment, error)):
+                    raise refusal(error, deployment) from None
+                left -= 1
+
+    async def came_back(self, deployment: Deployment, error: UpstreamError) -> bool:
+        """Whether it was the LiteLLM child that broke off an answer. It is there again then.
+
+        It answers whatever its provider does, and breaks off only when it dies. Raises ApiError 503
+        if it does not come back in time.
+        """
+        if deployment.direct or not isinstance(error, Broke):
+            return False
+        log.warning("litellm_broke_off model_name=%s", deployment.model_name)
+        await self._litellm_ready(deployment)
+        return True
 
     async def _follow(
         self,
@@ -174,6 +193,19 @@ class Teacher:
             if time.monotonic() >= deadline:
                 raise teacher_starting(deployment.model_name)
             await asyncio.sleep(_POLL_S)
+
+
+def is_repeatable(body: JsonObject) -> bool:
+    """Whether asking the same twice has no effect but a second answer.
+
+    Not where the provider keeps a conversation, works in the background, or calls tools itself.
+    """
+    if any(body.get(name) for name in _WITH_EFFECTS):
+        return False
+    tools = body.get("tools")
+    return not isinstance(tools, list) or all(
+        isinstance(tool, dict) and tool.get("type", "custom") in _CLIENTS_TOOLS for tool in tools
+    )
 
 
 def followed(method: str, url: str, response: Response, body: Body) -> str | None:
