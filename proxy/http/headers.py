@@ -5,7 +5,7 @@ A client's credentials are dropped here: the teacher gets the deployment's own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from proxy.http.asgi import Header, Headers
@@ -57,7 +57,7 @@ Pairs = Headers  # as they are sent: bytes, never decoded
 
 
 def to_teacher(
-    headers: Collection[Header], deployment: Deployment, *, readable: bool = False
+    headers: Iterable[Header], deployment: Deployment, *, readable: bool = False
 ) -> Pairs:
     """The client's headers as the teacher gets them, with the deployment's own key.
 
@@ -75,7 +75,7 @@ def to_teacher(
 
 
 def to_control_plane(
-    headers: Collection[Header], token: str, actor: str, routes: Iterable[int] = ()
+    headers: Iterable[Header], token: str, actor: str, routes: Iterable[int] = ()
 ) -> Pairs:
     """The client's headers for the control plane, with this run's token and the client's name.
 
@@ -98,7 +98,7 @@ def wants_websocket(headers: Iterable[Header]) -> bool:
     return False
 
 
-def from_upstream(headers: Collection[Header]) -> Headers:
+def from_upstream(headers: Iterable[Header]) -> Headers:
     """An upstream's headers as the client gets them. Names are in lower case."""
     return _passed_on(headers, _NOT_RETURNED)
 
@@ -108,14 +108,19 @@ def without_length(headers: Headers) -> Headers:
     return [pair for pair in headers if pair[0] != b"content-length"]
 
 
-def _passed_on(headers: Collection[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
+def _passed_on(headers: Iterable[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
+    passed = []
     for pair in headers:
-        if pair[0] == b"connection" and pair[1] not in _USUAL_CONNECTION:
-            return _passed_on(_without_named(headers, pair), never)
-    return [pair for pair in headers if pair[0] not in never and not pair[0].startswith(_OURS)]
+        name = pair[0]
+        if name in never:
+            if name == b"connection" and pair[1] not in _USUAL_CONNECTION:
+                return _passed_on(_without_named(headers, pair), never)
+        elif not name.startswith(_OURS):
+            passed.append(pair)
+    return passed
 
 
-def _without_named(headers: Collection[Header], connection: Header) -> Pairs:
+def _without_named(headers: Iterable[Header], connection: Header) -> Pairs:
     """Headers without one of `Connection`, and without those that it names."""
     named = {name.strip().lower() for name in connection[1].split(b",")}
     return [pair for pair in headers if pair is not connection and pair[0] not in named]
