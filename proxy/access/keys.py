@@ -63,9 +63,9 @@ class Keys:
         """
         if self._known:
             return
-        host = header(headers, b"host")
-        if host is not None and not _is_loopback(host):
-            raise foreign_host()
+        for name, value in headers:
+            if name == b"host" and not _is_loopback(value):
+                raise foreign_host()
 
     def authenticate(
         self, headers: Headers, *, needs: Right | None = "use", browser: bool = False
