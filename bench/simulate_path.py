@@ -177,7 +177,7 @@ def coverage_won(rounds: int) -> list[JsonObject]:
 
 def single_look(calibration: Sequence[Evaluation], heldout: Sequence[Evaluation]) -> float:
     """The coverage by one cutoff and one look at the exact bound; 0 when rejected."""
-    candidates = _candidates(calibration)
+    candidates = _candidates(calibration, GATE)
     served = np.array([c.served.groups for c in candidates])
     missed = served - [c.served.agreed for c in candidates]
     limits = np.concatenate([[-1], clopper_pearson(GATE.threshold, 0.05, len(heldout))])

@@ -24,7 +24,7 @@ Purpose = Literal["policy", "inputs", "answers", "noise", "judge", "audits"]
 RouteName = Literal["teacher", "student", "fallback"]
 Api = Literal["chat_completions", "responses", "messages", "completions", "embeddings"]
 Content = Literal["full", "redacted", "none"]
-SliceKind = Literal["fingerprint", "label", "call"]
+SliceKind = Literal["fingerprint", "label", "call", "field"]
 Step = Literal["shadow", "canary", "live"]
 KindName = Literal["label", "lora"]  # of students
 ExchangeKind = Literal["answer", "audit", "correction"]
@@ -332,14 +332,28 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The served held-out groups of one fingerprint, or of one of the teacher's labels or calls."""
+    """The served held-out groups of one fingerprint, or of one label of the teacher's answers.
+
+    Labels are of one of three kinds: see store.chat.labels.
+    """
 
     kind: SliceKind
     name: str
     n: int
     agreed: int
     p_value: float  # of the hypothesis that it agrees at least as much as the floor
-    below: bool  # proven to lie below the floor, by Holm's procedure over all slices
+    below: bool  # proven to lie below the floor: see distill.gate.slices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """How often the student gives a label where the teacher does, of what the student serves."""
+
+    name: str  # see store.chat.labels
+    n: int  # held-out groups with a served row to which the teacher gives the label
+    agreed: float  # sum of their agreements, each the mean over these rows
+    low: float  # lower bound of the recall, at the certificate's alpha, each label by itself
+    protected: bool = False  # named in gate.protect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,6 +409,9 @@ class Certificate:
     min_coverage: float
     faults: float = 0  # sum over the held-out groups of the share of answers that broke a form
     slices: list[Slice] = field(default_factory=list)
+    floor: float = 0.0  # agreement that no slice may lie below; 0: of before it was kept
+    recalls: list[Recall] = field(default_factory=list)  # protected ones first, then the lowest
+    unproven_labels: list[str] = field(default_factory=list)  # lower bound below the floor
     ceiling: Ceiling | None = None
     judge: JudgeCheck | None = None  # None with scorer `judge`: uncorrected
     fingerprints: list[str]

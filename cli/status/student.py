@@ -135,6 +135,29 @@ def certificate_basis_lines(task: JsonMapping) -> list[str]:
     return lines
 
 
+def label_lines(task: JsonMapping) -> list[str]:
+    """The labels whose recall is not proven, and each protected one."""
+    labels = mapping(task.get("labels"))
+    if not labels:
+        return []
+    floor, unproven = percent(labels.get("floor")), labels.get("unproven_labels") or []
+    lines = []
+    for one in map(mapping, labels.get("protected") or []):
+        proof = "proven" if one.get("proven") else "not proven"
+        lines.append(
+            f"protected {text(one.get('name'))}: {number(one.get('agreed'))} of "
+            f"{number(one.get('n'))} agree, recall at least {percent(one.get('low'))}, {proof}"
+        )
+    lines.append(
+        f"a recall of {floor} is not proven for {number(labels.get('unproven'))} of "
+        f"{number(labels.get('labels'))} labels"
+    )
+    if unproven:
+        more = ", …" if len(unproven) < (labels.get("unproven") or 0) else ""
+        lines.append(f"  {text(unproven)}{more}")
+    return lines
+
+
 def prompt_lines(task: JsonMapping) -> list[str]:
     """The prompts that vary, as templates."""
     return [

@@ -18,7 +18,16 @@ from store.jsontext import JsonMapping
 
 Line = str | Text
 # rows that are left out when they are empty
-OPTIONAL = ("notice", "promise", "student", "detectors", "audits", "prompts", "history")
+OPTIONAL = (
+    "notice",
+    "promise",
+    "student",
+    "detectors",
+    "audits",
+    "labels",
+    "prompts",
+    "history",
+)
 
 
 def render_status(status: Any) -> RenderableType:
@@ -74,6 +83,7 @@ def render_task(task: JsonMapping) -> RenderableType:
         ("examples", _examples(task)),
         ("last run", _last_run(task, detailed=True)),
         ("certificate", _whole_certificate(task)),
+        ("labels", student.label_lines(task)),
         ("prompts", student.prompt_lines(task)),
         ("route", _all_of(task.get("route"), without=("templates",))),
         ("served", _served(task)),
@@ -219,7 +229,7 @@ def _whole_certificate(task: JsonMapping) -> list[str]:
     """Every number of the certificate, and those of its slices that lie below their floor."""
     certificate = mapping(task.get("certificate"))
     lines = student.certificate_basis_lines(task) + _all_of(
-        certificate, without=("slices", "ceiling", "judge")
+        certificate, without=("slices", "recalls", "unproven_labels", "ceiling", "judge")
     )
     slices = [mapping(s) for s in certificate.get("slices") or []]
     if slices:

@@ -19,13 +19,15 @@ False: with that many new answers to be expected, a synthetic one is no mistake 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 from distill.dataset.rows import Row
 from distill.dataset.texts import MAX_LABEL_CHARS, is_short, parsed
+from store.chat.labels import json_fields
 from store.chat.normal_form import normal_answer, normal_text, object_keys
 from store.chat.tools import read_tool_answer
 from store.records import Forms, OutputKind
@@ -50,6 +52,7 @@ class Answers:
     closed: bool = False  # the labels are all that there are: another one is a mistake
     key_sets: frozenset[tuple[str, ...]] = frozenset()  # the sorted keys of every kind of object
     lists: bool = True  # whether a JSON answer may be a list
+    fields: frozenset[str] = frozenset()  # of JSON answers, whose values are a closed set
     calls: frozenset[str] = frozenset()  # functions called; an empty name for answers in words
 
     def forms(self, placeholders: Sequence[str] = ()) -> Forms:
@@ -93,6 +96,7 @@ def describe(targets: Sequence[str], *, tools: Sequence[str] = ()) -> Answers:
             repeated=repeated,
             key_sets=_listed(key_sets),
             lists=any(isinstance(value, list) for value in containers),
+            fields=_closed_fields(targets),
         )
     normal = [normal_text(t) for t in targets]
     short = [t for t in normal if is_short(t)]
@@ -118,6 +122,18 @@ def share_seen_once(values: Sequence[str]) -> float:
     """The share of values that no other one is equal to; 1 when there are none."""
     counts = Counter(values)
     return sum(n == 1 for n in counts.values()) / len(values) if values else 1.0
+
+
+def _closed_fields(targets: Sequence[str]) -> frozenset[str]:
+    """The fields of JSON answers (store.chat.labels) in which a new value is hardly expected."""
+    values: dict[str, list[str]] = defaultdict(list)
+    for field, value in chain.from_iterable(map(json_fields, targets)):
+        values[field].append(value)
+    return frozenset(
+        field
+        for field, given in values.items()
+        if share_seen_once(given) < CLOSED_BELOW and len(set(given)) <= MAX_FORMS
+    )
 
 
 def _tool_answers(tools: Sequence[str], count: int, repeated: bool) -> Answers:

@@ -1,18 +1,21 @@
 """Labels and keys that only forgotten answers had are removed from routes and certificates.
 
 A route lists the forms of the teacher's answers, and a certificate names the labels that it tested
-as slices. When the last answer with a label is forgotten, so is the label: the student may not give
-it any more, and the teacher answers instead.
+(store.chat.labels). When the last answer with a label is forgotten, so is the label: the student
+may not give it any more, and the teacher answers instead. What gate.protect names stays, as it
+stands in the config.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from distill.pipeline.promotion import save_route, saved_route
+from store.chat.labels import labels_of
 from store.chat.normal_form import normal_text, object_keys
 from store.database.database import Database
 from store.database.forgetting import staged_targets
@@ -20,20 +23,22 @@ from store.database.promotions import promotions_of_run, update_promotion
 from store.database.runs import events_of_run, update_run_event
 from store.errors import RunError
 from store.jsontext import JsonObject
-from store.records import Certificate, Forms, Route
+from store.records import Certificate, Forms, OutputKind, Route
 
 FORGOTTEN_NAME = "(forgotten)"  # replaces a label's name in a certificate
+KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 
 
 @dataclass(frozen=True, slots=True)
 class RetractedAnswers:
     """Labels, and sorted keys of JSON objects, that no remaining answer of a run has."""
 
-    labels: frozenset[str]
+    labels: frozenset[str]  # whole answers in their normal form
+    names: frozenset[str]  # labels of any kind, as a certificate names them
     keys: frozenset[tuple[str, ...]]
 
     def __bool__(self) -> bool:
-        return bool(self.labels or self.keys)
+        return bool(self.labels or self.names or self.keys)
 
     def removed_from_forms(self, forms: Forms) -> Forms:
         """The forms without these. Where none is left, none is accepted: an empty list would accept
@@ -56,13 +61,22 @@ class RetractedAnswers:
 
     def removed_from_certificate(self, certificate: Certificate) -> Certificate:
         """The certificate without these labels' names; its numbers stay."""
-        slices = [
-            replace(one, name=FORGOTTEN_NAME)
-            if one.kind == "label" and one.name in self.labels
-            else one
-            for one in certificate.slices
-        ]
-        return replace(certificate, slices=slices)
+        return replace(
+            certificate,
+            slices=[
+                replace(one, name=FORGOTTEN_NAME) if self._names(one.kind, one.name) else one
+                for one in certificate.slices
+            ],
+            recalls=[
+                replace(one, name=FORGOTTEN_NAME)
+                if one.name in self.names and not one.protected
+                else one
+                for one in certificate.recalls
+            ],
+            unproven_labels=self._renamed(
+                certificate.unproven_labels, {r.name for r in certificate.recalls if r.protected}
+            ),
+        )
 
     def removed_from_detail(self, detail: JsonObject) -> JsonObject:
         """The detail of a run's event, its certificate without these labels' names."""
@@ -71,17 +85,37 @@ class RetractedAnswers:
             return detail
         slices = [
             {**one, "name": FORGOTTEN_NAME}
-            if one.get("kind") == "label" and one.get("name") in self.labels
+            if self._names(one.get("kind"), one.get("name"))
             else one
             for one in certificate.get("slices") or []
         ]
-        return {**detail, "certificate": {**certificate, "slices": slices}}
+        recalls = certificate.get("recalls") or []
+        protected = {one.get("name") for one in recalls if one.get("protected")}
+        cleared = {
+            "slices": slices,
+            "recalls": [
+                {**one, "name": FORGOTTEN_NAME}
+                if one.get("name") in self.names and not one.get("protected")
+                else one
+                for one in recalls
+            ],
+            "unproven_labels": self._renamed(certificate.get("unproven_labels") or [], protected),
+        }
+        return {**detail, "certificate": {**certificate, **cleared}}
+
+    def _names(self, kind: str | None, name: str | None) -> bool:
+        return kind != "fingerprint" and name in self.names
+
+    def _renamed(self, names: Sequence[str], protected: Collection[str]) -> list[str]:
+        forgotten = self.names.difference(protected)
+        return [FORGOTTEN_NAME if name in forgotten else name for name in names]
 
 
 def retracted_answers(deleted: Sequence[str], remaining: Sequence[str]) -> RetractedAnswers:
     """What only the deleted answers of a run had."""
     return RetractedAnswers(
         labels=frozenset(map(normal_text, deleted)) - frozenset(map(normal_text, remaining)),
+        names=_names(deleted) - _names(remaining),
         keys=_key_sets(deleted) - _key_sets(remaining) - {()},
     )
 
@@ -126,6 +160,11 @@ def _clear_events(db: Database, run_id: str, retracted: RetractedAnswers) -> Non
     for event in events_of_run(db, run_id):
         if "certificate" in event.detail:
             update_run_event(db, replace(event, detail=retracted.removed_from_detail(event.detail)))
+
+
+def _names(answers: Sequence[str]) -> frozenset[str]:
+    """The labels of these answers, of whatever kind the task's answers are."""
+    return frozenset[str]().union(*(labels_of(a, kind) for a in answers for kind in KINDS))
 
 
 def _key_sets(answers: Sequence[str]) -> frozenset[tuple[str, ...]]:

@@ -93,6 +93,16 @@ def lower_bound(agreed: float, n: int, alpha: float, prior: Prior = ()) -> float
     return _bound(agreed, n - agreed, spread(prior), alpha)
 
 
+def fewest(p0: float, alpha: float, prior: Prior = ()) -> int:
+    """The fewest groups whose lower bound reaches p0, if every one of them agrees."""
+    if p0 <= 0:
+        return 0
+    n = max(1, math.floor(math.log(alpha) / math.log(p0)))  # what the boldest bet needs
+    while log_e_value(n, n, p0, prior) < -math.log(alpha):
+        n += 1
+    return n
+
+
 def most_missed(n: Floats, p0: float, alpha: float, log_weights: Floats) -> Floats:
     """The most disagreements with which n rows reject "at most p0"; -1 where even 0 do not.
 

@@ -19,9 +19,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from distill.gate.bounds import Floats, informed_weights, most_missed
+from distill.gate.bounds import Floats, informed_weights, most_missed, spread
 from distill.gate.groups import GroupCounts, GroupedRows
-from store.records import Evaluation
+from distill.gate.recall import LabelledRows, floor_of, protection_of
+from store.records import Evaluation, OutputKind
 from store.settings.tasks import GateSettings
 
 STEPS = 20  # cutoffs after the first, at most
@@ -47,6 +48,7 @@ class Cutoff:
 class _Candidate:
     value: float | None
     served: GroupCounts
+    protected: tuple[GroupCounts, ...]  # of each protected label, where the teacher gives it
 
 
 def serves(evaluation: Evaluation, cutoff: float | None) -> bool:
@@ -57,20 +59,27 @@ def serves(evaluation: Evaluation, cutoff: float | None) -> bool:
 
 
 def choose_cutoffs(
-    calibration: Sequence[Evaluation], gate: GateSettings, *, heldout: int, alpha: float
+    calibration: Sequence[Evaluation],
+    gate: GateSettings,
+    *,
+    heldout: int,
+    alpha: float,
+    output: OutputKind = "text",
 ) -> list[Cutoff]:
     """The cutoffs to test, in this order; at least one.
 
     For each candidate the probability is estimated that `heldout` other groups of the same kind
     would certify it at an error probability of `alpha`: how many of them would be served, and how
     many of those would agree, both with the uncertainty of an estimate from the calibration groups,
-    as if the rows of a group agreed or disagreed together. The most
-    probable one comes first, since nothing is certified when the first one fails; of equal ones the
-    larger coverage; when none has a chance, the highest that covers enough. Up to STEPS more
-    follow, at even steps of coverage; the last one serves answers about as confident as the least
-    confident of the calibration rows.
+    as if the rows of a group agreed or disagreed together; where labels are protected, also that
+    the recall of each would be proven. The most probable one comes first, since nothing is
+    certified when the first one fails; of equal ones the larger coverage; when none has a chance,
+    the highest that covers enough. Up to STEPS more follow, at even steps of coverage; the last one
+    serves answers about as confident as the least confident of the calibration rows.
+
+    `output`: the kind of the task's answers.
     """
-    candidates = _candidates(calibration)  # largest coverage first
+    candidates = _candidates(calibration, gate, output)  # largest coverage first
     if not candidates:
         return [Cutoff(None, 0.0, 0.0, 0.0, "no servable answer on the calibration rows")]
     groups = len(GroupedRows(calibration))
@@ -103,7 +112,9 @@ def _cutoff(candidate: _Candidate, groups: int, chance: float, gate: GateSetting
     )
 
 
-def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
+def _candidates(
+    calibration: Sequence[Evaluation], gate: GateSettings, output: OutputKind = "text"
+) -> list[_Candidate]:
     """One cutoff for each set of rows that can be served, largest coverage first.
 
     A cutoff lies halfway between two distinct confidences, so that a confidence that comes out
@@ -119,19 +130,26 @@ def _candidates(calibration: Sequence[Evaluation]) -> list[_Candidate]:
         if confidence is not None:
             places[confidence].append(place)
     grouped, served = GroupedRows(calibration), list[int]()
-    levels = []  # (confidence, what is served at or above it), highest first
+    names = protection_of(gate, output, 1.0).names
+    labelled = LabelledRows(calibration, output, only=names) if names else None
+
+    def candidate(value: float | None, places: Sequence[int]) -> _Candidate:
+        protected = [labelled.counts(name, set(places)) for name in names] if labelled else []
+        return _Candidate(value, grouped.counts(places), tuple(protected))
+
+    levels = []  # (confidence, how many rows are served at or above it), highest first
     for confidence in sorted(places, reverse=True):
         served += places[confidence]
-        levels.append((confidence, grouped.counts(served)))
+        levels.append((confidence, len(served)))
     candidates = []
     if len(served) < len(usable):  # rows without a confidence fall to any cutoff
-        candidates.append(_Candidate(None, grouped.counts(usable)))
+        candidates.append(candidate(None, usable))
     if levels:
-        lowest, counts = levels[-1]
-        candidates.append(_Candidate(lowest - SLACK * abs(lowest), counts))
-    for (below, _), (above, counts) in pairwise(reversed(levels)):
+        lowest, count = levels[-1]
+        candidates.append(candidate(lowest - SLACK * abs(lowest), served[:count]))
+    for (below, _), (above, count) in pairwise(reversed(levels)):
         halfway = (below + above) / 2
-        candidates.append(_Candidate(halfway if halfway > below else above, counts))
+        candidates.append(candidate(halfway if halfway > below else above, served[:count]))
     return candidates
 
 
@@ -160,7 +178,23 @@ def _chances(
         np.maximum(groups - covered, 0) + JEFFREYS,
         covered + JEFFREYS,
     )
-    return good_enough * covers_enough
+    chances = good_enough * covers_enough
+    for counts in zip(*(c.protected for c in candidates), strict=True):
+        proven = _proof_chances(counts, heldout / groups, floor_of(gate), alpha)
+        if proven.any():  # where none has a chance, the label does not tell them apart
+            chances *= proven
+    return chances
+
+
+def _proof_chances(
+    counts: Sequence[GroupCounts], larger: float, floor: float, alpha: float
+) -> Floats:
+    """How likely `larger` times these groups of a protected label prove its recall."""
+    agreed = np.array([c.agreed for c in counts])
+    missed = np.array([c.groups - c.agreed for c in counts])
+    n = np.rint(larger * (agreed + missed))
+    most = most_missed(n, floor, alpha, spread()[1]) if floor > 0 else n
+    return _at_most(most, n, missed + JEFFREYS, agreed + JEFFREYS)
 
 
 def _at_most(most: Floats, n: Floats, a: Floats, b: Floats) -> Floats:

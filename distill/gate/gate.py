@@ -5,8 +5,9 @@ Two steps on two disjoint sets of rows:
 1. `choose_cutoffs` uses the calibration rows alone. It fixes which cutoffs are tested and in which
    order (distill.gate.cutoffs), and the prior of the bounds' bets.
 2. `certify` uses the held-out rows alone. It tests the cutoffs until one fails: the lower bound of
-   the agreement of the answers that it would serve has to reach the threshold, and no slice of them
-   may lie far below (distill.gate.slices). The last one that passed is certified.
+   the agreement of the answers that it would serve has to reach the threshold, no slice of them may
+   lie far below (distill.gate.slices), and the recall of each protected label has to be proven
+   (distill.gate.recall). The last one that passed is certified.
 
 All counts are of groups of rows that belong together: one counts once, by the mean over its rows
 (distill.gate.groups). The agreement that is certified is that of an answer to a group of its own.
@@ -20,27 +21,35 @@ any number of attempts.
 
 from __future__ import annotations
 
-import math
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from distill.gate.bounds import (
     Prior,
     bias_lower_bound,
-    log_e_value,
+    fewest,
     lower_bound,
     prediction_powered_lower_bound,
 )
 from distill.gate.cutoffs import Cutoff, serves
 from distill.gate.groups import GroupedRows
-from distill.gate.slices import RARE, floor_of, slices_of
+from distill.gate.recall import (
+    MAX_RECALLS,
+    LabelledRows,
+    Protection,
+    floor_of,
+    protection_of,
+    recalls_of,
+)
+from distill.gate.slices import RARE, slices_of
 from store.records import (
     Ceiling,
     Certificate,
     Evaluation,
     JudgeCheck,
     OutputKind,
+    Recall,
     ScorerName,
     Slice,
 )
@@ -74,14 +83,7 @@ def groups_needed(gate: GateSettings, attempt: int = 1, *, calibration: int = 0)
     """
     alpha = attempt_alpha(gate, attempt)
     prior = (float(calibration), 0.0, gate.threshold) if calibration else ()
-    return _fewest(gate.threshold, alpha, prior)
-
-
-def _fewest(threshold: float, alpha: float, prior: Prior) -> int:
-    n = max(1, math.floor(math.log(alpha) / math.log(threshold)))  # what the boldest bet needs
-    while log_e_value(n, n, threshold, prior) < -math.log(alpha):
-        n += 1
-    return n
+    return fewest(gate.threshold, alpha, prior)
 
 
 # ---- the certificate ---------------------------------------------------------------------------
@@ -99,6 +101,8 @@ def certify(
     scorer: ScorerName,
     fingerprints: Sequence[str],
     now: float,
+    fields: Collection[str] = (),
+    known: Collection[str] | None = None,
     ceiling: Ceiling | None = None,
     labelled: Pairs | None = None,
 ) -> Certificate:
@@ -108,19 +112,29 @@ def certify(
     teacher: it lowers the coverage, and is no evidence about the served answers. A cutoff that
     fails ends the sequence. One that only lacks coverage does not, as larger ones follow.
 
-    `attempt`: see `attempt_number`. `ceiling`: the teacher's agreement with itself. `labelled`:
-    rows that people have judged as well, perhaps none; None: the scorer does not err. Raises
-    ValueError without a cutoff.
+    `attempt`: see `attempt_number`. `fields`: of JSON answers, those whose values are labels.
+    `known`: the labels that the task's rows have, held out or not; None: those of these rows.
+    `ceiling`: the teacher's agreement with itself. `labelled`: rows that people have judged as
+    well, perhaps none; None: the scorer does not err. Raises ValueError without a cutoff.
     """
     if not cutoffs:
         raise ValueError("no cutoff to certify")
     alpha = attempt_alpha(gate, attempt)
     judge = _judge_check(labelled, alpha / 2) if labelled else None
     grouped = GroupedRows(heldout)
-    terms = _Terms(gate, attempt, alpha, output, judge, grouped.unit)
+    protection = protection_of(gate, output, alpha, known)
+    protected = LabelledRows(heldout, output, only=protection.names)
+    terms = _Terms(gate, attempt, alpha, output, judge, grouped.unit, fields, protection, protected)
     results = _test_in_order(grouped, cutoffs, terms)
     chosen = next((r for r in reversed(results) if not r.objections), results[-1])
+    recalls = _recalls(grouped, chosen, terms)
+    unproven = [recall.name for recall in recalls if recall.low < floor_of(gate)]
     reasons = _reasons(chosen, results[-1], terms)
+    if unproven:
+        reasons.append(
+            f"a recall of {floor_of(gate):.4g} is not proven for {len(unproven)} of "
+            f"{len(recalls)} labels (unproven_labels)"
+        )
     if labelled is not None:
         reasons.append(_judge_reason(judge))
     if ceiling is not None and ceiling.high < gate.threshold:
@@ -151,6 +165,9 @@ def certify(
         min_coverage=gate.min_coverage,
         faults=grouped.total([e.fault is not None for e in heldout]),
         slices=chosen.slices,
+        floor=floor_of(gate),
+        recalls=recalls[:MAX_RECALLS],
+        unproven_labels=unproven[:MAX_RECALLS],
         ceiling=ceiling,
         judge=judge,
         fingerprints=list(fingerprints),
@@ -207,6 +224,9 @@ class _Terms:
     output: OutputKind
     judge: JudgeCheck | None
     unit: str  # what is counted: groups, or rows where none has a group
+    fields: Collection[str]  # of JSON answers, those whose values are labels
+    protection: Protection
+    protected: LabelledRows  # the held-out rows, with their protected labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +241,8 @@ class _CutoffResult:
     coverage: float
     bound: float
     slices: list[Slice]
-    proven: bool  # the bound reaches the threshold, and no slice lies below the floor
+    recalls: list[Recall]  # of the protected labels
+    proven: bool  # all but the coverage: the bound, the slices, the protected labels
     objections: list[str]  # every reason why it is not certified, each with its numbers
 
 
@@ -252,7 +273,8 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     n, agreed = counts.groups, counts.agreed
     coverage = counts.covered / max(len(heldout), 1)
     bound = _bound(agreed, n, terms.alpha, cutoff.prior, terms.judge)
-    slices = slices_of([heldout.rows[place] for place in served], terms.output, gate)
+    slices = slices_of([heldout.rows[place] for place in served], terms.output, gate, terms.fields)
+    recalls = recalls_of(terms.protected, set(served), terms.protection.names, terms.alpha)
     objections = []
     if n == 0:
         objections.append(f"no servable answer on {len(heldout)} held-out {heldout.unit}")
@@ -264,6 +286,8 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
         for s in slices
         if s.below
     )
+    unproven = (terms.protection.objection(recall, heldout.unit) for recall in recalls)
+    objections.extend(filter(None, unproven))
     proven = not objections
     if n and coverage < gate.min_coverage:
         objections.append(
@@ -279,9 +303,20 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
         coverage=coverage,
         bound=bound,
         slices=slices,
+        recalls=[replace(recall, protected=True) for recall in recalls],
         proven=proven,
         objections=objections,
     )
+
+
+def _recalls(heldout: GroupedRows, chosen: _CutoffResult, terms: _Terms) -> list[Recall]:
+    """The recall of every label at the chosen cutoff: protected ones first, then the lowest."""
+    rows = LabelledRows(heldout.rows, terms.output, fields=terms.fields)
+    served = {place for place, e in enumerate(heldout.rows) if serves(e, chosen.cutoff)}
+    known = rows.names if terms.protection.known is None else terms.protection.known
+    names = set(known).difference(terms.protection.names)
+    others = recalls_of(rows, served, sorted(names), terms.alpha)
+    return [*chosen.recalls, *sorted(others, key=lambda recall: (recall.low, recall.name))]
 
 
 def _named(part: Slice) -> str:
@@ -291,7 +326,7 @@ def _named(part: Slice) -> str:
 def _too_low(n: int, agreed: float, bound: float, prior: Prior, terms: _Terms) -> str:
     threshold = terms.gate.threshold
     if terms.judge is None:
-        needed = _fewest(threshold, terms.alpha, prior)
+        needed = fewest(threshold, terms.alpha, prior)
         if n < needed:
             return (
                 f"{n} served held-out {terms.unit} are too few: a threshold of {threshold:g} "

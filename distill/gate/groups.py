@@ -40,11 +40,15 @@ class GroupedRows:
         """How many groups there are."""
         return len(self._sizes)
 
-    def counts(self, places: Sequence[int]) -> GroupCounts:
-        """The counts when the rows at these places are served."""
+    def counts(self, places: Sequence[int], agrees: Sequence[bool] | None = None) -> GroupCounts:
+        """The counts when the rows at these places are served.
+
+        `agrees`: of these rows, in place of what their evaluation says.
+        """
         numbers = self._numbers[np.asarray(places, dtype=np.int64)]
         served = np.bincount(numbers, minlength=len(self))
-        agreed = np.bincount(numbers, self._agrees[places], minlength=len(self))
+        weights = self._agrees[places] if agrees is None else np.array(agrees, dtype=np.float64)
+        agreed = np.bincount(numbers, weights, minlength=len(self))
         some = served > 0
         return GroupCounts(
             groups=int(some.sum()),

@@ -1,4 +1,4 @@
-"""The evidence about one student since it was promoted: comparison counts and three detectors.
+"""The evidence about one student since it was promoted: comparison counts, and its detectors.
 
 It is read from the store when a student is promoted or the control plane starts, and then updated
 with each new comparison and request. Both ways give the same result, since everything is added in
@@ -17,6 +17,7 @@ from typing import get_args
 from distill.gate.gate import confirmed_bound, extended_bound
 from distill.monitor.detector import MAX_TIMES, ChangeDetector
 from distill.monitor.rollout import Evidence, audit_rate
+from store.chat.labels import labels_of
 from store.database.comparisons import (
     ComparisonCounts,
     ComparisonOutcome,
@@ -82,6 +83,8 @@ class EvidenceTracker:
         self.unsure = ChangeDetector(
             tolerated_unsure(promotion.certificate, settings), request_run_length
         )
+        self._output = promotion.route.terms.output if promotion.route else "text"
+        self.recall = recall_detectors(promotion.certificate, run_length)
         self._recent_inputs: dict[str, None] = {}  # hashes, oldest first
         self._bad_traces: set[str] = set()  # that count as a disagreement already
         self._outage_since: float | None = None  # None: the student answered the last request
@@ -145,6 +148,7 @@ class EvidenceTracker:
             disagreement=self.disagreement.state(),
             faults=self.faults.state(),
             unsure=self.unsure.state(),
+            recall={name: detector.state() for name, detector in self.recall.items()},
             complaints=feedback.n - feedback.agreed,
         )
 
@@ -185,6 +189,17 @@ class EvidenceTracker:
                 return
             self._bad_traces.add(outcome.trace_id)
         self.disagreement.update(not outcome.agrees, outcome.begun)
+        self._record_recall(outcome)
+
+    def _record_recall(self, outcome: ComparisonOutcome) -> None:
+        """Counts whether the student gives each protected label that the teacher gives."""
+        if not self.recall or outcome.teacher_output is None:
+            return
+        given = labels_of(outcome.teacher_output, self._output).intersection(self.recall)
+        by_student = labels_of(outcome.student_output or "", self._output)
+        for label in sorted(given):
+            right = outcome.agrees and label in by_student
+            self.recall[label].update(not right, outcome.begun)
 
     def _record_confidence(self, unsure: bool, input_hash: str, begun: float) -> None:
         """Counts whether an answer was below the cutoff, once for each recent input.
@@ -222,7 +237,9 @@ def load_evidence(
     threshold = certificate.threshold if certificate else settings.gate.threshold
     tracker = EvidenceTracker(promotion, promoted_at, threshold, settings)
     student_id = tracker.student_id
-    comparisons = outcomes_of_student(db, student_id, promoted_at, MAX_TIMES)
+    comparisons = outcomes_of_student(
+        db, student_id, promoted_at, MAX_TIMES, texts=bool(tracker.recall)
+    )
     if len(comparisons) == MAX_TIMES:
         older = counts_of_student(
             db, student_id, since=promoted_at, until=comparisons[0].at, step_at=promotion.at
@@ -236,6 +253,24 @@ def load_evidence(
         else:
             tracker.add_request(outcome)
     return tracker
+
+
+def recall_detectors(
+    certificate: Certificate | None, run_length: float
+) -> dict[str, ChangeDetector]:
+    """A detector for each protected label that the certificate proves, by the label.
+
+    It tolerates what the certificate does: a recall at the floor. Comparisons of one label are few,
+    so its run length is in comparisons of this label.
+    """
+    if certificate is None:
+        return {}
+    tolerated = min(max(1 - certificate.floor, 0.01), 0.9)
+    return {
+        recall.name: ChangeDetector(tolerated, run_length)
+        for recall in certificate.recalls
+        if recall.protected and recall.low >= certificate.floor
+    }
 
 
 def tolerated_faults(certificate: Certificate | None, settings: TaskSettings) -> float:

@@ -10,8 +10,8 @@ evidence gives the same decision after a restart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from distill.gate.bounds import upper_bound
@@ -41,6 +41,8 @@ class Evidence:
     disagreement: DetectorState  # over servable comparisons and complaints
     faults: DetectorState  # over requests that the student was asked
     unsure: DetectorState  # over its complete answers: below the cutoff or not
+    # over servable comparisons in which the teacher gives a protected label, by the label
+    recall: Mapping[str, DetectorState] = field(default_factory=dict)
     complaints: int = 0
 
 
@@ -149,8 +151,13 @@ def _advance_or_wait(
 
 
 def _stay(route: Route, evidence: Evidence, reason: str) -> RolloutDecision:
-    levels = (evidence.disagreement.level, evidence.faults.level, evidence.unsure.level)
-    if max(levels) >= SUSPICIOUS_LEVEL:
+    detectors = (
+        evidence.disagreement,
+        evidence.faults,
+        evidence.unsure,
+        *evidence.recall.values(),
+    )
+    if max(detector.level for detector in detectors) >= SUSPICIOUS_LEVEL:
         reason = f"{reason}; under suspicion"
     return RolloutDecision(action="stay", step=route.step, share=route.share, reason=reason)
 
@@ -170,6 +177,10 @@ def _demotion_reason(
             reason += f"; clients complained about {answers}"
         since = evidence.since if disagreement.since is None else disagreement.since
         return reason, since
+    for label, recall in evidence.recall.items():
+        if recall.alarm:
+            reason = _alarm_reason(recall, f"comparisons with the protected label {label} disagree")
+            return reason, evidence.since if recall.since is None else recall.since
     if faults.alarm:
         return _alarm_reason(faults, "requests to the student failed"), None
     if unsure.alarm:

@@ -50,5 +50,6 @@ class LiveStudent:
     ]
     audits: AuditState
     suspicion: Annotated[
-        dict[str, DetectorState], Field(description="`disagreement`, `faults`, `unsure`")
+        dict[str, DetectorState],
+        Field(description="disagreement, faults, unsure, and `recall of` protected labels"),
     ]

@@ -202,6 +202,7 @@ class StudentMonitor:
                 "disagreement": evidence.disagreement.state(),
                 "faults": evidence.faults.state(),
                 "unsure": evidence.unsure.state(),
+                **{f"recall of {name}": one.state() for name, one in evidence.recall.items()},
             },
         )
 
@@ -248,6 +249,8 @@ class StudentMonitor:
                     at=at,
                     begun=pair.begun,
                     input_hash=pair.row.input_hash,
+                    teacher_output=comparison.teacher_output,
+                    student_output=comparison.student_output,
                 )
             )
             await self._decide()

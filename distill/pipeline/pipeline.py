@@ -17,6 +17,7 @@ from distill.evaluate.scoring import choose_scorer
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.examples import make_examples
 from distill.pipeline.promotion import first_promotion, route_of, save_route
+from distill.pipeline.protection import protection_shortage
 from distill.pipeline.rows import collect_rows, shortage
 from distill.pipeline.terms import teacher_style, terms_of_service
 from distill.pipeline.training import train_best
@@ -41,11 +42,16 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     log = await RunLog.open(parts.store, run.run_id, run.task, parts.clock)
 
     selection = await log.stage(RunState.COLLECTED, collect_rows(run, parts, progress))
-    too_few = shortage(selection, run.settings, await attempt_of(run, parts, selection))
+    attempt = await attempt_of(run, parts, selection)
+    too_few = shortage(selection, run.settings, attempt)
     if too_few:
         return await log.end(RunState.REJECTED, too_few)
 
     answers = answers_of(selection.seen)
+    unprovable = protection_shortage(selection, answers, run.settings, attempt)
+    if unprovable:
+        return await log.end(RunState.REJECTED, unprovable)
+
     scorer = choose_scorer(answers, run.settings.evaluate)
 
     examples = await log.stage(
@@ -63,7 +69,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     )
 
     certificate = await judge_student(
-        run, parts, selection, scorer, evaluated.evaluations, progress
+        run, parts, selection, answers, scorer, evaluated.evaluations, progress
     )
     terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
     route = route_of(run, selection, scorer, certificate, terms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distill.dataset.answers import Answers
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
 from distill.evaluate.evaluations import Evaluations
@@ -10,6 +11,7 @@ from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, attempt_number, certify
 from distill.gate.groups import GroupedRows
 from distill.monitor.feedback import judged_pairs
+from distill.pipeline.protection import labels_of_rows
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.records import Certificate
@@ -27,6 +29,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
     run: Run,
     parts: Parts,
     selection: Selection,
+    answers: Answers,
     scorer: Scorer,
     evaluations: Evaluations,
     progress: Progress,
@@ -41,6 +44,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         gate,
         heldout=len(GroupedRows(heldout)),
         alpha=attempt_alpha(gate, attempt),
+        output=scorer.output,
     )
     return certify(
         heldout,
@@ -53,6 +57,8 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         scorer=scorer.name,
         fingerprints=selection.fingerprints,
         now=parts.clock(),
+        fields=answers.fields,
+        known=labels_of_rows(selection.rows, answers, gate),
         ceiling=ceiling,
         labelled=labelled,
     )

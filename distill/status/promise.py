@@ -14,6 +14,8 @@ from distill.evaluate.scorers.registry import is_paid
 from store.jsontext import JsonMapping
 from store.records import Promotion
 
+MAX_NAMED = 20  # unproven labels in the status; the certificate names more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
@@ -54,6 +56,28 @@ class JudgeState:
     sensitivity: Annotated[float | None, Field(description="of the good ones, called good")] = None
     specificity: Annotated[float | None, Field(description="of the bad ones, called bad")] = None
     bias: Annotated[float | None, Field(description="mean of people - judge")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectedLabel:
+    """A label of gate.protect, and what the held-out rows prove of it."""
+
+    name: str
+    n: Annotated[int, Field(description="served held-out groups to which the teacher gives it")]
+    agreed: float
+    low: Annotated[float, Field(description="lower bound of the recall")]
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRecall:
+    """The labels whose recall a certificate proves, and those where it does not."""
+
+    floor: Annotated[float, Field(description="recall that counts as proven")]
+    labels: Annotated[int, Field(description="that the task has")]
+    unproven: Annotated[int, Field(description="of these, how many lack a proof")]
+    unproven_labels: Annotated[list[str], Field(description="the first of them")]
+    protected: list[ProtectedLabel]
 
 
 def promise_sentence(latest: Promotion | None, certificate: JsonMapping | None) -> str:
@@ -134,6 +158,32 @@ def judge_state(certificate: JsonMapping | None) -> JudgeState | None:
         corrected=True,
         reason=f"corrected by {check['n']} answers that people have judged too",
         **{name: check[name] for name in names},
+    )
+
+
+def label_recall(certificate: JsonMapping | None) -> LabelRecall | None:
+    """Which labels a certificate proves; None where the answers have none, or nothing is known."""
+    recalls = (certificate or {}).get("recalls")
+    if not certificate or not recalls:
+        return None
+    floor = float(certificate["floor"])
+    unproven = certificate["unproven_labels"]
+    return LabelRecall(
+        floor=floor,
+        labels=len(recalls),
+        unproven=len(unproven),
+        unproven_labels=unproven[:MAX_NAMED],
+        protected=[
+            ProtectedLabel(
+                name=one["name"],
+                n=one["n"],
+                agreed=one["agreed"],
+                low=one["low"],
+                proven=one["low"] >= floor,
+            )
+            for one in recalls
+            if one["protected"]
+        ],
     )
 
 

@@ -31,8 +31,10 @@ from distill.status.history import (
 from distill.status.promise import (
     Attempts,
     JudgeState,
+    LabelRecall,
     TeacherCeiling,
     judge_state,
+    label_recall,
     promise_sentence,
     spent_budget,
     teacher_ceiling,
@@ -134,6 +136,9 @@ class TaskStatus:
     attempts: Attempts | None
     ceiling: TeacherCeiling | None
     judge: Annotated[JudgeState | None, Field(description="None when no judge scores the answers")]
+    labels: Annotated[
+        LabelRecall | None, Field(description="recall of the labels; None where there are none")
+    ]
     live: Annotated[
         LiveStudent | None, Field(description="the promoted student: step, evidence, suspicion")
     ]
@@ -236,6 +241,7 @@ def task_status(
         attempts=spent_budget(certificate),
         ceiling=teacher_ceiling(certificate),
         judge=judge_state(certificate),
+        labels=label_recall(certificate),
         live=live,
         demotion=last_demotion(latest),
         unlearned=forgotten_sources(latest, mark),

@@ -18,7 +18,7 @@ from store.records import Comparison, ComparisonKind, TeacherCall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonOutcome:
-    """A comparison without its texts."""
+    """A comparison, without its texts where they are not asked for."""
 
     trace_id: str
     kind: ComparisonKind
@@ -28,6 +28,8 @@ class ComparisonOutcome:
     at: float  # when it was made
     begun: float  # when the request was
     input_hash: str = ""  # of the request
+    teacher_output: str | None = None
+    student_output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,15 @@ def write_paid_comparisons(
 
 
 def outcomes_of_student(
-    db: Database, student_id: str, since: float, limit: int
+    db: Database, student_id: str, since: float, limit: int, *, texts: bool = False
 ) -> list[ComparisonOutcome]:
-    """The newest comparisons of a student that were made after `since`, oldest first."""
-    rows = db.query("outcomes_of_student", student_id=student_id, since=since, limit=limit)
+    """The newest comparisons of a student that were made after `since`, oldest first.
+
+    `texts`: with both answers.
+    """
+    rows = db.query(
+        "outcomes_of_student", student_id=student_id, since=since, limit=limit, texts=texts
+    )
     return [record(ComparisonOutcome, row) for row in reversed(rows)]
 
 

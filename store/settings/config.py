@@ -266,6 +266,18 @@ def from_environment(value: Any, where: str) -> Any:
     return value
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads the labels of `protect` as they are written: YAML 1.1 takes a bare `yes` for true."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, value in node.value:
+            if getattr(key, "value", None) == "protect" and isinstance(value, yaml.SequenceNode):
+                for label in value.value:
+                    if isinstance(label, yaml.ScalarNode):
+                        label.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def load_config(path: Path) -> Config:
     """Reads and checks a config file. Raises ConfigError with every fault that it has."""
     return config_from_yaml(read_config(path), where=str(path))
@@ -284,7 +296,7 @@ def read_config(path: Path) -> bytes:
 def config_from_yaml(content: bytes, *, where: str) -> Config:
     """Checks the content of a config file. Raises ConfigError with every fault that it has."""
     try:
-        raw = yaml.safe_load(content.decode("utf-8"))
+        raw = yaml.load(content.decode("utf-8"), _Loader)  # noqa: S506  (a SafeLoader)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where}: cannot be read ({type(error).__name__})") from None
     except yaml.YAMLError as error:

@@ -74,6 +74,7 @@ class GateSettings(Settings):
     min_coverage: float = Field(default=0.3, gt=0, le=1)
     min_slice_rows: int = Field(default=20, ge=1)
     slice_tolerance: float = Field(default=0.1, ge=0, lt=1)
+    protect: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list, max_length=100)
 
 
 class RolloutSettings(Settings):

@@ -160,13 +160,22 @@ def certified(raw: Raw) -> bool:
 
 
 def certified_with_a_bad_label(raw: Raw) -> bool:
-    """A student that agrees on 12 of 25 answers of one label, and on all of the others.
-
-    Ten of these have 25 answers too: together with them the bad one is not noticed.
-    """
+    """A student that agrees on 12 of 25 answers of one label, and on all of the others."""
     answers = [*evaluated_rows(775, 775, label="one"), *evaluated_rows(12, 25, label="other")]
-    for number in range(10):
-        answers += evaluated_rows(25, 25, label=f"label {number}")
+    return judge(answers, settings=of_task(raw).gate, output="label").passed
+
+
+def certified_with_bad_rare_labels(raw: Raw) -> bool:
+    """A student that agrees on 3 of 5 answers of six labels: together alone are they proven bad."""
+    answers = evaluated_rows(775, 775, label="one")
+    for number in range(6):
+        answers += evaluated_rows(3, 5, label=f"label {number}")
+    return judge(answers, settings=of_task(raw).gate, output="label").passed
+
+
+def certified_with_a_label_of_few_rows(raw: Raw) -> bool:
+    """A student that agrees on all answers, three of which have the label `yes`."""
+    answers = [*evaluated_rows(775, 775, label="no"), *evaluated_rows(3, 3, label="yes")]
     return judge(answers, settings=of_task(raw).gate, output="label").passed
 
 
@@ -258,7 +267,8 @@ LEARNING: dict[str, Effect] = {
     f"{T}.gate.threshold": Effect(certified, (0.9, True), (0.95, False)),
     f"{T}.gate.confidence": Effect(certified, (0.95, True), (0.999, False), LAX),
     f"{T}.gate.min_coverage": Effect(certified, (0.8, True), (0.81, False), LAX),
-    f"{T}.gate.min_slice_rows": Effect(certified_with_a_bad_label, (25, False), (26, True)),
+    f"{T}.gate.min_slice_rows": Effect(certified_with_bad_rare_labels, (6, False), (5, True)),
+    f"{T}.gate.protect": Effect(certified_with_a_label_of_few_rows, ([], True), (["yes"], False)),
     f"{T}.gate.slice_tolerance": Effect(certified_with_a_bad_label, (0.1, False), (0.5, True)),
     f"{T}.student.request_timeout_s": Effect(
         routes_time_limit,

@@ -32,6 +32,7 @@ from store.jsontext import to_json
 from store.records import (
     Example,
     Forms,
+    Recall,
     RunState,
     Slice,
     Trace,
@@ -179,7 +180,15 @@ def _a_run(
     slices = [
         Slice(kind="label", name=x, n=20, agreed=20, p_value=0.5, below=False) for x in labels
     ]
-    certificate = a_certificate(task=TASK, run_id=run_id, slices=slices, at=at + 40)
+    recalls = [Recall(name=x, n=20, agreed=20, low=0.8) for x in labels]
+    certificate = a_certificate(
+        task=TASK,
+        run_id=run_id,
+        slices=slices,
+        recalls=[*recalls, Recall(name="yes", n=0, agreed=0, low=0.0, protected=True)],
+        unproven_labels=[*labels, "yes"],
+        at=at + 40,
+    )
     for seq, (state, detail) in enumerate(
         {
             RunState.COLLECTED: {"used_until": at + 20},

@@ -179,6 +179,7 @@ def different(name: str, default: Any) -> Any:
         "base": "another",
         "rubric": "another",
         "shares": [0.5],
+        "protect": ["yes"],
     }
     if name in special:
         return special[name]

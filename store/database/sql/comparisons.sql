@@ -15,11 +15,13 @@ SELECT unnest(from_json($rows, '[{
 }]'), max_depth := 2);
 
 -- name: outcomes_of_student
--- The newest comparisons of a student after a time, without their texts, newest first. `begun`: when
--- the request was made.
+-- The newest comparisons of a student after a time, newest first. `begun`: when the request was made.
+-- `$texts`: with both answers.
 SELECT
     comparisons.trace_id, kind, agrees, servable, fault, "at",
-    coalesce(traces.start_time, "at") AS begun, coalesce(traces.input_hash, '') AS input_hash
+    coalesce(traces.start_time, "at") AS begun, coalesce(traces.input_hash, '') AS input_hash,
+    CASE WHEN $texts THEN teacher_output END AS teacher_output,
+    CASE WHEN $texts THEN student_output END AS student_output
 FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
 WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
 ORDER BY "at" DESC, comparisons.trace_id DESC

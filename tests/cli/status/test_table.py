@@ -132,6 +132,21 @@ def test_slices_below_their_floor_are_named() -> None:
     assert "name ham" not in text
 
 
+def test_unproven_and_protected_labels_are_named() -> None:
+    protected = {"name": "yes", "n": 20, "agreed": 18.0, "low": 0.6, "proven": False}
+    labels = {
+        "floor": 0.85,
+        "labels": 77,
+        "unproven": 30,
+        "unproven_labels": ["yes", "maybe"],
+        "protected": [protected],
+    }
+    text = shown(render_task({**TASKS["orders"], "labels": labels}), 200)
+    assert "protected yes: 18 of 20 agree, recall at least 60%, not proven" in text
+    assert "a recall of 85% is not proven for 30 of 77 labels" in text
+    assert "yes, maybe, …" in text
+
+
 @pytest.mark.parametrize("name", sorted(next(iter(TASKS.values()))))
 def test_a_missing_or_null_field_is_shown_without_an_error(name: str) -> None:
     for task in TASKS.values():

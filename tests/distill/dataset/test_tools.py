@@ -249,6 +249,7 @@ def test_forms_and_slices_are_by_function() -> None:
     assert result == {
         ("fingerprint", "f"): (90, False),
         ("call", "cancel"): (30, False),
-        ("call", "f + g"): (30, True),
+        ("call", "f"): (30, True),
+        ("call", "g"): (30, True),
         ("call", "none"): (30, False),
     }

@@ -152,6 +152,13 @@ async def test_a_label_that_only_forgotten_answers_had_leaves_the_routes(
         assert promotion.certificate is not None
         names = [one.name for one in promotion.certificate.slices]
         assert names == ["(forgotten)", f"{OTHER} label"]
+        recalls = [one.name for one in promotion.certificate.recalls]
+        assert recalls == ["(forgotten)", f"{OTHER} label", "yes"]  # `yes` stands in the config
+        assert promotion.certificate.unproven_labels == recalls
+        [judged] = [e for e in events_of_run(db, filled.run_id) if "certificate" in e.detail]
+        shown = judged.detail["certificate"]
+        assert [one["name"] for one in shown["recalls"]] == recalls
+        assert shown["unproven_labels"] == recalls
         assert promotion.certificate.lower_bound > 0  # its numbers hold
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from distill.gate.slices import RARE, floor_of, holm, slices_of
+from distill.gate.recall import floor_of
+from distill.gate.slices import RARE, holm, slices_of, tarone
 from store.records import Reason, Slice
 from store.settings.tasks import GateSettings
 from tests.helpers.gate_samples import GATE, judge, row, rows
@@ -33,6 +35,50 @@ def test_slices_below_the_floor_follow_holms_procedure(p_values: list[float], be
     result = holm(slices, 0.05)
     assert "".join(s.name for s in result if s.below) == below
     assert [s.p_value for s in result] == sorted(p_values)
+
+
+def of_rare(name: str, n: int, p_value: float) -> Slice:
+    return Slice(kind="label", name=name, n=n, agreed=0, p_value=p_value, below=False)
+
+
+@pytest.mark.parametrize(
+    ("slices", "tested", "below"),
+    [
+        ([], "", ""),
+        ([of_rare("a", 1, 0.15)], "", ""),  # it can never reach 0.025
+        ([of_rare("a", 2, 0.0225)], "a", "a"),
+        # two could reach 0.025, so the level is 0.0125, which none of them can reach
+        ([of_rare("a", 2, 0.0225), of_rare("b", 2, 0.0225)], "", ""),
+        # the larger one is tested at 0.025, as the smaller one could not reach 0.0125 beside it
+        ([of_rare("a", 2, 0.0225), of_rare("b", 9, 0.024)], "b", ""),
+        # what is below leaves its level to the rest
+        ([of_rare("a", 2, 0.0225), of_rare("b", 9, 0.001)], "ba", "ba"),
+        # any number of labels with a single row costs nothing
+        ([of_rare("a", 2, 0.0225), *[of_rare("x", 1, 0.15)] * 50], "a", "a"),
+    ],
+)
+def test_rare_labels_below_the_floor_follow_tarones_procedure(
+    slices: list[Slice], tested: str, below: str
+) -> None:
+    result = tarone(slices, 0.025, 0.85)
+    assert "".join(s.name for s in result) == tested
+    assert "".join(s.name for s in result if s.below) == below
+
+
+@pytest.mark.slow
+def test_good_slices_are_reported_as_below_at_most_as_often_as_stated() -> None:
+    """Every label agrees exactly at the floor: the chance that one is reported, over all."""
+    rng = np.random.default_rng(20241202)
+    sizes = [200, 150, 25, *[12] * 3, *[5] * 8, *[2] * 10, *[1] * 20]
+    reported = 0
+    for _ in range(120):
+        served = [
+            row(bool(agrees), label=f"label {number}", fingerprint=str(number % 2))
+            for number, size in enumerate(sizes)
+            for agrees in rng.random(size) < 0.85
+        ]
+        reported += any(s.below for s in slices_of(served, "label", GATE))
+    assert stats.binomtest(reported, 120, 0.05, "greater").pvalue > 0.01
 
 
 def test_the_p_value_is_the_exact_lower_tail() -> None:

@@ -27,10 +27,18 @@ from store.records import (
     Comparison,
     Promotion,
     Reason,
+    Recall,
 )
 from store.settings.tasks import GateSettings, TaskSettings
 from tests.helpers.live_scene import Scene
-from tests.helpers.samples import a_certificate, a_comparison, a_promotion, a_trace, write_segment
+from tests.helpers.samples import (
+    a_certificate,
+    a_comparison,
+    a_promotion,
+    a_route,
+    a_trace,
+    write_segment,
+)
 
 SETTINGS = TaskSettings.model_validate({"audit": {"first_share": 0.5, "last_share": 0.1}})
 BEGAN = 1_000_000.0
@@ -241,6 +249,83 @@ def test_tolerated_deferrals_follow_from_the_coverage(
     settings = TaskSettings(gate=GateSettings(min_coverage=min_coverage))
     result = tolerated_unsure(a_certificate(coverage=certified), settings)
     assert result == pytest.approx(tolerated)
+
+
+# ---- protected labels --------------------------------------------------------------------------
+
+
+def protecting(output: str = "label", low: float = 0.9) -> Promotion:
+    """A student of which the recall of `yes` was proven, unless `low` is below the floor."""
+    recalls = [
+        Recall(name="yes", n=40, agreed=40.0, low=low, protected=True),
+        Recall(name="no", n=900, agreed=900.0, low=0.99),
+    ]
+    certificate = a_certificate(floor=0.85, recalls=recalls)
+    return promoted(certificate=certificate, route=a_route(output=output, step="live"))
+
+
+def answers_of(promotion: Promotion, teacher: str, student: str, at: float) -> Comparison:
+    return a_comparison(
+        student_id=promotion.run_id,
+        kind="audit",
+        agrees=teacher == student,
+        teacher_output=teacher,
+        student_output=student,
+        at=BEGAN + at,
+    )
+
+
+def test_a_student_that_stops_giving_a_protected_label_is_demoted(db: Database) -> None:
+    """One comparison in 50 is a `yes`: 2 % disagree, which the agreement tolerates for ever."""
+    promotion = protecting()
+    made = [
+        answers_of(promotion, "yes" if n % 50 == 0 else "no", "no", n + 1.0) for n in range(600)
+    ]
+    write_comparisons(db, made)
+    tracker = read(db, promotion)
+    evidence = tracker.evidence()
+    assert not evidence.disagreement.alarm
+    assert evidence.recall["yes"].alarm
+    assert (evidence.recall["yes"].n, evidence.recall["yes"].bad) == (12, 12)
+    decision = decide(promotion, evidence, SETTINGS, BEGAN + 700)
+    assert decision.action == "demote"
+    assert "comparisons with the protected label yes disagree" in decision.reason
+    assert decision.suspect_since == pytest.approx(BEGAN + 1.0)
+    step_by_step = EvidenceTracker(promotion, BEGAN, 0.95, SETTINGS)
+    for one in made:
+        texts = {"teacher_output": one.teacher_output, "student_output": one.student_output}
+        step_by_step.add_comparison(replace(finding(one), **texts))
+    assert step_by_step.evidence() == evidence
+
+
+def test_a_student_that_gives_its_protected_labels_stays(db: Database) -> None:
+    promotion = protecting()
+    made = [answers_of(promotion, "yes", "yes", n + 1.0) for n in range(300)]
+    write_comparisons(db, [*made, answers_of(promotion, "no", "yes", 400.0)])
+    evidence = read(db, promotion).evidence()
+    assert (evidence.recall["yes"].n, evidence.recall["yes"].bad) == (300, 0)
+    assert decide(promotion, evidence, SETTINGS, BEGAN + 500).action != "demote"
+
+
+def test_a_label_that_was_never_proven_demotes_nobody() -> None:
+    assert not EvidenceTracker(protecting(low=0.5), BEGAN, 0.95, SETTINGS).recall
+    assert not EvidenceTracker(promoted(), BEGAN, 0.95, SETTINGS).recall
+
+
+def test_a_live_label_is_compared_by_itself_where_a_part_is_enough_to_agree() -> None:
+    promotion = promoted(
+        route=a_route(output="json"),
+        certificate=a_certificate(
+            floor=0.85,
+            recalls=[Recall(name="urgent=true", n=40, agreed=40.0, low=0.9, protected=True)],
+        ),
+    )
+    tracker = EvidenceTracker(promotion, BEGAN, 0.95, SETTINGS)
+    usual, urgent = (f'{{"team": "a", "urgent": {value}}}' for value in ("false", "true"))
+    one = answers_of(promotion, urgent, usual, 1.0)
+    outcome = replace(finding(one), agrees=True, teacher_output=urgent, student_output=usual)
+    tracker.add_comparison(outcome)
+    assert tracker.recall["urgent=true"].bad == 1
 
 
 @pytest.mark.slow

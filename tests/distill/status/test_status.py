@@ -10,6 +10,7 @@ import pytest
 from distill.status.history import history_entries, pause_state
 from distill.status.promise import (
     judge_state,
+    label_recall,
     percent,
     promise_sentence,
     spent_budget,
@@ -18,6 +19,7 @@ from distill.status.promise import (
 from store.records import (
     Ceiling,
     JudgeCheck,
+    Recall,
 )
 from store.settings.tasks import TaskSettings
 from tests.helpers.samples import a_certificate, a_promotion, a_route, an_action
@@ -157,3 +159,21 @@ def test_a_detectors_fields_for_the_rollout_are_not_sent() -> None:
     sent = status_json(every_state())
     detectors = [d for t in sent["tasks"] if t["live"] for d in t["live"]["suspicion"].values()]
     assert {tuple(d) for d in detectors} == {("n", "bad", "tolerated", "level", "run_length")}
+
+
+def test_labels_without_a_proof_and_protected_ones_are_in_the_status() -> None:
+    recalls = [
+        Recall(name="yes", n=33, agreed=33.0, low=0.86, protected=True),
+        Recall(name="maybe", n=2, agreed=1.0, low=0.1, protected=True),
+        *(Recall(name=f"label {n}", n=1, agreed=1.0, low=0.2) for n in range(30)),
+        Recall(name="no", n=300, agreed=300.0, low=0.98),
+    ]
+    unproven = [r.name for r in recalls if r.low < 0.85]
+    certificate = a_certificate(floor=0.85, recalls=recalls, unproven_labels=unproven)
+    found = label_recall(asdict(certificate))
+    assert found is not None
+    assert (found.labels, found.unproven, found.floor) == (33, 31, 0.85)
+    assert found.unproven_labels == ["maybe", *(f"label {n}" for n in range(19))]
+    assert [(p.name, p.proven) for p in found.protected] == [("yes", True), ("maybe", False)]
+    assert label_recall(asdict(a_certificate())) is None
+    assert label_recall({"passed": True}) is None  # of before recalls were kept

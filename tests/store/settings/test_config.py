@@ -242,6 +242,22 @@ def test_a_config_file_is_read(tmp_path: Path) -> None:
     assert isinstance(found, Config)
 
 
+def test_protected_labels_are_read_as_they_are_written(tmp_path: Path) -> None:
+    """In YAML 1.1 a bare `yes` is true, and `null`, `1.0` and `on` are no texts either."""
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model_list:\n- model_name: größe\n  litellm_params: {model: openai/x}\n"
+        "task_defaults:\n  gate:\n    protect: [yes, No, on, 1.0, null, 'urgent=true']\n"
+        "tasks:\n  triage:\n    paused: yes\n    gate: {protect: [n]}\n  other: {}\n",
+        encoding="utf-8",
+    )
+    found = load_config(path)
+    written = ["yes", "No", "on", "1.0", "null", "urgent=true"]
+    assert found.task("other").gate.protect == written
+    assert found.task("triage").gate.protect == ["n"]
+    assert found.task("triage").paused is True
+
+
 FILES: dict[str, tuple[bytes, str]] = {
     "not_yaml": (f"server: {{key: {SECRET}\nport: [".encode(), r"not valid YAML at line \d"),
     "a_list": (b"- one\n- two\n", "not a mapping"),
