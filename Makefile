@@ -5,17 +5,21 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-fast test-clients docs tree setup check format clean
+.PHONY: demo test test-fast test-rare test-clients docs tree setup check format clean
 
 demo: setup
 	@$(BIN)/understudy demo $(ARGS)
 
 test: setup check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not rare" $(ARGS)
+
+# What takes minutes and few changes reach: before a release, and after a change of those parts.
+test-rare: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m rare $(ARGS)
 
 # The inner loop: no test that takes seconds, and fewer examples of each property.
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --hypothesis-profile=fast $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not rare" --hypothesis-profile=fast $(ARGS)
 
 # The clients that people use, against the running proxy; npm brings the one for Node.
 test-clients: setup

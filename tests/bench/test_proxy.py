@@ -96,6 +96,7 @@ def test_the_product_is_measured_beside_others_and_every_answer_is_logged() -> N
 
 
 @needs_wrk
+@pytest.mark.rare
 @pytest.mark.slow
 def test_a_student_is_measured_by_throughput_and_by_schema(tmp_path: Path) -> None:
     """In this order, since the second uses the training of the first."""

@@ -22,7 +22,7 @@ from tests.helpers.stored import comparisons_of_student
 from tests.helpers.student_samples import items
 from tests.helpers.teacher_server import LoopbackServer, Received, Reply, completion
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rare, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ITEMS = items(400, seed=7)
 KNOWN = {item.messages[-1]["content"]: item.target for item in ITEMS}

@@ -29,7 +29,7 @@ from store.records import RunState
 from tests.helpers.stored import examples_of_run
 from tests.helpers.tool_task import ASKING_BACK, TASK, TOOLS, CallingTeacher, call_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.rare, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAFFIC = 150
 FRESH = 24
