@@ -1,11 +1,12 @@
 """Journal → store, exactly once.
 
 A segment's name is committed together with its traces and its feedback, and only then the file is
-deleted. Whatever is killed at whatever point: a file that is still there is either not in the store
-at all, and is collected, or wholly, and is only deleted. A line that is neither trace nor feedback,
-such as the last one of a killed writer, is moved to the folder `damaged` beside the segments; it
-never holds up the rest, and neither does an entry that is no segment at all or that cannot be read:
-see store.files.journal. A trace is one trace however often it comes: in a segment that was copied,
+deleted, after its lines were added to the copies of the last days (store.files.kept). Whatever is
+killed at whatever point: a file that is still there is either not in the store at all, and is
+collected, or wholly, and is only deleted. A line that is neither trace nor feedback, such as the
+last one of a killed writer, is moved to the folder `damaged` beside the segments; it never holds up
+the rest, and neither does an entry that is no segment at all or that cannot be read: see
+store.files.journal. A trace is one trace however often it comes: in a segment that was copied,
 or in a log that is imported again, whose ids are derived from its content. Lines of forgotten
 subjects are not collected: see store.database.forgetting.
 """
@@ -16,6 +17,7 @@ import asyncio
 import glob
 import logging
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,6 +47,7 @@ from store.files.journal import (
     sealed_segments,
     set_entry_aside,
 )
+from store.files.kept import KeptSegments
 from store.settings.teachers import Price, price_of
 
 _MIN_BUFFER = 1 << 20  # of DuckDB's reader, which holds whole lines
@@ -67,6 +70,7 @@ class Collected:
     skipped: tuple[
         str, ...
     ] = ()  # entries that can be neither collected nor moved, with the reason
+    not_kept: str | None = None  # why there are no copies of it
     requests: tuple[RequestOutcome, ...] = field(default=(), compare=False)  # evidence
 
     def __add__(self, other: Collected) -> Collected:
@@ -77,6 +81,7 @@ class Collected:
             self.feedback + other.feedback,
             self.forgotten + other.forgotten,
             self.skipped + other.skipped,
+            other.not_kept or self.not_kept,
             self.requests + other.requests,
         )
 
@@ -84,28 +89,41 @@ class Collected:
 class Collector:
     """Collects one journal, one round at a time: two would read the same segments."""
 
-    def __init__(self, store: Store, journal_dir: Path, prices: Mapping[str, Price]) -> None:
-        """`prices`: by model name."""
+    def __init__(
+        self,
+        store: Store,
+        journal_dir: Path,
+        prices: Mapping[str, Price],
+        kept: KeptSegments | None = None,
+    ) -> None:
+        """`prices`: by model name. `kept`: where copies of what is collected stay."""
         self._store, self._journal_dir, self._prices = store, journal_dir, prices
+        self._kept = kept
         self._lock = asyncio.Lock()
 
     async def collect(self) -> Collected:
         """Takes every sealed segment into the store. Raises as `collect` does."""
         async with self._lock:
-            return await self._store.run(collect, self._journal_dir, self._prices)
+            return await self._store.run(collect, self._journal_dir, self._prices, self._kept)
 
 
-def collect(db: Database, journal_dir: Path, prices: Mapping[str, Price]) -> Collected:
+def collect(
+    db: Database,
+    journal_dir: Path,
+    prices: Mapping[str, Price],
+    kept: KeptSegments | None = None,
+) -> Collected:
     """Takes every sealed segment into the store and deletes it. `prices`: by model name.
 
-    Raises StoreError when the store, and OSError when the folder cannot be used; what was collected
-    until then stays collected, the rest stays in the journal.
+    `kept`: where copies of what is collected stay, without the lines of forgotten subjects. Raises
+    StoreError when the store, and OSError when the folder cannot be used; what was collected until
+    then stays collected, the rest stays in the journal.
     """
     skipped: list[str] = []
     segments = sealed_segments(journal_dir, skipped)
     total = Collected(0, 0, 0, skipped=tuple(skipped))
     for batch in _batches(segments):
-        total += _collect_batch(db, batch, prices)
+        total += _collect_batch(db, batch, prices, kept)
     return total
 
 
@@ -126,7 +144,9 @@ def _batches(segments: list[Path]) -> Iterator[list[Path]]:
         yield batch
 
 
-def _collect_batch(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
+def _collect_batch(
+    db: Database, segments: list[Path], prices: Mapping[str, Price], kept: KeptSegments | None
+) -> Collected:
     """Takes segments into the store and deletes them; those that cannot be read are set aside."""
     total = Collected(0, 0, 0)
     readable = []
@@ -139,19 +159,23 @@ def _collect_batch(db: Database, segments: list[Path], prices: Mapping[str, Pric
             readable.append(segment)
         else:
             total += _give_up(segment, fault)
+    copies: list[bytes] | None = [] if kept is not None and kept.active else None
     if readable:
         try:
-            total += _insert(db, readable, prices)
+            total += _insert(db, readable, prices, copies)
         except InputRefused:  # one of them cannot be read at all, which the proxies never write
             if len(readable) > 1:
                 for segment in readable:
-                    total += _collect_batch(db, [segment], prices)
+                    total += _collect_batch(db, [segment], prices, kept)
                 return total
             total += _set_aside_whole(db, readable[0])
+            copies = None
         except _CannotSetAside as failure:
             rest = [segment for segment in readable if segment != failure.segment]
             total += Collected(0, 0, 0, skipped=(str(failure),))
-            return total + _collect_batch(db, rest, prices) if rest else total
+            return total + _collect_batch(db, rest, prices, kept) if rest else total
+    if kept is not None and copies:
+        total += _keep(kept, copies)
     return total + _delete(readable)
 
 
@@ -207,6 +231,15 @@ def _delete(segments: list[Path]) -> Collected:
     return Collected(0, 0, 0, skipped=tuple(skipped))
 
 
+def _keep(kept: KeptSegments, copies: list[bytes]) -> Collected:
+    """Keeps copies. A failure is reported, and holds up nothing."""
+    try:
+        kept.keep(copies)
+    except OSError as error:
+        return Collected(0, 0, 0, not_kept=error.strerror or type(error).__name__)
+    return Collected(0, 0, 0)
+
+
 class _CannotSetAside(Exception):
     """A segment has damaged lines, and the folder for these cannot be written."""
 
@@ -215,8 +248,12 @@ class _CannotSetAside(Exception):
         self.segment = segment
 
 
-def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> Collected:
-    """Commits segments with their content, and sets aside the damaged lines.
+def _insert(
+    db: Database, segments: list[Path], prices: Mapping[str, Price], copies: list[bytes] | None
+) -> Collected:
+    """Commits segments with their content, and sets aside the damaged lines. `copies` gets what is
+    to be kept of those that are committed now: of one that was committed before, it is not known
+    whose lines it has.
 
     What was collected before is looked up inside the transaction: a collector whose caller was
     cancelled may still be at work in another thread.
@@ -238,6 +275,15 @@ def _insert(db: Database, segments: list[Path], prices: Mapping[str, Price]) -> 
         dropped = drop_forgotten(db)
         if dropped:
             log.warning("%d lines of forgotten subjects were not collected", sum(dropped.values()))
+        if copies is not None:
+            for segment in segments:
+                count = counts.get(segment.stem)
+                whole = not dropped.get(segment.stem) and (count is None or not count.damaged)
+                copies.append(
+                    segment.read_bytes()
+                    if whole
+                    else b"\n".join(_lines_with(segment, staged_ids(db, segment.stem)))
+                )
         repeats = drop_repeats(db)
         if dropped or repeats:
             counts = staged_counts(db)
@@ -282,8 +328,7 @@ def _total(rows: list[SegmentCounts]) -> Collected:
 
 def _set_aside(segment: Path, *, except_for: set[str]) -> int:
     """Copies the lines to `damaged`, but for the records with these ids. Returns how many."""
-    lines = [line for line in segment.read_bytes().split(b"\n") if line.strip()]
-    damaged = [line for line in lines if _id(line) not in except_for]
+    damaged = [line for line in _lines(segment) if _id(line) not in except_for]
     try:
         place = damaged_folder(segment.parent) / segment.name
         write_atomically(place, b"\n".join([*damaged, b""]))
@@ -293,6 +338,15 @@ def _set_aside(segment: Path, *, except_for: set[str]) -> int:
         raise
     log.warning("%d damaged lines were moved to %s", len(damaged), place)
     return len(damaged)
+
+
+def _lines(segment: Path) -> list[bytes]:
+    return [line for line in segment.read_bytes().split(b"\n") if line.strip()]
+
+
+def _lines_with(segment: Path, ids: AbstractSet[str]) -> list[bytes]:
+    """The lines of the records with these ids."""
+    return [line for line in _lines(segment) if _id(line) in ids]
 
 
 def _id(line: bytes) -> str | None:

@@ -11,14 +11,16 @@ from distill.forget.forgetting import Forgetter
 from distill.pipeline.runner import Runner
 from distill.publish import Publisher, routes_now
 from store.database.store import Store
+from store.files.kept import KeptSegments
 from store.settings.config import Config
 from store.settings.teachers import prices
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Collecting, publishing, commands by hand, and forgetting, on one store."""
+    """Copies, collecting, publishing, commands by hand, and forgetting, on one store."""
 
+    kept: KeptSegments
     collector: Collector
     publisher: Publisher
     commands: Commands
@@ -38,7 +40,10 @@ def build_services(
     collects the journal and looks at what came in, how it makes students and routes what the store
     says, and who starts runs. Without a control plane no student is up, and no run is started.
     """
-    collector = Collector(store, config.journal_dir, prices(config))
+    kept = KeptSegments(
+        config.journal_dir, days=config.journal_keep_days, megabytes=config.journal.keep_mb
+    )
+    collector = Collector(store, config.journal_dir, prices(config), kept)
     publisher = Publisher(config.routes_file, clock)
 
     async def publish_without_students() -> None:
@@ -50,10 +55,11 @@ def build_services(
     forgetter = Forgetter(
         store,
         config,
+        kept=kept,
         clock=clock,
         collect=collect or collector.collect,
         follow=follow,
         demote=commands.demote_affected,
         runner=runner,
     )
-    return Services(collector, publisher, commands, forgetter)
+    return Services(kept, collector, publisher, commands, forgetter)

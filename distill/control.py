@@ -30,6 +30,7 @@ from distill.ownership import owned
 from distill.pipeline.runner import Runner
 from distill.pipeline.training import trained_student
 from distill.publish import routes_now
+from distill.refill import refill_what_is_lost
 from distill.run.progress import Board
 from distill.run.run import Parts
 from distill.run.teachers import Teachers
@@ -159,6 +160,13 @@ class ControlPlane:
             else:
                 self._routes_error = ""
 
+    async def recover(self) -> None:
+        """Collects again what the database has lost since it was collected."""
+        try:
+            await self.store.run(refill_what_is_lost, self.services.kept, prices(self.config))
+        except (UnderstudyError, OSError) as error:
+            log.error("the journal's copies cannot be collected again: %s", error)
+
     async def collect(self) -> Collected | None:
         """Collects what the proxies have sealed since the last time. None when that failed."""
         try:
@@ -168,12 +176,15 @@ class ControlPlane:
                 log.error("traces stay in the journal: %s", error)
             self.health = replace(self.health, ok=False, error=str(error))
             self._show_health()
+            await asyncio.to_thread(self.services.kept.prune)  # room, where the disk is full
             return None
         if not self.health.ok:
             log.info("the store takes traces again")
         for entry in got.skipped:
             if entry not in self.health.skipped:
                 log.error("journal: cannot be collected: %s", entry)
+        if got.not_kept and not self.health.not_kept:
+            log.error("the journal's copies cannot be written: %s", got.not_kept)
         self.health = StoreHealth(
             ok=True,
             error=None,
@@ -181,6 +192,7 @@ class ControlPlane:
             damaged=self.health.damaged + got.damaged,
             set_aside=await asyncio.to_thread(count_set_aside, self.config.journal_dir),
             skipped=list(got.skipped[:MAX_SHOWN_ENTRIES]),
+            not_kept=got.not_kept or (None if got.segments else self.health.not_kept),
             forgotten=self.health.forgotten + got.forgotten,
         )
         self._show_health()
@@ -207,6 +219,7 @@ class ControlPlane:
         except (UnderstudyError, OSError) as error:
             log.error("a forgetting is not finished yet: %s", error)
         await self.retention.check()
+        await asyncio.to_thread(self.services.kept.prune)
 
     async def follow_promotions(self) -> None:
         """Has exactly the promoted students served, and publishes the routes."""
@@ -295,6 +308,7 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
             )
         )
         beating = asyncio.create_task(plane.beat())
+        await plane.recover()
         await plane.collect()
         await plane.follow_promotions()
         scheduler = schedule(periodic_jobs(plane))

@@ -16,12 +16,22 @@ FIXED = ("server.host", "server.port", "data_dir")
 # harm than a process with an old setting.
 PROXIES_ONLY = (
     "server",  # the control plane takes server.log_level at its next start
-    "journal",
+    "journal.segment_seconds",
+    "journal.segment_mb",
+    "journal.backlog_mb",
+    "journal.fsync",
     "teacher.connect_timeout_s",
     "teacher.read_timeout_s",
     "teacher.litellm_start_timeout_s",
 )
-CONTROL_PLANE_ONLY = ("store", "scheduler", "task_defaults", "tasks")
+CONTROL_PLANE_ONLY = (
+    "store",
+    "scheduler",
+    "task_defaults",
+    "tasks",
+    "journal.keep_days",
+    "journal.keep_mb",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def render_status(status: Any) -> RenderableType:
         parts.append(Text(f"journal: {store['set_aside']} files were set aside in journal/damaged"))
     for entry in store.get("skipped") or []:
         parts.append(Text(f"journal: cannot be collected: {entry}", style="red"))
+    if store.get("not_kept"):
+        parts.append(Text(f"copies of the journal: {store['not_kept']}", style="yellow"))
     if store.get("forgotten"):
         parts.append(
             Text(f"journal lines dropped because they were forgotten: {store['forgotten']}")

@@ -39,6 +39,7 @@ from store.database.runs import events_of_run, stage_detail, unfinished_runs
 from store.database.store import Store
 from store.errors import StoreError
 from store.files.journal import DAMAGED_FOLDER, unsealed_segments
+from store.files.kept import KeptSegments
 from store.files.responses import forget_responses
 from store.records import RunState
 from store.settings.config import Config
@@ -68,16 +69,18 @@ class Forgetter:
         store: Store,
         config: Config,
         *,
+        kept: KeptSegments,
         clock: Callable[[], float],
         collect: Callable[[], Awaitable[object]],
         follow: Callable[[], Awaitable[None]],
         demote: Callable[[str, str], Awaitable[object]],
         runner: Runner | None = None,
     ) -> None:
-        """`collect` collects the sealed journal, `follow` publishes the routes, `demote` takes
-        (task, actor). `runner`: None when no control plane runs.
+        """`kept`: the copies of collected segments. `collect` collects the sealed journal, `follow`
+        publishes the routes, `demote` takes (task, actor). `runner`: None when no control plane
+        runs.
         """
-        self._store, self._config, self._clock = store, config, clock
+        self._store, self._config, self._kept, self._clock = store, config, kept, clock
         self._collect, self._follow, self._demote = collect, follow, demote
         self._runner = runner
         self._lock = asyncio.Lock()
@@ -185,12 +188,14 @@ class Forgetter:
         return await self._store.run(_holds_deleted, folder)
 
     def _clear_files(self, db: Database, forgetting_id: str) -> None:
-        """Deletes the proxies' stored responses, and damaged lines of the journal."""
+        """Deletes the proxies' stored responses, and lines of the journal: copies, damaged ones."""
         matcher = subject_matcher(db, forgetting_id)
         folder = self._config.responses_dir
         stored = [path.stem for path in folder.glob("*/*.json")]
         forget_responses(folder, [name for name in stored if matcher.matches_trace(name)])
         clear_lines(self._config.journal_dir / DAMAGED_FOLDER, matcher)
+        with self._kept.exclusive():
+            clear_lines(self._kept.folder, matcher)
 
     async def _serving(self, counts: DeletionCounts) -> tuple[AffectedRun, ...]:
         promotions = await self._store.latest_promotions()

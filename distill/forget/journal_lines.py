@@ -1,4 +1,4 @@
-"""Lines of the journal that are in no table: those set aside, which forgetting and age reach too.
+"""Lines of the journal that stay: those set aside, and copies. Forgetting and age reach them too.
 
 Entries that are no readable files lie among them, as they were found in the journal. What cannot be
 parsed may be of anybody: it is deleted when somebody is forgotten.
@@ -16,6 +16,7 @@ import orjson
 
 from store.database.forgetting import SubjectMatcher
 from store.files.atomic import write_atomically
+from store.jsontext import JsonObject
 
 log = logging.getLogger("understudy.forget")
 
@@ -23,17 +24,18 @@ log = logging.getLogger("understudy.forget")
 def clear_lines(folder: Path, matcher: SubjectMatcher) -> None:
     """Deletes the lines of the subjects from a folder's files, and those that cannot be parsed:
     they may be of the subjects too.
+
+    Feedback names no user and no task: it goes with its trace, whichever file that is in.
     """
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-        try:
-            _clear_entry(path, matcher)
-        except OSError as error:
-            log.error("%s may hold what is forgotten, and cannot be deleted: %s", path, error)
+    forgotten: set[str] = set()  # traces among the lines
+    with_feedback = [path for path in _entries(folder) if _clear(path, matcher, forgotten)]
+    for path in with_feedback if forgotten else []:
+        _clear(path, matcher, forgotten)
 
 
 def delete_older(folder: Path, before: float) -> None:
     """Deletes the entries of a folder that were written before a time."""
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+    for path in _entries(folder):
         try:
             if path.lstat().st_mtime < before:
                 _remove(path)
@@ -41,27 +43,56 @@ def delete_older(folder: Path, before: float) -> None:
             log.error("%s is too old, and cannot be deleted: %s", path, error)
 
 
-def _clear_entry(path: Path, matcher: SubjectMatcher) -> None:
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*")) if folder.is_dir() else []
+
+
+def _clear(path: Path, matcher: SubjectMatcher, forgotten: set[str]) -> bool:
+    """Clears an entry, and adds the traces that it had of the subjects to those that are forgotten.
+    Returns whether feedback is left in it.
+    """
+    try:
+        return _clear_entry(path, matcher, forgotten)
+    except OSError as error:
+        log.error("%s may hold what is forgotten, and cannot be deleted: %s", path, error)
+        return False
+
+
+def _clear_entry(path: Path, matcher: SubjectMatcher, forgotten: set[str]) -> bool:
     state = path.lstat()
     # those with a dot are of a collector that was killed
     if path.name.startswith(".") or not stat.S_ISREG(state.st_mode) or not os.access(path, os.R_OK):
         _remove(path)
-        return
+        return False
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
-    others = [line for line in lines if _is_of_others(line, matcher)]
+    others, feedback = [], False
+    for line in lines:
+        read = _parsed(line)
+        if read is not None and (
+            matcher.matches(read) or (_is_feedback(read) and read.get("trace_id") in forgotten)
+        ):
+            forgotten.add(str(read.get("trace_id")))
+        elif read is not None:
+            others.append(line)
+            feedback = feedback or _is_feedback(read)
     if not others:
         path.unlink(missing_ok=True)
     elif len(others) < len(lines):
         write_atomically(path, b"\n".join([*others, b""]))
         os.utime(path, (state.st_atime, state.st_mtime))  # it does not become younger
+    return feedback
 
 
-def _is_of_others(line: bytes, matcher: SubjectMatcher) -> bool:
+def _parsed(line: bytes) -> JsonObject | None:
     try:
         read = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(read, dict) and not matcher.matches(read)
+        return None
+    return read if isinstance(read, dict) else None
+
+
+def _is_feedback(read: JsonObject) -> bool:
+    return read.get("feedback_id") is not None
 
 
 def _remove(path: Path) -> None:

@@ -21,6 +21,7 @@ from store.database.store import Store
 from store.database.traces import task_counts
 from store.errors import StoreError
 from store.files.journal import DAMAGED_FOLDER
+from store.files.kept import KEPT_FOLDER
 from store.files.responses import sweep_responses
 from store.settings.config import Config
 
@@ -46,6 +47,7 @@ class Retention:
         self._store, self._settings = store, config.retention
         self._runs_dir, self._responses_dir = config.runs_dir, config.responses_dir
         self._damaged_dir = config.journal_dir / DAMAGED_FOLDER
+        self._kept_dir = config.journal_dir / KEPT_FOLDER
         self._clock, self._sweep = clock, sweep
 
     async def check(self) -> None:
@@ -68,7 +70,8 @@ class Retention:
             await self._store.checkpoint()
             log.info("%d traces were older than %g days", total, days)
         await asyncio.to_thread(sweep_responses, self._responses_dir, keep_s=days * DAY_S)
-        await asyncio.to_thread(delete_older, self._damaged_dir, before)
+        for folder in (self._damaged_dir, self._kept_dir):
+            await asyncio.to_thread(delete_older, folder, before)
         await self._sweep()
 
     async def _expire_runs(self) -> None:

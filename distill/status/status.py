@@ -176,6 +176,9 @@ class StoreHealth:
         list[str],
         Field(description="entries of the journal that can be neither collected nor moved"),
     ] = field(default_factory=list)
+    not_kept: Annotated[
+        str | None, Field(description="why there are no copies of what is collected")
+    ] = None
     forgotten: Annotated[int, Field(description="lines dropped because they were forgotten")] = 0
     forgetting: Annotated[int, Field(description="deletions that are not complete yet")] = 0
 

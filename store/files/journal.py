@@ -255,13 +255,17 @@ def count_set_aside(folder: Path) -> int:
 
 
 def damaged_folder(folder: Path) -> Path:
-    """The folder beside the segments for what could not be collected. Raises OSError.
+    """The folder beside the segments for what could not be collected. Raises OSError."""
+    return own_folder(folder / DAMAGED_FOLDER)
 
-    Something else of that name makes room for it.
+
+def own_folder(place: Path) -> Path:
+    """Makes a folder beside the segments, if it is not there. Raises OSError.
+
+    Something else of that name, such as a link to a folder elsewhere, makes room for it.
     """
-    place = folder / DAMAGED_FOLDER
-    if not place.is_dir() and (place.exists() or place.is_symlink()):
-        place.rename(folder / f"{DAMAGED_FOLDER}-{new_id()}")
+    if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+        place.rename(place.with_name(f"{place.name}-{new_id()}"))
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return place
 

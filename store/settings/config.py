@@ -119,6 +119,8 @@ class JournalSettings(Settings):
     segment_mb: float = Field(default=16, gt=0)
     backlog_mb: float = Field(default=64, gt=0)
     fsync: bool = False
+    keep_days: float = Field(default=3, ge=0, le=3650)
+    keep_mb: float = Field(default=1024, ge=0)
 
 
 class StoreSettings(Settings):
@@ -212,6 +214,11 @@ class Config(Settings):
     def responses_days(self) -> float:
         """How long students' responses are kept: no longer than traces. 0: none is."""
         return min(self.responses.keep_days, self.retention.traces_days or inf)
+
+    @property
+    def journal_keep_days(self) -> float:
+        """How long copies of collected segments are kept: no longer than traces. 0: none is."""
+        return min(self.journal.keep_days, self.retention.traces_days or inf)
 
     @property
     def routes_file(self) -> Path:

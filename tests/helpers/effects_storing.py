@@ -25,6 +25,7 @@ from store.database.store import Store
 from store.database.traces import task_counts
 from store.errors import TeacherError
 from store.files.journal import JournalWriter, sealed_segments
+from store.files.kept import KEPT_FOLDER, KeptSegments
 from store.ids import new_id
 from store.process.runtime import Runtime
 from store.records import RunState
@@ -166,6 +167,35 @@ def no_teacher(*_: object) -> Any:
     raise TeacherError
 
 
+def megabytes_of_copies(raw: Raw) -> int:
+    """Of six segments of 16 MB, collected an hour apart."""
+    config = parse_config(raw)
+    for hour in range(6):
+        kept = KeptSegments(
+            config.journal_dir,
+            days=config.journal_keep_days,
+            megabytes=config.journal.keep_mb,
+            clock=lambda hour=hour: time.time() + hour * 3600,
+        )
+        kept.keep([b"x" * (16 << 20)])
+    return sum(file.size for file in kept.files()) >> 20
+
+
+def copies_of_last_week(raw: Raw) -> int:
+    """Of segments that were collected one, three and five days ago."""
+    config = parse_config(raw)
+    kept = KeptSegments(
+        config.journal_dir, days=config.journal_keep_days, megabytes=config.journal.keep_mb
+    )
+    for days in (5, 3, 1):
+        path = config.journal_dir / KEPT_FOLDER / f"20260131{days:02}-0.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}\n")
+        os.utime(path, (time.time() - days * DAY_S,) * 2)
+    kept.prune()
+    return len(kept.files())
+
+
 STORING: dict[str, Effect] = {
     "retention.traces_days": Effect(traces_kept, (30, 1), (None, 2)),
     "retention.runs_days": Effect(runs_kept, (30, 1), (50, 2)),
@@ -178,6 +208,8 @@ STORING: dict[str, Effect] = {
     ),
     "journal.backlog_mb": Effect(traces_lost, (0.01, 2), (0.1, 0)),
     "journal.fsync": Effect(traces_synced, (False, 0), (True, 3)),
+    "journal.keep_days": Effect(copies_of_last_week, (4, 2), (2, 1)),
+    "journal.keep_mb": Effect(megabytes_of_copies, (40, 32), (70, 64)),
     "store.memory_limit": Effect(duckdbs("memory_limit"), ("1GiB", "1.0 GiB"), ("2GiB", "2.0 GiB")),
     "store.threads": Effect(duckdbs("threads"), (1, 1), (3, 3)),
     "scheduler.ingest_seconds": Effect(seconds_between("ControlPlane.tick"), (1, 1), (7, 7)),

@@ -105,14 +105,15 @@ def fill_folder(config: Config, *, at: float | None = None) -> FilledFolder:
     others = [trace_of(OTHER, n, user="bob", answer=f"{OTHER} label", at=at + n) for n in range(12)]
     found = FilledFolder(theirs, others, *(new_id() for _ in range(4)))
     with Database(config.database_file, config.store) as db:
+        kept = build_services(config, Store(db), clock=time.time).kept
         write_segment(config.journal_dir, *theirs, *others)
-        collect(db, config.journal_dir, {})
+        collect(db, config.journal_dir, {}, kept)
         write_segment(
             config.journal_dir,
             a_feedback(theirs[0].trace_id, correction=f"{CANARY} correction"),
             a_feedback(others[0].trace_id, correction=f"{OTHER} correction"),
         )
-        collect(db, config.journal_dir, {})
+        collect(db, config.journal_dir, {}, kept)
         _a_run(db, config, found.run_id, [*theirs, *others], at=at, promoted=True)
         _a_run(db, config, found.clean, others, at=at, promoted=False)
         write_rows(config.runs_dir / found.cut_short / "rows.jsonl", [a_row(t) for t in theirs])

@@ -25,6 +25,7 @@ from demo.teacher.wire import Reply, TeacherServer
 from store.database.database import Database
 from store.database.runs import ended_runs
 from store.database.traces import task_counts
+from store.files.kept import KEPT_FOLDER
 from store.records import RunState
 from tests.helpers.stored import examples_of_run
 
@@ -216,7 +217,8 @@ async def _stream(client: Any, inputs: list[str]) -> set[str]:
 def _left_in_journal(product: Product) -> dict[str, int]:
     """The lines that were journalled and not collected, by file."""
     files = [path for path in product.config.journal_dir.rglob("*") if path.is_file()]
-    return {path.name: path.read_bytes().count(b"\n") for path in files}
+    left = [path for path in files if path.parent.name != KEPT_FOLDER]
+    return {path.name: path.read_bytes().count(b"\n") for path in left}
 
 
 def _check_store(product: Product, sent: int) -> None:

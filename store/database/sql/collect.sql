@@ -92,6 +92,13 @@ WHERE is_trace AND (
     )
 );
 
+-- name: has_record
+-- Whether the store has this feedback, or this trace if `$feedback_id` is NULL.
+SELECT 1 FROM traces WHERE $feedback_id::VARCHAR IS NULL AND trace_id = TRY_CAST($trace_id AS UUID)
+UNION ALL
+SELECT 1 FROM feedback WHERE feedback_id = TRY_CAST($feedback_id AS UUID)
+LIMIT 1;
+
 -- name: insert_traces
 -- Inserts the staged traces with their cost: as their log states it, else by the prices. `$prices`: JSON
 -- array of {name, input, output}, US dollars a token, by model name. `$now`: seconds since the epoch. A

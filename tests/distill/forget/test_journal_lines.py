@@ -13,7 +13,7 @@ from distill.forget.journal_lines import clear_lines, delete_older
 from store.database.forgetting import DIGEST_CHARS, SubjectMatcher
 from store.jsontext import to_json
 from store.records import Trace
-from tests.helpers.samples import a_trace
+from tests.helpers.samples import a_feedback, a_trace
 
 
 def line(trace: Trace) -> bytes:
@@ -37,6 +37,21 @@ def test_odd_entries_neither_block_a_forgetting_nor_survive_it(tmp_path: Path) -
     clear_lines(tmp_path, SubjectMatcher("salt", frozenset([digest]), {}))
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert left == {"both.jsonl": line(other), "others.jsonl": line(other)}
+
+
+def test_feedback_of_a_forgotten_user_goes_with_its_trace_in_another_file(tmp_path: Path) -> None:
+    theirs, other = a_trace(end_user="ann"), a_trace(end_user="bob")
+    for name, record in {
+        "1": a_feedback(theirs.trace_id, correction="of ann"),
+        "2": theirs,
+        "3": other,
+        "4": a_feedback(other.trace_id, correction="of bob"),
+    }.items():
+        (tmp_path / name).write_bytes(to_json(record) + b"\n")
+    digest = sha256(b"salt:user:ann").hexdigest()[:DIGEST_CHARS]
+    matcher = SubjectMatcher("salt", frozenset(), {("user", digest): time.time() + 60})
+    clear_lines(tmp_path, matcher)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
 def test_forgetting_does_not_make_a_file_younger(tmp_path: Path) -> None:

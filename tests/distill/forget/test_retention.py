@@ -50,7 +50,7 @@ def a_retention(db: Database, settings: Config, now: float) -> Retention:
 async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_path: Path) -> None:
     settings = config(tmp_path, traces_days=30)
     filled: FilledFolder = fill_folder(settings, at=NOW - 31 * DAY_S)
-    for path in (settings.journal_dir / "damaged").iterdir():
+    for path in [*settings.journal_dir.glob("damaged/*"), *settings.journal_dir.glob("kept/*")]:
         os.utime(path, (NOW - 31 * DAY_S,) * 2)
     young = trace_of(OTHER, 7, user="bob", answer="young", at=NOW - 29 * DAY_S)
     imported = trace_of(

@@ -1,0 +1,92 @@
+"""Copies of collected segments → store: what the store has lost is collected again.
+
+A write-ahead log whose end is damaged loses the last commits without a word, and a database file
+that was deleted loses all. The copies (store.files.kept) are in the order of the commits: if the
+store has the last line of the last copy, it has them all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from distill.collect import Collected, collect
+from store.database.collecting import has_record
+from store.database.database import Database
+from store.files.journal import own_folder
+from store.files.kept import KeptSegments
+from store.ids import new_id
+from store.settings.teachers import Price
+
+_FOLDER = "refilling"  # in the journal: a journal of its own, of what is collected again
+
+log = logging.getLogger("understudy.collect")
+
+
+def lacks_last_copy(db: Database, kept: KeptSegments) -> bool:
+    """Whether the store does not have the record that was copied last."""
+    try:
+        line = orjson.loads(kept.last_line() or b"null")
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(line, dict) and not has_record(
+        db, trace_id=line.get("trace_id"), feedback_id=line.get("feedback_id")
+    )
+
+
+def refill(
+    db: Database, kept: KeptSegments, prices: Mapping[str, Price], *, everything: bool = True
+) -> Collected:
+    """Collects the copies again, newest first; what the store has is left alone.
+
+    Not `everything`: up to the first file of which the store has all traces. Raises StoreError and
+    OSError; what was collected until then stays.
+    """
+    folder = kept.folder.with_name(_FOLDER)
+    total = Collected(0, 0, 0)
+    try:
+        for file in reversed(kept.files()):
+            with kept.exclusive():  # nobody clears lines of it meanwhile
+                _clear(folder)
+                link = own_folder(folder) / f"{new_id()}-{file.path.name}"
+                try:
+                    os.link(file.path, link)
+                except FileNotFoundError:
+                    continue
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(file.path, link)
+                got = collect(db, folder, prices)
+            total += got
+            if not everything and not got.traces:
+                break
+    finally:
+        _clear(folder)
+    return total
+
+
+def refill_what_is_lost(
+    db: Database, kept: KeptSegments, prices: Mapping[str, Price]
+) -> Collected | None:
+    """Collects again what the store has lost at its end; None when it has the last copy."""
+    if not lacks_last_copy(db, kept):
+        return None
+    got = refill(db, kept, prices, everything=False)
+    if got.traces:
+        log.warning(
+            "%d traces that the database had lost were collected again from %s",
+            got.traces,
+            kept.folder,
+        )
+    return got
+
+
+def _clear(folder: Path) -> None:
+    """Also of one that was killed."""
+    with suppress(OSError):
+        shutil.rmtree(folder)
