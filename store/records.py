@@ -405,6 +405,9 @@ class Certificate:
     coverage: float  # mean over the held-out groups of the share of their rows that is served
     heldout: int  # all held-out groups
     heldout_rows: int = 0  # all held-out rows; 0: of before rows were grouped, as many as heldout
+    # when the oldest of the held-out groups began; None: not known, or they are of any age
+    heldout_since: float | None = None
+    mixed_in_time: bool = False  # other groups, which were learned from, are as new as those
     agreement_all: float  # the same mean of the agreement on all rows, served or not
     min_coverage: float
     faults: float = 0  # sum over the held-out groups of the share of answers that broke a form

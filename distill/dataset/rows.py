@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -19,10 +20,12 @@ import orjson
 from distill.dataset.exchange import Lesson, lesson_of
 from distill.dataset.groups import Member, group
 from distill.dataset.refusals import refusals
-from distill.dataset.split import split_of
+from distill.dataset.split import SplitGroup, Splits, split_groups
 from distill.dataset.traffic import Shape, Traffic
 from store.chat.normal_form import normal_answer
 from store.chat.shape import SYSTEM_ROLES, Messages, input_hash, system_texts, text_of
+from store.database.forgetting import digest_of
+from store.database.runs import UsedInputs
 from store.files.atomic import read_lines, write_atomically
 from store.jsontext import JsonObject
 from store.records import (
@@ -46,7 +49,7 @@ class Row:
 
     trace_id: str
     input_hash: str  # of the conversation without system prompts, and of the template's values
-    split: Split
+    split: Split  # of its group: see distill.dataset.split
     fingerprint: str  # or the id of the system prompt's template
     model: str  # as the client named the teacher
     messages: Messages  # OpenAI wire format, without the answer; the last one is the user's
@@ -73,6 +76,8 @@ class Selection:
     left_out: dict[str, int] = field(default_factory=dict)
     templates: list[PromptTemplate] = field(default_factory=list)  # of the rows' system prompts
     snapshots: dict[str, list[str]] = field(default_factory=dict)  # of the teacher: current, other
+    heldout_since: float | None = None  # when the oldest held-out group began; None: not known
+    mixed_in_time: bool = False  # whether other groups are as new as the held-out ones
 
     @property
     def train(self) -> list[Row]:
@@ -124,6 +129,8 @@ def choose_rows(
     *,
     traffic: Traffic | None = None,
     suspect_since: float | None = None,
+    used: UsedInputs | None = None,
+    now: float | None = None,
 ) -> Selection:
     """The rows that these exchanges make.
 
@@ -143,14 +150,15 @@ def choose_rows(
     counts when it has given two of the newest 20 answers to the prompt, so that two between which
     requests are balanced both do, and a single odd answer is no change.
 
-    Groups are made of what is left then, each with the split of its oldest input. Inputs with which
-    many conversations begin are trained on and never judged: their answers stand in other rows. A
-    row that resembles one of another group is left out, so that what is learned is never near to
-    what is judged.
+    Groups are made of what is left then, and those that began last are held out
+    (distill.dataset.split). Inputs with which many conversations begin are trained on and never
+    judged: their answers stand in other rows. A row that resembles one of another group is left
+    out, so that what is learned is never near to what is judged.
 
     `suspect_since`: the time of a drift. Where an input was answered before and after, only the
     later answers count; a row that was asked before may be trained on, but is neither a calibration
-    nor a held-out row.
+    nor a held-out row. `used`: by earlier runs; what they learned from is not held out. `now`: the
+    time, beyond which no group began.
     """
     traffic = traffic or Traffic()
     left_out: Counter[str] = Counter()
@@ -162,16 +170,18 @@ def choose_rows(
         _winner(same, snapshots, since, left_out) for same in _by_input(usable, traffic, left_out)
     ]
     chosen.sort(key=lambda one: (one.candidate.asked_at, one.candidate.row.trace_id))
-    rows = _split(chosen, shares, since, left_out)
-    used = {row.fingerprint for row in rows}
+    rows, splits = _split(chosen, shares, since, left_out, earlier=used, now=now)
+    shapes = {row.fingerprint for row in rows}
     return Selection(
         rows,
         {name: count for name, count in sorted(left_out.items()) if count},
-        [t for t in traffic.templates if t.template_id in used],
+        [t for t in traffic.templates if t.template_id in shapes],
         _shown(
-            current={name for of in used for name in snapshots.get(of, ())},
-            other={c.snapshot for c in usable if c.snapshot and c.row.fingerprint in used},
+            current={name for of in shapes for name in snapshots.get(of, ())},
+            other={c.snapshot for c in usable if c.snapshot and c.row.fingerprint in shapes},
         ),
+        splits.since,
+        splits.mixed,
     )
 
 
@@ -200,6 +210,7 @@ class _Winner:
     first_at: float  # when the input was first asked
     last_at: float  # when it was last asked, of the answers that count
     current: bool  # whether a snapshot of the teacher that counts has answered it
+    names: frozenset[str]  # the input's hash, and the ids of its traces
 
 
 def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
@@ -301,12 +312,19 @@ def _winner(
         first_at=min(c.asked_at for c in group),
         last_at=max(c.asked_at for c in current),
         current=bool(now),
+        names=frozenset([group[0].row.input_hash, *(c.row.trace_id for c in group)]),
     )
 
 
 def _split(
-    chosen: Sequence[_Winner], shares: SplitSettings, since: float, left_out: Counter[str]
-) -> list[Row]:
+    chosen: Sequence[_Winner],
+    shares: SplitSettings,
+    since: float,
+    left_out: Counter[str],
+    *,
+    earlier: UsedInputs | None,
+    now: float | None,
+) -> tuple[list[Row], Splits]:
     """The rows of these winners with their groups and splits; counts those that are left out.
 
     `since`: see `suspect_since` of choose_rows.
@@ -324,28 +342,61 @@ def _split(
             for c in (one.candidate,)
         ]
     )
-    trained = {groups.names[place] for place in groups.openings}
-    splits: list[Split] = [
-        "train" if name in trained else split_of(name, shares) for name in groups.names
-    ]
+    openings = {groups.names[place] for place in groups.openings}
+    members: defaultdict[str, list[_Winner]] = defaultdict(list)
+    for one, name in zip(chosen, groups.names, strict=True):
+        members[name].append(one)
+    splits = split_groups(
+        [
+            SplitGroup(
+                name=name,
+                began=min(one.first_at for one in of_group),
+                can_judge=name not in openings and any(_judges(one, since) for one in of_group),
+                learned=any(_learned(one.names, earlier) for one in of_group),
+                judged=any(_judged(one.names, earlier) for one in of_group),
+            )
+            for name, of_group in members.items()
+        ],
+        shares,
+        now=now,
+    )
+    split = [splits.by_name[name] for name in groups.names]
     near = {
-        min(pair, key=lambda place: SPLITS.index(splits[place]))
+        min(pair, key=lambda place: SPLITS.index(split[place]))
         for pair in groups.close
-        if splits[pair[0]] != splits[pair[1]]
+        if split[pair[0]] != split[pair[1]]
     }
     numbers: dict[str, int] = {}
     rows = []
-    for place, (one, name, split) in enumerate(zip(chosen, groups.names, splits, strict=True)):
+    for place, (one, name) in enumerate(zip(chosen, groups.names, strict=True)):
         number = numbers.setdefault(name, len(numbers))
         if place in near:
             left_out["near_judged"] += 1
-        elif split != "train" and one.last_at < since:
-            left_out["outdated"] += 1
-        elif split != "train" and not one.current:
-            left_out["other_snapshot"] += 1
+        elif split[place] != "train" and not _judges(one, since):
+            left_out["outdated" if one.last_at < since else "other_snapshot"] += 1
         else:
-            rows.append(replace(one.candidate.row, split=split, group=number))
-    return rows
+            rows.append(replace(one.candidate.row, split=split[place], group=number))
+    return rows, splits
+
+
+def _judges(one: _Winner, since: float) -> bool:
+    """Whether a row may be a calibration or a held-out row."""
+    return one.current and one.last_at >= since
+
+
+def _learned(names: AbstractSet[str], used: UsedInputs | None) -> bool:
+    """Whether an earlier run has learned from an input, by its hash or its traces' ids."""
+    return used is not None and (
+        bool(names & used.learned)
+        or (
+            bool(used.expired)
+            and any(digest_of(used.salt, "input", name) in used.expired for name in names)
+        )
+    )
+
+
+def _judged(names: AbstractSet[str], used: UsedInputs | None) -> bool:
+    return used is not None and bool(names & used.judged)
 
 
 def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candidate:

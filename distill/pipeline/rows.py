@@ -26,6 +26,7 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
+from store.database.runs import used_inputs
 from store.database.traces import (
     audited_exchanges,
     corrected_exchanges,
@@ -67,6 +68,9 @@ def save_selection(folder: Path, selection: Selection, detail: JsonObject) -> No
     manifest = {
         "left_out": selection.left_out,
         "templates": [asdict(template) for template in selection.templates],
+        "snapshots": selection.snapshots,
+        "heldout_since": selection.heldout_since,
+        "mixed_in_time": selection.mixed_in_time,
         "detail": detail,
     }
     write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
@@ -116,7 +120,9 @@ def recent_traffic(db: Database, task: str) -> Traffic:
 def _choose(db: Database, run: Run) -> StageResult[Selection]:
     traffic = recent_traffic(db, run.task)
     answers = newest_answers(db, run.task, traffic)
-    since = suspect_since(promotions_of_task(db, run.task, MAX_PROMOTIONS))
+    promotions = promotions_of_task(db, run.task, MAX_PROMOTIONS)
+    since = suspect_since(promotions)
+    serving = next((p.run_id for p in promotions[:1] if p.target == "student"), None)
     selection = choose_rows(
         [
             *answers,
@@ -126,6 +132,8 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         run.settings.split,
         traffic=traffic,
         suspect_since=since,
+        used=used_inputs(db, run.task, serving),
+        now=run.started_at,
     )
     detail = {
         "traces": len(answers),
@@ -136,6 +144,8 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         "templates": [summary(template) for template in selection.templates],
         "snapshots": selection.snapshots,
         "suspect_since": since,
+        "heldout_since": selection.heldout_since,
+        "mixed_in_time": selection.mixed_in_time,
         "used_until": max((a.asked_at for a in answers), default=run.started_at),
     }
     return StageResult(selection, detail)
@@ -166,5 +176,12 @@ def _read(folder: Path) -> StageResult[Selection] | None:
     except FileNotFoundError:
         return None
     templates = [PromptTemplate(**template) for template in manifest["templates"]]
-    selection = Selection(read_rows(folder / ROWS), manifest["left_out"], templates)
+    selection = Selection(
+        read_rows(folder / ROWS),
+        manifest["left_out"],
+        templates,
+        manifest.get("snapshots", {}),
+        manifest.get("heldout_since"),
+        manifest.get("mixed_in_time", False),
+    )
     return StageResult(selection, manifest["detail"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distill.dataset.answers import Answers
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
@@ -16,6 +18,10 @@ from distill.run.progress import Progress
 from distill.run.run import Parts, Run
 from store.records import Certificate
 
+MIXED = (
+    "the held-out groups are mixed in time with those that were learned from: it speaks of traffic "
+    "as it was"
+)
 MIN_PAIRS = 50  # with fewer the correction is larger than the errors of a usable judge
 
 
@@ -46,7 +52,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         alpha=attempt_alpha(gate, attempt),
         output=scorer.output,
     )
-    return certify(
+    certificate = certify(
         heldout,
         cutoffs,
         gate,
@@ -61,6 +67,15 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         known=labels_of_rows(selection.rows, answers, gate),
         ceiling=ceiling,
         labelled=labelled,
+    )
+    reason = certificate.reason
+    if selection.mixed_in_time:
+        reason += f"; {MIXED}"
+    return replace(
+        certificate,
+        heldout_since=selection.heldout_since,
+        mixed_in_time=selection.mixed_in_time,
+        reason=reason,
     )
 
 

@@ -191,6 +191,7 @@ def delete_staged(db: Database, forgetting_id: str | None, *, at: float) -> Dele
     counts = count_deletions(db, forgetting_id)
     if forgetting_id is not None:
         db.execute("insert_forgotten_roots", forgetting_id=forgetting_id)
+        db.execute("blank_learned_inputs", forgetting_id=forgetting_id)
         if counts.affected:
             marks = [
                 {
@@ -279,12 +280,13 @@ class SubjectMatcher:
             return False
 
     def _digest(self, kind: str, subject: object) -> str:
-        """As the queries compute it."""
-        if not isinstance(subject, str):
-            return ""
-        return sha256(f"{self.salt}:{kind}:{subject}".encode(errors="replace")).hexdigest()[
-            :DIGEST_CHARS
-        ]
+        return digest_of(self.salt, kind, subject) if isinstance(subject, str) else ""
+
+
+def digest_of(salt: str, kind: str, subject: str) -> str:
+    """The salted hash of a subject, as the queries compute it."""
+    content = f"{salt}:{kind}:{subject}".encode(errors="replace")
+    return sha256(content).hexdigest()[:DIGEST_CHARS]
 
 
 def subject_matcher(db: Database, forgetting_id: str) -> SubjectMatcher:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -90,6 +91,31 @@ def stage_detail(db: Database, run_id: str, state: str) -> JsonObject:
 def replace_examples(db: Database, run_id: str, examples: Sequence[Example]) -> None:
     """Makes these the examples of a run, in place of those that it had."""
     _replace(db, run_id, examples, delete="delete_examples", insert="insert_examples")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedInputs:
+    """What trained runs of a task did with its inputs, by input hash and by trace id."""
+
+    learned: frozenset[str]  # of the train and calibration rows
+    judged: frozenset[str]  # of the held-out rows of one run
+    expired: frozenset[str]  # salted hashes of what was trained on and has expired
+    salt: str
+
+
+def used_inputs(db: Database, task: str, judge: str | None) -> UsedInputs:
+    """What runs used that a student was trained in. `judge`: the run whose held-out rows count."""
+    learned: set[str] = set()
+    judged: set[str] = set()
+    for row in db.query("inputs_of_runs", task=task, judge=judge):
+        (judged if row["heldout"] else learned).update((row["input_hash"], row["trace_id"]))
+    expired = db.query("expired_inputs", task=task)
+    return UsedInputs(
+        learned=frozenset(learned - {None}),
+        judged=frozenset(judged - {None}),
+        expired=frozenset(row["input_digest"] for row in expired),
+        salt=expired[0]["salt"] if expired else "",
+    )
 
 
 def replace_teacher_calls(db: Database, run_id: str, calls: Sequence[TeacherCall]) -> None:

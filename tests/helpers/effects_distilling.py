@@ -16,7 +16,7 @@ from distill.amplify.diversity import Aims, BatchPlan, plan_batch
 from distill.control import ControlPlane
 from distill.dataset.answers import answers_of
 from distill.dataset.rows import SPLITS
-from distill.dataset.split import split_of
+from distill.dataset.split import SplitGroup, split_groups
 from distill.dataset.texts import user_text
 from distill.pipeline.due import due
 from store.database.database import Database
@@ -83,11 +83,12 @@ async def calls_of_a_run(raw: Raw) -> int:
 
 
 def share_of(name: Split) -> Callable[[Raw], float]:
-    """The share of inputs that fall into a split, as a multiple of 0.05."""
+    """The share of groups that fall into a split, as a multiple of 0.05."""
 
     def seen(raw: Raw) -> float:
         shares = of_task(raw).split
-        result = [split_of(str(number), shares) for number in range(5000)]
+        groups = [SplitGroup(name=str(n), began=float(n), can_judge=True) for n in range(5000)]
+        result = list(split_groups(groups, shares).by_name.values())
         return round(20 * result.count(name) / len(result)) / 20
 
     return seen

@@ -176,6 +176,7 @@ SELECT DISTINCT
     examples.task,
     left(sha256(salt.value || ':trace:' || traces.trace_id::VARCHAR), 32) AS trace_digest,
     left(sha256(salt.value || ':user:' || traces.end_user), 32) AS user_digest,
+    left(sha256(salt.value || ':input:' || examples.input_hash), 32) AS input_digest,
     traces.start_time
 FROM examples
 JOIN traces ON traces.trace_id = examples.source_trace_id
@@ -183,6 +184,21 @@ CROSS JOIN salt
 WHERE examples.split = 'train' AND examples.status = 'kept'
     AND traces.trace_id IN (SELECT trace_id FROM roots)
     AND examples.run_id IN (SELECT run_id FROM run_events WHERE state = 'trained');
+
+-- name: blank_learned_inputs
+-- Clears the hashes of the inputs of forgotten subjects that expired before; that they were learned from
+-- stays known.
+UPDATE learned SET input_digest = NULL
+FROM forgotten
+WHERE forgotten.forgetting_id = $forgetting_id::UUID
+    AND (
+        (kind = 'trace' AND digest = trace_digest)
+        OR (kind = 'user' AND digest = user_digest AND start_time < until)
+        OR (
+            kind = 'task' AND start_time < until
+            AND digest = left(sha256((SELECT value FROM salt) || ':task:' || learned.task), 32)
+        )
+    );
 
 -- name: insert_forgotten_roots
 -- The hashes of the roots: of their ids, and of request and answer, to recognise them when an import

@@ -96,3 +96,17 @@ UPDATE run_events SET detail = $detail WHERE run_id = $run_id::UUID AND seq = $s
 -- name: latest_run_id
 -- The id of a task's last run; NULL without one.
 SELECT max(run_id) AS run_id FROM run_events WHERE task = $task;
+
+-- name: inputs_of_runs
+-- The real rows that the students of a task have learned from, and those that this run's held out: by
+-- the input's hash and the trace's id. `$judge`: NULL for none.
+WITH trained AS (SELECT DISTINCT run_id FROM run_events WHERE task = $task AND state = 'trained')
+SELECT DISTINCT split = 'heldout' AS heldout, input_hash, source_trace_id::VARCHAR AS trace_id
+FROM examples
+WHERE task = $task AND origin <> 'synthetic' AND run_id IN (SELECT run_id FROM trained)
+    AND (split <> 'heldout' OR run_id = $judge::UUID);
+
+-- name: expired_inputs
+-- What the students of a task have learned from traces that expired since: salted hashes of inputs.
+SELECT DISTINCT input_digest, salt.value AS salt FROM learned CROSS JOIN salt
+WHERE task = $task AND input_digest IS NOT NULL;

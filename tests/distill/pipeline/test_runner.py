@@ -119,7 +119,7 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     assert ended is not None
     assert ended.state is RunState.REJECTED
     assert "held-out groups" in ended.reason
-    assert "97" in ended.reason
+    assert "needs 98" in ended.reason
     assert scene.clients == 0
 
 
