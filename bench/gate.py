@@ -59,7 +59,7 @@ def report(*, quick: bool) -> dict[str, list[JsonObject]]:
         "coverage": simulate_gate.coverage(),
         "bounds_right": simulate_path.bounds_right(1000 // tenth),
         "wrong_promotions": simulate_path.wrong_promotions(400 // tenth),
-        "groups": simulate_groups.wrong_promotions(200 // tenth),
+        "groups": simulate_groups.wrong_promotions(400 // tenth),
         "coverage_won": simulate_path.coverage_won(100 // tenth),
     }
 

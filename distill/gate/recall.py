@@ -65,7 +65,7 @@ class LabelledRows:
         """`fields`: of JSON answers, those that have labels. `only`: these labels, of any field."""
         self._grouped = GroupedRows(rows)
         self._rows: defaultdict[str, dict[int, bool]] = defaultdict(dict)  # place: is given
-        for place, row in enumerate(rows):
+        for place, row in enumerate(rows if output != "text" else ()):
             labels = (
                 labels_in(row, output, fields)
                 if only is None

@@ -73,7 +73,7 @@ def _parts(
     numbered = zip(group_numbers(served), served, strict=True)
     for group, row in sorted(numbered, key=lambda one: _draw(one[1])):
         drawn["fingerprint", row.fingerprint].setdefault(group, row.agrees)
-        for label in labels_in(row, output, fields):
+        for label in labels_in(row, output, fields) if output != "text" else ():
             drawn[KINDS[output], label].setdefault(group, gives(row, label, output))
     large, rare = [], []
     together: dict[int, bool] = {}

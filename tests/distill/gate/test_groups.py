@@ -139,14 +139,15 @@ def test_a_student_below_the_threshold_passes_no_more_often_with_many_rows_a_gro
     size: int, correlation: float
 ) -> None:
     """bench/gate.py has more rounds, up to fifty rows a group."""
-    rng = np.random.default_rng([7, size])
-    rounds, groups = 60, simulate_groups.HELDOUT
-    wrong = sum(
-        simulate_groups.promoted(
-            simulate_groups.rows(rng, simulate_groups.CALIBRATION, size, correlation),
-            simulate_groups.rows(rng, groups, size, correlation),
-            groups,
-        )
-        for _ in range(rounds)
-    )
-    assert wrong <= stats.binom.ppf(0.99, rounds, attempt_alpha(GATE, 1))
+    [found] = simulate_groups.wrong_promotions(60, [size], [correlation], by_row_rounds=0)
+    assert found["wrong"] * 60 <= stats.binom.ppf(0.99, 60, attempt_alpha(GATE, 1))
+
+
+@pytest.mark.slow
+def test_a_student_that_errs_in_its_largest_groups_passes_no_more_often() -> None:
+    """The former rule, each row by itself, promotes many of them: the simulation can fail."""
+    [found] = simulate_groups.wrong_promotions(20, [20], [1.0], by_row_rounds=20)
+    assert found["by_row"] > 0
+    [mixed] = simulate_groups.wrong_promotions(40, [simulate_groups.MIXED], [0.5], by_row_rounds=0)
+    for wrong in (found["wrong"], mixed["wrong"]):
+        assert wrong * 20 <= stats.binom.ppf(0.99, 20, attempt_alpha(GATE, 1))
