@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from store.jsontext import JsonObject
 
 BOM = b"\xef\xbb\xbf"  # some servers begin a text with it
@@ -55,6 +57,24 @@ def take_head(completion: Completion, payload: JsonObject) -> None:
         completion.usage = usage
     if "error" in payload:
         completion.error_type = completion.error_type or error_type_of(payload)
+
+
+def text_of(value: Any) -> str:
+    """A piece of text, which some providers send as a part or a list of parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, dict | str) for part in value):
+        return "".join(text_of(p if isinstance(p, str) else p.get("text")) for p in value)
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        return str(value["text"])
+    return json_text_of(value)
+
+
+def json_text_of(value: Any) -> str:
+    """A piece of JSON text, in place of which some providers send the object itself."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else orjson.dumps(value).decode()
 
 
 def _text(value: Any) -> str | None:

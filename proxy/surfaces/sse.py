@@ -15,14 +15,15 @@ class EventReader:
     """Assembles the lines of a stream, and passes each event's data to `take_event`.
 
     Accepts every line ending of the SSE specification, comments, events of several data lines, and
-    streams that end anywhere. An event's name only matters to `is_end`, as APIs that send one
-    repeat it in the data.
+    streams that end anywhere. `name` is that of the event being taken, empty where it has none;
+    APIs that name events mostly repeat the name in the data.
     """
 
-    __slots__ = ("_at_start", "_event", "_more", "_more_bytes", "_rest", "done")
+    __slots__ = ("_at_start", "_event", "_more", "_more_bytes", "_rest", "done", "name")
 
     def __init__(self) -> None:
         self.done = False  # from the last byte of the line on that marks the stream's end
+        self.name = ""
         self._event: list[bytes] = []  # data lines of the present event
         self._rest = b""  # of a line that has not ended
         self._more: list[bytes] = []  # what follows `_rest` in a long line
@@ -94,9 +95,12 @@ class EventReader:
                 event = self._event
                 self._event = []
                 self.take_event(event[0] if len(event) == 1 else b"\n".join(event))
+            self.name = ""
             return
         if line.startswith(b"data:"):
             self._event.append(line[5:])
+        elif line.startswith(b"event:"):
+            self.name = line[6:].strip().decode("utf-8", "replace")
         if not self.done and self.is_end(line):
             self.done = True
 

@@ -214,7 +214,11 @@ class LoopbackServer:
             while (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
                 reply = self._scripted.popleft() if self._scripted else self.answer(request)
-                if not await self._write(reply, request.method, reader, writer):
+                try:
+                    if not await self._write(reply, request.method, reader, writer):
+                        break
+                except ConnectionError:
+                    self.hang_ups += 1
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -265,12 +269,17 @@ class LoopbackServer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     # a stream tells of its end to readers only
-                    while not reader.at_eof():  # noqa: ASYNC110
+                    while not _has_left(reader):  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
-            if reader.at_eof():
+            if _has_left(reader):
                 self.hang_ups += 1
                 return True
         return False
+
+
+def _has_left(reader: asyncio.StreamReader) -> bool:
+    """Whether the client has closed the connection, or reset it."""
+    return reader.at_eof() or reader.exception() is not None
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Received | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
 from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of
+from proxy.surfaces.messages.blocks import Blocks
 from proxy.surfaces.sse import EventReader
 from store.jsontext import JsonObject
 
@@ -21,14 +23,7 @@ _FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-# a delta's type → the name of its piece, and the block's field that the piece is added to
-_PIECES = {
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("thinking", "thinking"),
-    "signature_delta": ("signature", "signature"),
-    "input_json_delta": ("partial_json", "input"),
-}
-_PASSED_OVER = ("citations_delta",)  # a chat message has no place for it
+_THOUGHTS = ("thinking", "reasoning")  # types of a block, and the names of its text
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, KeyError)
 
 
@@ -53,12 +48,13 @@ def read_message(raw: bytes) -> Completion:
 class MessageAssembler(EventReader):
     """Reads a streamed message and joins the pieces of each block."""
 
-    __slots__ = ("_blocks", "_completion", "_usage")
+    __slots__ = ("_blocks", "_completion", "_content", "_usage")
 
     def __init__(self) -> None:
         super().__init__()
         self._completion = Completion()
-        self._blocks: dict[int, _Block] = {}
+        self._blocks = Blocks()
+        self._content: Any = None  # of a message that came whole in one event
         self._usage: JsonObject = {}
 
     def finish(self) -> Completion:
@@ -66,8 +62,8 @@ class MessageAssembler(EventReader):
         self.flush()
         completion = self._completion
         try:
-            if self._blocks or completion.response_id:
-                blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
+            if self._blocks.begun or self._content or completion.response_id:
+                blocks = self._blocks.whole() if self._blocks.begun else self._content or []
                 completion.messages = [_message(blocks)]
             completion.usage = usage_of(self._usage)
         except _UNREADABLE:
@@ -87,63 +83,51 @@ class MessageAssembler(EventReader):
     def take_event(self, raw: bytes) -> None:
         try:
             payload = orjson.loads(raw)
-            self._take(payload)
+            self._take(payload.get("type") or self.name, payload)
         except _UNREADABLE:
             if raw.strip() not in _WITHOUT_MEANING:
                 self._completion.error_type = self._completion.error_type or UNREAD
 
-    def _take(self, payload: JsonObject) -> None:
-        kind = payload.get("type")
+    def _take(self, kind: Any, payload: JsonObject) -> None:
         if kind == "content_block_delta":
-            self._blocks[_index(payload)].take(payload["delta"])
+            self._blocks.block(payload).take(payload["delta"])
         elif kind == "content_block_start":
-            self._blocks[_index(payload)] = _Block(payload["content_block"])
+            self._blocks.begin(payload.get("index"), payload["content_block"])
         elif kind == "message_start":
-            _take_head(self._completion, payload["message"])
-            self._take_usage(payload["message"])
+            self._take_message(payload["message"])
         elif kind == "message_delta":
             _take_head(self._completion, payload.get("delta") or {})
             self._take_usage(payload)
-        elif kind == "error":
+        elif kind == "message":
+            self._take_message(payload)
+        elif kind == "error" or (not kind and payload.get("error")):
             self._completion.error_type = error_type_of(payload) or "error"
 
+    def _take_message(self, message: JsonObject) -> None:
+        _take_head(self._completion, message)
+        self._take_usage(message)
+        self._content = message.get("content") or self._content
+
     def _take_usage(self, payload: JsonObject) -> None:
-        """Counts are totals so far, so the last one counts."""
-        counts = payload.get("usage") or {}
-        self._usage |= {name: count for name, count in counts.items() if count is not None}
+        """Counts are totals so far, so the highest one counts."""
+        for name, count in (payload.get("usage") or {}).items():
+            known = self._usage.get(name)
+            if count is not None and not (isinstance(known, int) and _is_below(count, known)):
+                self._usage[name] = count
 
 
-class _Block:
-    """One block of a streamed message."""
-
-    __slots__ = ("_begun", "_pieces")
-
-    def __init__(self, begun: JsonObject) -> None:
-        self._begun = dict(begun)
-        self._pieces: dict[str, list[str]] = {}
-
-    def take(self, delta: JsonObject) -> None:
-        if delta["type"] in _PASSED_OVER:
-            return
-        piece, name = _PIECES[delta["type"]]
-        self._pieces.setdefault(name, []).append(str(delta[piece]))
-
-    def whole(self) -> JsonObject:
-        """The block; a tool's input is the JSON text so far, if there is any."""
-        block = self._begun
-        for name, pieces in self._pieces.items():
-            begun = block.get(name)
-            block[name] = (begun if isinstance(begun, str) else "") + "".join(pieces)
-        self._pieces = {}
-        return block
+def _is_below(count: Any, known: int) -> bool:
+    return isinstance(count, int) and count < known
 
 
 def usage_of(usage: JsonObject) -> JsonObject:
-    """A message's `usage` with the names of a chat completion's.
+    """A message's `usage` with the names of a chat completion's, which some servers use here too.
 
     `input_tokens` does not include tokens read from the cache or written to it.
     """
     fresh, generated = usage.get("input_tokens"), usage.get("output_tokens")
+    if fresh is None and generated is None and "prompt_tokens" in usage:
+        return usage
     if not isinstance(fresh, int) or not isinstance(generated, int):
         return {}
     cached = _count(usage, "cache_read_input_tokens")
@@ -168,15 +152,16 @@ def _take_head(completion: Completion, payload: JsonObject) -> None:
         completion.finish_reasons = [_FINISH.get(reason, reason)]
 
 
-def _message(blocks: Iterable[JsonObject]) -> JsonObject:
-    """These blocks as a chat message. Blocks that have no place in one are kept as `blocks`."""
+def _message(content: Iterable[JsonObject | str]) -> JsonObject:
+    """Blocks, or a text, as a chat message. Blocks that have no place in one are kept as such."""
     texts, thoughts, calls, others = [], [], [], []
-    for block in blocks:
-        kind = block.get("type")
+    for one in [content] if isinstance(content, str) else content:
+        block = {"type": "text", "text": one} if isinstance(one, str) else one
+        kind = block.get("type") or ("text" if isinstance(block.get("text"), str) else None)
         if kind == "text":
             texts.append(str(block["text"]))
-        elif kind == "thinking":
-            thoughts.append(str(block["thinking"]))
+        elif kind in _THOUGHTS:
+            thoughts.append(_thought(block))
         elif kind == "tool_use":
             calls.append(_call(block))
         else:
@@ -191,18 +176,18 @@ def _message(blocks: Iterable[JsonObject]) -> JsonObject:
     return message
 
 
+def _thought(block: JsonObject) -> str:
+    for name in (*_THOUGHTS, "text"):
+        if isinstance(block.get(name), str):
+            return str(block[name])
+    raise KeyError("a thought")
+
+
 def _call(block: JsonObject) -> JsonObject:
     given = block.get("input")
     arguments = given if isinstance(given, str) else orjson.dumps(given or {}).decode()
     function = {"name": str(block["name"]), "arguments": arguments or "{}"}
     return {"id": block.get("id"), "type": "function", "function": function}
-
-
-def _index(payload: JsonObject) -> int:
-    index = payload["index"]
-    if not isinstance(index, int):
-        raise TypeError("a block's index")
-    return index
 
 
 def _count(usage: JsonObject, name: str) -> int:

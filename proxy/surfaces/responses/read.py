@@ -15,23 +15,19 @@ from typing import Any
 
 import orjson
 
-from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of
+from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of, json_text_of
+from proxy.surfaces.responses.items import Items
 from proxy.surfaces.sse import EventReader
 from store.jsontext import JsonObject
 
-_LAST = ("response.completed", "response.incomplete", "response.failed")
+_LAST = (
+    *("response.completed", "response.incomplete", "response.failed", "response.cancelled"),
+    "response.done",  # as some servers call it
+)
 _ENDS = (*_LAST, "error")
-_END_MARK = re.compile(rb'"(?:response\.(?:completed|incomplete|failed)|error)"')
+_FAILED = ("response.failed", "response.cancelled")
+_END_MARK = re.compile(rb'"(?:response\.(?:completed|incomplete|failed|cancelled|done)|error)"')
 _DONE = b"[DONE]"
-# Event → the kind of item that it adds text to, and the field that the text belongs to.
-_DELTAS = {
-    "response.output_text.delta": ("message", "text"),
-    "response.refusal.delta": ("message", "refusal"),
-    "response.function_call_arguments.delta": ("function_call", "arguments"),
-    "response.custom_tool_call_input.delta": ("custom_tool_call", "input"),
-    "response.reasoning_summary_text.delta": ("reasoning", "summary"),
-    "response.reasoning_text.delta": ("reasoning", "content"),
-}
 _JOINED_WITH = {"reasoning_content": "\n\n"}  # other texts are joined without anything
 # Status → the finish reasons that say the same, where a response is not `completed`.
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -55,6 +51,8 @@ def completion_of(response: Any) -> Completion:
         error_type=error_type_of(response),
         usage=_usage(response.get("usage")),
     )
+    if response.get("status") in ("failed", "cancelled"):
+        completion.error_type = completion.error_type or "error"
     output = response.get("output")
     if not isinstance(output, list):
         completion.error_type = completion.error_type or UNREAD
@@ -84,14 +82,16 @@ def _message(output: list[JsonObject]) -> JsonObject:
     annotations: list[Any] = []
     others: list[JsonObject] = []
     for item in output:
-        kind = item.get("type")
+        kind = item.get("type") or ("message" if "content" in item else None)
         if kind == "message":
             for part in _parts(item.get("content")):
-                _add_part(part, texts)
+                if not _add_part(part, texts):
+                    others.append({"type": "message", "content": [part]})
                 annotations += _parts(part.get("annotations"))
         elif kind == "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            calls.append({"id": item.get("call_id"), "type": "function", "function": function})
+            function = {"name": item.get("name"), "arguments": _arguments(item.get("arguments"))}
+            call_id = item.get("call_id") or item.get("id")
+            calls.append({"id": call_id, "type": "function", "function": function})
         elif kind == "custom_tool_call":
             custom = {"name": item.get("name"), "input": item.get("input")}
             calls.append({"id": item.get("call_id"), "type": "custom", "custom": custom})
@@ -106,20 +106,29 @@ def _message(output: list[JsonObject]) -> JsonObject:
     return message | {name: value for name, value in more.items() if value}
 
 
-def _add_part(part: JsonObject, texts: dict[str, list[str]]) -> None:
+def _add_part(part: JsonObject, texts: dict[str, list[str]]) -> bool:
+    """False if the part is no text."""
     if part.get("type") == "refusal":
-        _put(texts, "refusal", part.get("refusal"))
-    else:
-        _put(texts, "content", part.get("text"))
+        return _put(texts, "refusal", part.get("refusal"))
+    return _put(texts, "content", part.get("text"))
 
 
-def _put(texts: dict[str, list[str]], name: str, text: Any) -> None:
+def _put(texts: dict[str, list[str]], name: str, text: Any) -> bool:
     if isinstance(text, str):
         texts.setdefault(name, []).append(text)
+    return isinstance(text, str)
 
 
 def _parts(value: Any) -> list[JsonObject]:
-    return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    """The parts of a list, or of a text, which some servers give in place of one."""
+    if isinstance(value, str):
+        return [{"text": value}]
+    parts = value if isinstance(value, list) else []
+    return [{"text": p} if isinstance(p, str) else p for p in parts if isinstance(p, str | dict)]
+
+
+def _arguments(value: Any) -> Any:
+    return value if value is None else json_text_of(value)
 
 
 def _usage(usage: Any) -> JsonObject:
@@ -127,8 +136,8 @@ def _usage(usage: Any) -> JsonObject:
     if not isinstance(usage, dict):
         return {}
     return {
-        "prompt_tokens": usage.get("input_tokens"),
-        "completion_tokens": usage.get("output_tokens"),
+        "prompt_tokens": usage.get("input_tokens", usage.get("prompt_tokens")),
+        "completion_tokens": usage.get("output_tokens", usage.get("completion_tokens")),
         "total_tokens": usage.get("total_tokens"),
         "prompt_tokens_details": usage.get("input_tokens_details"),
         "completion_tokens_details": usage.get("output_tokens_details"),
@@ -153,14 +162,14 @@ class ResponseAssembler(EventReader):
         self._last: JsonObject = {}  # as it ended
         self._error: str | None = None
         self._unread = False  # an event was not understood
-        self._items: dict[int, _Item] = {}
+        self._items = Items()
 
     def finish(self) -> Completion:
         """The completion as far as it came."""
         self.flush()
         response = {"status": "in_progress", **self._response, **self._last}
         if not response.get("output"):
-            response["output"] = [self._items[index].whole() for index in sorted(self._items)]
+            response["output"] = self._items.whole()
         completion = completion_of(response)
         completion.error_type = completion.error_type or self._error
         if self._unread and not self._last.get("output"):  # which would have said all
@@ -183,7 +192,9 @@ class ResponseAssembler(EventReader):
     def _read(self, raw: bytes, *, only_end: bool = False) -> None:
         try:
             payload = orjson.loads(raw)
-            kind = payload.get("type")
+            kind = payload.get("type") or self.name or None
+            if kind is None and payload.get("object") == "response":  # without an event around it
+                kind, payload = "response.done", {"response": payload}
             if kind in _ENDS or (kind is None and error_type_of(payload)):
                 self._end(kind, payload)
             elif not only_end:
@@ -199,59 +210,16 @@ class ResponseAssembler(EventReader):
             self._last = response
         else:
             self._error = error_type_of(payload) or str(payload.get("code") or "error")
-        if kind == "response.failed" and not error_type_of(response):
+        if kind in _FAILED and not error_type_of(response):
             self._error = "error"
 
     def _take(self, kind: Any, payload: JsonObject) -> None:
-        if kind in _DELTAS:
-            self._item(payload).add(*_DELTAS[kind], str(payload["delta"] or ""))
-        elif kind == "response.output_item.added":
-            self._item(payload).begun = _object(payload["item"])
-        elif kind == "response.output_item.done":
-            self._item(payload).ended = _object(payload["item"])
-        elif kind in ("response.created", "response.queued", "response.in_progress"):
+        if not self._items.take(kind, payload) and kind in (
+            "response.created",
+            "response.queued",
+            "response.in_progress",
+        ):
             self._response = _object(payload["response"])
-
-    def _item(self, payload: JsonObject) -> _Item:
-        index = payload.get("output_index")
-        number = index if isinstance(index, int) else 0
-        item = self._items.get(number)
-        if item is None:
-            item = self._items[number] = _Item()
-        return item
-
-
-class _Item:
-    """One output item, as far as it came."""
-
-    __slots__ = ("_kind", "_texts", "begun", "ended")
-
-    def __init__(self) -> None:
-        self.begun: JsonObject = {}
-        self.ended: JsonObject = {}
-        self._kind = ""
-        self._texts: dict[str, list[str]] = {}
-
-    def add(self, kind: str, field: str, text: str) -> None:
-        self._kind = kind
-        self._texts.setdefault(field, []).append(text)
-
-    def whole(self) -> JsonObject:
-        """The item as output has it."""
-        if self.ended or not self._texts:
-            return self.ended or self.begun
-        item = {"type": self._kind, **self.begun}
-        texts = {field: "".join(parts) for field, parts in self._texts.items()}
-        if self._kind == "message":
-            item["content"] = [
-                {"type": "refusal" if field == "refusal" else "output_text", field: text}
-                for field, text in texts.items()
-            ]
-        elif self._kind == "reasoning":
-            item |= {field: [{"text": text}] for field, text in texts.items()}
-        else:
-            item |= texts
-        return item
 
 
 def _object(value: Any) -> JsonObject:
