@@ -17,7 +17,7 @@ import yaml
 
 from cli.serve.children import ChildSpec
 from store.errors import ConfigError
-from store.files.atomic import write_atomically
+from store.files.atomic import make_folder, write_atomically
 from store.jsontext import JsonObject
 from store.process import leash
 from store.settings.config import LITELLM_BLOCKS, Config, from_environment
@@ -59,7 +59,7 @@ def litellm_child(
     file = config.data_dir.absolute() / file_name
     log = config.data_dir.absolute() / "logs" / "litellm.log"
     try:
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(log.parent)
         write_atomically(file, yaml.safe_dump(settings, sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from None

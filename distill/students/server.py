@@ -18,6 +18,7 @@ from distill.train import blas
 from distill.train.rendering import TEMPLATE_ARGUMENTS
 from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
+from store.files.atomic import make_folder
 from store.process import leash
 from store.settings.tasks import StudentSettings
 
@@ -219,7 +220,7 @@ def free_port() -> int:
 
 
 def _open_log(log: Path) -> None:
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(log.parent)
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.unlink()
 

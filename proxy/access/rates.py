@@ -17,6 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
+from store.files.atomic import make_folder
+
 WINDOW_S = 60.0
 _MAX_PERIOD_S = 3600.0
 _PREFIX = "limits-"
@@ -62,10 +64,12 @@ def shared_cells(folder: Path, names: Sequence[str]) -> Cells:
     path = folder / f"{_PREFIX}{layout}"
     size = 8 * len(names)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(fd, size)
+            # written, not truncated: who touches a hole of a file on a full disk is ended
+            while (length := os.fstat(fd).st_size) < size:
+                os.pwrite(fd, bytes(size - length), length)
             mapped = mmap.mmap(fd, size)
         finally:
             os.close(fd)

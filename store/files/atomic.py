@@ -1,8 +1,13 @@
-"""Files that are whole or absent: atomic writes, careful reading, and lines of JSON."""
+"""Files that are whole or absent: atomic writes, careful reading, and lines of JSON.
+
+The files and folders below the data folder are ours: something of another kind that stands in the
+place of one, such as a directory named like a file, is moved aside and makes room for it.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -10,7 +15,28 @@ from pathlib import Path
 
 import orjson
 
+from store.ids import new_id
 from store.jsontext import JsonObject
+
+ASIDE = ".aside"  # ends the name of what stood in the place of a file or a folder of ours
+
+log = logging.getLogger("understudy.files")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of ours, for its owner alone; what is no folder makes room. Raises OSError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError:
+        _move_aside(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _move_aside(path: Path) -> None:
+    """Renames what stands in the place of a file or a folder of ours. Raises OSError."""
+    place = path.with_name(f"{path.name}.{new_id()}{ASIDE}")
+    path.rename(place)
+    log.warning("%s stood in the place of a file of ours, and is %s now", path, place.name)
 
 
 def write_atomically(
@@ -18,9 +44,10 @@ def write_atomically(
 ) -> None:
     """Writes a file that readers see whole or not at all, also after a crash.
 
-    Not `durable`: only the kernel has it on return, and a power cut may leave it empty.
+    Not `durable`: only the kernel has it on return, and a power cut may leave it empty. A directory
+    in its place makes room. Raises OSError.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
@@ -29,7 +56,11 @@ def write_atomically(
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            part.replace(path)
+        except IsADirectoryError:
+            _move_aside(path)
+            part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

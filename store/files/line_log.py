@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from store.files.atomic import read_lines
+from store.files.atomic import make_folder, read_lines
 from store.jsontext import JsonObject
 
 
@@ -38,7 +38,7 @@ class LineLog:
         Raises OSError when it does not fit on the disk; the file is then as it was.
         """
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             size = os.fstat(handle).st_size

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import time
 from dataclasses import dataclass
+
+from store.process.shared_page import create_page
 
 # a control plane without a heartbeat for so long does not answer
 SILENT_AFTER_S = 1.5
@@ -66,11 +67,7 @@ class ControlPage:
     @classmethod
     def create(cls) -> ControlPage:
         """An empty page; its descriptor is inheritable."""
-        with tempfile.TemporaryFile(buffering=0) as file:
-            file.truncate(_FIELDS * _BYTES)
-            fd = os.dup(file.fileno())
-        os.set_inheritable(fd, True)
-        return cls(fd)
+        return cls(create_page(_FIELDS * _BYTES))
 
     def close(self) -> None:
         """Closes the page and its descriptor."""

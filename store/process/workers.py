@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from store.process.shared_page import create_page
 
 # a worker without a heartbeat for so long is dead, or stuck
 SILENT_AFTER_S = 1.0
@@ -45,11 +46,7 @@ class Roster:
     @classmethod
     def create(cls, workers: int) -> Roster:
         """An empty page for that many workers; its descriptor is inheritable."""
-        with tempfile.TemporaryFile(buffering=0) as file:
-            file.truncate(workers * _FIELDS * _BYTES)
-            fd = os.dup(file.fileno())
-        os.set_inheritable(fd, True)
-        return cls(fd, workers)
+        return cls(create_page(workers * _FIELDS * _BYTES), workers)
 
     def close(self) -> None:
         """Closes the page and its descriptor."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from store.files.atomic import read_lines, write_atomically
+import pytest
+
+from store.files.atomic import ASIDE, make_folder, read_lines, write_atomically
 from store.files.line_log import LineLog
 
 FULL_DISK = """
@@ -54,3 +58,51 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_atomically(file, b"two")
     assert file.read_bytes() == b"two"
     assert [f.name for f in file.parent.iterdir()] == ["file"]
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").write_bytes(b"somebody's")
+
+
+def a_file(path: Path) -> None:
+    path.write_bytes(b"somebody's")
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+IN_THE_WAY = [a_directory, a_dangling_link, os.mkfifo]
+
+
+@pytest.mark.parametrize("put", IN_THE_WAY)
+def test_a_file_is_written_whatever_stands_in_its_place(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    file = tmp_path / "routes.json"
+    put(file)
+
+    write_atomically(file, b"ours")
+
+    assert not file.is_symlink()
+    assert file.read_bytes() == b"ours"
+    beside = [path for path in tmp_path.iterdir() if path != file]
+    assert all(path.name.endswith(ASIDE) for path in beside)
+    assert [path.read_bytes() for path in tmp_path.glob("*/inside")] == (
+        [b"somebody's"] if put is a_directory else []
+    )
+
+
+@pytest.mark.parametrize("put", [a_file, a_dangling_link, os.mkfifo])
+def test_a_folder_is_made_whatever_stands_in_its_place(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    put(tmp_path / "accepted")
+
+    write_atomically(tmp_path / "accepted" / "config.yaml", b"ours")
+    make_folder(tmp_path / "accepted")
+
+    assert (tmp_path / "accepted" / "config.yaml").read_bytes() == b"ours"
+    [aside] = [path for path in tmp_path.iterdir() if path.name.endswith(ASIDE)]
+    assert aside.is_symlink() == (put is a_dangling_link)

@@ -171,17 +171,17 @@ def test_a_version_that_knows_no_terms_of_service_refuses_the_file(path: Path) -
     assert json.loads(path.read_bytes())["format"] == 2
 
 
-def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot be published"):
-        publish_routes(tmp_path / "data" / "routes.json", {}, at=1)
-    with pytest.raises(StoreError, match="cannot be read"):
-        read_routes(tmp_path / "data" / "routes.json")
-    (tmp_path / "routes.json").mkdir()
-    with pytest.raises(StoreError, match="cannot be published"):
-        publish_routes(tmp_path / "routes.json", {}, at=1)
-    file = RoutesFile(tmp_path / "routes.json")
+def test_a_folder_in_place_of_the_file_is_an_error_until_the_routes_are_published(
+    path: Path,
+) -> None:
+    path.mkdir(parents=True)
+    file = RoutesFile(path)
     assert file.error is not None
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_routes(path)
+    publish_routes(path, {"triage": a_route()}, at=1)
+    assert file.refresh()
+    assert (list(file.routes), file.error) == (["triage"], None)
 
 
 def test_a_reader_never_sees_half_a_file(path: Path) -> None:
