@@ -484,6 +484,7 @@ class Comparison:
     teacher_output: str | None  # None: feedback without a correction
     student_output: str | None
     at: float  # when it was made
+    group_key: str | None = None  # comparisons of one key belong together: see distill.monitor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

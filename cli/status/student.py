@@ -56,9 +56,10 @@ def step_lines(task: JsonMapping) -> list[str]:
     lines = [
         f"{text(live.get('step'))}{share}{f', then {percent(next_share)}' if next_share else ''}"
     ]
-    needed = f"/{number(live.get('rows_needed'))}" if live.get("step") != "live" else ""
-    agreed = number(live.get("rows_agreed"))
-    lines.append(f"{number(live.get('rows'))}{needed} comparisons, {agreed} agree")
+    needed = f"/{number(live.get('groups_needed'))}" if live.get("step") != "live" else ""
+    groups, rows = live.get("groups"), live.get("rows")
+    noun = "comparisons" if groups == rows else f"groups of {number(rows)} comparisons"
+    lines.append(f"{number(groups)}{needed} {noun}, {number(live.get('groups_agreed'))} agree")
     level = max(map(_level, mapping(live.get("suspicion")).values()), default=0.0)
     if level >= SUSPICIOUS_LEVEL:
         lines.append(f"alarm level {percent(level)}")

@@ -36,8 +36,11 @@ from demo.backtest.view import bars, show_report, silence
 from demo.drive.driver import Product, SentRequest, Status, send
 from demo.drive.ramp import is_live
 from distill.dataset.answers import describe
+from distill.dataset.groups import Member
+from distill.dataset.live_groups import LiveGroups
 from distill.evaluate.scorers.registry import score
 from distill.evaluate.scoring import choose_scorer
+from distill.monitor.grouping import member_of
 from distill.run.progress import Progress
 from store.database.database import Database
 from store.database.runs import evaluations_of_run
@@ -89,7 +92,7 @@ async def backtest(what: Backtest, progress: Progress) -> Report:
                 exchanges = await _send(client, layout.test, what, "test", progress)
         agrees = _agrees(settings, layout, status)
         sections = await asyncio.to_thread(
-            _at_thresholds, what, settings.gate, product, status, layout.test, exchanges, agrees
+            _at_thresholds, what, settings.gate, product, status, layout, exchanges, agrees
         )
     seconds["total"] = time.monotonic() - began
 
@@ -240,7 +243,7 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     gate: GateSettings,
     product: Product,
     status: Status,
-    rows: Sequence[LogRow],
+    layout: Layout,
     exchanges: Sequence[SentRequest],
     agrees: Callable[[str, str], bool],
 ) -> list[JsonObject]:
@@ -249,17 +252,31 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     with Database(product.config.database_file, product.config.store) as db:
         evaluations = evaluations_of_run(db, status["last_run"]["run_id"])
         sure = confidences_of_student(db, what.task, status["last_run"]["run_id"])
+    groups = _live_groups(layout)
     test_rows = [
         TestRow(
             exchange.route == "student",
             sure.get(exchange.trace or ""),
             exchange.answer is not None and agrees(row.answer, exchange.answer),
+            group,
         )
-        for row, exchange in zip(rows, exchanges, strict=True)
+        for row, exchange, group in zip(layout.test, exchanges, groups, strict=True)
     ]
     thresholds = set(what.thresholds) | {gate.threshold}
     output: OutputKind = scorer["output"] if scorer else "text"
     return at_thresholds(sorted(thresholds), evaluations, gate, output, test_rows)
+
+
+def _live_groups(layout: Layout) -> list[str]:
+    """The group of each test row, as the product groups live requests."""
+    groups = LiveGroups([_member(row, place) for place, row in enumerate(layout.traffic)])
+    return [
+        groups.group_of(str(place), _member(row, place)) for place, row in enumerate(layout.test)
+    ]
+
+
+def _member(row: LogRow, place: int) -> Member:
+    return member_of(row.messages, (), name=str(place), at=float(place), answer=row.answer)
 
 
 @contextmanager

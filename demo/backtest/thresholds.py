@@ -6,7 +6,7 @@ rows that the student answered with at least that confidence.
 
 Both are reported: serving by the certificate alone, from the first row on, and with live
 confirmation, where the rows are compared one by one and the student serves once they prove the
-threshold by themselves (`rollout.confirm`).
+threshold by themselves (`rollout.confirm`), those that belong together as one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from distill.evaluate.evaluations import Evaluations
 from distill.gate.cutoffs import choose_cutoffs
 from distill.gate.gate import attempt_alpha, certify, confirmed_bound
 from distill.gate.groups import GroupedRows
+from distill.gate.tally import GroupTally
 from store.jsontext import JsonMapping, JsonObject
 from store.records import (
     Certificate,
@@ -37,6 +38,7 @@ class TestRow:
     by_student: bool
     confidence: float | None
     agrees: bool
+    group: str  # rows of one group count as one, as in live traffic
 
 
 def at_thresholds(
@@ -122,11 +124,12 @@ def _confirmed_after(
     """The place of the row with which the rows so far prove the threshold; None: they never do."""
     if certified is None:
         return None
-    n = agreed = 0
+    tally = GroupTally()
     for place, (row, yes) in enumerate(zip(rows, served, strict=True)):
         if yes:
-            n, agreed = n + 1, agreed + row.agrees
-            if confirmed_bound(certified, n, agreed) >= certified.threshold:
+            tally.add(row.group, row.agrees)
+            sums = tally.sums()
+            if confirmed_bound(certified, sums.groups, sums.low) >= certified.threshold:
                 return place
     return None
 

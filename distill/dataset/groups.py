@@ -39,9 +39,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+
+from store.chat.shape import SYSTEM_ROLES, Messages, text_of
 
 SIMILAR = 0.7  # of the informative text of both, that they share
 CONTAINED = 0.5  # of the informative text of the shorter one
@@ -60,10 +63,12 @@ _WORD = re.compile(r"[^\W_]+")
 _IDEOGRAMS = re.compile("([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 _SWITCHES = re.compile(r"(?<=\d)(?=\D)|(?<=\D)(?=\d)")  # between letters and digits
 _NUMBER = 0  # the word that stands for every number in a run of words
+_RUN = np.uint64(1 << 63)  # marks the code of a run of words
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Codes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +91,26 @@ class Groups:
     close: list[tuple[int, int]]  # similar inputs in two groups: one must not be learned
 
 
+def said(messages: Messages, values: Sequence[str] = ()) -> tuple[tuple[str, ...], str]:
+    """What grouping looks at of a conversation: the user's turns, and all of its text.
+
+    `values`: those in the holes of the system prompt's template, if it has one. The rest of the
+    system prompt is left out.
+    """
+    turns = [(m.get("role"), text_of(m.get("content"))) for m in messages]
+    filled = " ".join(values)
+    users = [text for role, text in turns if role == "user"] or [""]
+    text = "\n".join([filled, *(text for role, text in turns if role not in SYSTEM_ROLES)])
+    return (f"{filled} {users[0]}", *users[1:]), text
+
+
 def group(members: Sequence[Member]) -> Groups:
     """The groups of these inputs. The order of the inputs does not matter."""
     links = _Links(len(members))
     for places in _by_key([m.name for m in members]):
         links.join(places)
-    words = [_words(m.text) for m in members]
-    for places in _by_key([" ".join(w) or m.text for w, m in zip(words, members, strict=True)]):
+    words = [words_of(m.text) for m in members]
+    for places in _by_key([folded(m.text, w) for w, m in zip(words, members, strict=True)]):
         links.join(places)
     openings = _link_conversations(members, links)
     if not members:
@@ -167,7 +185,7 @@ def _link_conversations(members: Sequence[Member], links: _Links) -> set[int]:
     at: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)  # places by all user turns
     branches: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)  # what was said next
     for place, member in enumerate(members):
-        turns = tuple(" ".join(_words(t)) or t for t in member.users)
+        turns = tuple(folded(t) for t in member.users)
         at[turns].append(place)
         for length in range(1, len(turns)):
             branches[turns[:length]].add(turns[length])
@@ -190,7 +208,12 @@ def _link_conversations(members: Sequence[Member], links: _Links) -> set[int]:
 # ---- similar texts -----------------------------------------------------------------------------
 
 
-def _words(text: str) -> list[str]:
+def folded(text: str, words: Sequence[str] | None = None) -> str:
+    """The same for texts that differ in case, punctuation and white space. `words`: of the text."""
+    return " ".join(words_of(text) if words is None else words) or text
+
+
+def words_of(text: str) -> list[str]:
     """The words in lower case; scripts without spaces by character."""
     found = _WORD.findall(text.casefold())
     if text.isascii():
@@ -266,6 +289,18 @@ def _similar_pairs(words: Sequence[Sequence[str]], answers: Ints) -> tuple[Ints,
 
 def _terms(words: Sequence[Sequence[str]]) -> tuple[Ints, Ints, Floats]:
     """(input, term, factor of its weight), each pair of input and term once."""
+    places, codes, factors = coded_terms(words)
+    _, terms = np.unique(codes, return_inverse=True)
+    pair = places * (int(terms.max(initial=0)) + 1) + terms
+    _, firsts = np.unique(pair, return_index=True)
+    return places[firsts], terms[firsts].astype(np.int64), factors[firsts]
+
+
+def coded_terms(words: Sequence[Sequence[str]]) -> tuple[Ints, Codes, Floats]:
+    """(input, code of a term, factor of its weight) of every word and every run of words.
+
+    A term has the same code in all inputs, and in every call.
+    """
     known: dict[str, int] = {}
     numbers: set[int] = set()
     ids: list[int] = []
@@ -275,12 +310,13 @@ def _terms(words: Sequence[Sequence[str]]) -> tuple[Ints, Ints, Floats]:
         each = text if whole else [*text[: MAX_WORDS // 2], *text[-MAX_WORDS // 2 :]]
         sizes.append(len(each))
         for word in each:
-            number = known.get(word)
-            if number is None:
-                number = known[word] = len(known) + 1
+            code = known.get(word)
+            if code is None:
+                digest = blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()
+                code = known[word] = (int.from_bytes(digest, "big") >> 1) | 1  # never _NUMBER
                 if _is_number(word):
-                    numbers.add(number)
-            ids.append(number)
+                    numbers.add(code)
+            ids.append(code)
     tokens = np.array(ids, dtype=np.int64)
     places = np.repeat(np.arange(len(words)), sizes)
     is_number = np.isin(tokens, np.fromiter(numbers, dtype=np.int64, count=len(numbers)))
@@ -290,24 +326,20 @@ def _terms(words: Sequence[Sequence[str]]) -> tuple[Ints, Ints, Floats]:
     of = [places]
     factors = [np.where(is_number, NUMBER_WEIGHT, 1.0)]
     for length in (2, 3):
-        code = np.full(max(0, len(tokens) - length + 1), length, dtype=np.uint64)
+        run = np.full(max(0, len(tokens) - length + 1), length, dtype=np.uint64)
         for shift in range(length):
-            code = _mixed(code, masked[shift : shift + len(code)])
-        within = places[: len(code)] == places[length - 1 :] if len(code) else places[:0] == 0
-        within &= code % np.uint64(every) == 0
+            run = _mixed(run, masked[shift : shift + len(run)])
+        within = places[: len(run)] == places[length - 1 :] if len(run) else places[:0] == 0
+        within &= run % np.uint64(every) == 0
         # a run of numbers alone says nothing
-        plain = np.zeros(len(code), dtype=bool)
+        plain = np.zeros(len(run), dtype=bool)
         for shift in range(length):
-            plain |= masked[shift : shift + len(code)] != _NUMBER
+            plain |= masked[shift : shift + len(run)] != _NUMBER
         within &= plain
-        codes.append(code[within] | np.uint64(1 << 63))
-        of.append(places[: len(code)][within])
+        codes.append(run[within] | _RUN)
+        of.append(places[: len(run)][within])
         factors.append(np.full(int(within.sum()), float(every)))
-    all_codes, all_places = np.concatenate(codes), np.concatenate(of)
-    _, terms = np.unique(all_codes, return_inverse=True)
-    pair = all_places * (int(terms.max(initial=0)) + 1) + terms
-    _, firsts = np.unique(pair, return_index=True)
-    return all_places[firsts], terms[firsts].astype(np.int64), np.concatenate(factors)[firsts]
+    return np.concatenate(of), np.concatenate(codes), np.concatenate(factors)
 
 
 def _is_number(word: str) -> bool:
@@ -329,9 +361,19 @@ def _informative(places: Ints, terms: Ints, answers: Ints) -> Floats:
     inputs = len(answers)
     counts = np.bincount(terms)
     weight = np.sqrt(np.log(inputs / np.maximum(counts, 1)))
-    of_form = (counts > min(MAX_ROWS, MAX_SHARE * inputs))[terms]
+    of_form = counts > min(MAX_ROWS, MAX_SHARE * inputs)
+    weight[of_form & ~decisive_terms(places, terms, answers, most=MAX_ROWS)] = 0.0
+    return weight[terms]
+
+
+def decisive_terms(places: Ints, terms: Ints, answers: Ints, *, most: int) -> Bools:
+    """Of each term, whether more than `most` inputs (or MAX_SHARE) have it and it decides the
+    answer. `places`: of the inputs with each of `terms`. `answers`: of each input.
+    """
+    counts = np.bincount(terms)
+    decisive = np.zeros(len(counts), dtype=bool)
+    of_form = (counts > min(most, MAX_SHARE * len(answers)))[terms]
     if of_form.any():
         common, number = np.unique(terms[of_form], return_inverse=True)
-        decided = _decided(number, answers[places[of_form]], answers)
-        weight[common[~decided]] = 0.0
-    return weight[terms]
+        decisive[common[_decided(number, answers[places[of_form]], answers)]] = True
+    return decisive

@@ -18,12 +18,12 @@ from typing import Any
 import orjson
 
 from distill.dataset.exchange import Lesson, lesson_of
-from distill.dataset.groups import Member, group
+from distill.dataset.groups import Member, group, said
 from distill.dataset.refusals import refusals
 from distill.dataset.split import SplitGroup, Splits, split_groups
 from distill.dataset.traffic import Shape, Traffic
 from store.chat.normal_form import normal_answer
-from store.chat.shape import SYSTEM_ROLES, Messages, input_hash, system_texts, text_of
+from store.chat.shape import Messages, input_hash, system_texts
 from store.database.forgetting import digest_of
 from store.database.runs import UsedInputs
 from store.files.atomic import read_lines, write_atomically
@@ -416,15 +416,13 @@ def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candi
         target=lesson.target,
         origin="correction" if exchange.kind == "correction" else "trace",
     )
-    turns = [(m.get("role"), text_of(m.get("content"))) for m in messages]
-    values = " ".join(shape.values)
-    users = [text for role, text in turns if role == "user"]
+    users, text = said(messages, shape.values)
     return _Candidate(
         exchange.asked_at,
         exchange.answered_at,
         row,
-        users=(f"{values} {users[0]}", *users[1:]),
-        text="\n".join([values, *(text for role, text in turns if role not in SYSTEM_ROLES)]),
+        users=users,
+        text=text,
         answer=normal_answer(row.target),
         snapshot=exchange.snapshot,
     )

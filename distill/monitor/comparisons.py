@@ -55,7 +55,7 @@ def row_of(exchange: LoggedExchange, lesson: Lesson, target: str | None = None) 
 
 
 async def compare(pair: AnswerPair, route: Route, scoring: PairScoring) -> Comparison:
-    """Scores a pair. The caller sets `at`, which is 0 here.
+    """Scores a pair. The caller sets `at`, which is 0 here, and `group_key`.
 
     An answer that the proxy would not serve is not scored and does not agree: the teacher answers.
     """

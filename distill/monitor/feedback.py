@@ -51,6 +51,7 @@ def feedback_comparisons(db: Database) -> list[Comparison]:
 def judged_pairs(db: Database, task: str) -> list[tuple[bool, bool]]:
     """Labels of (the judge, people) for the same answers of a task's students; True: good.
 
+    Of comparisons that belong together the first alone: a bound takes the pairs as independent.
     Audits only: in shadow the client got the teacher's answer, and its feedback is about that one.
     Audits are a fair sample of what was served, but people do not give feedback on a fair sample of
     them. As long as they complain more readily than they praise, people seem stricter than they

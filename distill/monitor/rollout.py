@@ -10,6 +10,7 @@ evidence gives the same decision after a restart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,17 +28,20 @@ SUSPICIOUS_LEVEL = 0.5  # level of a detector from which audits are back at the 
 class Evidence:
     """What is known of a student since it was promoted.
 
-    The counts are of servable comparisons from fair samples, shadow and audits. Feedback is no fair
-    sample: a complaint counts for `disagreement` alone.
+    The counts are of groups of servable comparisons from fair samples, shadow and audits. Feedback
+    is no fair sample: a complaint counts for `disagreement` alone.
     """
 
     since: float  # when it was promoted to its first step
     n: int = 0
-    agreed: int = 0
+    agreed: float = 0.0  # sum of the groups' means
+    most_agreed: float = 0.0  # for an upper bound: see distill.gate.tally
+    rows: int = 0  # the comparisons themselves
     step_n: int = 0  # since the present step began
-    step_agreed: int = 0
-    bound: float = 0.0  # lower bound of the agreement, held-out and live rows together
-    live_bound: float = 0.0  # the same of the live rows alone
+    step_agreed: float = 0.0
+    step_rows: int = 0
+    bound: float = 0.0  # lower bound of the agreement, held-out and live groups together
+    live_bound: float = 0.0  # the same of the live groups alone
     disagreement: DetectorState  # over servable comparisons and complaints
     faults: DetectorState  # over requests that the student was asked
     unsure: DetectorState  # over its complete answers: below the cutoff or not
@@ -60,9 +64,10 @@ class RolloutDecision:
 def audit_rate(*, audits: int, level: float, settings: AuditSettings, forced: bool) -> float:
     """The share of what a student serves that is audited now.
 
-    `audits`: how many it has had since it was promoted. `level`: of the detector of disagreement, 0
-    to 1. The first FULL_RATE_AUDITS audits are at the first share; then the share falls as their
-    inverse, so that each further one says as much as those before, until it reaches the last share.
+    `audits`: how many groups were audited since it was promoted. `level`: of the detector of
+    disagreement, 0 to 1. The first FULL_RATE_AUDITS are at the first share; then the share falls as
+    their inverse, so that each further one says as much as those before, until it reaches the last
+    share.
     Suspicion raises it again, to the first share at SUSPICIOUS_LEVEL. A student that was promoted
     by hand has a share of its own throughout. A `first_share` below `last_share` counts as
     `last_share`.
@@ -76,6 +81,12 @@ def audit_rate(*, audits: int, level: float, settings: AuditSettings, forced: bo
     return min(first, calm + (first - calm) * suspicion)
 
 
+def audits_at_last_share(settings: AuditSettings) -> int:
+    """After how many audited groups the calm rate has reached the last share."""
+    first = max(settings.first_share, settings.last_share)
+    return math.ceil(FULL_RATE_AUDITS * first / settings.last_share)
+
+
 def larger_shares(route: Route, settings: RolloutSettings) -> list[float]:
     """The shares of the steps after that of the route, in order."""
     return [share for share in settings.shares if share > route.share]
@@ -87,10 +98,11 @@ def decide(
     """Whether the student of a promotion stays on its step, goes on to the next one, or goes back.
 
     It is demoted when a detector has raised an alarm, or when it is hopeless: the agreement over
-    all live rows is below the threshold, by a bound that holds whenever one looks. It goes on when
-    the step has its rows and the bound over held-out and live rows has reached the threshold; to
-    the last step when the live rows alone prove it. One that was promoted by hand stays where it
-    was put, or is demoted. Raises ValueError on a promotion of the teacher: it has no student.
+    all live groups is below the threshold, by a bound that holds whenever one looks. It goes on
+    when the step has its groups and the bound over held-out and live groups has reached the
+    threshold; to the last step when the live groups alone prove it. One that was promoted by hand
+    stays where it was put, or is demoted. Raises ValueError on a promotion of the teacher: it has
+    no student.
     """
     route = promotion.route
     if promotion.target != "student" or route is None:
@@ -111,7 +123,7 @@ def decide(
 
     larger = larger_shares(route, settings.rollout)
     if promotion.forced or (route.step == "live" and not larger):
-        counts = f"{_counts_text(evidence.n, evidence.agreed)} since the promotion"
+        counts = f"{_live_text(evidence)} since the promotion"
         by_hand = ", promoted by hand past the gate" if promotion.forced else ""
         return _stay(route, evidence, f"{_step_name(route)}{by_hand}: {counts}")
     if not larger:  # the settings have changed since the last step
@@ -132,14 +144,16 @@ def _advance_or_wait(
     settings: RolloutSettings,
 ) -> RolloutDecision:
     """Goes on to the first of the larger shares, or says what the step waits for."""
-    counts = _counts_text(evidence.step_n, evidence.step_agreed, settings.min_comparisons)
+    counts = _counts_text(
+        evidence.step_n, evidence.step_agreed, evidence.step_rows, settings.min_comparisons
+    )
     if evidence.step_n < settings.min_comparisons:
         return _stay(route, evidence, f"{_step_name(route)}: {counts}")
     bound = f"the agreement is at least {evidence.bound:.4f}, {threshold:g} is needed"
     if not evidence.bound >= threshold:
         return _stay(route, evidence, f"{_step_name(route)}: {counts}; {bound}")
     if len(larger) == 1 and settings.confirm and not evidence.live_bound >= threshold:
-        live = f"{_counts_text(evidence.n, evidence.agreed)} live"
+        live = f"{_live_text(evidence)} live"
         alone = f"these alone prove {evidence.live_bound:.4f}, {threshold:g} is needed"
         return _stay(route, evidence, f"{_step_name(route)}: {live}; {alone}")
     return RolloutDecision(
@@ -185,9 +199,9 @@ def _demotion_reason(
         return _alarm_reason(faults, "requests to the student failed"), None
     if unsure.alarm:
         return _alarm_reason(unsure, "answers were below the cutoff"), None
-    highest = upper_bound(evidence.agreed, evidence.n, alpha) if evidence.n else 1.0
+    highest = upper_bound(evidence.most_agreed, evidence.n, alpha) if evidence.n else 1.0
     if highest < threshold:
-        counts = _counts_text(evidence.n, evidence.agreed)
+        counts = _live_text(evidence)
         bound = f"the agreement is at most {highest:.4f}, {threshold:g} is needed"
         return f"hopeless: {counts}; {bound}", evidence.since
     return "", None
@@ -207,12 +221,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _counts_text(n: int, agreed: int, needed: int = 0) -> str:
-    """The number of comparisons, and how many of them agree."""
+def _live_text(evidence: Evidence) -> str:
+    return _counts_text(evidence.n, evidence.agreed, evidence.rows)
+
+
+def _counts_text(n: int, agreed: float, rows: int, needed: int = 0) -> str:
+    """The number of groups, and how many of them agree; comparisons where each is a group."""
     seen = f"{n} of {needed}" if n < needed else f"{n}"
-    noun = "comparison" if seen == "1" else "comparisons"
+    grouped = rows > n
+    noun = ("group" if grouped else "comparison") + ("" if seen == "1" else "s")
+    counted = f"{seen} {noun} ({rows} comparisons)" if grouped else f"{seen} {noun}"
     if n == 0:
-        return f"{seen} {noun}"
+        return counted
     if agreed == n > 1:
-        return f"{seen} {noun}, all agree"
-    return f"{seen} {noun}, {agreed} {'agrees' if agreed == 1 else 'agree'}"
+        return f"{counted}, all agree"
+    some = f"{agreed:.1f}".removesuffix(".0")
+    return f"{counted}, {some} {'agrees' if agreed == 1 else 'agree'}"

@@ -36,8 +36,9 @@ class LiveStudent:
     promoted_at: float
     step_at: float  # when the step began
     rows: Annotated[int, Field(description="servable comparisons since the step began")]
-    rows_agreed: int
-    rows_needed: Annotated[int, Field(description="what a step waits for")]
+    groups: Annotated[int, Field(description="the same, those that belong together counted as one")]
+    groups_agreed: Annotated[float, Field(description="sum over them of the share that agrees")]
+    groups_needed: Annotated[int, Field(description="what a step waits for")]
     reason: Annotated[str, Field(description="why it stays, goes on or goes back")]
     waits_for: Annotated[
         str, Field(description="why comparing itself waits; empty when it does not")

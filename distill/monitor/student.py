@@ -1,8 +1,9 @@
 """The monitor of one promoted student: shadow and audits, its evidence, and what follows from it.
 
-Each comparison is written to the store, added to the evidence and decided on before the next one,
-so that the evidence is the same in the store and in memory, and in the same order. A decision that
-moves the student is appended to the task's history only if nobody else has moved it meanwhile.
+Each comparison is given its group, written to the store, added to the evidence and decided on
+before the next one, so that the evidence is the same in the store and in memory, and in the same
+order. A decision that moves the student is appended to the task's history only if nobody else has
+moved it meanwhile.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from distill.dataset.live_groups import REFERENCE, LiveGroups
 from distill.evaluate.scorers.registry import SCORERS, score
 from distill.monitor.audits import MAX_PENDING_S, Audits
 from distill.monitor.comparisons import AnswerPair, compare
 from distill.monitor.evidence import EvidenceTracker, load_evidence
+from distill.monitor.grouping import (
+    catch_up,
+    generic_beginnings,
+    group_new,
+    groups_like,
+    member_of,
+)
 from distill.monitor.rollout import RolloutDecision, decide, larger_shares
 from distill.monitor.sampling import Sampler
 from distill.monitor.shadow import Shadow
@@ -27,7 +36,7 @@ from store.database.comparisons import ComparisonOutcome
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.store import Store
-from store.database.traces import RequestOutcome, unaudited_traces
+from store.database.traces import RequestOutcome, teacher_answers_before, unaudited_traces
 from store.ids import new_id
 from store.records import Comparison, LoggedExchange, Promotion, Reason, Route, TeacherCall
 from store.settings.tasks import TaskSettings
@@ -60,10 +69,17 @@ class StudentMonitor:
     """Monitors one promoted student."""
 
     def __init__(
-        self, promotion: Promotion, evidence: EvidenceTracker, parts: MonitorParts
+        self,
+        promotion: Promotion,
+        evidence: EvidenceTracker,
+        parts: MonitorParts,
+        groups: LiveGroups,
+        generic: frozenset[str] = frozenset(),
     ) -> None:
+        """`groups`: knows the comparisons in the evidence. `generic`: see EvidenceTracker."""
         self.promotion = promotion
         self.evidence = evidence
+        self._groups, self._generic = groups, generic
         self.closed = False  # the student was demoted or replaced
         self._parts = parts
         self._task = promotion.task
@@ -143,13 +159,21 @@ class StudentMonitor:
 
     async def reload_evidence(self) -> None:
         """Reads the evidence anew: something new belongs between older comparisons."""
-        async with self._lock:
-            self.evidence = await self._parts.store.run(
-                load_evidence,
+        settings, templates = self.settings, self.route.templates
+        student_id, promoted_at = self.evidence.student_id, self.evidence.promoted_at
+
+        def read(db: Database) -> EvidenceTracker:
+            group_new(db, self._groups, student_id, promoted_at, templates)
+            return load_evidence(
+                db,
                 self.promotion,
-                promoted_at=self.evidence.promoted_at,
-                settings=self.settings,
+                promoted_at=promoted_at,
+                settings=settings,
+                generic=self._generic,
             )
+
+        async with self._lock:
+            self.evidence = await self._parts.store.run(read)
 
     def close(self) -> None:
         """Begins no further work. What is in progress is completed."""
@@ -171,7 +195,7 @@ class StudentMonitor:
     def state(self) -> LiveStudent:
         """The student's state, for the status. May be called from any thread."""
         evidence, route, rollout = self.evidence, self.route, self.settings.rollout
-        rows, rows_agreed = evidence.step_agreement()
+        step = evidence.step_agreement()
         larger = larger_shares(route, rollout)
         waits = {
             "shadow": self._shadow.wait_reason if route.share < 1 else "",
@@ -185,9 +209,10 @@ class StudentMonitor:
             next_share=larger[0] if larger and route.step != "live" else None,
             promoted_at=evidence.promoted_at,
             step_at=evidence.step_at,
-            rows=rows,
-            rows_agreed=rows_agreed,
-            rows_needed=rollout.min_comparisons,
+            rows=step.rows,
+            groups=step.groups,
+            groups_agreed=step.agreed,
+            groups_needed=rollout.min_comparisons,
             reason=self._reason,
             waits_for="; ".join(f"{name}: {why}" for name, why in waits.items() if why),
             comparisons=dict(evidence.counts.items()),
@@ -237,7 +262,11 @@ class StudentMonitor:
         comparison = await compare(pair, self.route, self._score)
         async with self._lock:
             at = max(self._parts.clock(), self.evidence.last_at + TICK_S)
-            comparison = replace(comparison, at=at)
+            member = member_of(
+                pair.row.messages, self.route.templates, name=comparison.trace_id, at=at
+            )
+            group = self._groups.group_of(comparison.trace_id, member)
+            comparison = replace(comparison, at=at, group_key=group)
             await self._write([comparison])
             self.evidence.add_comparison(
                 ComparisonOutcome(
@@ -248,9 +277,9 @@ class StudentMonitor:
                     fault=comparison.fault,
                     at=at,
                     begun=pair.begun,
-                    input_hash=pair.row.input_hash,
                     teacher_output=comparison.teacher_output,
                     student_output=comparison.student_output,
+                    group=group,
                 )
             )
             await self._decide()
@@ -293,16 +322,28 @@ class StudentMonitor:
 
 async def open_monitor(promotion: Promotion, parts: MonitorParts) -> StudentMonitor:
     """The monitor of a promoted student, with all that the store knows of it."""
+    student_id = str(promotion.run_id)
+    templates = promotion.route.templates if promotion.route is not None else []
+
+    promoted_at = await parts.store.run(first_step_at, promotion)
+    exchanges = await parts.store.run(
+        teacher_answers_before, promotion.task, promoted_at, REFERENCE
+    )
+    groups, generic = await asyncio.to_thread(
+        lambda: (groups_like(exchanges, templates), generic_beginnings(exchanges))
+    )
 
     def read(db: Database) -> tuple[EvidenceTracker, list[tuple[str, float]]]:
         settings = parts.settings(promotion.task)
-        promoted_at = first_step_at(db, promotion)
-        evidence = load_evidence(db, promotion, promoted_at=promoted_at, settings=settings)
+        catch_up(db, groups, student_id, promoted_at, templates)
+        evidence = load_evidence(
+            db, promotion, promoted_at=promoted_at, settings=settings, generic=generic
+        )
         since = max(promoted_at, parts.clock() - MAX_PENDING_S)
         return evidence, unaudited_traces(db, evidence.student_id, since)
 
     evidence, unaudited = await parts.store.run(read)
-    monitor = StudentMonitor(promotion, evidence, parts)
+    monitor = StudentMonitor(promotion, evidence, parts, groups, generic)
     for trace_id, served_at in unaudited:
         monitor.sample_for_audit(trace_id, served_at)
     return monitor

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -91,6 +92,29 @@ def input_hash(messages: Messages, values: Sequence[str] = ()) -> str:
     for value in values:
         text += f"\n{MARK}{_folded(value)}"
     return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+MAX_BEGINNINGS = 8  # turns of the user by which conversations are told apart
+
+
+def beginnings(messages: Messages) -> tuple[str, ...]:
+    """Hashes of how a conversation begins: with the user's first turn, with the first two, and so
+    on, up to MAX_BEGINNINGS of them; 16 hex digits each.
+
+    All requests of one conversation begin alike. A greeting, or examples that stand before each
+    input, begin many conversations.
+    """
+    turns = (
+        _folded(text_of(message.get("content")))
+        for message in messages
+        if isinstance(message, dict) and message.get("role") == "user"
+    )
+    digest = blake2b(digest_size=8)
+    hashes = []
+    for turn in islice(turns, MAX_BEGINNINGS):
+        digest.update(f"{MARK}{turn}".encode("utf-8", "replace"))
+        hashes.append(digest.hexdigest())
+    return tuple(hashes)
 
 
 def input_chars(messages: Messages) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from store.database.database import Database
 from store.database.rows import json_rows, record
-from store.database.traces import RequestOutcome
+from store.database.traces import RequestOutcome, request_outcome
 from store.settings.teachers import Price
 
 
@@ -65,7 +65,7 @@ def staged_requests(db: Database) -> list[RequestOutcome]:
     """The staged requests that a student was asked for, and those that one in shadow or canary may
     be compared on; oldest first.
     """
-    return [record(RequestOutcome, row) for row in db.query("staged_requests")]
+    return [request_outcome(row) for row in db.query("staged_requests")]
 
 
 def drop_forgotten(db: Database) -> dict[str, int]:

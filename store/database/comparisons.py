@@ -10,9 +10,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from store.chat.shape import Messages
 from store.database.database import Database
 from store.database.rows import json_rows, record
 from store.database.runs import append_teacher_calls
+from store.database.traces import messages_of
 from store.records import Comparison, ComparisonKind, TeacherCall
 
 
@@ -27,7 +29,7 @@ class ComparisonOutcome:
     fault: str | None
     at: float  # when it was made
     begun: float  # when the request was
-    input_hash: str = ""  # of the request
+    group: str  # comparisons of one group belong together
     teacher_output: str | None = None
     student_output: str | None = None
 
@@ -47,7 +49,38 @@ class KindCounts:
 
     kind: ComparisonKind
     all: ComparisonCounts
-    of_step: ComparisonCounts  # of requests since the present step began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedGroups:
+    """A student's servable comparisons from fair samples, of one group or of several.
+
+    `step_…`: of requests since the present step began.
+    """
+
+    key: str | None  # None: of several groups together
+    groups: int
+    n: int  # comparisons
+    agreed: int
+    firsts: int  # groups whose first comparison agrees
+    missed: float  # sum over the groups of the share that disagrees
+    step_groups: int
+    step_n: int
+    step_agreed: int
+    step_firsts: int
+    step_missed: float
+    audited: int  # groups with an audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedInput:
+    """A comparison's request, and the group that the comparison has."""
+
+    trace_id: str
+    kind: ComparisonKind
+    group_key: str | None
+    at: float
+    messages: Messages
 
 
 def write_comparisons(db: Database, comparisons: Sequence[Comparison]) -> None:
@@ -84,23 +117,57 @@ def outcomes_of_student(
 
 
 def counts_of_student(
-    db: Database, student_id: str, *, since: float, until: float, step_at: float
+    db: Database, student_id: str, *, since: float, until: float
 ) -> list[KindCounts]:
-    """The comparisons of a student after `since` and before `until`, counted by kind.
-
-    `step_at`: when the present step began.
-    """
-    rows = db.query(
-        "counts_of_student", student_id=student_id, since=since, until=until, step_at=step_at
-    )
+    """The comparisons of a student after `since` and before `until`, counted by kind."""
+    rows = db.query("counts_of_student", student_id=student_id, since=since, until=until)
     return [
-        KindCounts(
-            kind=row["kind"],
-            all=ComparisonCounts(row["n"], row["servable"], row["agreed"]),
-            of_step=ComparisonCounts(row["step_n"], row["step_servable"], row["step_agreed"]),
-        )
+        KindCounts(kind=row["kind"], all=ComparisonCounts(row["n"], row["servable"], row["agreed"]))
         for row in rows
     ]
+
+
+def groups_of_student(
+    db: Database, student_id: str, *, since: float, until: float, step_at: float, limit: int
+) -> list[ComparedGroups]:
+    """The comparisons of a student after `since` and before `until` by group, oldest first.
+
+    The newest `limit` groups are told apart. `step_at`: when the present step began.
+    """
+    rows = db.query(
+        "groups_of_student",
+        student_id=student_id,
+        since=since,
+        until=until,
+        step_at=step_at,
+        limit=limit,
+    )
+    return [record(ComparedGroups, row) for row in rows]
+
+
+def compared_inputs(
+    db: Database, student_id: str, since: float, limit: int, *, ungrouped: bool = False
+) -> list[ComparedInput]:
+    """The newest comparisons of a student made after `since` with their requests, oldest first.
+
+    Those whose trace was deleted are not among them. `ungrouped`: only those without a group.
+    """
+    rows = db.query(
+        "compared_inputs", student_id=student_id, since=since, limit=limit, ungrouped=ungrouped
+    )
+    return [
+        record(ComparedInput, {**row, "messages": messages_of(row["input_messages"])})
+        for row in reversed(rows)
+    ]
+
+
+def set_group_keys(db: Database, inputs: Sequence[ComparedInput]) -> None:
+    """Writes the groups of these comparisons."""
+    rows = [
+        {"trace_id": one.trace_id, "kind": one.kind, "group_key": one.group_key} for one in inputs
+    ]
+    if rows:
+        db.execute("set_group_keys", rows=json_rows(rows))
 
 
 def audits_since(db: Database, task: str, since: float) -> int:

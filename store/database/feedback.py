@@ -54,5 +54,8 @@ def delete_feedback_news(db: Database) -> None:
 
 
 def judged_answers(db: Database, task: str) -> list[JudgedAnswer]:
-    """The audits of a task that the judge scored and that have feedback too, oldest first."""
+    """The audits of a task that the judge scored and that have feedback too, oldest first.
+
+    Of those of one group the first.
+    """
     return [record(JudgedAnswer, row) for row in db.query("judged_answers", task=task)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from store.chat.shape import Messages, beginnings
 from store.database.database import Database
 from store.database.rows import record
 from store.jsontext import JsonMapping, JsonObject
@@ -29,6 +30,7 @@ class RequestOutcome:
     whole: bool  # the client got the whole answer, with status 200
     input_hash: str = ""
     has_texts: bool = True  # False: no chat, or the client opted out; nothing can be compared on it
+    beginnings: tuple[str, ...] = ()  # store.chat.shape.beginnings; none where no student was asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +62,18 @@ def teacher_answers(db: Database, task: str, limit: int) -> list[LoggedExchange]
     return [logged_exchange(row) for row in rows]
 
 
+def teacher_answers_before(
+    db: Database, task: str, before: float, limit: int
+) -> list[LoggedExchange]:
+    """The same of requests made before a time, the newest to each input; newest first."""
+    rows = db.query("teacher_answers_before", task=task, before=before, limit=limit)
+    return [logged_exchange(row) for row in rows]
+
+
 def teacher_answers_to(
     db: Database, task: str, fingerprints: Sequence[str], limit: int
 ) -> list[LoggedExchange]:
-    """The same, of these fingerprints only."""
+    """The newest whole answers, of these fingerprints only, newest first."""
     rows = db.query("teacher_answers_to", task=task, fingerprints=list(fingerprints), limit=limit)
     return [logged_exchange(row) for row in rows]
 
@@ -147,10 +157,7 @@ def _decoded(text: str | None) -> Any:
 
 def _answers(row: JsonMapping) -> list[JsonObject]:
     """The messages of the logged answer; none when the column is damaged."""
-    try:
-        return _objects(_decoded(row["output_messages"]))
-    except orjson.JSONDecodeError:
-        return []
+    return messages_of(row["output_messages"])
 
 
 def new_teacher_traces(db: Database, task: str, since: float, *, asked_since: float = 0.0) -> int:
@@ -175,7 +182,21 @@ def requests_of_student(
 ) -> list[RequestOutcome]:
     """The newest requests that a student was asked for, begun after `since`, oldest first."""
     rows = db.query("requests_of_student", student_id=student_id, since=since, limit=limit)
-    return [record(RequestOutcome, row) for row in reversed(rows)]
+    return [request_outcome(row) for row in reversed(rows)]
+
+
+def request_outcome(row: JsonMapping) -> RequestOutcome:
+    """A request with its messages, as JSON or None, as a record."""
+    begins = beginnings(messages_of(row["input_messages"]))
+    return record(RequestOutcome, {**row, "beginnings": begins})
+
+
+def messages_of(text: str | None) -> Messages:
+    """The messages of a request; none when the column is damaged or empty."""
+    try:
+        return _objects(_decoded(text))
+    except orjson.JSONDecodeError:
+        return []
 
 
 def unaudited_traces(db: Database, student_id: str, since: float) -> list[tuple[str, float]]:

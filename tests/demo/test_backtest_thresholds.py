@@ -32,7 +32,10 @@ def evaluations(count: int, seed: int) -> list[Evaluation]:
 
 @pytest.mark.slow
 def test_a_stricter_threshold_serves_less() -> None:
-    rows = [TestRow(True, confidence, agrees) for confidence, agrees in student(9000, seed=2)]
+    rows = [
+        TestRow(True, confidence, agrees, str(place))
+        for place, (confidence, agrees) in enumerate(student(9000, seed=2))
+    ]
     sections = at_thresholds([0.98, 0.9], evaluations(6000, seed=1), GATE, "text", rows)
 
     assert [s["threshold"] for s in sections] == [0.9, 0.98]
@@ -49,7 +52,7 @@ def test_a_stricter_threshold_serves_less() -> None:
 
 
 def test_rows_below_the_cutoff_are_the_teachers() -> None:
-    rows = [TestRow(False, 0.99, False)] * 10
+    rows = [TestRow(False, 0.99, False, "one")] * 10
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
 
     assert section["passed"]
@@ -60,7 +63,7 @@ def test_rows_below_the_cutoff_are_the_teachers() -> None:
 
 @pytest.mark.slow
 def test_a_test_file_can_contradict_a_certificate() -> None:
-    rows = [TestRow(True, 0.99, number % 2 == 0) for number in range(100)]
+    rows = [TestRow(True, 0.99, number % 2 == 0, str(number)) for number in range(100)]
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
 
     assert section["contradicted"]
@@ -71,7 +74,7 @@ def test_a_test_file_can_contradict_a_certificate() -> None:
 
 @pytest.mark.parametrize("count", [0, 30])
 def test_without_a_certificate_nothing_is_served(count: int) -> None:
-    rows = [TestRow(True, 0.99, True)] * 5
+    rows = [TestRow(True, 0.99, True, "one")] * 5
     [section] = at_thresholds([0.9], evaluations(count, seed=1), GATE, "text", rows)
 
     assert not section["passed"]

@@ -237,7 +237,8 @@ def test_the_rollout_and_the_evidence_against_a_student_are_shown(scene) -> None
     found = client.get("/distill/status/triage", headers=TOKEN).json()
     live = found["live"]
     assert (live["step"], live["share"], live["next_share"]) == ("canary", 0.05, 0.25)
-    assert (live["rows"], live["rows_agreed"], live["rows_needed"]) == (12, 11, 30)
+    assert (live["rows"], live["groups"], live["groups_agreed"]) == (12, 12, 11)
+    assert live["groups_needed"] == 30
     assert live["comparisons"]["shadow"] == {"n": 50, "servable": 40, "agreed": 39}
     assert live["audits"]["rate"] == 0.05
     assert live["suspicion"]["disagreement"]["level"] == 0.25

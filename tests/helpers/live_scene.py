@@ -7,6 +7,7 @@ written them.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,12 @@ def right(text: str) -> str:
 
 def wrong(text: str) -> str:
     return f"nonsense about {text}"
+
+
+def spelled(text: str) -> str:
+    """The text with letters for its numbers: texts that differ in a number alone are one group."""
+    letters = str.maketrans("0123456789", "bcdfghjklm")
+    return re.sub(r"\d+", lambda number: f"{number[0].translate(letters)}o" * 2, text)
 
 
 def answering(answer: Answer) -> Callable[[Received], Reply]:
@@ -163,15 +170,20 @@ class Scene:
         return promotion
 
     def request(self, text: str, task: str = "triage", **changes: Any) -> Trace:
-        """A request that was answered just now, by default by the teacher."""
+        """A request that was answered just now, by default by the teacher.
+
+        Of texts with other numbers, each is a group of its own: see `spelled`.
+        """
+        text = spelled(text)
         messages = [{"role": "user", "content": text}]
         self.now += 0.01
+        sent = changes.pop("input_messages", to_json(messages).decode())
         answer = changes.pop("answer", right(text))
         return a_trace(
             task=task,
             start_time=self.now - 0.005,
             end_time=self.now,
-            input_messages=to_json(messages).decode(),
+            input_messages=sent,
             output_messages=to_json([{"role": "assistant", "content": answer}]).decode(),
             input_hash=input_hash(messages),
             fingerprint="0123456789abcdef",
@@ -185,7 +197,7 @@ class Scene:
         return self.request(
             text,
             promotion.task,
-            answer=right(text) if answer is None else answer,
+            answer=right(spelled(text)) if answer is None else answer,
             served_by="student",
             route="student",
             reason=Reason.CERTIFIED,
@@ -194,7 +206,7 @@ class Scene:
             **changes,
         )
 
-    def fell_back(self, text: str, promotion: Promotion, reason: Reason) -> Trace:
+    def fell_back(self, text: str, promotion: Promotion, reason: Reason, **changes: Any) -> Trace:
         """A request on which the student fell back to the teacher."""
         return self.request(
             text,
@@ -202,6 +214,7 @@ class Scene:
             route="fallback",
             reason=reason,
             student_id=promotion.run_id,
+            **changes,
         )
 
     async def tick(self, *traces: Trace) -> None:

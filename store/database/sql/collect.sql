@@ -204,8 +204,8 @@ DELETE FROM feedback
 WHERE score IS NULL AND correction IS NULL AND trace_id IN (SELECT trace_id FROM feedback_news);
 
 -- name: staged_requests
--- The staged requests that a student was asked for, or that it may be compared on, without their
--- texts, oldest first.
+-- The staged requests that a student was asked for, with their messages, or that it may be compared
+-- on, oldest first.
 SELECT
     TRY_CAST(trace_id AS UUID) AS trace_id,
     task,
@@ -216,7 +216,8 @@ SELECT
     coalesce(TRY_CAST(end_time AS DOUBLE), TRY_CAST(start_time AS DOUBLE)) AS end_time,
     coalesce(outcome = 'complete' AND TRY_CAST(status_code AS INTEGER) = 200, false) AS whole,
     coalesce(input_hash, '') AS input_hash,
-    coalesce(operation_name, 'chat') = 'chat' AND coalesce(content, 'full') <> 'none' AS has_texts
+    coalesce(operation_name, 'chat') = 'chat' AND coalesce(content, 'full') <> 'none' AS has_texts,
+    CASE WHEN student_id IS NOT NULL THEN input_messages END AS input_messages
 FROM staged
 WHERE is_trace AND task IS NOT NULL
     AND (student_id IS NOT NULL OR reason IN ('shadow', 'not_in_share'))

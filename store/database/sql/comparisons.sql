@@ -11,15 +11,16 @@ SELECT unnest(from_json($rows, '[{
     "trace_id": "UUID", "task": "VARCHAR", "student_id": "UUID", "kind": "VARCHAR",
     "scorer": "VARCHAR", "score": "DOUBLE", "agrees": "BOOLEAN", "servable": "BOOLEAN",
     "fault": "VARCHAR", "confidence": "DOUBLE", "teacher_output": "VARCHAR",
-    "student_output": "VARCHAR", "at": "DOUBLE"
+    "student_output": "VARCHAR", "at": "DOUBLE", "group_key": "UUID"
 }]'), max_depth := 2);
 
 -- name: outcomes_of_student
 -- The newest comparisons of a student after a time, newest first. `begun`: when the request was made.
--- `$texts`: with both answers.
+-- `group`: its group's key, or the trace. `$texts`: with both answers.
 SELECT
     comparisons.trace_id, kind, agrees, servable, fault, "at",
-    coalesce(traces.start_time, "at") AS begun, coalesce(traces.input_hash, '') AS input_hash,
+    coalesce(traces.start_time, "at") AS begun,
+    coalesce(group_key, comparisons.trace_id) AS "group",
     CASE WHEN $texts THEN teacher_output END AS teacher_output,
     CASE WHEN $texts THEN student_output END AS student_output
 FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
@@ -28,21 +29,81 @@ ORDER BY "at" DESC, comparisons.trace_id DESC
 LIMIT $limit;
 
 -- name: counts_of_student
--- A student's comparisons between two times by kind; `step_…`: of requests made after `$step_at`.
+-- A student's comparisons between two times by kind.
 SELECT
     kind,
     count(*) AS n,
     count(*) FILTER (servable) AS servable,
-    count(*) FILTER (servable AND agrees) AS agreed,
-    count(*) FILTER (begun > $step_at) AS step_n,
-    count(*) FILTER (begun > $step_at AND servable) AS step_servable,
-    count(*) FILTER (begun > $step_at AND servable AND agrees) AS step_agreed
-FROM (
-    SELECT kind, servable, agrees, coalesce(traces.start_time, "at") AS begun
+    count(*) FILTER (servable AND agrees) AS agreed
+FROM comparisons
+WHERE student_id = $student_id::UUID AND "at" > $since AND "at" < $until
+GROUP BY kind ORDER BY kind;
+
+-- name: groups_of_student
+-- A student's servable comparisons from fair samples between two times, by group: the newest `$limit`
+-- groups one by one, and all others in one row without a key. `step_…`: of requests made after
+-- `$step_at`. `firsts`: groups whose first comparison agrees. `missed`: sum of the shares that disagree.
+-- `audited`: groups with an audit.
+WITH fair AS (
+    SELECT
+        coalesce(group_key, comparisons.trace_id) AS key, kind, agrees, "at",
+        coalesce(traces.start_time, "at") > $step_at AS in_step
     FROM comparisons LEFT JOIN traces ON traces.trace_id = comparisons.trace_id
     WHERE comparisons.student_id = $student_id::UUID AND "at" > $since AND "at" < $until
+        AND servable AND kind <> 'feedback'
+),
+groups AS (
+    SELECT
+        key,
+        count(*) AS n,
+        count(*) FILTER (agrees) AS agreed,
+        arg_min(agrees, "at") AS first_agrees,
+        count(*) FILTER (in_step) AS step_n,
+        count(*) FILTER (in_step AND agrees) AS step_agreed,
+        arg_min(agrees, "at") FILTER (in_step) AS step_first_agrees,
+        bool_or(kind = 'audit') AS audited,
+        max("at") AS last_at
+    FROM fair GROUP BY key
+),
+placed AS (
+    SELECT *, row_number() OVER (ORDER BY last_at DESC, key) <= $limit AS apart FROM groups
 )
-GROUP BY kind ORDER BY kind;
+SELECT
+    CASE WHEN apart THEN key END AS key,
+    max(last_at) AS last_at,
+    count(*) AS groups,
+    sum(n)::BIGINT AS n,
+    sum(agreed)::BIGINT AS agreed,
+    count(*) FILTER (first_agrees) AS firsts,
+    sum((n - agreed) / n) AS missed,
+    count(*) FILTER (step_n > 0) AS step_groups,
+    sum(step_n)::BIGINT AS step_n,
+    sum(step_agreed)::BIGINT AS step_agreed,
+    count(*) FILTER (step_first_agrees) AS step_firsts,
+    coalesce(sum((step_n - step_agreed) / step_n) FILTER (step_n > 0), 0) AS step_missed,
+    count(*) FILTER (audited) AS audited
+FROM placed GROUP BY CASE WHEN apart THEN key END ORDER BY last_at;
+
+-- name: compared_inputs
+-- The newest comparisons of a student with the messages of their requests, newest first; with
+-- `$ungrouped` only those without a group.
+SELECT comparisons.trace_id, kind, group_key, "at", traces.input_messages
+FROM comparisons JOIN traces ON traces.trace_id = comparisons.trace_id
+WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
+    AND (group_key IS NULL OR NOT $ungrouped)
+ORDER BY "at" DESC, comparisons.trace_id DESC
+LIMIT $limit;
+
+-- name: set_group_keys
+-- Gives comparisons the groups that they belong to. `$rows`: JSON array.
+UPDATE comparisons SET group_key = new.group_key
+FROM (
+    SELECT unnest(
+        from_json($rows, '[{"trace_id": "UUID", "kind": "VARCHAR", "group_key": "UUID"}]'),
+        max_depth := 2
+    )
+) AS new
+WHERE comparisons.trace_id = new.trace_id AND comparisons.kind = new.kind;
 
 -- name: audits_since
 -- How many audits of a task were made after a time.

@@ -42,12 +42,18 @@ ORDER BY newest.feedback_at, newest.trace_id;
 
 -- name: judged_answers
 -- The audits of a task that the judge scored and that have feedback on the answer too, with the newest
--- feedback. Oldest first.
-SELECT comparisons.agrees, comparisons.student_output, feedback.score, feedback.correction
-FROM comparisons JOIN feedback ON feedback.trace_id = comparisons.trace_id
+-- feedback: the first of each group. Oldest first.
+WITH newest AS (
+    SELECT * FROM feedback
+    QUALIFY row_number() OVER (
+        PARTITION BY trace_id ORDER BY feedback_at DESC, feedback_id DESC
+    ) = 1
+)
+SELECT comparisons.agrees, comparisons.student_output, newest.score, newest.correction
+FROM comparisons JOIN newest ON newest.trace_id = comparisons.trace_id
 WHERE comparisons.task = $task AND comparisons.kind = 'audit' AND comparisons.scorer = 'judge'
 QUALIFY row_number() OVER (
-    PARTITION BY comparisons.trace_id
-    ORDER BY feedback.feedback_at DESC, feedback.feedback_id DESC
+    PARTITION BY student_id, coalesce(group_key, comparisons.trace_id)
+    ORDER BY comparisons."at", comparisons.trace_id
 ) = 1
 ORDER BY comparisons."at", comparisons.trace_id;

@@ -19,8 +19,19 @@ WHERE task = $task
 ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
+-- name: teacher_answers_before
+-- The same of requests made before a time, each input once.
+SELECT * FROM (
+    SELECT * FROM teacher_traces
+    WHERE task = $task AND start_time < $before
+    ORDER BY start_time DESC, trace_id DESC
+    LIMIT $limit
+)
+QUALIFY row_number() OVER (PARTITION BY input_hash ORDER BY start_time DESC, trace_id DESC) = 1
+ORDER BY start_time DESC, trace_id DESC;
+
 -- name: teacher_answers_to
--- The same of these fingerprints only: for those that other traces crowd out of the newest.
+-- The newest of these fingerprints only: for those that other traces crowd out of the newest.
 SELECT * FROM teacher_traces
 WHERE task = $task AND fingerprint IN (SELECT unnest($fingerprints))
 ORDER BY start_time DESC, trace_id DESC
@@ -96,11 +107,12 @@ WHERE task = $task AND (start_time > $since OR imported_at > $since)
     AND reason NOT IN ('shadow', 'not_in_share');
 
 -- name: requests_of_student
--- The newest requests begun after a time that a student was asked for, newest first.
+-- The newest requests begun after a time that a student was asked for, with their messages, newest
+-- first.
 SELECT
     trace_id, task, student_id, served_by, reason, start_time, end_time,
     outcome = 'complete' AND status_code = 200 AS whole, input_hash,
-    operation_name = 'chat' AND content <> 'none' AS has_texts
+    operation_name = 'chat' AND content <> 'none' AS has_texts, input_messages
 FROM traces
 WHERE student_id = $student_id AND start_time > $since
 ORDER BY end_time DESC, trace_id DESC

@@ -54,7 +54,7 @@ def test_the_overview_fits_a_hundred_columns_and_stays_short() -> None:
             "student: certified shadow, then 5% 12/30 comparisons, 12 agree proven 95.2% ≥ 95%",
         ),
         ("orders", "canary 5%, then 25% 18/30 comparisons, 18 agree"),
-        ("reviews", "live 100% 240 comparisons, 229 agree alarm level 72%"),
+        ("reviews", "live 100% 200 groups of 240 comparisons, 190 agree alarm level 72%"),
         ("refunds", "FORCED student: certified live 100%"),
         ("returns", "demoted teacher: "),
         ("summaries", "proven 90.4% < 95%"),

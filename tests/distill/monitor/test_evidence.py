@@ -61,6 +61,7 @@ def finding(comparison: Comparison) -> ComparisonOutcome:
         fault=comparison.fault,
         at=comparison.at,
         begun=comparison.at,
+        group=comparison.group_key or comparison.trace_id,
     )
 
 
@@ -111,7 +112,7 @@ def test_evidence_read_from_the_store_equals_evidence_updated_step_by_step(
 
     again = read(db, promotion)
     assert again.evidence() == updated.evidence()
-    assert (again.counts, again.step_counts) == (updated.counts, updated.step_counts)
+    assert (again.counts, again.step_agreement()) == (updated.counts, updated.step_agreement())
     assert again.faults.state() == updated.faults.state()
     moments = [BEGAN + n / 2 for n in range(320)]
     assert [again.audit_rate_at(m) for m in moments] == [updated.audit_rate_at(m) for m in moments]
@@ -133,9 +134,68 @@ def test_counts_include_comparisons_that_are_not_replayed(db: Database) -> None:
     )
     assert tracker.counts["audit"].n == len(many)
     assert tracker.counts["audit"].agreed == sum(c.agrees for c in many)
-    assert tracker.step_counts["audit"].n == len(many) - 100
+    assert tracker.evidence().n == tracker.evidence().rows == len(many)
+    assert tracker.evidence().agreed == tracker.counts["audit"].agreed
+    assert tracker.step_agreement().groups == len(many) - 100
     assert tracker.disagreement.state().n == MAX_TIMES
     assert tracker.audit_rate_at(BEGAN + len(many)) == pytest.approx(0.1)
+
+
+@pytest.mark.slow
+def test_groups_that_are_not_replayed_go_on(db: Database) -> None:
+    """Twenty conversations of a thousand comparisons, and then as many new ones."""
+    promotion = promoted()
+    one = a_comparison(student_id=promotion.run_id, kind="audit")
+    names = [new_id() for _ in range(20)]
+    comparisons = [
+        replace(
+            one,
+            trace_id=new_id(),
+            at=BEGAN + n,
+            group_key=names[n % 20],
+            agrees=n % 20 > 0 or n > MAX_TIMES,  # the first conversation begins badly
+        )
+        for n in range(1, MAX_TIMES + 1001)
+    ]
+    write_comparisons(db, comparisons)
+    known = read(db, promotion).evidence()
+    share = sum(c.agrees for c in comparisons if c.group_key == names[0]) / 1050
+    assert (known.n, known.rows) == (20, MAX_TIMES + 1000)
+    assert known.agreed == pytest.approx(19 + share)
+    assert known.most_agreed == pytest.approx(19 + share)
+    assert read(db, promotion).audit_rate_at(2 * BEGAN) == 0.5  # for the first hundred groups
+
+
+def test_complaints_about_one_conversation_count_once(db: Database) -> None:
+    promotion = promoted()
+    audit = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 1)
+    key = audit.trace_id
+    complaints = [
+        replace(audit, trace_id=new_id(), kind="feedback", agrees=False, at=BEGAN + 2 + n)
+        for n in range(30)
+    ]
+    write_comparisons(db, [replace(c, group_key=key) for c in (audit, *complaints)])
+    known = read(db, promotion).evidence()
+    assert (known.disagreement.n, known.disagreement.bad) == (2, 1)
+    assert known.complaints == 30
+
+
+def unsure_turn(turn: int, *, begins: str) -> RequestOutcome:
+    """A turn of a conversation, below the cutoff."""
+    return replace(unsure(turn, same_input=False), beginnings=(begins, f"{begins}/{turn}"))
+
+
+@pytest.mark.parametrize(
+    ("begins", "generic", "n"), [("a", [], 1), ("hello", ["hello"], 40)], ids=["own", "generic"]
+)
+def test_one_conversation_below_the_cutoff_counts_once(
+    begins: str, generic: list[str], n: int
+) -> None:
+    """But a greeting, or an example before each input, is no conversation."""
+    tracker = EvidenceTracker(promoted(), BEGAN, 0.95, SETTINGS, generic)
+    for turn in range(40):
+        tracker.add_request(unsure_turn(turn, begins=begins))
+    assert tracker.unsure.state().n == n
 
 
 def test_a_step_counts_only_comparisons_of_its_own_requests(db: Database, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from store.jsontext import to_json
 from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene
 from tests.helpers.teacher_server import error
@@ -35,16 +36,33 @@ async def test_a_faulty_student_is_demoted(
     seen = 0
     while scene.promotion().target == "student" and seen < at_most:
         batch = [
-            scene.fell_back("a", student, fault)
+            scene.fell_back(f"a {seen + n}", student, fault)
             if draw.random() < rate
             else scene.served("b", student)
-            for _ in range(min(100, at_most))
+            for n in range(min(100, at_most))
         ]
         seen += len(batch)
         await scene.tick(*batch)
     assert scene.promotion().state == "demoted"
     assert "requests to the student failed" in scene.promotion().reason
     assert scene.route().reason == Reason.DEMOTED
+
+
+@pytest.mark.slow
+async def test_one_conversation_that_breaks_the_form_counts_once(scene: Scene) -> None:
+    student = scene.promote()
+    scene.teacher.answer = lambda _: error(401, "no")
+    turns = [{"role": "user", "content": "a text that no student can answer"}]
+    requests = []
+    for number in range(50):
+        messages = to_json([*turns, {"role": "user", "content": f"again {number}"}]).decode()
+        broken = scene.fell_back("a", student, Reason.STUDENT_MALFORMED, input_messages=messages)
+        requests += [broken, scene.served(f"b {number}", student)]
+    await scene.settle()
+    await scene.tick(*requests)
+    faults = scene.state().suspicion["faults"]
+    assert (faults.n, faults.bad) == (51, 1)
+    assert scene.promotion().target == "student"
 
 
 @pytest.mark.slow

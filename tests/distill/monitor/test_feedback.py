@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,16 @@ def test_judged_pairs_have_the_labels_of_judge_and_people(db: Database, journal:
     ]
     assert judged_pairs(db, "other") == [(True, False)]
     assert judged_pairs(db, "nothing") == []
+
+
+def test_answers_of_one_conversation_label_the_judge_once(db: Database, journal: Path) -> None:
+    first = a_comparison(kind="audit", scorer="judge", student_id=STUDENT, at=1.0)
+    same = [
+        replace(first, trace_id=new_id(), agrees=False, at=2.0 + n, group_key=first.trace_id)
+        for n in range(49)
+    ]
+    alone = replace(first, trace_id=new_id(), agrees=False, at=60.0)
+    write_comparisons(db, [replace(first, group_key=first.trace_id), *same, alone])
+    write_segment(journal, *(a_feedback(c.trace_id, score=1.0) for c in (first, *same, alone)))
+    collect(db, journal, {})
+    assert judged_pairs(db, "triage") == [(True, True), (False, True)]

@@ -13,12 +13,21 @@ from store.database.actions import append_action
 from store.database.comparisons import write_comparisons
 from store.database.promotions import append_promotion, promotions_of_task
 from store.ids import new_id
+from store.jsontext import to_json
 from store.records import (
     Comparison,
     Promotion,
     Reason,
 )
-from tests.helpers.live_scene import EVERY_AUDIT, Scene, answering, right, until, wrong
+from tests.helpers.live_scene import (
+    EVERY_AUDIT,
+    Scene,
+    answering,
+    right,
+    spelled,
+    until,
+    wrong,
+)
 from tests.helpers.samples import a_comparison, an_action
 
 RUN_LENGTH = 5000
@@ -40,12 +49,9 @@ def before_demotion(scene: Scene, student: Promotion) -> list[Comparison]:
     return [c for c in scene.comparisons(student) if c.at <= scene.promotion().at]
 
 
-@pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.slow
-async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
-    scene: Scene, repeated: bool
-) -> None:
-    """Its wrong answers have the right form. A repeated input does not hide them."""
+async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(scene: Scene) -> None:
+    """Its wrong answers have the right form."""
     student = scene.promote()
     good = [scene.served(f"good {n}", student) for n in range(40)]
     await scene.settle(*good)
@@ -56,7 +62,7 @@ async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
     asked = 0
     while scene.promotion().target == "student":
         asked += 1
-        text = "the same" if repeated else f"bad {asked}"
+        text = f"bad {asked}"
         await scene.settle(scene.served(text, student, wrong(text)))
         assert asked <= fewest - 40
     demotion = scene.promotion()
@@ -75,6 +81,32 @@ async def test_a_wrong_student_is_demoted_as_soon_as_the_detector_allows(
         scene.served("late", student, "late")
     )  # by a proxy that has not read the routes yet
     assert len(scene.teacher.requests) == asked_before
+
+
+@pytest.mark.slow
+async def test_one_conversation_audited_fifty_times_demotes_nobody(scene: Scene) -> None:
+    """Nor does it prove anything: it is one group, also after a restart."""
+    student = scene.promote()
+    await scene.settle(*(scene.served(f"good {n}", student) for n in range(10)))
+    turns = [{"role": "user", "content": "my parcel is lost"}]
+    requests = []
+    for number in range(50):
+        messages = to_json(turns).decode()
+        requests.append(scene.served("a turn", student, "nonsense", input_messages=messages))
+        turns += [
+            {"role": "assistant", "content": "nonsense"},
+            {"role": "user", "content": f"and what about {spelled(str(number))}"},
+        ]
+    await scene.settle(*requests)
+    for restarted in (False, True):
+        if restarted:
+            await scene.monitor.stop()
+            scene.monitor = scene.new_monitor()
+            await scene.settle()
+        state = scene.state()
+        assert (state.rows, state.groups, state.groups_agreed) == (60, 11, 10)
+        assert (state.suspicion["disagreement"].n, state.suspicion["disagreement"].bad) == (11, 1)
+        assert "11 groups (60 comparisons), 10 agree" in state.reason
 
 
 @pytest.mark.slow
@@ -188,7 +220,7 @@ async def test_the_state_names_the_next_step(
     await scene.settle()
     state = scene.state()
     assert (state.step, state.share, state.shares) == (step, share, [0.05, 0.25, 1.0])
-    assert (state.next_share, state.rows_needed) == (next_share, 1000)
+    assert (state.next_share, state.groups_needed) == (next_share, 1000)
 
 
 @pytest.mark.slow
@@ -201,7 +233,7 @@ async def test_rows_of_a_step_are_fair_samples_without_feedback(scene: Scene) ->
     scene.monitor = scene.new_monitor()
     await scene.settle()
     assert scene.state().comparisons["feedback"].n == 1
-    assert (scene.state().rows, scene.state().rows_agreed) == (3, 3)
+    assert (scene.state().groups, scene.state().groups_agreed) == (3, 3)
 
 
 async def test_a_promotion_by_hand_continues_the_evidence(scene: Scene) -> None:
@@ -263,7 +295,7 @@ async def test_complaints_count_as_failed_audits(scene: Scene) -> None:
             kind="feedback",
             agrees=False,
             score=0.0,
-            at=scene.now,
+            at=scene.now + 1,
         )
         for trace_id in (good[0].trace_id, bad.trace_id)
     ]

@@ -47,9 +47,11 @@ def known(**changes: Any) -> Evidence:
     return Evidence(**{**bounds, **QUIET, **changes})
 
 
-def rows(n: int, agreed: int, **changes: Any) -> Evidence:
-    """Evidence of n comparisons, all since the step began."""
-    return known(n=n, agreed=agreed, step_n=n, step_agreed=agreed, **changes)
+def rows(n: int, agreed: float, **changes: Any) -> Evidence:
+    """Evidence of n comparisons, each a group of its own, all since the step began."""
+    counts = {"n": n, "agreed": agreed, "most_agreed": agreed, "rows": n}
+    counts |= {"step_n": n, "step_agreed": agreed, "step_rows": n}
+    return known(**{**counts, **changes})
 
 
 def alarm(**changes: Any) -> DetectorState:
@@ -94,7 +96,7 @@ FORCED = on("live", 1.0, forced=True)
             1.0,
             "on to 100 %: 30 comparisons, all agree in ",
         ),
-        (CANARY, known(n=90, agreed=90, step_n=2, step_agreed=2), "stay", "canary", 0.25, "canary"),
+        (CANARY, rows(90, 90, step_n=2, step_agreed=2), "stay", "canary", 0.25, "canary"),
         (
             LIVE,
             rows(200, 196, bound=0.9),
@@ -253,6 +255,7 @@ def evidences(draw: st.DrawFn) -> Evidence:
         since=draw(st.floats(0, 2000)),
         n=n,
         agreed=agreed,
+        most_agreed=agreed,
         step_n=step_n,
         step_agreed=draw(st.integers(0, step_n)),
         bound=draw(UNIT),
