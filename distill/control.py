@@ -1,7 +1,8 @@
 """The control plane's process: `python -m distill.control`, started by `understudy serve`.
 
 Owns the database file, collects the journal, starts due runs, supervises the students, publishes
-the routes, and answers the status API. When it dies, the proxy goes on with the teacher.
+the routes, and answers the status API. When it dies, the proxy goes on with the teacher. While the
+database cannot be opened it only says why: see distill.opening.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
-
-from distill.api import build_api
+from distill.api import build_api, build_api_without_store
 from distill.collect import Collected
 from distill.composition import build_services
 from distill.forget.retention import Retention
@@ -26,9 +25,10 @@ from distill.kinds.registry import student_servers
 from distill.monitor.monitor import LiveMonitor
 from distill.monitor.sampling import Sampler, load_key
 from distill.monitor.student import MonitorParts
-from distill.ownership import owned
+from distill.opening import give_routes_to_teacher, is_damage, open_when_possible
 from distill.pipeline.runner import Runner
 from distill.pipeline.training import trained_student
+from distill.presence import Heart, StatusServer
 from distill.publish import routes_now
 from distill.refill import refill_what_is_lost
 from distill.run.progress import Board
@@ -47,7 +47,7 @@ from store.distribution import installed_version
 from store.errors import ConfigError, RunError, StoreError, UnderstudyError
 from store.files.journal import count_set_aside
 from store.logs import configure_logging
-from store.process.control_page import BEAT_S, ControlPage
+from store.process.control_page import ControlPage
 from store.process.runtime import Runtime
 from store.records import (
     Promotion,
@@ -68,7 +68,9 @@ KEY_FILE = "draws.key"
 class ControlPlane:
     """The parts of the control plane, and the jobs that the scheduler calls."""
 
-    def __init__(self, config: Config, runtime: Runtime, db: Database) -> None:
+    def __init__(
+        self, config: Config, runtime: Runtime, db: Database, page: ControlPage | None = None
+    ) -> None:
         self.config = config
         self.store = Store(db)
         self._pool: TeacherPool = teacher_pool(
@@ -119,9 +121,10 @@ class ControlPlane:
                 follow=self.follow_promotions,
             )
         )
-        self._page = None if runtime.control_fd is None else ControlPage(runtime.control_fd)
+        self._page = page
         self._ticking = asyncio.Lock()
         self._routing = asyncio.Lock()  # older routes never come after newer ones
+        self._collecting = True  # whether the last round went well
         self._published = False  # whether the last routes were written
         self._last_error = ""  # of the last tick, so that it is logged once
         self._routes_error = ""  # the same, of the routes file
@@ -160,7 +163,24 @@ class ControlPlane:
             else:
                 self._routes_error = ""
 
-    async def recover(self) -> None:
+    async def start(self) -> None:
+        """What precedes the periodic jobs. Goes on where a part of the database is damaged."""
+        await self._recover()
+        await self.collect()
+        try:
+            await self.follow_promotions()
+        except StoreError as error:
+            log.error("no student is served: %s", error)
+            self._published = False
+
+    async def stop(self) -> None:
+        """Ends everything that was begun."""
+        await self.collect()  # first: what follows may take longer than a stop may
+        await self.monitor.stop()
+        await self.runner.stop()
+        await self.students.stop()
+
+    async def _recover(self) -> None:
         """Collects again what the database has lost since it was collected."""
         try:
             await self.store.run(refill_what_is_lost, self.services.kept, prices(self.config))
@@ -172,22 +192,25 @@ class ControlPlane:
         try:
             got = await self.services.collector.collect()
         except (UnderstudyError, OSError) as error:
-            if self.health.ok:
+            if self._collecting:
                 log.error("traces stay in the journal: %s", error)
+            self._collecting = False
             self.health = replace(self.health, ok=False, error=str(error))
             self._show_health()
             await asyncio.to_thread(self.services.kept.prune)  # room, where the disk is full
             return None
-        if not self.health.ok:
+        if not self._collecting:
             log.info("the store takes traces again")
+        self._collecting = True
         for entry in got.skipped:
             if entry not in self.health.skipped:
                 log.error("journal: cannot be collected: %s", entry)
         if got.not_kept and not self.health.not_kept:
             log.error("the journal's copies cannot be written: %s", got.not_kept)
+        damage = self.store.db.damage
         self.health = StoreHealth(
-            ok=True,
-            error=None,
+            ok=damage is None,
+            error=None if damage is None else str(damage),
             collected=self.health.collected + got.traces,
             damaged=self.health.damaged + got.damaged,
             set_aside=await asyncio.to_thread(count_set_aside, self.config.journal_dir),
@@ -202,15 +225,10 @@ class ControlPlane:
         """Tells `serve` and the proxies how collecting goes."""
         if self._page is not None:
             health = self.health
+            self._page.say(health.error or "")
             self._page.collected(
-                ok=health.ok, set_aside=health.set_aside, skipped=len(health.skipped)
+                ok=self._collecting, set_aside=health.set_aside, skipped=len(health.skipped)
             )
-
-    async def beat(self) -> None:
-        """Writes heartbeats, for as long as the event loop runs."""
-        while self._page is not None:
-            self._page.beat(self.store.db.oldest_operation_s)
-            await asyncio.sleep(BEAT_S)
 
     async def tidy(self) -> None:
         """Finishes forgettings that were interrupted, and deletes what is too old."""
@@ -278,49 +296,91 @@ def _state(route: Route) -> str:
 
 
 async def run_control_plane(config: Config, runtime: Runtime) -> None:
-    """Runs until SIGTERM or SIGINT. Raises StoreError when the database cannot be opened."""
-    with owned(config.data_dir), Database(config.database_file, config.store) as db:
-        plane = ControlPlane(config, runtime, db)
-        reporter = Reporter(
-            plane.store,
-            due=plane.runner.decisions.get,
-            board=plane.board,
-            route=plane.services.publisher.route,
-            prices=plane.distilling_prices(),
-            settings=config.task,
-            live=plane.monitor.state,
-            proxies=lambda: plane.services.publisher.proxies,
+    """Runs until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    page = None if runtime.control_fd is None else ControlPage(runtime.control_fd)
+    heart = Heart(page)
+    beating = asyncio.create_task(heart.beat())
+    server = StatusServer(runtime.control_port)
+    try:
+        opened = await open_when_possible(
+            config, stop, lambda error: _wait_without_store(config, runtime, page, server, error)
         )
-        asyncio.get_running_loop().set_default_executor(plane.threads)
-        api = build_api(
+        if opened is not None:
+            releases, db = opened
+            with releases:
+                heart.query_s = lambda: db.oldest_operation_s
+                await _run(config, runtime, db, page=page, server=server, stop=stop)
+    finally:
+        await server.stop()
+        beating.cancel()
+
+
+def _wait_without_store(
+    config: Config,
+    runtime: Runtime,
+    page: ControlPage | None,
+    server: StatusServer,
+    error: StoreError,
+) -> None:
+    """Says why there is no store, to whoever asks."""
+    if page is not None:
+        page.collected(ok=False, set_aside=count_set_aside(config.journal_dir), skipped=0)
+        page.say(str(error))
+    server.show(
+        build_api_without_store(
             token=runtime.control_token,
-            status=lambda: reporter.status(plane.health, plane.students.states()),
-            task_status=reporter.task,
-            report_routes=plane.services.publisher.report,
-            commands=plane.services.commands,
-            forgetter=plane.services.forgetter,
+            fault=str(error),
             clock=time.time,
             version=installed_version(),
         )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                api, host="127.0.0.1", port=runtime.control_port, log_config=None, access_log=False
-            )
-        )
-        beating = asyncio.create_task(plane.beat())
-        await plane.recover()
-        await plane.collect()
-        await plane.follow_promotions()
-        scheduler = schedule(periodic_jobs(plane))
-        try:
-            await _serve_until_stopped(server)
-        finally:
-            scheduler.shutdown()
-            await plane.collect()  # first: what follows may take longer than a stop may
-            await plane.monitor.stop()
-            await plane.runner.stop()
-            await plane.students.stop()
-            beating.cancel()
+    )
+    if is_damage(error):
+        give_routes_to_teacher(config.routes_file, at=time.time())
+
+
+async def _run(
+    config: Config,
+    runtime: Runtime,
+    db: Database,
+    *,
+    page: ControlPage | None,
+    server: StatusServer,
+    stop: asyncio.Event,
+) -> None:
+    plane = ControlPlane(config, runtime, db, page)
+    reporter = Reporter(
+        plane.store,
+        due=plane.runner.decisions.get,
+        board=plane.board,
+        route=plane.services.publisher.route,
+        prices=plane.distilling_prices(),
+        settings=config.task,
+        live=plane.monitor.state,
+        proxies=lambda: plane.services.publisher.proxies,
+    )
+    asyncio.get_running_loop().set_default_executor(plane.threads)
+    api = build_api(
+        token=runtime.control_token,
+        status=lambda: reporter.status(plane.health, plane.students.states()),
+        task_status=reporter.task,
+        report_routes=plane.services.publisher.report,
+        commands=plane.services.commands,
+        forgetter=plane.services.forgetter,
+        clock=time.time,
+        version=installed_version(),
+    )
+    await plane.start()
+    scheduler = schedule(periodic_jobs(plane))
+    try:
+        server.show(api)
+        await server.until_stopped(stop)
+    finally:
+        scheduler.shutdown()
+        await plane.stop()
 
 
 def periodic_jobs(plane: ControlPlane) -> list[PeriodicJob]:
@@ -337,20 +397,6 @@ def periodic_jobs(plane: ControlPlane) -> list[PeriodicJob]:
         PeriodicJob(plane.store.checkpoint, CHECKPOINT_SECONDS),
         PeriodicJob(plane.tidy, TIDY_SECONDS, first_after_s=FIRST_TIDY_S),
     ]
-
-
-async def _serve_until_stopped(server: uvicorn.Server) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    # `_serve`, because `serve` would take the signals for itself
-    serving = asyncio.create_task(server._serve())
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    waiting.cancel()
-    await serving
 
 
 def main() -> int:

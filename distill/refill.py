@@ -19,7 +19,7 @@ import orjson
 from distill.collect import Collected, collect
 from store.database.collecting import has_record
 from store.database.database import Database
-from store.files.journal import own_folder
+from store.files.atomic import own_folder
 from store.files.kept import KeptSegments
 from store.ids import new_id
 from store.settings.teachers import Price

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from store.errors import UnderstudyError
+
 Work = Callable[[], Awaitable[None]]
 
 log = logging.getLogger("understudy.scheduler")
@@ -45,10 +47,17 @@ def schedule(jobs: Iterable[PeriodicJob]) -> Scheduler:
 async def _repeat(job: PeriodicJob) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time() + (job.seconds if job.first_after_s is None else job.first_after_s)
+    said = ""  # the last fault, so that it is logged once
     while True:
         await asyncio.sleep(due - loop.time())
         try:
             await job.work()
+        except UnderstudyError as error:
+            if str(error) != said:
+                log.error("a periodic job failed, and goes on: %s", error)
+            said = str(error)
         except Exception:
             log.exception("a periodic job failed, and goes on")
+        else:
+            said = ""
         due = max(due + job.seconds, loop.time())

@@ -38,7 +38,8 @@ class Health:
         self._version = version
         self._journal = journal
         self._routes = routes
-        self._data_dir = f"{data_dir}/"
+        # as it is in the config, and as it is on the disk
+        self._data_dirs = (f"{data_dir.absolute()}/", f"{data_dir}/")
         self._control_page = control_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,11 +58,13 @@ class Health:
         if self._control_page is not None:
             control = self._control_page.state
             healthy = healthy and control.alive and control.collecting and not control.skipped
+            healthy = healthy and not control.fault
             payload["control_plane"] = {
                 "alive": control.alive,
                 "collecting": control.collecting,
                 "set_aside": control.set_aside,
                 "skipped": control.skipped,
+                "error": self._without_folder(control.fault) or None,
             }
         state = scope.get("state") or {}
         roster: Roster | None = state.get("roster")
@@ -75,7 +78,9 @@ class Health:
         await respond(send, 200, [JSON], orjson.dumps(payload))
 
     def _without_folder(self, fault: str | None) -> str | None:
-        return fault and fault.replace(self._data_dir, "")
+        for folder in self._data_dirs:
+            fault = fault and fault.replace(folder, "")
+        return fault
 
 
 class Models:

@@ -4,6 +4,7 @@ UnderstudyError
 ├── ConfigError          the configuration cannot be used; nothing was started
 ├── StoreError           the database cannot be opened, read or written
 │   ├── StoreLocked      another process owns the database file
+│   ├── StoreDamaged     the database file cannot be read, or a part of it cannot
 │   └── InputRefused     DuckDB cannot read what a query was given; the message does not show it
 ├── JournalError         a trace could not be written to the journal (kept in memory meanwhile)
 ├── TeacherError         the teacher did not give a usable answer to a call of ours
@@ -44,6 +45,10 @@ class StoreError(UnderstudyError):
 
 class StoreLocked(StoreError):
     """Another process owns the database file: stop it, or use another data_dir."""
+
+
+class StoreDamaged(StoreError):
+    """The database file is damaged: run `understudy repair`."""
 
 
 class InputRefused(StoreError):

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class ChildSpec:
     cwd: Path | None = None
     log: Path | None = None  # where its output goes; None: where ours goes
     grace_s: float = 10.0  # how long it may take to stop before it is killed
+    on_start: Callable[[int], None] | None = None  # is given its process id, at each start
     stage: int = 0  # lower stages are stopped first, those of the same stage together
 
 
@@ -53,6 +54,8 @@ class Child:
         self.due_at = None
         self.process = None
         self.process = _spawn(self.spec)
+        if self.spec.on_start is not None:
+            self.spec.on_start(self.process.pid)
 
     def terminate(self, number: signal.Signals, grace_s: float) -> None:
         """Sends it a signal to end; `kill_at` says when it has to have ended."""

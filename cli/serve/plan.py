@@ -141,6 +141,7 @@ def plan_children(
         env=env(),
         pass_fds=(page_fd,),
         grace_s=CONTROL_GRACE_S,
+        on_start=context.control_page.started,
         stage=CONTROL_STAGE,
     )
     return ServePlan(

@@ -28,9 +28,10 @@ from typing import Any, Self
 
 import duckdb
 
+from store.database.damage import damage, damage_at_open, damage_in_use, is_cut_short
 from store.database.queries import load_queries
 from store.database.schema import MIGRATIONS, load_migrations, migrate
-from store.errors import InputRefused, StoreError, StoreLocked
+from store.errors import InputRefused, StoreDamaged, StoreError, StoreLocked
 from store.settings.config import StoreSettings
 
 ROW_GROUP_ROWS = 2048
@@ -52,14 +53,16 @@ _SAFE_TO_SHOW = (
     duckdb.BinderException,
     duckdb.ParserException,
 )
+# they say nothing about what a query was given
+_OF_THE_DATABASE = (duckdb.FatalException, duckdb.InternalException)
 
 
 class Database:
     """The database file, open from construction to `close`. Safe to use from several threads.
 
-    Raises StoreLocked when another process owns the file, and StoreError when it cannot be opened
-    or is of a newer version; later StoreError when an operation fails. A failed operation has
-    changed nothing.
+    Raises StoreLocked when another process owns the file, StoreDamaged when it is damaged, and
+    StoreError when it cannot be opened or is of a newer version; later StoreError when an operation
+    fails, StoreDamaged when it met a damaged part. A failed operation has changed nothing.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Database:
         self._rewriting = False
         self._broken = True  # to be attached before the next operation
         self._closed = False
+        self.damage: StoreDamaged | None = None  # the last that an operation has met
         with self._cursor():
             pass
 
@@ -237,6 +241,8 @@ class Database:
         connection = self._connect()
         try:
             connection.execute(self._attach_sql(self._file, "store"))
+            if is_cut_short(connection, "store", self._file):
+                raise damage(self._file, "it is cut short")
             connection.execute("USE store")
             with suppress(OSError):  # of a rewrite that was killed; the lock is ours
                 self._fresh.unlink(missing_ok=True)
@@ -311,6 +317,14 @@ class Database:
         """A StoreError for one of DuckDB's, without any value that a client or a teacher sent."""
         if _INVALIDATED in str(error):
             self._broken = True
+        damaged = damage_in_use(self._file, error)
+        if damaged is not None:
+            if self.damage is None:
+                log.error("%s: %s", doing, error)
+            self.damage = damaged
+            return damaged
+        if isinstance(error, _OF_THE_DATABASE) or type(error) is duckdb.Error:
+            return StoreError(f"{self._file}: {doing}: {type(error).__name__}")
         if isinstance(error, _SAFE_TO_SHOW):
             return StoreError(f"{self._file}: {doing}: {error}")
         return InputRefused(f"{self._file}: {doing}: {type(error).__name__}")
@@ -318,7 +332,10 @@ class Database:
     def _open_error(self, error: duckdb.Error) -> StoreError:
         locked = _LOCKED.search(str(error))
         if locked is None:
-            return StoreError(f"{self._file} cannot be opened: {error}")
+            damaged = damage_at_open(self._file, error)
+            if damaged is not None:
+                log.warning("DuckDB: %s", error)
+            return damaged or StoreError(f"{self._file} cannot be opened: {error}")
         owner = f"process {locked[1]}" if locked[1] else "another process"
         return StoreLocked(f"{self._file} is in use by {owner}: stop it, or use another data_dir")
 

@@ -66,6 +66,17 @@ def write_atomically(
         raise
 
 
+def own_folder(place: Path) -> Path:
+    """Makes a folder of ours, if it is not there. Raises OSError.
+
+    Something else of that name, such as a link to a folder elsewhere, makes room for it.
+    """
+    if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+        _move_aside(place)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISLNK, "a symbolic link"),

@@ -31,7 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.files.atomic import open_regular
+from store.files.atomic import open_regular, own_folder
 from store.ids import new_id
 from store.jsontext import to_json
 from store.records import Feedback, Trace
@@ -257,17 +257,6 @@ def count_set_aside(folder: Path) -> int:
 def damaged_folder(folder: Path) -> Path:
     """The folder beside the segments for what could not be collected. Raises OSError."""
     return own_folder(folder / DAMAGED_FOLDER)
-
-
-def own_folder(place: Path) -> Path:
-    """Makes a folder beside the segments, if it is not there. Raises OSError.
-
-    Something else of that name, such as a link to a folder elsewhere, makes room for it.
-    """
-    if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-        place.rename(place.with_name(f"{place.name}-{new_id()}"))
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
 
 
 def unsealed_segments(folder: Path) -> set[str]:

@@ -23,8 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.files.atomic import open_regular
-from store.files.journal import own_folder
+from store.files.atomic import open_regular, own_folder
 
 KEPT_FOLDER = "kept"  # beside the segments
 MAX_FILE_BYTES = 64 << 20

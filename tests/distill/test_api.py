@@ -82,7 +82,12 @@ def test_a_new_task_has_traces_and_no_student(scene) -> None:
     assert found["stage"] is found["last_run"] is found["certificate"] is None
     assert found["served"]["student"]["requests"] == 6
     assert found["served"]["student"]["p50_ms"] == 8.0
-    assert found["tokens"]["traffic"] == {"calls": 3, "input": 300, "output": 30}
+    assert found["tokens"]["traffic"] == {
+        "calls": 3,
+        "input": 300,
+        "output": 30,
+        "estimated": 0,
+    }
     assert found["cost_usd"]["traffic"] == pytest.approx(330e-6)
     assert found["cost_usd"]["saved"] == pytest.approx(6 * 110e-6)
 
@@ -102,6 +107,7 @@ def test_the_status_shows_the_store_and_the_students(scene) -> None:
         "damaged": 1,
         "set_aside": 0,
         "skipped": [],
+        "not_kept": None,
         "forgotten": 0,
         "forgetting": 0,
     }

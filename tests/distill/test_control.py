@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import stat
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 
 from distill.control import KEY_FILE, ControlPlane
 from distill.scheduler import PeriodicJob, schedule
+from distill.students.students import Students, StudentSpec
 from store.database.database import Database
 from store.database.promotions import append_promotion
 from store.files.routes import read_routes
@@ -133,10 +135,11 @@ async def test_routes_that_could_not_be_published_are_published_later(
 ) -> None:
     promote(db)
     async with planned(config, db) as plane:
-        (config.routes_file / "in the way").mkdir(parents=True)
+        in_the_way = config.routes_file.with_name(f".routes.json.{os.getpid()}.part")
+        in_the_way.mkdir()
         await plane.tick()
-        (config.routes_file / "in the way").rmdir()
-        config.routes_file.rmdir()
+        assert not config.routes_file.exists()
+        in_the_way.rmdir()
         await plane.tick()
         assert route(config).reason == Reason.STUDENT_STARTING
 
@@ -155,6 +158,35 @@ async def test_while_the_teacher_is_overloaded_audits_stay_pending(
         assert state is not None
         assert state.audits.owed == 1
         assert "503" in state.waits_for
+
+
+async def test_a_stop_collects_before_anything_that_takes_its_time(
+    config: Config, db: Database
+) -> None:
+    """A student that does not end takes all the time that the control plane has to stop."""
+    never = asyncio.Event()
+
+    class Endless:
+        base_url, pid = "http://127.0.0.1:1", None
+
+        async def start(self) -> None:
+            pass
+
+        async def stop(self) -> None:
+            await never.wait()
+
+        async def healthy(self) -> bool:
+            return True
+
+    plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db)
+    plane.students = Students(on_change=plane.publish, server=lambda _: Endless())
+    plane.students.want({"triage": StudentSpec("run", "base", config.data_dir)})
+    write_segment(config.journal_dir, a_trace())
+    stopping = asyncio.create_task(plane.stop())
+    await until(lambda: plane.health.collected == 1)
+    assert not stopping.done()
+    never.set()
+    await stopping
 
 
 async def test_a_job_that_a_stop_cancels_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -176,8 +208,7 @@ async def test_an_entry_that_cannot_be_collected_shows_in_the_status_and_to_the_
     config: Config, db: Database
 ) -> None:
     page = ControlPage.create()
-    runtime = Runtime("", control_port=1, control_token="t", control_fd=page.fd)
-    plane = ControlPlane(config, runtime, db)
+    plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db, page)
     page.beat()
     config.journal_dir.mkdir(parents=True)
     (config.journal_dir / "1.jsonl").mkdir()
@@ -191,6 +222,7 @@ async def test_an_entry_that_cannot_be_collected_shows_in_the_status_and_to_the_
     write_segment(config.journal_dir, a_trace())
     await plane.collect()
     assert not page.state.collecting
+    assert "is closed" in page.state.fault
     page.close()
 
 

@@ -49,12 +49,13 @@ def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
         said = httpx.get(f"{running.url}/health").json()
         return said["status"], said["control_plane"]
 
-    def state(*, alive=True, collecting=True, set_aside=0, skipped=0):
+    def state(*, alive=True, collecting=True, set_aside=0, skipped=0, error=None):
         return {
             "alive": alive,
             "collecting": collecting,
             "set_aside": set_aside,
             "skipped": skipped,
+            "error": error,
         }
 
     with ProxyThread(raw, control_fd=page.fd) as running:
@@ -68,6 +69,14 @@ def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
         page.beat()
         assert health() == ("degraded", state(collecting=False))
         wait_until(lambda: health() == ("degraded", state(alive=False, collecting=False)))
+        page.collected(ok=True, set_aside=0, skipped=0)
+        page.say(f"{tmp_path}/understudy.duckdb is damaged: run `understudy repair`")
+        page.beat()
+        damaged = "understudy.duckdb is damaged: run `understudy repair`"
+        assert health() == ("degraded", state(error=damaged))
+        page.say("")
+        page.beat()
+        assert health() == ("ok", state())
 
 
 def test_a_control_plane_that_hangs_is_a_503(teacher, tmp_path, page):

@@ -13,6 +13,11 @@ from cli.serve.accepted import AcceptedConfigs
 HARM: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,
     "deleted with its folder": lambda file: shutil.rmtree(file.parent),
+    "a directory in its place": lambda file: (file.unlink(), file.mkdir()),
+    "a file in place of the folder": lambda file: (
+        shutil.rmtree(file.parent),
+        file.parent.write_text("x"),
+    ),
     "emptied": lambda file: file.write_bytes(b""),
     "edited": lambda file: file.write_bytes(b"server: {port: 1}"),
     "longer": lambda file: file.write_bytes(file.read_bytes() + b"\n"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.serve.children import MAX_LOG_BYTES, ChildSpec, describe_exit, restart_delay
+from cli.serve.children import MAX_LOG_BYTES, Child, ChildSpec, describe_exit, restart_delay
 from cli.serve.supervisor import Supervisor
 from tests.helpers.polite import DEAF, POLITE, alive, child_pid, running, spec, until
 
@@ -28,6 +28,18 @@ def test_the_delay_doubles_up_to_half_a_minute(ends: int, seconds: float) -> Non
 )
 def test_an_exit_status_is_described_in_words(code: int, words: str) -> None:
     assert words in describe_exit(code)
+
+
+def test_who_watches_over_a_child_hears_of_each_start() -> None:
+    pids: list[int] = []
+    child = Child(ChildSpec(name="x", argv=["true"], env={}, on_start=pids.append))
+    started = []
+    for _ in range(2):
+        child.start()
+        assert child.process is not None
+        child.process.wait()
+        started.append(child.process.pid)
+    assert pids == started
 
 
 def test_a_spec_does_not_show_its_environment() -> None:

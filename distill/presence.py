@@ -1,0 +1,69 @@
+"""What others see of the control plane: its heartbeats, and the server of its status API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+
+from store.process.control_page import BEAT_S, ControlPage
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI
+
+
+class Heart:
+    """Writes heartbeats, for as long as the event loop runs."""
+
+    def __init__(self, page: ControlPage | None) -> None:
+        self._page = page
+        self.query_s: Callable[[], float] = lambda: 0.0  # the age of the oldest running query
+
+    async def beat(self) -> None:
+        while self._page is not None:
+            self._page.beat(self.query_s())
+            await asyncio.sleep(BEAT_S)
+
+
+class StatusServer:
+    """Serves the status API on loopback: one application after the other, on one port."""
+
+    def __init__(self, port: int) -> None:
+        self._app: Application | None = None
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._answer,
+                interface="asgi3",
+                host="127.0.0.1",
+                port=port,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    def show(self, app: Application) -> None:
+        """Answers with this application from now on."""
+        self._app = app
+        if self._serving is None:
+            # `_serve`, because `serve` would take the signals for itself
+            self._serving = asyncio.create_task(self._server._serve())
+
+    async def until_stopped(self, stop: asyncio.Event) -> None:
+        """Returns at a stop, or when it cannot serve any more."""
+        assert self._serving is not None
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait({self._serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def stop(self) -> None:
+        """Closes the port."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self._app is not None
+        await self._app(scope, receive, send)
