@@ -14,6 +14,7 @@ from store.records import Outcome
 
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
+_BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")  # of a stream of events
 _GATHER_S = 0.25  # how long the rest of a plain answer is waited for
 
 log = logging.getLogger(__name__)
@@ -108,12 +109,13 @@ async def relay_stream(response: Response, exchange: Exchange, send: Send) -> bo
 class _Reading:
     """Reads a stream on the side. No fault in here reaches the client."""
 
-    __slots__ = ("_assembler", "_exchange", "_failed", "_json")
+    __slots__ = ("_assembler", "_begun", "_exchange", "_failed", "_json")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._assembler = exchange.surface.assembler()
         self._failed = False
+        self._begun = False  # with something else than line ends
         self._json: list[bytes] | None = None  # of a plain answer that is called a stream
 
     @property
@@ -122,10 +124,12 @@ class _Reading:
         return self._assembler.done
 
     def feed(self, chunk: bytes) -> None:
+        if not self._begun:
+            self._begun = bool(chunk.strip())
+            if self._begun and _is_json(chunk):
+                self._json = []
         if self._json is not None:
             self._json.append(chunk)
-        elif not self._exchange.answer_bytes and _is_json(chunk):
-            self._json = [chunk]
         elif not self._failed:
             try:
                 self._assembler.feed(chunk)
@@ -166,11 +170,11 @@ def _log_unread(exchange: Exchange, error: Exception) -> None:
 
 
 def _is_json(begin: bytes) -> bool:
-    return begin.removeprefix(BOM).lstrip()[:1] == b"{"
+    return begin.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def _is_events(begin: bytes) -> bool:
-    return begin.removeprefix(BOM).lstrip()[:6].startswith((b"data:", b"event:", b"id:", b":"))
+    return begin.removeprefix(BOM).lstrip()[:6].startswith(_BEGINNINGS)
 
 
 def _outcome(completion: Completion, *, done: bool) -> Outcome:

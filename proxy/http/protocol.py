@@ -8,8 +8,7 @@
 - Draining: a client that may send one more request is waited for during `LINGER_S`, and its answer
   says `connection: close`, since a request that meets a closing connection is lost.
 - A client that shuts down writing alone gets its answers. One that is gone resets the connection
-  when it gets the bytes with which any answer begins or goes on; these are written one by one, at
-  growing intervals.
+  when it gets bytes that come next in any case; they are written one by one, at growing intervals.
 - Idle connections, clients that stop in the middle of a request and clients that do not read are
   found by one look at all connections per second, instead of a timer per request.
 - It does less per request: one scan checks all header values of an answer, names are checked once
@@ -99,8 +98,9 @@ class Protocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
         self.flow.resume_writing()
-        if self.on_gone is not None:
-            self.on_gone()
+        on_gone, self.on_gone = self.on_gone, None  # it refers to this: no work for the collector
+        if on_gone is not None:
+            on_gone()
         under_way, self.answering, self.cycle = self.answering, None, None
         if under_way is not None:
             under_way.lost()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from proxy.surfaces.chat.choice import Choice
-from proxy.surfaces.completion import BOM, UNREAD, Completion, take_head
+from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of, take_head
 from proxy.surfaces.sse import EventReader
 
 _DONE = b"[DONE]"
@@ -26,6 +26,8 @@ def read_completion(raw: bytes) -> Completion:
             completion.messages.append(message)
             if choice.get("finish_reason"):
                 completion.finish_reasons.append(str(choice["finish_reason"]))
+            if "error" in choice:  # OpenRouter's, of a provider that broke off
+                completion.error_type = completion.error_type or error_type_of(choice)
         if not completion.messages:
             completion.error_type = completion.error_type or UNREAD
     except (orjson.JSONDecodeError, AttributeError, TypeError):
@@ -69,6 +71,9 @@ class CompletionAssembler(EventReader):
                 if known is None:
                     known = self._choices[index] = Choice()
                 known.take(choice)
+                if "error" in choice:
+                    completion = self._completion
+                    completion.error_type = completion.error_type or error_type_of(choice)
         except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
             if raw.strip() not in _WITHOUT_MEANING:
                 self._completion.error_type = self._completion.error_type or UNREAD

@@ -111,6 +111,16 @@ def test_a_byte_order_mark_is_not_part_of_the_first_line():
     assert read_completion(plain).messages == [{"content": "x"}]
 
 
+def test_an_error_in_a_choice_is_an_error():
+    choice = {"index": 0, "finish_reason": "error", "error": {"code": 502, "message": "no"}}
+    assembler = CompletionAssembler()
+    chunk = {"choices": [{**choice, "delta": {"content": ""}}]}
+    assembler.feed(b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(chunk).encode())
+    assert assembler.finish().error_type == "502"
+    plain = {"choices": [{**choice, "message": {"content": "half"}}]}
+    assert read_completion(json.dumps(plain).encode()).error_type == "502"
+
+
 def test_a_stream_with_an_event_that_is_not_understood_is_unread():
     assembler = CompletionAssembler()
     assembler.feed(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\ndata: {"choi\n\n')
