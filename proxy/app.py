@@ -125,6 +125,10 @@ class App:
         """Which version of the routes this process has."""
         return self._upkeep.routes_digest
 
+    def refused(self, status: int) -> None:
+        """Counts a refusal that this application was not asked for."""
+        self._recorder.refused(status)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)

@@ -57,6 +57,7 @@ class Worker(uvicorn.Server):
         drain_s: float,
         journal_health: Callable[[], JournalHealth] | None = None,
         routes_digest: Callable[[], int] | None = None,
+        refused: Callable[[int], None] | None = None,
         roster: Roster | None = None,
         number: int = 0,
         settings: ServerSettings | None = None,
@@ -65,11 +66,13 @@ class Worker(uvicorn.Server):
         """`journal_health`, `routes_digest`: what the other workers are told about this one, if
         there is a roster.
 
-        `number`: of this worker, its row in the roster.
+        `refused`: told the status of what no application sees: bytes that are no request, and
+        connections beyond the limit. `number`: of this worker, its row in the roster.
         """
         super().__init__(config)
         self._journal_health = journal_health
         self._routes_digest = routes_digest
+        self._refused = refused
         self._parent = os.getppid()
         self._drain_s = drain_s
         self._roster = roster
@@ -92,6 +95,7 @@ class Worker(uvicorn.Server):
             roster=self._roster,
             worker=self._number,
             max_connections=self._max_connections,
+            refused=self._refused,
         )
         if self._roster is not None:
             self.lifespan.state |= {"roster": self._roster, "worker": self._number}
@@ -103,6 +107,7 @@ class Worker(uvicorn.Server):
     def _protocol(self) -> Protocol:
         protocol = Protocol(self.config, self.server_state, self.lifespan.state)
         protocol.head_timeout_s = self._settings.head_timeout_s
+        protocol.on_refused = self._refused
         protocol.body_bytes_per_s = self._settings.body_kb_per_s * 1024
         return protocol
 
@@ -199,6 +204,7 @@ def worker(
     *,
     journal_health: Callable[[], JournalHealth] | None = None,
     routes_digest: Callable[[], int] | None = None,
+    refused: Callable[[int], None] | None = None,
     drain_s: float = ServerSettings.model_fields["drain_s"].default,
     roster: Roster | None = None,
     number: int = 0,
@@ -224,6 +230,7 @@ def worker(
         drain_s=drain_s,
         journal_health=journal_health,
         routes_digest=routes_digest,
+        refused=refused,
         roster=roster,
         number=number,
         settings=settings,
@@ -262,6 +269,7 @@ def main() -> None:
         app,
         journal_health=lambda: app.journal_health,
         routes_digest=lambda: app.routes_digest,
+        refused=app.refused,
         drain_s=config.server.drain_s,
         roster=roster,
         number=runtime.worker,

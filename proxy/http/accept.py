@@ -74,12 +74,14 @@ class Acceptor:
         roster: Roster | None = None,
         worker: int = 0,
         max_connections: float = math.inf,
+        refused: Callable[[int], None] | None = None,
     ) -> None:
         """`max_connections`: for one more, the connection that has been idle for longest is closed.
 
         Where none is idle, the new one is answered with 503 and closed at once.
         """
         self._max_connections = max_connections
+        self._refused = refused
         self._complained_at = -math.inf
         self._loop = asyncio.get_running_loop()
         self._listening = listening
@@ -185,6 +187,8 @@ class Acceptor:
             connection.send(too_many_connections().on_the_wire())
             connection.shutdown(socket.SHUT_WR)
             connection.recv(_READ_BEFORE_CLOSING)  # what is unread would reset the connection
+        if self._refused is not None:
+            self._refused(503)
         if self._loop.time() - self._complained_at > _COMPLAIN_EVERY_S:
             self._complained_at = self._loop.time()
             log.error("too many connections: at %d, more are refused", self.count)

@@ -19,10 +19,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import socket
-import struct
-import termios
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +41,7 @@ from proxy.http.header_lines import (
     VALUE_BYTES,
     prefix_of,
 )
+from proxy.http.kernel import has_unread, was_reset
 from proxy.http.offered_upgrade import FRAMING, parser_of_a_body
 
 HEAD_TIMEOUT_S = 30.0  # how long a request's head may take
@@ -68,6 +65,7 @@ class Protocol(HttpToolsProtocol):
     draining = False
     ends_soon = False  # after the answers under way: it drains, or is half closed
     on_gone: Callable[[], None] | None = None  # called when the connection is no more
+    on_refused: Callable[[int], None] | None = None  # with the status of what was no request
     idle: dict[Protocol, None] | None = None  # who waits for a further request, longest first
     head_timeout_s = HEAD_TIMEOUT_S
     body_bytes_per_s = BODY_BYTES_PER_S
@@ -126,14 +124,7 @@ class Protocol(HttpToolsProtocol):
 
     def _look_for_reset(self) -> None:
         """Ends a connection whose client is gone: nothing is read from it that would tell."""
-        if self.transport.is_closing():
-            return
-        plain = self.transport.get_extra_info("socket")
-        try:
-            reset = plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-        except OSError:
-            reset = True
-        if reset:
+        if not self.transport.is_closing() and was_reset(self.transport):
             self.transport.abort()
 
     def pause_writing(self) -> None:
@@ -204,7 +195,7 @@ class Protocol(HttpToolsProtocol):
 
         False if a request has come on it, or its client has not taken all of its last answer.
         """
-        if self._has_unread() or self.transport.get_write_buffer_size():
+        if has_unread(self.transport) or self.transport.get_write_buffer_size():
             return False
         self._is_busy()
         self.transport.close()
@@ -221,17 +212,8 @@ class Protocol(HttpToolsProtocol):
     def linger(self, now: float) -> None:
         """Closes a draining connection that has nothing under way for `LINGER_S`."""
         idle = self.answering is None and self._head_bytes is None
-        if idle and now - self._heard_at >= LINGER_S and not self._has_unread():
+        if idle and now - self._heard_at >= LINGER_S and not has_unread(self.transport):
             self.transport.close()
-
-    def _has_unread(self) -> bool:
-        """Whether the kernel has bytes of this client that were not read yet."""
-        try:
-            fd = self.transport.get_extra_info("socket").fileno()
-            waiting = fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0")
-        except (OSError, ValueError):  # closed by now; ValueError comes from Python
-            return False
-        return bool(struct.unpack("i", waiting)[0])
 
     # ---- what comes in
 
@@ -268,6 +250,8 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Answers bytes that are not a request, unless an answer is under way, which ends first."""
+        if self.on_refused is not None:
+            self.on_refused(status)
         self._broken = True
         self._head_bytes = None
         under_way = self.answering

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
 
 from proxy.app import SURFACES
+from proxy.http.kernel import has_unread
 from proxy.http.protocol import Protocol
 from tests.helpers.api_teacher import in_few_words
 from tests.helpers.serving import ProxyThread, in_its_loop, settings
@@ -139,7 +140,7 @@ class Scene:
 def its_turn(connection: Protocol) -> bool:
     """Whether nothing more comes from the proxy until the client says something."""
     unsent = connection.transport.get_write_buffer_size()
-    return connection._waits_for_client() and not connection._has_unread() and not unsent
+    return connection._waits_for_client() and not has_unread(connection.transport) and not unsent
 
 
 def proper(answers: list[Answer]) -> None:

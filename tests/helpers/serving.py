@@ -88,7 +88,8 @@ class ProxyThread(RunningProxy):
         listening = socket.create_server(("127.0.0.1", 0))
         super().__init__(parse_config(raw), listening.getsockname()[1])
         known = {"config_path": "", "control_port": 1, "control_token": CONTROL_TOKEN, **runtime}
-        self._server = worker(build(self.config, Runtime(**known)), settings=self.config.server)
+        app = build(self.config, Runtime(**known))
+        self._server = worker(app, settings=self.config.server, refused=app.refused)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listening]}, daemon=True
         )

@@ -26,6 +26,7 @@ from distill.gate.gate import attempt_alpha, groups_needed
 from distill.monitor import detector, rollout
 from distill.monitor.detector import worst_case_delay
 from distill.pipeline import verdict
+from proxy.http import errors
 from store.distribution import DISTRIBUTION
 from store.records import Reason
 from store.settings.config import Config, parse_config
@@ -230,6 +231,38 @@ def test_the_reasons_in_the_manual_are_all_there_are() -> None:
     listed = {match[1] for row in rows if (match := re.match(r"\| `(\w+)` \|", row))}
 
     assert listed | {"imported"} == set(Reason)
+
+
+def test_the_manual_has_every_error_of_the_proxy() -> None:
+    made = [
+        errors.unauthorized(presented=True),
+        *(make() for make in (errors.foreign_page, errors.foreign_cors, errors.foreign_host)),
+        errors.missing_right("app", "forget"),
+        errors.unknown_path("GET", "/x"),
+        errors.unknown_model("x"),
+        errors.wrong_method("PUT", "GET"),
+        errors.no_websocket(),
+        errors.too_large(1),
+        errors.unknown_coding(),
+        errors.too_many("requests", "all", 1),
+        *(errors.not_http(status, "no") for status in (400, 408, 431)),
+        *(make() for make in (errors.internal, errors.too_many_connections)),
+        *(make("x") for make in (errors.teacher_down, errors.teacher_slow)),
+        *(errors.teacher_starting("x"), errors.control_plane_down()),
+    ]
+    rows = [
+        row.split(" | ")
+        for row in section("docs/apis.md", "Errors of the proxy itself").splitlines()
+    ]
+    documented = {
+        (row[0].strip("| "), code)
+        for row in rows
+        if len(row) > 2
+        for code in re.findall(r"`(\w+)`", row[1])
+    }
+    assert {(str(error.status), error.code) for error in made} == documented
+    codes = set(re.findall(r'code="(\w+)"', (ROOT / "proxy/http/errors.py").read_text()))
+    assert codes <= {error.code for error in made}
 
 
 def test_the_paths_in_the_manual_are_those_of_the_proxy() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from proxy.http.accept import Acceptor, connections_within
 from proxy.http.asgi import Receive, Scope, Send
+from proxy.http.kernel import has_unread
 from tests.helpers.paths import ROOT
 from tests.helpers.raw_http import Lone, Raw, echo, post
 from tests.helpers.serving import wait_until
@@ -22,6 +23,8 @@ def test_connections_beyond_the_limit_are_refused_at_once_and_others_served() ->
     with Lone(echo) as server:
         assert server.worker._acceptor is not None
         server.worker._acceptor._max_connections = 2
+        refused: list[int] = []
+        server.worker._acceptor._refused = refused.append
         with server.connect() as first, server.connect() as second:
             wait_until(lambda: len(server.connections) == 2)
             with server.connect() as third:
@@ -29,6 +32,7 @@ def test_connections_beyond_the_limit_are_refused_at_once_and_others_served() ->
                 answer = third.read_all()
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"connection: close" in answer and b"too_many_connections" in answer
+            wait_until(lambda: refused == [503])
             for client in (first, second):
                 client.send(post("/x", b"y"))
                 assert client.read_answer()[0] == 200
@@ -101,7 +105,7 @@ def test_a_connection_whose_next_request_has_come_gives_way_to_nobody() -> None:
 
         def in_the_loop() -> None:
             client.send(post())
-            wait_until(connection._has_unread)
+            wait_until(lambda: has_unread(connection.transport))
             gave_way.append(connection.give_way())
 
         server.call(in_the_loop)

@@ -17,6 +17,7 @@ from proxy.observe.metrics_page import MetricsPage, families
 from store.files.journal import JournalWriter
 from store.settings.config import JournalSettings
 from store.settings.limits import ServerLimits
+from tests.helpers.raw_http import Raw
 from tests.helpers.samples import a_trace
 from tests.helpers.serving import ProxyThread, settings
 from tests.helpers.teacher_server import LoopbackServer, completion, error
@@ -188,6 +189,9 @@ def test_prometheus_reads_the_page_in_both_of_its_formats(tmp_path):
         ask(proxy)
         httpx.post(f"{proxy.base_url}/chat/completions", content=b"no json")
         httpx.get(f"{proxy.url}/nowhere")
+        with Raw(proxy.port) as raw:
+            raw.send(b"GET / HTTP/1.1\r\nx: " + b"y" * 100_000)
+            assert raw.read_all().startswith(b"HTTP/1.1 431 ")
         plain = page(proxy)
         found = samples_of(plain.text)
         name = "understudy_requests_total"
@@ -195,6 +199,7 @@ def test_prometheus_reads_the_page_in_both_of_its_formats(tmp_path):
         assert total(found, name, task="", outcome="error") == 1
         assert total(found, "understudy_refused_total", status="400") == 1
         assert total(found, "understudy_refused_total", status="404") == 1
+        assert total(found, "understudy_refused_total", status="431") == 1
         assert total(found, "understudy_requests_in_flight") == 0
         opened = page(proxy, Accept="application/openmetrics-text; version=1.0.0")
         assert opened.headers["content-type"].startswith("application/openmetrics-text")
