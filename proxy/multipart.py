@@ -19,19 +19,23 @@ def boundary_of(content_type: bytes) -> bytes | None:
 
 
 def model_field(body: bytes, boundary: bytes) -> tuple[int, int] | None:
-    """Where in the body the value of `model` begins and ends; None if it is not there."""
+    """Where in the body the value of `model` begins and ends; None if it is not there.
+
+    Lines may end with LF alone, as most parsers allow; a part's first line says how.
+    """
     delimiter = b"--" + boundary
     at = body.find(delimiter)
     while at >= 0:
         head = at + len(delimiter)
-        end_of_head = body.find(b"\r\n\r\n", head)
+        line = b"\n" if body.startswith(b"\n", head) else b"\r\n"
+        end_of_head = body.find(line + line, head)
         if end_of_head < 0:
             return None
-        begin = end_of_head + 4
-        end = body.find(b"\r\n" + delimiter, end_of_head + 2)
+        begin = end_of_head + 2 * len(line)
+        end = body.find(line + delimiter, end_of_head + len(line))
         if end < 0:
             return None
         if _NAMED_MODEL.search(body, head, end_of_head):
             return (begin, end) if begin <= end else None
-        at = end + 2
+        at = end + len(line)
     return None

@@ -190,6 +190,12 @@ def test_a_form_without_a_known_model_goes_to_the_default_as_it_came(proxy, teac
         (b"--b\r\nContent-Disposition: form-data; name=model\r\n\r\nx\r\n--b--", b"x"),
         (b'--b\r\ncontent-disposition: form-data; name="models"\r\n\r\nx\r\n--b--', None),
         (b'--b\r\ncontent-disposition: form-data; filename="model"\r\n\r\nx\r\n--b--', None),
+        (b'--b\ncontent-disposition: form-data; name="model"\n\nx\n--b--\n', b"x"),
+        (
+            b'--b\ncontent-disposition: form-data; name="file"\n\na\r\n\r\nb\n'
+            b'--b\ncontent-disposition: form-data; name="model"\n\nx\n--b--\n',
+            b"x",
+        ),
         (b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nx', None),
         (b"--b", None),
         (b"", None),
