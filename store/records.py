@@ -17,6 +17,7 @@ from store.jsontext import JsonObject
 SCHEMA_VERSION = 1
 
 Split = Literal["train", "calibration", "heldout"]
+EvaluationSplit = Literal["train", "calibration", "heldout", "frequent"]
 Origin = Literal["trace", "synthetic", "seed", "correction"]
 OutputKind = Literal["json", "label", "text", "tools"]
 ScorerName = Literal["exact", "json", "text", "judge"]
@@ -50,6 +51,9 @@ class Reason(StrEnum):
     SEVERAL_CHOICES = "several_choices"  # n > 1
     LOGPROBS = "logprobs"  # the client wants token probabilities
     INPUT_TOO_LONG = "input_too_long"  # longer than what was certified
+    TEACHER_INPUT = (
+        "teacher_input"  # a frequent input that the student is known to answer otherwise
+    )
     UNKNOWN_FIELD = "unknown_field"  # a request field that the student was not certified for
     OTHER_API = "other_api"  # embeddings, legacy completions: no student answers there
     NOT_REDACTED = "not_redacted"  # the redaction failed, and students know redacted requests alone
@@ -312,11 +316,11 @@ class PromptTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One held-out or calibration row, answered by the student and scored against the teacher."""
+    """A held-out, calibration or frequent row, answered by the student and scored."""
 
     run_id: str
     input_hash: str
-    split: Split
+    split: EvaluationSplit  # frequent: an input that is checked by itself, whatever its split
     scorer: ScorerName
     score: float  # 0..1
     agrees: bool  # score ≥ the scorer's bar
@@ -380,6 +384,18 @@ class JudgeCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrequentInputs:
+    """The inputs that are so much of the traffic that each is checked by itself."""
+
+    inputs: int
+    share: float  # of the task's requests
+    served: int  # inputs on which the student agrees, and is sure enough
+    served_share: float  # of the task's requests
+    agreed: float  # share of those requests, by the teacher's answers that did not choose them
+    lower_bound: float  # of the agreement of all that is served, these and the others, by requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """The gate's result, with everything that is needed to recompute it."""
 
@@ -411,6 +427,9 @@ class Certificate:
     agreement_all: float  # the same mean of the agreement on all rows, served or not
     min_coverage: float
     faults: float = 0  # sum over the held-out groups of the share of answers that broke a form
+    # None: no input is frequent. With it, score, lower_bound and coverage are of requests; n,
+    # agreed and heldout are of the groups of the other inputs
+    frequent: FrequentInputs | None = None
     slices: list[Slice] = field(default_factory=list)
     floor: float = 0.0  # agreement that no slice may lie below; 0: of before it was kept
     recalls: list[Recall] = field(default_factory=list)  # protected ones first, then the lowest
@@ -441,6 +460,8 @@ class Route:
     scorer: ScorerName = "exact"  # how its answers are compared with the teacher's
     agree_at: float = 1.0  # lowest score that counts as agreement
     max_input_chars: int = 0  # longest input that was certified
+    # hashes of frequent inputs that the teacher answers (store.chat.shape.input_hash)
+    teacher_inputs: list[str] = field(default_factory=list)
     certificate_id: str | None = None
     at: float = 0.0
 

@@ -18,6 +18,15 @@ from typing import Any
 import orjson
 
 from distill.dataset.exchange import Lesson, lesson_of
+from distill.dataset.frequent import (
+    MAX_ANSWERS,
+    FrequentInput,
+    Key,
+    RequestCounts,
+    TeacherAnswer,
+    counted,
+    is_frequent,
+)
 from distill.dataset.groups import Member, group, said
 from distill.dataset.refusals import refusals
 from distill.dataset.split import SplitGroup, Splits, split_groups
@@ -26,6 +35,7 @@ from store.chat.normal_form import normal_answer
 from store.chat.shape import Messages, input_hash, system_texts
 from store.database.forgetting import digest_of
 from store.database.runs import UsedInputs
+from store.database.traces import RecentInputs
 from store.files.atomic import read_lines, write_atomically
 from store.jsontext import JsonObject
 from store.records import (
@@ -57,6 +67,7 @@ class Row:
     target: str  # the teacher's answer, or a client's correction: see distill.dataset.exchange
     origin: Origin = "trace"  # or correction
     group: int | None = None  # rows of one number belong together; None: it is alone
+    frequent: bool = False  # its input is checked by itself: it stands for no other
 
     @property
     def messages_json(self) -> str:
@@ -78,21 +89,23 @@ class Selection:
     snapshots: dict[str, list[str]] = field(default_factory=dict)  # of the teacher: current, other
     heldout_since: float | None = None  # when the oldest held-out group began; None: not known
     mixed_in_time: bool = False  # whether other groups are as new as the held-out ones
+    frequent: list[FrequentInput] = field(default_factory=list)
+    requests: int = 0  # recent ones, of which the frequent inputs are a part; 0: not known
 
     @property
     def train(self) -> list[Row]:
         """The rows that the student learns from."""
-        return self._of("train")
+        return [row for row in self.rows if row.split == "train"]
 
     @property
     def calibration(self) -> list[Row]:
         """The rows that checkpoints, confidence and cutoffs are chosen on."""
-        return self._of("calibration")
+        return self._judging("calibration")
 
     @property
     def heldout(self) -> list[Row]:
         """The rows that certify the student. Nothing may be chosen or learned from them."""
-        return self._of("heldout")
+        return self._judging("heldout")
 
     @property
     def seen(self) -> list[Row]:
@@ -100,17 +113,29 @@ class Selection:
         return [row for row in self.rows if row.split != "heldout"]
 
     @property
+    def checked(self) -> list[Row]:
+        """The rows of the frequent inputs, of whatever split: each is checked by itself."""
+        return [row for row in self.rows if row.frequent]
+
+    @property
     def sizes(self) -> dict[Split, int]:
-        """How many rows each split has."""
-        return {split: len(self._of(split)) for split in SPLITS}
+        """How many rows each split has. Frequent inputs are rows of the train split at most."""
+        return {split: len(rows) for split, rows in self._by_split().items()}
 
     @property
     def groups(self) -> dict[Split, int]:
         """How many groups each split has."""
-        return {split: _groups(self._of(split)) for split in SPLITS}
+        return {split: _groups(rows) for split, rows in self._by_split().items()}
 
-    def _of(self, split: Split) -> list[Row]:
-        return [row for row in self.rows if row.split == split]
+    def _by_split(self) -> dict[Split, list[Row]]:
+        return {
+            "train": self.train,
+            "calibration": self.calibration,
+            "heldout": self.heldout,
+        }
+
+    def _judging(self, split: Split) -> list[Row]:
+        return [row for row in self.rows if row.split == split and not row.frequent]
 
     @property
     def fingerprints(self) -> list[str]:
@@ -128,6 +153,7 @@ def choose_rows(
     shares: SplitSettings,
     *,
     traffic: Traffic | None = None,
+    recent: RecentInputs | None = None,
     suspect_since: float | None = None,
     used: UsedInputs | None = None,
     now: float | None = None,
@@ -140,6 +166,9 @@ def choose_rows(
 
     When an input was answered several times under one prompt, the newest correction counts; without
     one the answer given most often, the newer of two equally common ones.
+
+    An input that is a hundredth of the requests is frequent (distill.dataset.frequent): its answer
+    is elected by every other one of the teacher's, so that the rest can judge it.
 
     Refusals in words teach nothing (distill.dataset.refusals), unless a client gave them as a
     correction.
@@ -157,17 +186,29 @@ def choose_rows(
 
     `suspect_since`: the time of a drift. Where an input was answered before and after, only the
     later answers count; a row that was asked before may be trained on, but is neither a calibration
-    nor a held-out row. `used`: by earlier runs; what they learned from is not held out. `now`: the
-    time, beyond which no group began.
+    nor a held-out row. `recent`: how often inputs were asked; None: as often as there are
+    exchanges. `used`: by earlier runs; what they learned from is not held out. `now`: the time,
+    beyond which no group began.
     """
-    traffic = traffic or Traffic()
+    traffic, exchanges = traffic or Traffic(), _once(exchanges)
     left_out: Counter[str] = Counter()
-    usable = _usable(_once(exchanges), traffic, left_out)
+    usable = _usable(exchanges, traffic, left_out)
     since = -inf if suspect_since is None else suspect_since
     usable = _without_refusals(usable, left_out)
     snapshots = _snapshots(usable)
+    by_input = list(_by_input(usable, traffic, left_out))
+    counts = RequestCounts(recent, exchanges, traffic)
+    total = counts.total({same[0].row.fingerprint for same in by_input})
     chosen = [
-        _winner(same, snapshots, since, left_out) for same in _by_input(usable, traffic, left_out)
+        _winner(
+            same,
+            snapshots,
+            since,
+            left_out,
+            requests=counts.requests(c.counted for c in same),
+            total=total,
+        )
+        for same in by_input
     ]
     chosen.sort(key=lambda one: (one.candidate.asked_at, one.candidate.row.trace_id))
     rows, splits = _split(chosen, shares, since, left_out, earlier=used, now=now)
@@ -182,6 +223,11 @@ def choose_rows(
         ),
         splits.since,
         splits.mixed,
+        [
+            *(one.as_frequent() for one in chosen if one.frequent),
+            *counts.unanswered({c.counted for same in by_input for c in same}, shapes),
+        ],
+        total,
     )
 
 
@@ -196,6 +242,7 @@ class _Candidate:
     text: str  # the same with all other turns
     answer: str  # the normal form of the row's target
     snapshot: str  # of the teacher; empty: not known, or a correction
+    counted: Key  # how the requests of its input are counted
 
     @property
     def order(self) -> tuple[float, float, str]:
@@ -211,14 +258,26 @@ class _Winner:
     last_at: float  # when it was last asked, of the answers that count
     current: bool  # whether a snapshot of the teacher that counts has answered it
     names: frozenset[str]  # the input's hash, and the ids of its traces
+    requests: int  # recent ones of this input
+    frequent: bool  # whether it is checked by itself
+    answers: list[TeacherAnswer]  # of a frequent input: those that count, newest first
+
+    def as_frequent(self) -> FrequentInput:
+        row = self.candidate.row
+        return FrequentInput(
+            fingerprint=row.fingerprint,
+            input_hash=row.input_hash,
+            requests=self.requests,
+            answers=self.answers,
+        )
 
 
-def _once(exchanges: Iterable[LoggedExchange]) -> Iterable[LoggedExchange]:
+def _once(exchanges: Iterable[LoggedExchange]) -> list[LoggedExchange]:
     """Each trace once, as the first of _PRECEDENCE that there is of it."""
     chosen: dict[str, LoggedExchange] = {}
     for exchange in sorted(exchanges, key=lambda e: _PRECEDENCE.index(e.kind)):
         chosen.setdefault(exchange.trace_id, exchange)
-    return chosen.values()
+    return list(chosen.values())
 
 
 def _usable(
@@ -292,10 +351,14 @@ def _winner(
     snapshots: Mapping[str, set[str]],
     since: float,
     left_out: Counter[str],
+    *,
+    requests: int,
+    total: int,
 ) -> _Winner:
     """The candidate of one input that becomes its row; counts the others.
 
     `snapshots`: of the teacher, that count, by prompt. `since`: see `suspect_since` of choose_rows.
+    `requests`: recent ones of this input, of `total`.
     """
     current = [c for c in group if c.answered_at >= since] or group
     left_out["outdated"] += len(group) - len(current)
@@ -303,7 +366,9 @@ def _winner(
     now = [c for c in current if not c.snapshot or c.snapshot in counting]
     left_out["other_snapshot"] += len(current) - len(now) if now else 0
     current = now or current
-    winner = _elected(current)
+    frequent = is_frequent(requests, total)
+    given = sorted(current, key=lambda c: c.order, reverse=True)[:MAX_ANSWERS]
+    winner = _elected(given[::2] if frequent and not _corrected(given) else current)
     same = sum(c.answer == winner.answer for c in current)
     left_out["duplicate"] += same - 1
     left_out["contradicted"] += len(current) - same
@@ -313,7 +378,26 @@ def _winner(
         last_at=max(c.asked_at for c in current),
         current=bool(now),
         names=frozenset([group[0].row.input_hash, *(c.row.trace_id for c in group)]),
+        requests=requests,
+        frequent=frequent,
+        answers=_answers(winner, given) if frequent and now else [],
     )
+
+
+def _corrected(candidates: Iterable[_Candidate]) -> bool:
+    return any(c.row.origin == "correction" for c in candidates)
+
+
+def _answers(winner: _Candidate, given: Iterable[_Candidate]) -> list[TeacherAnswer]:
+    """What the answer to a frequent input should have been, each time: a correction for all."""
+    corrected = winner.row.origin == "correction"
+    return [
+        TeacherAnswer(
+            trace_id=winner.row.trace_id if corrected else c.row.trace_id,
+            text=winner.row.target if corrected else c.row.target,
+        )
+        for c in given
+    ]
 
 
 def _split(
@@ -365,17 +449,24 @@ def _split(
         min(pair, key=lambda place: SPLITS.index(split[place]))
         for pair in groups.close
         if split[pair[0]] != split[pair[1]]
+        and not chosen[max(pair, key=lambda place: SPLITS.index(split[place]))].frequent
     }
     numbers: dict[str, int] = {}
     rows = []
     for place, (one, name) in enumerate(zip(chosen, groups.names, strict=True)):
         number = numbers.setdefault(name, len(numbers))
-        if place in near:
+        if one.frequent and (place in near or split[place] != "train"):
+            # neither learned nor one of those that stand for others
+            unlearned: Split = "calibration" if split[place] == "train" else split[place]
+            rows.append(replace(one.candidate.row, split=unlearned, group=number, frequent=True))
+        elif place in near:
             left_out["near_judged"] += 1
         elif split[place] != "train" and not _judges(one, since):
             left_out["outdated" if one.last_at < since else "other_snapshot"] += 1
         else:
-            rows.append(replace(one.candidate.row, split=split[place], group=number))
+            rows.append(
+                replace(one.candidate.row, split=split[place], group=number, frequent=one.frequent)
+            )
     return rows, splits
 
 
@@ -425,6 +516,7 @@ def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candi
         text=text,
         answer=normal_answer(row.target),
         snapshot=exchange.snapshot,
+        counted=counted(exchange),
     )
 
 

@@ -7,7 +7,7 @@ many traces the old one has, and a prompt that a student serves keeps counting.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distill.dataset.exchange import shape_body
@@ -66,6 +66,11 @@ class Traffic:
         if not recent:
             return _large(learnable, sum(learnable.values()))
         return _large(recent, self.recent.total())
+
+    def requests_beyond(self, shapes: Collection[str]) -> int:
+        """The remembered requests that are known to be of other shapes than these."""
+        known = ((self._shapes[one.fingerprint].name, one.requests) for one in self._seen)
+        return sum(requests for name, requests in known if name not in shapes)
 
     def fingerprints(self) -> dict[str, str]:
         """The fingerprints in the recent traffic whose shape counts, with the name of the shape."""

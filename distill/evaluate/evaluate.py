@@ -101,7 +101,7 @@ async def _judged(
     return Evaluation(
         run_id=run_id,
         input_hash=row.input_hash,
-        split=row.split,
+        split="frequent" if row.frequent else row.split,
         scorer=scorer.name,
         score=points,
         agrees=not reply.fault and scorer.agrees(points),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.records import Evaluation, Split
+from store.records import Evaluation, EvaluationSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +24,10 @@ class Evaluations:
         """The rows that certify the student. Nothing may be chosen on them."""
         return self._of("heldout")
 
-    def _of(self, split: Split) -> list[Evaluation]:
+    @property
+    def frequent(self) -> list[Evaluation]:
+        """The frequent inputs, each of which is checked by itself."""
+        return self._of("frequent")
+
+    def _of(self, split: EvaluationSplit) -> list[Evaluation]:
         return [row for row in self.rows if row.split == split]

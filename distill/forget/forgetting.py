@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.forget.answers import clear_kept_route, retract_answers
+from distill.forget.inputs import retract_inputs
 from distill.forget.journal_lines import clear_lines
 from distill.forget.run_files import run_folders, strip, traces_in
 from distill.pipeline.runner import Runner
@@ -169,6 +170,7 @@ class Forgetter:
             stage_deletions(db, forgetting_id)
             for run_id, retracted in retract_answers(db).items():
                 clear_kept_route(self._config.runs_dir / run_id, retracted)  # idempotent
+            retract_inputs(db, self._config.runs_dir)
             counts = delete_staged(db, forgetting_id, at=self._clock())
             advance_forgetting(db, forgetting_id, "deleted", counts)
         return counts

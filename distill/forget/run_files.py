@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 
 from distill.pipeline.promotion import FILE as ROUTE
-from distill.pipeline.rows import ROWS
+from distill.pipeline.rows import FREQUENT, ROWS
 from store.records import Promotion, RunEvent
 
 KEPT = (ROUTE, "calls.jsonl", "starts.jsonl")  # numbers, and the forms of answers
@@ -41,6 +41,10 @@ def traces_in(folder: Path) -> set[str]:
         for line in (folder / ROWS).read_bytes().split(b"\n"):
             with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                 trace_ids.add(str(orjson.loads(line)["trace_id"]))
+        for line in (folder / FREQUENT).read_bytes().split(b"\n"):
+            with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                answers = orjson.loads(line)["answers"]
+                trace_ids.update(str(answer["trace_id"]) for answer in answers)
     return trace_ids
 
 

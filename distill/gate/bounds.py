@@ -82,7 +82,7 @@ def log_e_values(agreed: Floats, n: Floats, p0: float, prior: Prior = ()) -> Flo
     return log_sum(stakes)
 
 
-def lower_bound(agreed: float, n: int, alpha: float, prior: Prior = ()) -> float:
+def lower_bound(agreed: float, n: float, alpha: float, prior: Prior = ()) -> float:
     """The agreement is at least this, with an error probability of at most alpha over all looks.
 
     The largest p0 below which every hypothesis is rejected; 0 without a row that agrees.
@@ -160,7 +160,7 @@ def bias_lower_bound(pairs: Sequence[tuple[bool, bool]], alpha: float) -> float:
 
 
 def prediction_powered_lower_bound(
-    agreed: float, n: int, bias_low: float, alpha: float, prior: Prior = ()
+    agreed: float, n: float, bias_low: float, alpha: float, prior: Prior = ()
 ) -> float:
     """The share of answers that people would call good is at least this.
 
@@ -252,6 +252,6 @@ def _smallest_kept(log_stake: Callable[[float], float], mean: float, alpha: floa
     return rejected
 
 
-def _check(agreed: float, n: int) -> None:
+def _check(agreed: float, n: float) -> None:
     if not 0 <= agreed <= n:
         raise ValueError(f"{agreed:g} of {n} groups cannot agree")

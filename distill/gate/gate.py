@@ -33,6 +33,7 @@ from distill.gate.bounds import (
     prediction_powered_lower_bound,
 )
 from distill.gate.cutoffs import Cutoff, serves
+from distill.gate.frequent import FrequentChecks
 from distill.gate.groups import GroupedRows
 from distill.gate.recall import (
     MAX_RECALLS,
@@ -47,6 +48,7 @@ from store.records import (
     Ceiling,
     Certificate,
     Evaluation,
+    FrequentInputs,
     JudgeCheck,
     OutputKind,
     Recall,
@@ -105,6 +107,7 @@ def certify(
     known: Collection[str] | None = None,
     ceiling: Ceiling | None = None,
     labelled: Pairs | None = None,
+    frequent: FrequentChecks | None = None,
 ) -> Certificate:
     """Judges a student on rows that nothing was chosen on. The certificate says why it passed.
 
@@ -115,7 +118,8 @@ def certify(
     `attempt`: see `attempt_number`. `fields`: of JSON answers, those whose values are labels.
     `known`: the labels that the task's rows have, held out or not; None: those of these rows.
     `ceiling`: the teacher's agreement with itself. `labelled`: rows that people have judged as
-    well, perhaps none; None: the scorer does not err. Raises ValueError without a cutoff.
+    well, perhaps none; None: the scorer does not err. `frequent`: inputs that are none of these
+    rows and are checked by themselves. Raises ValueError without a cutoff.
     """
     if not cutoffs:
         raise ValueError("no cutoff to certify")
@@ -124,7 +128,9 @@ def certify(
     grouped = GroupedRows(heldout)
     protection = protection_of(gate, output, alpha, known)
     protected = LabelledRows(heldout, output, only=protection.names)
-    terms = _Terms(gate, attempt, alpha, output, judge, grouped.unit, fields, protection, protected)
+    terms = _Terms(
+        gate, attempt, alpha, output, judge, grouped.unit, fields, protection, protected, frequent
+    )
     results = _test_in_order(grouped, cutoffs, terms)
     chosen = next((r for r in reversed(results) if not r.objections), results[-1])
     recalls = _recalls(grouped, chosen, terms)
@@ -135,6 +141,8 @@ def certify(
             f"a recall of {floor_of(gate):.4g} is not proven for {len(unproven)} of "
             f"{len(recalls)} labels (unproven_labels)"
         )
+    if chosen.frequent is not None:
+        reasons.append(_frequent_reason(chosen.frequent))
     if labelled is not None:
         reasons.append(_judge_reason(judge))
     if ceiling is not None and ceiling.high < gate.threshold:
@@ -154,7 +162,7 @@ def certify(
         n=n,
         agreed=agreed,
         rows=chosen.rows,
-        score=agreed / n if n else 0.0,
+        score=chosen.score,
         lower_bound=chosen.bound,
         cutoff=chosen.cutoff,
         cutoffs_tested=len(results),
@@ -164,6 +172,7 @@ def certify(
         agreement_all=grouped.total([e.agrees for e in heldout]) / max(len(grouped), 1),
         min_coverage=gate.min_coverage,
         faults=grouped.total([e.fault is not None for e in heldout]),
+        frequent=chosen.frequent,
         slices=chosen.slices,
         floor=floor_of(gate),
         recalls=recalls[:MAX_RECALLS],
@@ -205,7 +214,7 @@ def confirmed_bound(certificate: Certificate, live_n: int, live_agreed: float) -
     return _bound(live_agreed, live_n, certificate.alpha, prior, certificate.judge)
 
 
-def _bound(agreed: float, n: int, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
+def _bound(agreed: float, n: float, alpha: float, prior: Prior, judge: JudgeCheck | None) -> float:
     if judge is None:
         return lower_bound(agreed, n, alpha, prior)
     return prediction_powered_lower_bound(agreed, n, judge.bias_low, alpha, prior)
@@ -227,6 +236,7 @@ class _Terms:
     fields: Collection[str]  # of JSON answers, those whose values are labels
     protection: Protection
     protected: LabelledRows  # the held-out rows, with their protected labels
+    frequent: FrequentChecks | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +248,10 @@ class _CutoffResult:
     n: int  # groups with a row that it serves
     agreed: float
     rows: int
+    score: float
     coverage: float
     bound: float
+    frequent: FrequentInputs | None
     slices: list[Slice]
     recalls: list[Recall]  # of the protected labels
     proven: bool  # all but the coverage: the bound, the slices, the protected labels
@@ -273,6 +285,13 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     n, agreed = counts.groups, counts.agreed
     coverage = counts.covered / max(len(heldout), 1)
     bound = _bound(agreed, n, terms.alpha, cutoff.prior, terms.judge)
+    score = agreed / n if n else 0.0
+    frequent = None
+    if terms.frequent:
+        weighed = terms.frequent.weighed(counts, len(heldout), cutoff.value)
+        of_all = _bound(weighed.agreed, weighed.n, terms.alpha, cutoff.prior, terms.judge)
+        frequent = terms.frequent.summary(weighed, of_all)
+        score, coverage = weighed.score, weighed.coverage
     slices = slices_of([heldout.rows[place] for place in served], terms.output, gate, terms.fields)
     recalls = recalls_of(terms.protected, set(served), terms.protection.names, terms.alpha)
     objections = []
@@ -280,6 +299,8 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
         objections.append(f"no servable answer on {len(heldout)} held-out {heldout.unit}")
     elif bound < gate.threshold:
         objections.append(_too_low(n, agreed, bound, cutoff.prior, terms))
+    elif frequent is not None and frequent.lower_bound < gate.threshold:
+        objections.append(_too_low_by_requests(score, frequent, terms))
     objections.extend(
         f"{_named(s)} on {s.agreed} of {s.n} held-out {heldout.unit} "
         f"({s.agreed / s.n:.3f}), proven below {floor_of(gate):.4g}"
@@ -292,7 +313,7 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
     if n and coverage < gate.min_coverage:
         objections.append(
             f"coverage {coverage:.3f} ({counts.covered:g} of {len(heldout)} held-out "
-            f"{heldout.unit}) is below {gate.min_coverage:g}"
+            f"{heldout.unit}{_and_inputs(frequent)}) is below {gate.min_coverage:g}"
         )
     return _CutoffResult(
         cutoff=cutoff.value,
@@ -300,8 +321,10 @@ def _test(heldout: GroupedRows, cutoff: Cutoff, terms: _Terms) -> _CutoffResult:
         n=n,
         agreed=agreed,
         rows=counts.rows,
+        score=score,
         coverage=coverage,
-        bound=bound,
+        bound=bound if frequent is None else min(bound, frequent.lower_bound),
+        frequent=frequent,
         slices=slices,
         recalls=[replace(recall, protected=True) for recall in recalls],
         proven=proven,
@@ -345,6 +368,30 @@ def _passed(result: _CutoffResult, terms: _Terms) -> str:
         f"lower bound {result.bound:.4f} ≥ {terms.gate.threshold:g} {_at_confidence(terms)}, "
         f"coverage {result.coverage:.3f}"
     )
+
+
+def _too_low_by_requests(score: float, frequent: FrequentInputs, terms: _Terms) -> str:
+    return (
+        f"agreement {score:.3f} by requests, lower bound {frequent.lower_bound:.4f} < "
+        f"{terms.gate.threshold:g} {_at_confidence(terms)}: on {_inputs(frequent.served)} of "
+        f"{frequent.served_share:.1%} of the requests it is {frequent.agreed:.3f}"
+    )
+
+
+def _frequent_reason(frequent: FrequentInputs) -> str:
+    """What became of the inputs that are checked by themselves."""
+    return (
+        f"{_inputs(frequent.inputs)} ({frequent.share:.1%} of the requests) checked one by one: "
+        f"{frequent.served} served"
+    )
+
+
+def _and_inputs(frequent: FrequentInputs | None) -> str:
+    return f", and {_inputs(frequent.served)}" if frequent is not None else ""
+
+
+def _inputs(count: int) -> str:
+    return f"{count} frequent input{'' if count == 1 else 's'}"
 
 
 def _at_confidence(terms: _Terms) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from distill.dataset.rows import Selection
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
+from distill.evaluate.frequent import check_inputs
 from distill.evaluate.scoring import Scorer, run_scoring
+from distill.gate.frequent import InputCheck
 from distill.kinds.kind import Trained
 from distill.kinds.registry import student_servers
 from distill.run.history import StageResult
@@ -27,6 +30,8 @@ from store.records import (
     TermsOfService,
 )
 
+CHECKS = "frequent-checked.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
@@ -34,6 +39,7 @@ class Evaluated:
 
     evaluations: Evaluations  # each row with its confidence by the model
     confidence: ConfidenceModel
+    checks: list[InputCheck] = field(default_factory=list)  # of the frequent inputs
 
 
 async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages before)
@@ -45,7 +51,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     terms: TermsOfService,
     progress: Progress,
 ) -> StageResult[Evaluated]:
-    """Asks the student for every calibration and held-out row as the proxy would ask it.
+    """Asks the student for every calibration, held-out and frequent row as the proxy would ask it.
 
     Then fits the confidence model on the calibration rows and sets every row's confidence by it.
     The file in the run's folder is enough to fit the same model again.
@@ -53,12 +59,14 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        evaluated = with_confidence([evaluation_of(line) for line in lines])
+        checks = await asyncio.to_thread(_read_checks, run.folder / CHECKS)
+        evaluated = with_confidence([evaluation_of(line) for line in lines], checks)
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
     rows = [
         *some_rows(selection.calibration, settings.evaluate.max_rows),
         *some_rows(selection.heldout, settings.evaluate.max_rows),
+        *selection.checked,
     ]
     progress("evaluate", 0, len(rows), "starting the student")
     spec = trained.spec(run.run_id, settings.student)
@@ -74,21 +82,37 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             progress=progress,
             score=score,
         )
-    evaluated = with_confidence(evaluations)
+        checks = await check_inputs(selection, evaluations, scorer, score)
+    evaluated = with_confidence(evaluations, checks)
+    checked = b"".join(to_json_line(replace(check, evaluation=None)) for check in checks)
+    await asyncio.to_thread(write_atomically, run.folder / CHECKS, checked)
     content = b"".join(to_json_line(e) for e in evaluated.evaluations.rows)
     await parts.store.replace_evaluations(run.run_id, evaluated.evaluations.rows)
     await asyncio.to_thread(write_atomically, file, content)
     return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 
 
-def with_confidence(evaluations: Sequence[Evaluation]) -> Evaluated:
-    """Fits the confidence model on the calibration rows alone and sets every row's confidence."""
+def with_confidence(
+    evaluations: Sequence[Evaluation], checks: Sequence[InputCheck] = ()
+) -> Evaluated:
+    """Fits the confidence model on the calibration rows alone and sets every row's confidence.
+
+    `checks`: of the frequent inputs among the rows.
+    """
     model = fit_confidence(Evaluations(evaluations).calibration)
     rows = [
         replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
         for e in evaluations
     ]
-    return Evaluated(Evaluations(rows), model)
+    evaluated = Evaluations(rows)
+    sure = {(e.fingerprint, e.input_hash): e for e in evaluated.frequent}
+    inputs = [replace(c, evaluation=sure.get((c.fingerprint, c.input_hash))) for c in checks]
+    return Evaluated(evaluated, model, inputs)
+
+
+def _read_checks(path: Path) -> list[InputCheck]:
+    """The checks of an earlier start of the run, without their evaluations."""
+    return [InputCheck(**line) for line in read_lines(path)] if path.exists() else []
 
 
 def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> JsonObject:
@@ -98,6 +122,7 @@ def _numbers(evaluated: Evaluated, trained: Trained, scorer: Scorer) -> JsonObje
         "confidence": asdict(evaluated.confidence),
         "calibration": _counts(evaluated.evaluations.calibration),
         "heldout": _counts(evaluated.evaluations.heldout),
+        "frequent": _counts(evaluated.evaluations.frequent),
     }
 
 

@@ -68,11 +68,11 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
         evaluate_student(run, parts, selection, trained, scorer, terms, progress),
     )
 
-    certificate = await judge_student(
-        run, parts, selection, answers, scorer, evaluated.evaluations, progress
+    certificate, teacher_inputs = await judge_student(
+        run, parts, selection, answers, scorer, evaluated, progress
     )
     terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
-    route = route_of(run, selection, scorer, certificate, terms)
+    route = route_of(run, selection, scorer, certificate, terms, teacher_inputs)
     await asyncio.to_thread(save_route, run.folder, route)
     if (
         not certificate.passed

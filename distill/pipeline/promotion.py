@@ -6,6 +6,7 @@ promoted by hand exactly as it was judged, with the same cutoff and the same lim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,13 +31,19 @@ from store.records import (
 FILE = "route.json"
 
 
-def route_of(
-    run: Run, selection: Selection, scorer: Scorer, certificate: Certificate, terms: TermsOfService
+def route_of(  # noqa: PLR0917  (each is a result of the stages before)
+    run: Run,
+    selection: Selection,
+    scorer: Scorer,
+    certificate: Certificate,
+    terms: TermsOfService,
+    teacher_inputs: Sequence[str] = (),
 ) -> Route:
     """The route of a run's student at its first step, shadow, in which it serves no answer.
 
     It covers what the certificate covers and nothing else: those fingerprints and templates,
-    inputs no longer than the longest of the rows, answers that keep the terms.
+    inputs no longer than the longest of the rows, answers that keep the terms. `teacher_inputs`:
+    hashes of frequent inputs that the student is known to answer otherwise.
     """
     return Route(
         task=run.task,
@@ -51,6 +58,7 @@ def route_of(
         scorer=scorer.name,
         agree_at=scorer.agree_at,
         max_input_chars=max(input_chars(r.messages) for r in selection.rows),
+        teacher_inputs=list(teacher_inputs),
         certificate_id=certificate.certificate_id,
         at=certificate.at,
     )

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import orjson
 
+from distill.dataset import traffic as shapes
+from distill.dataset.frequent import MIN_REQUESTS, MIN_SHARE, read_frequent, write_frequent
 from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
 from distill.dataset.templates import summary
 from distill.dataset.traffic import (
     MAX_SHAPES,
-    MIN_SHARE,
     NEWEST,
     REMEMBERED,
     Traffic,
@@ -30,6 +31,7 @@ from store.database.runs import used_inputs
 from store.database.traces import (
     audited_exchanges,
     corrected_exchanges,
+    recent_inputs,
     teacher_answers,
     teacher_answers_to,
     traffic_by_fingerprint,
@@ -47,6 +49,7 @@ MAX_TRACES = 20_000  # the newest traces that one run looks at
 MAX_PROMOTIONS = 500  # of a task, searched for the last demotion on risk
 
 ROWS = "rows.jsonl"
+FREQUENT = "frequent.jsonl"  # inputs that are checked by themselves, with the teacher's answers
 MANIFEST = "rows.json"  # written last; if it is missing, the rows are chosen again
 
 
@@ -65,12 +68,14 @@ async def collect_rows(run: Run, parts: Parts, progress: Progress) -> StageResul
 def save_selection(folder: Path, selection: Selection, detail: JsonObject) -> None:
     """Writes the selection into the run's folder, where a resumed run finds it."""
     write_rows(folder / ROWS, selection.rows)
+    write_frequent(folder / FREQUENT, selection.frequent)
     manifest = {
         "left_out": selection.left_out,
         "templates": [asdict(template) for template in selection.templates],
         "snapshots": selection.snapshots,
         "heldout_since": selection.heldout_since,
         "mixed_in_time": selection.mixed_in_time,
+        "requests": selection.requests,
         "detail": detail,
     }
     write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
@@ -131,6 +136,9 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         ],
         run.settings.split,
         traffic=traffic,
+        recent=recent_inputs(
+            db, run.task, requests=REMEMBERED, share=MIN_SHARE, least=MIN_REQUESTS
+        ),
         suspect_since=since,
         used=used_inputs(db, run.task, serving),
         now=run.started_at,
@@ -139,6 +147,7 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         "traces": len(answers),
         "rows": selection.sizes,
         "groups": selection.groups,
+        "frequent": _frequent(selection),
         "corrections": sum(r.origin == "correction" for r in selection.rows),
         "left_out": selection.left_out,
         "templates": [summary(template) for template in selection.templates],
@@ -149,6 +158,15 @@ def _choose(db: Database, run: Run) -> StageResult[Selection]:
         "used_until": max((a.asked_at for a in answers), default=run.started_at),
     }
     return StageResult(selection, detail)
+
+
+def _frequent(selection: Selection) -> JsonObject:
+    """How much of the traffic the inputs are that are checked by themselves."""
+    requests = sum(one.requests for one in selection.frequent)
+    return {
+        "inputs": len(selection.frequent),
+        "share": requests / selection.requests if selection.requests else 0.0,
+    }
 
 
 def newest_answers(
@@ -163,7 +181,7 @@ def newest_answers(
         return answers
     counting = traffic.fingerprints()
     counts = Counter(counting.get(answer.fingerprint) for answer in answers)
-    few = sorted(f for f, name in counting.items() if counts[name] < MIN_SHARE * most)
+    few = sorted(f for f, name in counting.items() if counts[name] < shapes.MIN_SHARE * most)
     more = teacher_answers_to(db, task, few, most) if few else []
     known = {answer.trace_id for answer in answers}
     return [*answers, *(answer for answer in more if answer.trace_id not in known)]
@@ -183,5 +201,7 @@ def _read(folder: Path) -> StageResult[Selection] | None:
         manifest.get("snapshots", {}),
         manifest.get("heldout_since"),
         manifest.get("mixed_in_time", False),
+        read_frequent(folder / FREQUENT),
+        manifest.get("requests", 0),
     )
     return StageResult(selection, manifest["detail"])

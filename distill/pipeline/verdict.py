@@ -7,12 +7,13 @@ from dataclasses import replace
 from distill.dataset.answers import Answers
 from distill.dataset.rows import Selection
 from distill.evaluate.ceiling import noise_stage
-from distill.evaluate.evaluations import Evaluations
 from distill.evaluate.scoring import Scorer
 from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.frequent import FrequentChecks
 from distill.gate.gate import attempt_alpha, attempt_number, certify
 from distill.gate.groups import GroupedRows
 from distill.monitor.feedback import judged_pairs
+from distill.pipeline.evaluation import Evaluated
 from distill.pipeline.protection import labels_of_rows
 from distill.run.progress import Progress
 from distill.run.run import Parts, Run
@@ -37,10 +38,14 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
     selection: Selection,
     answers: Answers,
     scorer: Scorer,
-    evaluations: Evaluations,
+    evaluated: Evaluated,
     progress: Progress,
-) -> Certificate:
-    """Fixes the cutoffs on the calibration split and certifies one on the held-out split."""
+) -> tuple[Certificate, list[str]]:
+    """Fixes the cutoffs on the calibration split and certifies one on the held-out split.
+
+    Returns the certificate, and the hashes of the frequent inputs that the teacher is to answer.
+    """
+    evaluations = evaluated.evaluations
     ceiling = await noise_stage(run, parts, selection.heldout, scorer, progress)
     labelled = await _labelled(run, parts) if scorer.paid else None
     heldout = evaluations.heldout
@@ -51,6 +56,12 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         heldout=len(GroupedRows(heldout)),
         alpha=attempt_alpha(gate, attempt),
         output=scorer.output,
+    )
+    frequent = FrequentChecks(
+        evaluated.checks,
+        requests=selection.requests,
+        heldout=selection.groups["heldout"],
+        threshold=gate.threshold,
     )
     certificate = certify(
         heldout,
@@ -67,16 +78,18 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
         known=labels_of_rows(selection.rows, answers, gate),
         ceiling=ceiling,
         labelled=labelled,
+        frequent=frequent,
     )
     reason = certificate.reason
     if selection.mixed_in_time:
         reason += f"; {MIXED}"
-    return replace(
+    certificate = replace(
         certificate,
         heldout_since=selection.heldout_since,
         mixed_in_time=selection.mixed_in_time,
         reason=reason,
     )
+    return certificate, frequent.teacher_inputs
 
 
 async def _labelled(run: Run, parts: Parts) -> list[tuple[bool, bool]]:

@@ -218,6 +218,11 @@ def delete_staged(db: Database, forgetting_id: str | None, *, at: float) -> Dele
     return counts
 
 
+def forgotten_inputs(db: Database) -> frozenset[str]:
+    """The hashes of inputs that no request has but those staged for deletion."""
+    return frozenset(row["input_hash"] for row in db.query("forgotten_inputs"))
+
+
 def delete_orphans(db: Database) -> DeletionCounts:
     """Deletes what was derived from traces that are deleted already."""
     with db.transaction():

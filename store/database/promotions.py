@@ -43,6 +43,11 @@ def promotions_of_run(db: Database, run_id: str) -> list[Promotion]:
     return [_promotion(row) for row in db.query("promotions_of_run", run_id=run_id)]
 
 
+def promotions_with_inputs(db: Database) -> list[Promotion]:
+    """The promotions whose route lists inputs that the teacher answers."""
+    return [_promotion(row) for row in db.query("promotions_with_inputs")]
+
+
 def update_promotion(db: Database, promotion: Promotion) -> None:
     """Replaces the route and the certificate of a promotion."""
     certificate, route = promotion.certificate, promotion.route

@@ -15,6 +15,8 @@ from store.database.rows import record
 from store.jsontext import JsonMapping, JsonObject
 from store.records import ExchangeKind, LoggedExchange, LoggedRequest
 
+MAX_INPUTS = 2_000  # frequent ones that are looked at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOutcome:
@@ -43,6 +45,24 @@ class FingerprintTraffic:
     first_at: float
     last_at: float
     request: LoggedRequest  # the last one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputTraffic:
+    """How often one input was asked under one prompt."""
+
+    fingerprint: str
+    input_hash: str
+    requests: int
+    request: LoggedRequest  # the last one
+
+
+@dataclass(frozen=True, slots=True)
+class RecentInputs:
+    """The recent requests of a task, answered by anybody."""
+
+    total: int
+    inputs: list[InputTraffic]  # those that were asked often
 
 
 def task_counts(db: Database) -> dict[str, int]:
@@ -101,6 +121,26 @@ def traffic_by_fingerprint(
         "traffic_by_fingerprint", task=task, requests=requests, newest=newest, shapes=shapes
     )
     return [record(FingerprintTraffic, {**row, "request": _request(row)}) for row in rows]
+
+
+def recent_inputs(
+    db: Database, task: str, *, requests: int, share: float, least: int
+) -> RecentInputs:
+    """The newest `requests` of a task, and the inputs that are this share of those to their prompt.
+
+    `least`: how often such an input was asked at least. At most MAX_INPUTS, the commonest.
+    """
+    total = int(db.query("recent_requests", task=task, requests=requests)[0]["total"])
+    rows = db.query(
+        "recent_inputs",
+        task=task,
+        requests=requests,
+        share=share,
+        least=least,
+        limit=MAX_INPUTS,
+    )
+    inputs = [record(InputTraffic, {**row, "request": _request(row)}) for row in rows]
+    return RecentInputs(total, inputs)
 
 
 def logged_exchange(

@@ -160,6 +160,25 @@ rows AS (
 SELECT run_id, task, sum(traces)::BIGINT AS traces, sum(synthetic)::BIGINT AS synthetic
 FROM rows GROUP BY run_id, task HAVING sum(traces) + sum(synthetic) > 0 ORDER BY run_id;
 
+-- name: forgotten_inputs
+-- The hashes of inputs that only the roots have: as they were logged, and as the rows of runs have them,
+-- with the values in a template's holes.
+WITH gone AS (SELECT * FROM traces WHERE trace_id IN (SELECT trace_id FROM roots)),
+others AS (
+    SELECT DISTINCT task, fingerprint, input_hash FROM traces
+    WHERE trace_id NOT IN (SELECT trace_id FROM roots)
+        AND input_hash IN (SELECT input_hash FROM gone)
+)
+SELECT input_hash FROM gone
+WHERE input_hash <> '' AND input_hash NOT IN (SELECT input_hash FROM others)
+UNION
+SELECT examples.input_hash FROM examples JOIN gone ON gone.trace_id = examples.source_trace_id
+WHERE origin <> 'synthetic' AND NOT EXISTS (
+    SELECT 1 FROM others
+    WHERE others.task = gone.task AND others.fingerprint = gone.fingerprint
+        AND others.input_hash = gone.input_hash
+);
+
 -- name: insert_marks
 -- Marks the adapters that learned from what is forgotten. `$rows`: JSON array.
 INSERT INTO marks BY NAME

@@ -21,6 +21,10 @@ SELECT * FROM promotions WHERE task = $task ORDER BY "at" DESC, promotion_id DES
 -- The promotions of a run's student.
 SELECT * FROM promotions WHERE run_id = $run_id::UUID;
 
+-- name: promotions_with_inputs
+-- The promotions whose route lists inputs that the teacher answers.
+SELECT * FROM promotions WHERE len(route ->> '$.teacher_inputs[*]') > 0;
+
 -- name: update_promotion
 -- Replaces the route and the certificate of a promotion.
 UPDATE promotions SET certificate = $certificate, route = $route

@@ -69,6 +69,40 @@ SELECT
 FROM shapes JOIN traces ON traces.trace_id = shapes.trace_id
 ORDER BY shapes.recent DESC, shapes.last_at DESC, shapes.fingerprint;
 
+-- name: recent_requests
+-- How many of the newest `$requests` answered requests of a task there are, whoever answered.
+SELECT least(count(*), $requests)::BIGINT AS total FROM chats
+WHERE task = $task AND served_by IS NOT NULL;
+
+-- name: recent_inputs
+-- The inputs that were asked at least `$least` times under one prompt, and are this share of its
+-- requests, among those requests: the commonest, each with the texts of its last request. An input without
+-- a hash is none.
+WITH newest AS (
+    SELECT trace_id, fingerprint, input_hash, start_time FROM chats
+    WHERE task = $task AND served_by IS NOT NULL
+    ORDER BY start_time DESC, trace_id DESC
+    LIMIT $requests
+),
+often AS (
+    SELECT
+        fingerprint, input_hash, count(*) AS requests, arg_max(trace_id, start_time) AS trace_id
+    FROM newest
+    WHERE input_hash <> ''
+    GROUP BY fingerprint, input_hash
+    HAVING count(*) >= $least
+),
+prompts AS (SELECT fingerprint, count(*) AS requests FROM newest GROUP BY fingerprint)
+SELECT
+    often.fingerprint, often.input_hash, often.requests,
+    traces.input_messages, traces.request_params, traces.tool_definitions
+FROM often
+JOIN prompts ON prompts.fingerprint = often.fingerprint
+JOIN traces ON traces.trace_id = often.trace_id
+WHERE often.requests >= $share * prompts.requests
+ORDER BY often.requests DESC, often.fingerprint, often.input_hash
+LIMIT $limit;
+
 -- name: audited_exchanges
 -- The newest traces of a task that a student answered, with what the teacher answered to an audit.
 SELECT chats.*, audits.teacher_output, audits."at" AS answered_at
@@ -101,10 +135,11 @@ WHERE task = $task AND start_time > $asked_since
     AND (start_time > $since OR imported_at > $since);
 
 -- name: uncovered_teacher_traces
--- The same at all times, without what a promoted student is certified for and does not get yet.
+-- The same at all times, without what a promoted student is certified for and does not get yet, and
+-- without the inputs that it is known to answer otherwise.
 SELECT count(*) AS traces FROM teacher_traces
 WHERE task = $task AND (start_time > $since OR imported_at > $since)
-    AND reason NOT IN ('shadow', 'not_in_share');
+    AND reason NOT IN ('shadow', 'not_in_share', 'teacher_input');
 
 -- name: requests_of_student
 -- The newest requests begun after a time that a student was asked for, with their messages, newest

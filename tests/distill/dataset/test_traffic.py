@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.dataset.rows import Row, Selection, choose_rows
+from distill.dataset.rows import Row, choose_rows
 from distill.dataset.templates import SeenShape
 from distill.dataset.traffic import NEWEST, Shape, Traffic, seen_shape
 from store.chat.shape import input_hash
@@ -184,7 +184,8 @@ def test_audits_and_corrections_of_unlearnable_requests_are_left_out() -> None:
         ],
         SHARES,
     )
-    assert selection == Selection([], {"no_answer": 2, "not_text": 1, "tools": 1})
+    assert selection.rows == []
+    assert selection.left_out == {"no_answer": 2, "not_text": 1, "tools": 1}
 
 
 def test_the_newest_correction_beats_any_vote() -> None:

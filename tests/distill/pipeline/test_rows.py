@@ -229,3 +229,43 @@ def test_too_few_rows_for_a_certificate_are_reported() -> None:
     )
     enough = next(n for n in range(20, 500) if not short(100, 40, n))
     assert short(100, 40, enough, attempt=2).endswith("in attempt 2 even without a disagreement")
+
+
+@pytest.mark.slow
+def test_inputs_are_frequent_by_the_requests_that_anybody_answered(
+    db: Database, tmp_path: Path
+) -> None:
+    ping = "are you still there?"
+    taught = [a_request(f"request {n * 7919}", at=float(n)) for n in range(60)]
+    pings = [a_request(ping, at=100.0 + n) for n in range(4)]
+    served = [
+        a_request(ping, at=200.0 + n, served_by="student", route="student") for n in range(96)
+    ]
+    unknown = [
+        a_request("never asked before", at=300.0 + n, served_by="student", route="student")
+        for n in range(20)
+    ]
+    failed = [a_request("x", at=400.0 + n, served_by=None, route="teacher") for n in range(90)]
+    take(db, tmp_path, *taught, *pings, *served, *unknown, *failed)
+    result = chosen(db, tmp_path / "run")
+    found = {one.input_hash: one for one in result.value.frequent}
+    assert set(found) == {pings[0].input_hash, unknown[0].input_hash}
+    assert found[pings[0].input_hash].requests == 100
+    assert len(found[pings[0].input_hash].answers) == 4
+    assert found[unknown[0].input_hash].answers == []
+    assert result.value.requests == 180
+    assert result.detail["frequent"] == {"inputs": 2, "share": 120 / 180}
+    assert chosen(db, tmp_path / "run") == result
+
+
+@pytest.mark.slow
+def test_a_prompt_that_has_been_edited_since_is_no_part_of_the_traffic(
+    db: Database, tmp_path: Path
+) -> None:
+    old = [a_request(f"old {n}", at=n / 10, system="Sort it.") for n in range(1200)]
+    new = [a_request(f"new {n * 7919}", at=1000.0 + n, system="Sort it well.") for n in range(990)]
+    often = [a_request("ping", at=5000.0 + n, system="Sort it well.") for n in range(10)]
+    take(db, tmp_path, *old, *new, *often)
+    result = chosen(db, tmp_path / "run").value
+    assert [one.requests for one in result.frequent] == [10]
+    assert result.requests == 1000

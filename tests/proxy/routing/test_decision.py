@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.routing.decision import HONOURED, IDLE, beyond_students, decide
-from store.chat.shape import fingerprint
+from store.chat.shape import fingerprint, input_hash, rest_of_shape
 from store.chat.student_wire import student_body
-from store.records import Reason, Route, TermsOfService
+from store.records import PromptTemplate, Reason, Route, TermsOfService
 
 USER = {"role": "user", "content": "hello"}
 PLAIN = {"model": "gpt-4o", "messages": [{"role": "system", "content": "Be kind."}, USER]}
@@ -254,3 +254,53 @@ def test_no_client_field_names_what_a_student_loads(body):
         ours = {"model", "messages", "max_tokens", "temperature", "logprobs", "top_logprobs"}
         assert set(sent) == {*ours, "stream"}
         assert all(set(message) == {"role", "content"} for message in sent["messages"])
+
+
+# ---- frequent inputs that the teacher answers --------------------------------------------------
+
+
+def asking(text, system="Be kind."):
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+    return {"model": "gpt-4o", "messages": messages}
+
+
+def listing(*hashes, **changes):
+    return {"t": replace(ROUTE, teacher_inputs=list(hashes), **changes)}
+
+
+def test_a_frequent_input_that_the_student_answers_otherwise_goes_to_the_teacher():
+    listed = listing(input_hash([{"role": "user", "content": "are you still there?"}]))
+    for spelt in ("are you still there?", " Are  you still\nthere? "):
+        assert reason(asking(spelt), listed) == Reason.TEACHER_INPUT
+    assert reason(asking("are you still here?"), listed) == Reason.CERTIFIED
+
+
+def test_a_conversation_is_another_input_than_its_last_turn():
+    listed = listing(input_hash([USER]))
+    turns = [USER, {"role": "assistant", "content": "hi"}, USER]
+    longer = {"model": "gpt-4o", "messages": [PLAIN["messages"][0], *turns]}
+    assert reason(PLAIN, listed) == Reason.TEACHER_INPUT
+    assert reason(longer, listed) == Reason.CERTIFIED
+    assert reason(longer, listing(input_hash(longer["messages"]))) == Reason.TEACHER_INPUT
+
+
+def test_a_listed_input_is_not_compared_in_the_shadow():
+    listed = listing(input_hash([USER]), share=0.0, step="shadow")
+    assert reason(PLAIN, listed) == Reason.TEACHER_INPUT
+    assert reason(asking("something else"), listed) == Reason.SHADOW
+
+
+def test_what_varies_in_a_prompt_is_part_of_a_listed_input():
+    template = PromptTemplate(
+        template_id="t1",
+        shape=rest_of_shape(PLAIN),
+        literals=["Today is ", ". Be kind."],
+        holes=[20],
+        distinct=9,
+    )
+    monday = asking("hello", "Today is Monday. Be kind.")
+    listed = listing(
+        input_hash(monday["messages"], ["Monday"]), fingerprints=["t1"], templates=[template]
+    )
+    assert reason(monday, listed) == Reason.TEACHER_INPUT
+    assert reason(asking("hello", "Today is Friday. Be kind."), listed) == Reason.CERTIFIED
