@@ -305,7 +305,7 @@ class EvidenceTracker:
     def _current_rate(self) -> float:
         return audit_rate(
             audits=len(self._audited) + self._audited_before,
-            level=self.disagreement.level,
+            level=max((self.disagreement.level, *(one.level for one in self.recall.values()))),
             settings=self._settings.audit,
             forced=self._forced,
         )

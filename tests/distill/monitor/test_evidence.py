@@ -367,6 +367,25 @@ def test_a_student_that_gives_its_protected_labels_stays(db: Database) -> None:
     assert decide(promotion, evidence, SETTINGS, BEGAN + 500).action != "demote"
 
 
+def test_a_protected_label_that_goes_wrong_raises_the_audit_rate() -> None:
+    """Where it is rare, the calm rate would take months to see enough of it."""
+    tracker = EvidenceTracker(protecting(), BEGAN, 0.95, SETTINGS)
+
+    def add(number: int, teacher: str) -> None:
+        one = answers_of(protecting(), teacher, "no", number + 1.0)
+        texts = {"teacher_output": teacher, "student_output": "no", "group": str(number)}
+        tracker.add_comparison(replace(finding(one), **texts))
+
+    for number in range(1000):
+        add(number, "no")
+    calm = tracker.audit_rate_at(BEGAN + 5000)
+    for number in range(1000, 1200):
+        add(number, "yes" if number % 50 == 0 else "no")
+    assert tracker.disagreement.level < 0.3
+    assert not tracker.recall["yes"].alarmed
+    assert tracker.audit_rate_at(BEGAN + 5000) > 2 * calm
+
+
 def test_a_label_that_was_never_proven_demotes_nobody() -> None:
     assert not EvidenceTracker(protecting(low=0.5), BEGAN, 0.95, SETTINGS).recall
     assert not EvidenceTracker(promoted(), BEGAN, 0.95, SETTINGS).recall
