@@ -11,12 +11,14 @@ from proxy.access.keys import Client, Keys
 from proxy.access.limits import Limits
 from proxy.exchange import HUNG_UP, Arrival, Exchange
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, header, respond, start
+from proxy.http.beside import LARGE, Beside
 from proxy.http.body import read_decoded
 from proxy.http.errors import ApiError, internal, request_id_of
 from proxy.http.headers import to_teacher
 from proxy.http.watch import ClientWatch
 from proxy.observe.recorder import Recorder
 from proxy.privacy import Privacy
+from proxy.reading import HeldBytes
 from proxy.relay import is_stream, relay_stream, relay_whole
 from proxy.routing.decision import Decision, decide
 from proxy.routing.tagging import TASK_HEADER, task_of, without_tag
@@ -55,7 +57,10 @@ class Answering:
         student: Student,
         recorder: Recorder,
         privacy: Privacy,
+        beside: Beside,
+        held: HeldBytes,
     ) -> None:
+        """`held`: what the answers of all surfaces may hold in memory."""
         self._surface = surface
         self._keys = keys
         self._limits = limits
@@ -65,6 +70,8 @@ class Answering:
         self._student = student
         self._recorder = recorder
         self._privacy = privacy
+        self._beside = beside
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers. A request that is invalid or over a limit leaves no trace."""
@@ -79,7 +86,10 @@ class Answering:
         tokens = 0
         try:
             raw = await read_decoded(scope, receive, self._body_limit, arrived=ticket.arrived)
-            request = self._surface.read_request(raw, client.key_hash)
+            if len(raw) > LARGE:
+                request = await self._beside.run(self._surface.read_request, raw, client.key_hash)
+            else:
+                request = self._surface.read_request(raw, client.key_hash)
             exchange = await self._exchange(arrival, client, scope, request)
             with ClientWatch(scope) as watch:
                 await self._answer_and_record(exchange, send, watch)
@@ -101,8 +111,10 @@ class Answering:
         failed = False
         if self._privacy.redacts:
             chat, content, failed = await self._redacted(chat, content, len(request.raw))
-        shape = fingerprint(chat)
-        decision = self._decide(task, shape, chat)
+        if len(request.raw) > LARGE:
+            shape, decision = await self._beside.run(self._decide, task, chat)
+        else:
+            shape, decision = self._decide(task, chat)
         if decision.student is not None:
             if failed:
                 decision = Decision(Reason.NOT_REDACTED)
@@ -112,6 +124,7 @@ class Answering:
             self._recorder,
             surface,
             self._privacy,
+            beside=self._beside,
             arrival=arrival,
             headers=headers,
             query=scope["query_string"],
@@ -140,10 +153,12 @@ class Answering:
             content = "redacted"
         return redacted, content, False
 
-    def _decide(self, task: str | None, shape: str, chat: JsonObject) -> Decision:
+    def _decide(self, task: str | None, chat: JsonObject) -> tuple[str, Decision]:
+        """The request's fingerprint, and who is to answer it."""
+        shape = fingerprint(chat)
         if task is None or self._surface.for_students:
-            return decide(task, shape, chat, self._routes.routes)
-        return Decision(Reason.OTHER_API)
+            return shape, decide(task, shape, chat, self._routes.routes)
+        return shape, Decision(Reason.OTHER_API)
 
     async def _answer_and_record(self, exchange: Exchange, send: Send, watch: ClientWatch) -> None:
         """Answers, and records the exchange however it ends."""
@@ -238,13 +253,13 @@ class Answering:
         exchange.served_by = "teacher"
         try:
             try:
-                await _relay(response, exchange, send)
+                await self._relay(response, exchange, send)
             except UpstreamError as error:
                 response.close()
                 if not is_repeatable(body) or not await self._teacher.came_back(deployment, error):
                     raise
                 response = await self._post(exchange, deployment)
-                await _relay(response, exchange, send)
+                await self._relay(response, exchange, send)
         except UpstreamError as error:
             refused = refusal(error, deployment)
             exchange.status = refused.status
@@ -254,6 +269,11 @@ class Answering:
             response.close()
             if exchange.surface.api == "responses":
                 self._teacher.remember(exchange.completion.response_id, deployment)
+
+    def _relay(self, response: Response, exchange: Exchange, send: Send) -> Awaitable[object]:
+        """Passes the answer on. Raises UpstreamError before the client has seen anything of it."""
+        relay = relay_stream if is_stream(response, asked=exchange.stream) else relay_whole
+        return relay(response, exchange, send, self._held)
 
     async def _knowing(self, exchange: Exchange, deployments: Sequence[Deployment]) -> Deployment:
         """The first of these that knows the response that the request goes on from.
@@ -276,14 +296,18 @@ class Answering:
     async def _post(self, exchange: Exchange, deployment: Deployment) -> Response:
         """The deployment's answer to the request. Raises ApiError."""
         path = self._surface.path.removeprefix(_TEACHER_PREFIX)
-        query, body = exchange.query, exchange.body
+        query = exchange.query
+        if len(exchange.raw) > LARGE:
+            body = await self._beside.run(_teacher_body, exchange, deployment)
+        else:
+            body = _teacher_body(exchange, deployment)
         return await self._teacher.ask(
             deployment,
             "POST",
             f"{path}?{query.decode('latin-1')}" if query else path,
             to_teacher(exchange.headers, deployment, readable=True),
-            teacher_body(exchange.raw, body, without_tag(body), deployment),
-            repeatable=not deployment.direct and is_repeatable(body),
+            body,
+            repeatable=not deployment.direct and is_repeatable(exchange.body),
         )
 
     async def _refuse(self, error: ApiError, send: Send, exchange: Exchange | None = None) -> None:
@@ -298,8 +322,5 @@ class Answering:
         await respond(send, error.status, headers, self._surface.write_error(error))
 
 
-def _relay(response: Response, exchange: Exchange, send: Send) -> Awaitable[object]:
-    """Passes the answer on. Raises UpstreamError before the client has seen anything of it."""
-    if is_stream(response, asked=exchange.stream):
-        return relay_stream(response, exchange, send)
-    return relay_whole(response, exchange, send)
+def _teacher_body(exchange: Exchange, deployment: Deployment) -> bytes:
+    return teacher_body(exchange.raw, exchange.body, without_tag(exchange.body), deployment)

@@ -30,6 +30,7 @@ from proxy.access.limits import Limits
 from proxy.answering import Answering
 from proxy.api_document import ApiDocument
 from proxy.http.asgi import Handler, Receive, Scope, Send, start
+from proxy.http.beside import Beside
 from proxy.http.body import ClientGone
 from proxy.http.errors import ApiError, internal, no_websocket, unknown_path, wrong_method
 from proxy.http.headers import wants_websocket
@@ -40,6 +41,7 @@ from proxy.observe.metrics_page import MetricsPage
 from proxy.observe.recorder import Recorder
 from proxy.observe.telemetry import spans_to
 from proxy.privacy import Privacy
+from proxy.reading import HeldBytes
 from proxy.status import Health, Models
 from proxy.student import Student
 from proxy.surfaces.chat.surface import ChatCompletions
@@ -205,6 +207,8 @@ def build(config: Config, runtime: Runtime) -> App:
     pool = teacher_pool(config, litellm_url=runtime.litellm_url, litellm_key=runtime.litellm_key)
     teacher = Teacher(pool, upstream, config.teacher)
     privacy = Privacy(config.privacy)
+    beside = Beside()
+    held = HeldBytes(int(config.server.limits.in_flight_mb * 1024 * 1024))
     endpoint = config.telemetry.otlp_endpoint
     spans = spans_to(endpoint) if endpoint is not None else None
     metrics = Metrics()
@@ -228,7 +232,7 @@ def build(config: Config, runtime: Runtime) -> App:
         control_page=control_page,
     )
     passed_through = passthrough.Passthrough(
-        keys=keys, limits=limits, body_limit=limit, teacher=teacher
+        keys=keys, limits=limits, body_limit=limit, teacher=teacher, beside=beside
     )
     return App(
         keys=keys,
@@ -244,6 +248,8 @@ def build(config: Config, runtime: Runtime) -> App:
                 student=Student(upstream, privacy.placeholders),
                 recorder=recorder,
                 privacy=privacy,
+                beside=beside,
+                held=held,
             )
             for surface in _surfaces(stored)
         },
@@ -254,7 +260,12 @@ def build(config: Config, runtime: Runtime) -> App:
             feedback.PATH: OwnPath(
                 ("POST",),
                 feedback.FeedbackIntake(
-                    keys=keys, limits=limits, body_limit=limit, journal=journal, privacy=privacy
+                    keys=keys,
+                    limits=limits,
+                    body_limit=limit,
+                    journal=journal,
+                    privacy=privacy,
+                    beside=beside,
                 ),
             ),
         },
@@ -268,6 +279,7 @@ def build(config: Config, runtime: Runtime) -> App:
                     body_limit=limit,
                     stored=stored,
                     passthrough=passed_through,
+                    beside=beside,
                 ),
             ),
             (passthrough.PREFIX, passed_through),

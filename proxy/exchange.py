@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from proxy.http.asgi import Headers
+from proxy.http.beside import LARGE, Beside
 from proxy.observe.recorder import Recorder
 from proxy.privacy import Privacy
 from proxy.routing.decision import Decision
@@ -61,6 +62,7 @@ class Exchange:
         "_request_content",
         "answer_bytes",
         "arrival",
+        "beside",
         "body",
         "chat",
         "completion",
@@ -84,6 +86,7 @@ class Exchange:
         "task",
         "tokens",
         "trace_id",
+        "unread_tokens",
     )
 
     def __init__(
@@ -92,6 +95,7 @@ class Exchange:
         surface: Surface,
         privacy: Privacy,
         *,
+        beside: Beside,
         arrival: Arrival,
         headers: Headers,
         query: bytes,
@@ -108,6 +112,7 @@ class Exchange:
         """
         self._recorder = recorder
         self._privacy = privacy
+        self.beside = beside
         self.surface = surface
         self.trace_id = new_id()
         self.arrival = arrival
@@ -135,6 +140,7 @@ class Exchange:
         self._request_content = content  # the same of the request alone
         self._redacted: Completion | None = None  # an answer that has been redacted
         self.recorded = False
+        self.unread_tokens = 0  # about, of an answer that was too large to be read
         self.tokens = SpentTokens(None, None)  # known once it is recorded
 
     @property
@@ -166,13 +172,17 @@ class Exchange:
 
     async def finish(self, outcome: Outcome, error_type: str | None = None) -> None:
         """Redacts the answer as far as it came, and records the exchange. Once: later calls do
-        nothing. A redaction that takes milliseconds runs beside the event loop.
+        nothing. What takes milliseconds runs beside the event loop.
         """
         if self.recorded:
             return
         if self._privacy.redacts:
             await self.redact_answer()
-        self._record(outcome, error_type)
+        if len(self.raw) + self.answer_bytes > LARGE:
+            trace = await self.beside.run(self._readable_trace, outcome, error_type)
+            self._record_trace(trace)
+        else:
+            self._record_trace(self._readable_trace(outcome, error_type))
 
     def finish_now(self, outcome: Outcome, error_type: str | None = None) -> None:
         """The same without waiting: an answer that cannot be redacted at once is not kept."""
@@ -184,7 +194,7 @@ class Exchange:
                 self._keep_redacted(answer, self._privacy.messages_now(answer.messages))
             except RedactionError as error:
                 self._drop_content(error)
-        self._record(outcome, error_type)
+        self._record_trace(self._readable_trace(outcome, error_type))
 
     async def redact_answer(self) -> None:
         """Redacts the answer, if it was not redacted yet. `finish` does it by itself."""
@@ -218,25 +228,25 @@ class Exchange:
         self.content = "none"
         log.error("content_dropped trace=%s error=%s", self.trace_id, error)
 
-    def _record(self, outcome: Outcome, error_type: str | None) -> None:
-        if self.recorded:
-            return
-        self.recorded = True
+    def _record_trace(self, trace: Trace) -> None:
+        if not self.recorded:
+            self.recorded = True
+            self._recorder.record(trace, self.headers)
+
+    def _readable_trace(self, outcome: Outcome, error_type: str | None) -> Trace:
         try:
             trace = self._trace(outcome, error_type)
         except TypeError:  # an answer nested too deeply to be written: the trace goes without it
             self.completion = Completion()
             trace = self._trace(outcome, error_type or "unreadable_answer")
-        if self.content == "none":
-            trace = without_content(trace)
-        self._recorder.record(trace, self.headers)
+        return without_content(trace) if self.content == "none" else trace
 
     def _trace(self, outcome: Outcome, error_type: str | None) -> Trace:
         chat, completion, student = self.chat, self.completion, self.decision.student
         duration_ms = self.arrival.ms
         tools = chat.get("tools") or chat.get("functions")
         params = {name: value for name, value in chat.items() if name not in ("messages", "tools")}
-        self.tokens = tokens = tokens_of(completion, chat)
+        self.tokens = tokens = tokens_of(completion, chat, self.unread_tokens)
         return Trace(
             trace_id=self.trace_id,
             start_time=self.arrival.at,

@@ -19,6 +19,7 @@ import orjson
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits
 from proxy.http.asgi import JSON, Headers, Receive, Scope, Send, respond
+from proxy.http.beside import LARGE, Beside
 from proxy.http.body import read_body
 from proxy.http.errors import ApiError, bad_request
 from proxy.http.json_body import parse_object, wrong_type
@@ -47,12 +48,14 @@ class FeedbackIntake:
         body_limit: int,
         journal: JournalWriter,
         privacy: Privacy,
+        beside: Beside,
     ) -> None:
         self._keys = keys
         self._limits = limits
         self._privacy = privacy
         self._body_limit = body_limit
         self._journal = journal
+        self._beside = beside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Journals the feedback before it answers. Raises ApiError."""
@@ -60,7 +63,11 @@ class FeedbackIntake:
         client = self._keys.authenticate(headers)
         with self._limits.upload(client) as arrived:
             raw = await read_body(receive, headers, self._body_limit, arrived=arrived)
-            feedback = parse_feedback(raw, at=time.time(), key_hash=client.key_hash)
+            at, key_hash = time.time(), client.key_hash
+            if len(raw) > LARGE:
+                feedback = await self._beside.run(parse_feedback, raw, at=at, key_hash=key_hash)
+            else:
+                feedback = parse_feedback(raw, at=at, key_hash=key_hash)
             if feedback.correction is not None:
                 if not self._privacy.keeps_for(headers, client):
                     raise correction_not_kept()

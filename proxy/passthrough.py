@@ -12,6 +12,7 @@ import orjson
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits, Ticket
 from proxy.http.asgi import Headers, Receive, Scope, Send, header
+from proxy.http.beside import LARGE, Beside
 from proxy.http.body import ClientGone, body_size, read_decoded
 from proxy.http.errors import ApiError, too_deep, unknown_path
 from proxy.http.headers import Pairs, to_teacher
@@ -49,11 +50,14 @@ _INFERENCE = frozenset(
 class Passthrough:
     """Passes requests on to the deployment of their `model`, else to the default one."""
 
-    def __init__(self, *, keys: Keys, limits: Limits, body_limit: int, teacher: Teacher) -> None:
+    def __init__(
+        self, *, keys: Keys, limits: Limits, body_limit: int, teacher: Teacher, beside: Beside
+    ) -> None:
         self._keys = keys
         self._limits = limits
         self._body_limit = body_limit
         self._teacher = teacher
+        self._beside = beside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
@@ -83,7 +87,10 @@ class Passthrough:
         body: Body = None
         if json:
             raw = await read_decoded(scope, receive, self._body_limit, arrived=ticket.arrived)
-            deployment, body = self._by_model(raw, deployment)
+            if len(raw) > LARGE:
+                deployment, body = await self._beside.run(self._by_model, raw, deployment)
+            else:
+                deployment, body = self._by_model(raw, deployment)
         elif upload:  # of any size, so it is streamed
             deployment, body = await self._by_form(scope, _upload(receive), deployment, ticket)
         if not deployment.direct and path.split("/")[1].partition("?")[0] not in _INFERENCE:

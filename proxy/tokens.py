@@ -31,16 +31,20 @@ class SpentTokens(NamedTuple):
         return (self.input or 0) + (self.output or 0)
 
 
-def tokens_of(completion: Completion, chat: JsonMapping) -> SpentTokens:
-    """The tokens of an answer to `chat`, a chat completion."""
+def tokens_of(completion: Completion, chat: JsonMapping, unread: int = 0) -> SpentTokens:
+    """The tokens of an answer to `chat`, a chat completion.
+
+    `unread`: about how many tokens an answer has that was too large to be read.
+    """
     read, written = completion.tokens("prompt_tokens"), completion.tokens("completion_tokens")
-    if (read is not None and written is not None) or not completion.messages:
+    known = read is not None and written is not None
+    if known or not (completion.messages or unread):
         return SpentTokens(read, written)
     if read is None:
         asked = [*chat["messages"], chat.get("tools") or chat.get("functions")]
         read = _estimate(asked) + len(asked) * _TOKENS_A_MESSAGE
     if written is None:
-        written = _estimate(completion.messages)
+        written = unread or _estimate(completion.messages)
     return SpentTokens(read, written, estimated=True)
 
 

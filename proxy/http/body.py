@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from proxy.http.asgi import Headers, Receive, Scope, header
 from proxy.http.coding import CodingError, decode
 from proxy.http.errors import bad_request, too_large, unknown_coding
+
+_DECODED_AT_ONCE = 4 * 1024  # bytes of a compressed body; they may become a thousand times as many
 
 
 class ClientGone(Exception):
@@ -36,7 +39,10 @@ async def read_decoded(
         return raw
     if coding.strip().lower() not in (b"identity", b""):
         try:
-            decoded = decode(raw, coding, limit)
+            if len(raw) > _DECODED_AT_ONCE:
+                decoded = await asyncio.to_thread(decode, raw, coding, limit)
+            else:
+                decoded = decode(raw, coding, limit)
         except OverflowError:
             raise too_large(limit) from None
         except CodingError:

@@ -203,6 +203,15 @@ def too_large(limit_bytes: int) -> ApiError:
     )
 
 
+def too_many_values(limit: int) -> ApiError:
+    """413: JSON of so many small values that reading it would stop the proxy for others."""
+    return ApiError(
+        413,
+        f"The request body has more than {limit:,} JSON values.",
+        code="request_too_large",
+    )
+
+
 def unknown_coding() -> ApiError:
     """415: the body is compressed in a way that is not known here."""
     return ApiError(

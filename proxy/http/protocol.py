@@ -512,8 +512,7 @@ class Cycle(RequestResponseCycle):
         connection = self.connection
         if connection.ends_soon and not connection.pipeline:
             self.keep_alive = False
-        lines = []
-        says_close = False
+        lines, says_close = [], False
         for name, value in headers:
             prefix = PREFIXES.get(name) or prefix_of(name)
             lines.append(prefix + value)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import orjson
 
 from proxy.surfaces.completion import BOM
+from proxy.surfaces.weight import PIECE, check_parsed
 from store.jsontext import JsonObject
 
 # bytes of a line from which its pieces are joined only when they have doubled it: in linear time
 _LONG_LINE = 1 << 16
+_MAX_MISREAD = 1_000  # events, of which one is enough for an answer that is not learned from
+
+
+class Unreadable(Exception):
+    """Too many events of a stream were not understood to read on."""
 
 
 class EventReader:
@@ -19,7 +25,18 @@ class EventReader:
     APIs that name events mostly repeat the name in the data.
     """
 
-    __slots__ = ("_at_start", "_event", "_more", "_more_bytes", "_rest", "done", "name")
+    __slots__ = (
+        "_at_start",
+        "_event",
+        "_event_bytes",
+        "_misread",
+        "_more",
+        "_more_bytes",
+        "_rest",
+        "done",
+        "kept",
+        "name",
+    )
 
     def __init__(self) -> None:
         self.done = False  # from the last byte of the line on that marks the stream's end
@@ -29,17 +46,43 @@ class EventReader:
         self._more: list[bytes] = []  # what follows `_rest` in a long line
         self._more_bytes = 0
         self._at_start = True  # where a byte order mark may be
+        self._event_bytes = 0  # of its lines
+        self._misread = 0
+        self.kept = 0  # bytes of memory that events have left behind, about
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the event that has not ended."""
+        return len(self._rest) + self._more_bytes + self._event_bytes
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it holds, about."""
+        return self.pending + self.kept
 
     def take_event(self, raw: bytes) -> None:
-        """Takes an event's data. Must not raise."""
+        """Takes an event's data, and adds to `kept` what it keeps of it.
+
+        Must not raise; `misread` counts what it does not understand.
+        """
         raise NotImplementedError
+
+    def misread(self) -> None:
+        """Counts an event that was not understood. Raises Unreadable when they are too many."""
+        self._misread += 1
+        if self._misread > _MAX_MISREAD:
+            raise Unreadable
 
     def is_end(self, line: bytes) -> bool:
         """Whether this line, or beginning of a line, marks the end of the stream."""
         raise NotImplementedError
 
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes."""
+        """Takes the next bytes.
+
+        Raises TooLarge on an event that would take too much memory, Unreadable after many that were
+        not understood.
+        """
         if self._at_start:
             chunk = self._without_bom(chunk)
         if len(self._rest) >= _LONG_LINE and self._is_more_of_the_line(chunk):
@@ -93,12 +136,17 @@ class EventReader:
         if not line:
             if self._event:
                 event = self._event
-                self._event = []
-                self.take_event(event[0] if len(event) == 1 else b"\n".join(event))
+                self._event, self._event_bytes = [], 0
+                if len(event) > 1:
+                    event = [b"\n".join(event)]
+                    check_parsed(event[0])
+                self.take_event(event[0])
             self.name = ""
             return
+        check_parsed(line)
         if line.startswith(b"data:"):
             self._event.append(line[5:])
+            self._event_bytes += len(line) + PIECE
         elif line.startswith(b"event:"):
             self.name = line[6:].strip().decode("utf-8", "replace")
         if not self.done and self.is_end(line):

@@ -32,12 +32,20 @@ class Request:
 
 
 class Assembler(Protocol):
-    """Puts a streamed answer together while its bytes go by. Never raises on what it is fed."""
+    """Puts a streamed answer together while its bytes go by."""
 
     done: bool  # from the last byte of the stream's own end mark on
 
+    @property
+    def pending(self) -> int:
+        """Bytes of the event that has not ended."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it holds, about."""
+
     def feed(self, chunk: bytes) -> None:
-        """Takes the next bytes, cut anywhere."""
+        """Takes the next bytes, cut anywhere. Raises where it gives up reading: see EventReader."""
 
     def finish(self) -> Completion:
         """The completion as far as it came."""

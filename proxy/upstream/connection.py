@@ -21,7 +21,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.http.asgi import Headers, header
 from proxy.upstream.errors import Broke, Slow, UpstreamError
-from proxy.upstream.response import MAX_BODY_BYTES, MIN_UNKNOWN_STATUS, Response
+from proxy.upstream.response import (
+    MAX_BODY_BYTES,
+    MAX_GATHERED_BYTES,
+    MIN_UNKNOWN_STATUS,
+    Response,
+)
 
 _MAX_UNREAD = 64 * 1024  # bytes of a body that wait for a slow reader; then reading pauses
 _MAX_HEAD = 256 * 1024  # bytes of a head, or of anything else that is not a body
@@ -212,8 +217,8 @@ class Connection(asyncio.Protocol):
             return
         unread = response.unread
         if response.whole:
-            if unread > MAX_BODY_BYTES:
-                self.drop(Broke())
+            if unread > MAX_GATHERED_BYTES:
+                response.has_much(self)
         elif not response.chunks:
             if unread > _MAX_HEAD:
                 self.drop(Broke())
@@ -332,7 +337,7 @@ class Connection(asyncio.Protocol):
 class Arriving(Response):
     """An answer of which more may come."""
 
-    __slots__ = ("_waiter", "begun", "chunks", "connection", "error", "unread", "whole")
+    __slots__ = ("_gathers", "_waiter", "begun", "chunks", "connection", "error", "unread", "whole")
 
     def __init__(self, connection: Connection) -> None:
         self.status = 0  # for now
@@ -343,6 +348,7 @@ class Arriving(Response):
         self.unread = 0  # bytes off the wire since something was last taken
         self.whole = False  # whether the reader waits for the end
         self.error: UpstreamError | None = None
+        self._gathers = False  # waits for the end of an answer that is not large
         self._waiter: asyncio.Future[None] | None = None
 
     async def head(self) -> None:
@@ -373,7 +379,7 @@ class Arriving(Response):
         connection = self.connection
         if connection is None:
             return True
-        self.whole = True
+        self.whole = self._gathers = True
         connection.read_on()
         timer = connection.loop.call_later(seconds, self._stop_gathering)
         try:
@@ -384,11 +390,19 @@ class Arriving(Response):
             raise
         finally:
             timer.cancel()
+            self._gathers = False
         return self.connection is None
 
     def _stop_gathering(self) -> None:
-        self.whole = False
+        self.whole = self._gathers = False
         self.wake()
+
+    def has_much(self, connection: Connection) -> None:
+        """More has come than is waited for to the end without need."""
+        if self._gathers:
+            self._stop_gathering()
+        elif self.unread > MAX_BODY_BYTES:
+            connection.drop(Broke())
 
     async def read(self) -> bytes:
         if self.connection is not None:

@@ -11,7 +11,7 @@ import asyncio
 from proxy.http.asgi import header
 from proxy.http.coding import CodingError, Decoder, decoder_of
 from proxy.upstream.errors import Broke
-from proxy.upstream.response import MAX_BODY_BYTES, Response
+from proxy.upstream.response import MAX_DECODED_BYTES, Response
 
 _STEPS_PER_TURN = 16  # then other tasks may run
 
@@ -28,7 +28,7 @@ def decoded(response: Response) -> Response:
 class Decoded(Response):
     """A response whose body is decoded as it is read, a bounded step at a time."""
 
-    __slots__ = ("_decoder", "_inner")
+    __slots__ = ("_decoder", "_inner", "_steps")
 
     def __init__(self, inner: Response, decoder: Decoder) -> None:
         plain = [
@@ -39,11 +39,15 @@ class Decoded(Response):
         super().__init__(inner.status, plain)
         self._inner = inner
         self._decoder = decoder
+        self._steps = 0
 
     async def gather(self, seconds: float) -> bool:
         return await self._inner.gather(seconds)
 
     async def next_chunk(self) -> bytes:
+        self._steps += 1
+        if self._steps % _STEPS_PER_TURN == 0:
+            await asyncio.sleep(0)
         try:
             while not (piece := self._decoder.step()):
                 raw = await self._inner.next_chunk()
@@ -64,7 +68,7 @@ class Decoded(Response):
             while piece := self._decoder.step():
                 pieces.append(piece)
                 size += len(piece)
-                if size > MAX_BODY_BYTES:
+                if size > MAX_DECODED_BYTES:
                     raise CodingError
                 if len(pieces) % _STEPS_PER_TURN == 0:
                     await asyncio.sleep(0)

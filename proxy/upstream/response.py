@@ -30,9 +30,10 @@ class Response(ABC):
         """
 
     async def gather(self, seconds: float) -> bool:
-        """Waits for the end, but only so long. Whether the body is whole, or broken off, by then.
+        """Waits for the end, but only so long, and hardly beyond MAX_GATHERED_BYTES.
 
-        Then `read` does not wait, and otherwise `next_chunk` gives what has come.
+        Whether the body is whole, or broken off, by then. Then `read` does not wait, and otherwise
+        `next_chunk` gives what has come.
         """
         return False
 
@@ -49,4 +50,6 @@ class Response(ABC):
 
 
 MAX_BODY_BYTES = 512 * 1024 * 1024  # bytes of a body that is read as a whole
+MAX_DECODED_BYTES = 64 * 1024 * 1024  # of a body that comes compressed; more stays as it is
+MAX_GATHERED_BYTES = 8 * 1024 * 1024  # of a body whose end is waited for before it is passed on
 MIN_UNKNOWN_STATUS = 600  # HTTP has no status from here on (RFC 9110, section 15)

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from proxy.surfaces.weight import PIECE, weight
 from store.jsontext import JsonObject, read_json
 
 # fields whose pieces are joined
@@ -30,16 +31,18 @@ _TEXTS = frozenset(
     }
 )
 _NOT_HEAD = ("index", "id")  # a call's fields that are not taken as they are
+_MAX_SEARCHED = 16 * 1024  # bytes of arguments that are parsed to see whether they are whole
 _REPEATED = frozenset({"type", "id", "format", "index", "name", "role"})  # of a part: not joined
 
 
 class Choice:
     """One choice of a streamed completion."""
 
-    __slots__ = ("_call", "_calls", "_other", "_parts", "_texts", "finish_reason")
+    __slots__ = ("_call", "_calls", "_other", "_parts", "_texts", "finish_reason", "kept")
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
+        self.kept = 0  # bytes of memory, about
         self._texts: dict[str, list[str]] = {}
         self._parts: list[Any] = []  # of a content that is a list
         self._calls = _Calls()
@@ -55,7 +58,10 @@ class Choice:
                 continue
             if name in _TEXTS and isinstance(value, str):
                 self._texts.setdefault(name, []).append(value)
-            elif name == "content" and isinstance(value, list):
+                self.kept += len(value) + PIECE
+                continue
+            self.kept += weight(value)
+            if name == "content" and isinstance(value, list):
                 self._take_parts(value)
             elif name == "tool_calls":
                 for part in value:
@@ -88,11 +94,13 @@ class Choice:
         if self._parts:
             self._take_parts([])  # text that came after the parts
         message: JsonObject = {"role": "assistant", "content": None, **self._other}
+        message = _whole(message)
         for name, pieces in self._texts.items():
             message[name] = "".join(pieces)
         if self._parts:
-            text = _only_text(self._parts)
-            message["content"] = self._parts if text is None else text
+            parts = _whole(self._parts)
+            text = _only_text(parts)
+            message["content"] = parts if text is None else text
         if self._calls.begun:
             message["tool_calls"] = self._calls.whole()
         if self._call is not None:
@@ -130,17 +138,19 @@ class _Calls:
 class _Call:
     """One tool call: its name comes whole, its arguments in pieces."""
 
-    __slots__ = ("_arguments", "_head", "_name")
+    __slots__ = ("_argument_bytes", "_arguments", "_head", "_name")
 
     def __init__(self) -> None:
         self._head: JsonObject = {}
         self._name = ""
         self._arguments: list[str] = []
+        self._argument_bytes = 0
 
     def ends_before(self, part: JsonObject) -> bool:
         """Whether a part under the same index begins another call.
 
-        It then names a function, and has an id of its own, or comes after whole arguments.
+        It then names a function, and has an id of its own, or comes after whole arguments. Raises
+        ValueError where that would take too long to find out.
         """
         function = part.get("function")
         if not self._name or not isinstance(function, dict) or not function.get("name"):
@@ -148,6 +158,10 @@ class _Call:
         known, new = self._head.get("id"), part.get("id")
         if known and new:
             return bool(known != new)
+        if self._argument_bytes > _MAX_SEARCHED:
+            raise ValueError(
+                "whether arguments of this length are whole is not looked at each time"
+            )
         return bool(self._arguments) and _is_whole("".join(self._arguments))
 
     def take(self, part: JsonObject) -> None:
@@ -160,10 +174,11 @@ class _Call:
         self._head |= {"id": part["id"]} if part.get("id") else {}
 
     def _take_arguments(self, arguments: Any) -> None:
-        if isinstance(arguments, str):
-            self._arguments.append(arguments)
-        elif arguments is not None:
-            self._arguments.append(orjson.dumps(arguments).decode())
+        if arguments is None:
+            return
+        text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+        self._arguments.append(text)
+        self._argument_bytes += len(text)
 
     def whole(self) -> JsonObject:
         """The call so far."""
@@ -195,29 +210,51 @@ def _goes_on(last: Any, part: Any) -> bool:
     return "type" in part and all(last.get(name) == part.get(name) for name in same)
 
 
+class _Pieces:
+    """A text that comes in pieces."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+
+
 def _joined_fields(last: JsonObject, part: JsonObject) -> JsonObject:
-    joined = dict(last)
+    """The last part, changed in place, so that many pieces take linear time."""
     for name, value in part.items():
         if value is not None:
-            joined[name] = value if name in _REPEATED else _piece(joined.get(name), value)
-    return joined
+            last[name] = value if name in _REPEATED else _piece(last.get(name), value)
+    return last
 
 
 def _piece(known: Any, value: Any) -> Any:
-    if isinstance(known, str) and isinstance(value, str):
-        return known + value
+    if isinstance(value, str):
+        if isinstance(known, _Pieces):
+            known.texts.append(value)
+            return known
+        if isinstance(known, str):
+            return _Pieces(known, value)
     return _joined(known, value)
 
 
 def _joined(known: Any, value: Any) -> Any:
-    """A field that comes again: lists grow, anything else is replaced."""
+    """A field that comes again: lists and objects grow in place, anything else is replaced."""
     if isinstance(value, list):
-        parts: list[Any] = list(known) if isinstance(known, list) else []
+        parts: list[Any] = known if isinstance(known, list) else []
         _extend(parts, value)
         return parts
     if isinstance(known, dict) and isinstance(value, dict):
         return _joined_fields(known, value)
     return value
+
+
+def _whole(value: Any) -> Any:
+    """The same with whole texts in place of pieces."""
+    if isinstance(value, _Pieces):
+        return "".join(value.texts)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _only_text(parts: list[Any]) -> str | None:

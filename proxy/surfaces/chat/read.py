@@ -11,6 +11,7 @@ from proxy.surfaces.sse import EventReader
 _DONE = b"[DONE]"
 _WITHOUT_MEANING = (_DONE, b"")  # data of an event that is no chunk
 _MAX_DONE_LINE = 32
+_CHOICE = 1_000  # bytes of memory of an empty choice, about
 
 
 def read_completion(raw: bytes) -> Completion:
@@ -70,13 +71,17 @@ class CompletionAssembler(EventReader):
                 known = self._choices.get(index)
                 if known is None:
                     known = self._choices[index] = Choice()
+                    self.kept += _CHOICE
+                self.kept -= known.kept
                 known.take(choice)
+                self.kept += known.kept
                 if "error" in choice:
                     completion = self._completion
                     completion.error_type = completion.error_type or error_type_of(choice)
         except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
             if raw.strip() not in _WITHOUT_MEANING:
                 self._completion.error_type = self._completion.error_type or UNREAD
+                self.misread()
 
 
 def _is_done(line: bytes) -> bool:

@@ -43,6 +43,7 @@ class Blocks:
     def __init__(self) -> None:
         self._by_index: dict[int, list[Block]] = {}
         self._last = 0
+        self.count = 0
 
     @property
     def begun(self) -> bool:
@@ -56,6 +57,7 @@ class Blocks:
         self._last = index
         if not blocks or not blocks[-1].begins_again(begun):
             blocks.append(Block(begun))
+            self.count += 1
 
     def block(self, payload: JsonObject) -> Block:
         """The block that a piece belongs to."""
@@ -66,6 +68,7 @@ class Blocks:
         self._last = index
         if not blocks:
             blocks.append(Block({}))
+            self.count += 1
         return blocks[-1]
 
     def whole(self) -> list[JsonObject]:

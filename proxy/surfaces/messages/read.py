@@ -10,6 +10,7 @@ import orjson
 from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of
 from proxy.surfaces.messages.blocks import Blocks
 from proxy.surfaces.sse import EventReader
+from proxy.surfaces.weight import PIECE, weight
 from store.jsontext import JsonObject
 
 _END = b"message_stop"
@@ -24,6 +25,7 @@ _FINISH = {
     "refusal": "content_filter",
 }
 _THOUGHTS = ("thinking", "reasoning")  # types of a block, and the names of its text
+_BLOCK = 1_000  # bytes of memory of an empty block, about
 _UNREADABLE = (orjson.JSONDecodeError, AttributeError, TypeError, ValueError, KeyError)
 
 
@@ -83,10 +85,15 @@ class MessageAssembler(EventReader):
     def take_event(self, raw: bytes) -> None:
         try:
             payload = orjson.loads(raw)
-            self._take(payload.get("type") or self.name, payload)
+            kind, blocks = payload.get("type") or self.name, self._blocks.count
+            delta = kind == "content_block_delta"  # of which only a text is kept
+            self.kept += PIECE + len(raw) if delta else weight(payload)
+            self._take(kind, payload)
+            self.kept += _BLOCK * (self._blocks.count - blocks)
         except _UNREADABLE:
             if raw.strip() not in _WITHOUT_MEANING:
                 self._completion.error_type = self._completion.error_type or UNREAD
+                self.misread()
 
     def _take(self, kind: Any, payload: JsonObject) -> None:
         if kind == "content_block_delta":

@@ -42,6 +42,10 @@ class Items:
     def __init__(self) -> None:
         self._items: list[_Item] = []
 
+    @property
+    def count(self) -> int:
+        return len(self._items)
+
     def whole(self) -> list[JsonObject]:
         return [item.whole() for item in sorted(self._items, key=lambda item: item.index)]
 

@@ -20,6 +20,7 @@ import orjson
 from proxy.access.keys import Keys
 from proxy.access.limits import Limits
 from proxy.http.asgi import JSON, Handler, Message, Receive, Scope, Send, header, respond
+from proxy.http.beside import LARGE, Beside
 from proxy.http.body import read_decoded
 from proxy.http.errors import ApiError, bad_request, unknown_path
 from proxy.http.json_body import parse_object
@@ -45,12 +46,14 @@ class ResponsesLookup:
         body_limit: int,
         stored: StoredResponses,
         passthrough: Handler,
+        beside: Beside,
     ) -> None:
         self._keys = keys
         self._limits = limits
         self._body_limit = body_limit
         self._stored = stored
         self._passthrough = passthrough
+        self._beside = beside
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises ApiError."""
@@ -88,17 +91,25 @@ class ResponsesLookup:
         client = self._keys.authenticate(scope["headers"])
         with self._limits.upload(client) as arrived:  # from then on the passthrough counts it
             raw = await read_decoded(scope, receive, self._body_limit, arrived=arrived)
-            try:
-                body = parse_object(raw)
-            except ApiError:
-                body = {}  # the teacher says what is wrong with it
-            if our_name_in(body) is not None:
-                raw = orjson.dumps(self._stored.resolved(body, client.key_hash))
+            if len(raw) > LARGE:
+                raw = await self._beside.run(self._with_names_resolved, raw, client.key_hash)
+            else:
+                raw = self._with_names_resolved(raw, client.key_hash)
 
         async def again() -> Message:
             return {"type": "http.request", "body": raw, "more_body": False}
 
         return again
+
+    def _with_names_resolved(self, raw: bytes, key_hash: str | None) -> bytes:
+        """The same body where it has no name of ours. Raises ApiError."""
+        try:
+            body = parse_object(raw)
+        except ApiError:
+            body = {}  # the teacher says what is wrong with it
+        if our_name_in(body) is None:
+            return raw
+        return orjson.dumps(self._stored.resolved(body, key_hash))
 
 
 def _is_json(scope: Scope) -> bool:

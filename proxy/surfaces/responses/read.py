@@ -18,6 +18,7 @@ import orjson
 from proxy.surfaces.completion import BOM, UNREAD, Completion, error_type_of, json_text_of
 from proxy.surfaces.responses.items import Items
 from proxy.surfaces.sse import EventReader
+from proxy.surfaces.weight import PIECE, weight
 from store.jsontext import JsonObject
 
 _LAST = (
@@ -28,6 +29,7 @@ _ENDS = (*_LAST, "error")
 _FAILED = ("response.failed", "response.cancelled")
 _END_MARK = re.compile(rb'"(?:response\.(?:completed|incomplete|failed|cancelled|done)|error)"')
 _DONE = b"[DONE]"
+_ITEM = 16_000  # counted for an item: many take long to be told apart
 _JOINED_WITH = {"reasoning_content": "\n\n"}  # other texts are joined without anything
 # Status → the finish reasons that say the same, where a response is not `completed`.
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -202,10 +204,12 @@ class ResponseAssembler(EventReader):
         except (ValueError, LookupError, AttributeError, TypeError):
             if not only_end and raw.strip() not in (_DONE, b""):
                 self._unread = True
+                self.misread()
 
     def _end(self, kind: str | None, payload: JsonObject) -> None:
         self.done = True
         response = _object(payload.get("response"))
+        self.kept += weight(response)
         if kind in _LAST:
             self._last = response
         else:
@@ -214,12 +218,14 @@ class ResponseAssembler(EventReader):
             self._error = "error"
 
     def _take(self, kind: Any, payload: JsonObject) -> None:
-        if not self._items.take(kind, payload) and kind in (
-            "response.created",
-            "response.queued",
-            "response.in_progress",
-        ):
+        items, delta = self._items.count, payload.get("delta")
+        if self._items.take(kind, payload):
+            # of an event with such a text, only that is kept
+            self.kept += len(delta) + PIECE if isinstance(delta, str) else weight(payload)
+            self.kept += _ITEM * (self._items.count - items)
+        elif kind in ("response.created", "response.queued", "response.in_progress"):
             self._response = _object(payload["response"])
+            self.kept += weight(payload)
 
 
 def _object(value: Any) -> JsonObject:
