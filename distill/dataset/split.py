@@ -50,7 +50,7 @@ def split_groups(
     The shares of the settings are of the groups that can judge; all others are trained on. Held out
     are those that began last, of which no run has learned; of equally old ones a hash of their
     names decides, so that without times it decides alone. The others are trained on or calibrate,
-    by that hash too.
+    by another hash: by the same one, nothing would be left to calibrate on without times.
 
     `now`: the time by the clock. What began after it did not: it counts as older than all others.
     """
@@ -58,7 +58,7 @@ def split_groups(
     began = {g.name: g.began if g.began <= latest else -inf for g in groups}
     judging = [g for g in groups if g.can_judge]
     unseen = [g.name for g in judging if not g.learned]
-    unseen.sort(key=lambda name: (began[name], _position(name)), reverse=True)
+    unseen.sort(key=lambda name: (began[name], _position(name, b"split")), reverse=True)
     heldout = set(unseen[: round(shares.heldout * len(judging))])
     train = shares.train / (shares.train + shares.calibration)
     by_name: dict[str, Split] = {}
@@ -67,7 +67,7 @@ def split_groups(
             by_name[group.name] = "heldout"
         elif not group.can_judge:
             by_name[group.name] = "train"
-        elif group.judged or _position(group.name) >= train:
+        elif group.judged or _position(group.name, b"calibration") >= train:
             by_name[group.name] = "calibration"
         else:
             by_name[group.name] = "train"
@@ -78,5 +78,5 @@ def split_groups(
     return Splits(by_name, since if since > -inf else None, others > MAX_OTHERS * len(heldout))
 
 
-def _position(name: str) -> float:
-    return uniform(name.encode(), purpose=b"split")
+def _position(name: str, purpose: bytes) -> float:
+    return uniform(name.encode(), purpose=purpose)

@@ -77,6 +77,7 @@ def test_without_times_a_hash_splits_and_the_selection_says_so() -> None:
     traces = [an_exchange(f"{i} {chr(97 + i % 26)}{i}", at=5.0) for i in range(200)]
     selection = choose_rows(traces, SHARES)
     assert selection.groups["heldout"] == 60
+    assert selection.groups["calibration"] >= 25  # of the 40 that are wanted
     assert selection.mixed_in_time
     places = [i for i, row in enumerate(selection.rows) if row.split == "heldout"]
     assert splits_of(choose_rows(traces[::-1], SHARES)) == splits_of(selection)
