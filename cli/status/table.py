@@ -84,6 +84,7 @@ def render_task(task: JsonMapping) -> RenderableType:
         ("running", _stage(task)),
         ("examples", _examples(task)),
         ("last run", _last_run(task, detailed=True)),
+        ("rows", _chosen(task)),
         ("certificate", _whole_certificate(task)),
         ("labels", student.label_lines(task)),
         ("prompts", student.prompt_lines(task)),
@@ -95,6 +96,29 @@ def render_task(task: JsonMapping) -> RenderableType:
         if lines or name not in OPTIONAL:
             table.add_row(name, _cell(lines))
     return table
+
+
+def _chosen(task: JsonMapping) -> list[Line]:
+    """What the last run took of the traffic, and what it left out."""
+    chosen = mapping(task.get("chosen"))
+    if not chosen:
+        return []
+    rows, groups = mapping(chosen.get("rows")), mapping(chosen.get("groups"))
+    lines: list[Line] = [
+        ", ".join(
+            f"{name}: {number(count)}"
+            + (f" in {number(groups[name])} groups" if groups.get(name, count) != count else "")
+            for name, count in rows.items()
+        )
+    ]
+    if left_out := mapping(chosen.get("left_out")):
+        counted = ", ".join(f"{number(n)} {reason}" for reason, n in left_out.items())
+        lines.append(f"left out: {counted}")
+    if snapshots := chosen.get("snapshots"):
+        others = ", ".join(chosen.get("other_snapshots") or [])
+        former = f"; earlier, and not counted: {others}" if others else ""
+        lines.append(f"the teacher's snapshots: {', '.join(snapshots)}{former}")
+    return lines
 
 
 def _overview(tasks: list[JsonMapping]) -> Table:

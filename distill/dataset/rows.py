@@ -125,7 +125,7 @@ class Selection:
     @property
     def groups(self) -> dict[Split, int]:
         """How many groups each split has."""
-        return {split: _groups(rows) for split, rows in self._by_split().items()}
+        return {split: count_groups(rows) for split, rows in self._by_split().items()}
 
     def _by_split(self) -> dict[Split, list[Row]]:
         return {
@@ -529,7 +529,7 @@ def _elected(group: list[_Candidate]) -> _Candidate:
     return max(group, key=lambda c: (votes[c.answer], c.order))
 
 
-def _groups(rows: Sequence[Row]) -> int:
+def count_groups(rows: Sequence[Row]) -> int:
     """How many groups these rows are."""
     return len({row.group for row in rows} - {None}) + sum(row.group is None for row in rows)
 

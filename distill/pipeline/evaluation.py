@@ -18,7 +18,7 @@ from distill.kinds.kind import Trained
 from distill.kinds.registry import student_servers
 from distill.run.history import StageResult
 from distill.run.progress import Progress
-from distill.run.run import Parts, Run, some_rows
+from distill.run.run import Parts, Run, some_groups
 from distill.students.students import started
 from store.chat.confidence import confidence_of
 from store.database.runs import evaluation_of
@@ -64,8 +64,8 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
     rows = [
-        *some_rows(selection.calibration, settings.evaluate.max_rows),
-        *some_rows(selection.heldout, settings.evaluate.max_rows),
+        *some_groups(selection.calibration, settings.evaluate.max_rows),
+        *some_groups(selection.heldout, settings.evaluate.max_rows),
         *selection.checked,
     ]
     progress("evaluate", 0, len(rows), "starting the student")

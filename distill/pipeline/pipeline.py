@@ -45,7 +45,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     attempt = await attempt_of(run, parts, selection)
     too_few = shortage(selection, run.settings, attempt)
     if too_few:
-        return await log.end(RunState.REJECTED, too_few)
+        return await log.end(RunState.REJECTED, too_few.reason, supply=too_few.supply)
 
     answers = answers_of(selection.seen)
     unprovable = protection_shortage(selection, answers, run.settings, attempt)

@@ -10,7 +10,7 @@ from distill.dataset.rows import Row, Selection
 from distill.dataset.texts import is_short
 from distill.gate.gate import attempt_alpha
 from distill.gate.recall import protection_of
-from distill.run.run import some_rows
+from distill.run.run import some_groups
 from store.chat.labels import field_of, labels_of
 from store.settings.tasks import GateSettings, TaskSettings
 
@@ -41,7 +41,7 @@ def protection_shortage(
     known = labels_of_rows(selection.rows, answers, settings.gate)
     alpha = attempt_alpha(settings.gate, attempt)
     protection = protection_of(settings.gate, answers.kind, alpha, known)
-    judged = some_rows(selection.heldout, settings.evaluate.max_rows)
+    judged = some_groups(selection.heldout, settings.evaluate.max_rows)
     fault = protection.shortage(_groups_by_label(judged, answers))
     if fault and not protection.shortage(_groups_by_label(selection.heldout, answers)):
         fault += f"; more were logged than the {settings.evaluate.max_rows} of evaluate.max_rows"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
 from distill.dataset import traffic as shapes
 from distill.dataset.frequent import MIN_REQUESTS, MIN_SHARE, read_frequent, write_frequent
-from distill.dataset.rows import Selection, choose_rows, read_rows, write_rows
+from distill.dataset.rows import Selection, choose_rows, count_groups, read_rows, write_rows
 from distill.dataset.templates import summary
 from distill.dataset.traffic import (
     MAX_SHAPES,
@@ -24,7 +24,7 @@ from distill.dataset.traffic import (
 from distill.gate.gate import groups_needed
 from distill.run.history import StageResult
 from distill.run.progress import Progress
-from distill.run.run import Parts, Run
+from distill.run.run import Parts, Run, some_groups
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
 from store.database.runs import used_inputs
@@ -81,25 +81,39 @@ def save_selection(folder: Path, selection: Selection, detail: JsonObject) -> No
     write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
 
-def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> str:
-    """Why these rows cannot lead to a certificate; empty when they can. Costs nothing to know.
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Why rows cannot lead to a certificate."""
+
+    reason: str
+    # what they have, as a run's history keeps it for `due`; none where more traces would not help
+    supply: JsonObject | None = None
+
+
+def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> Shortage | None:
+    """Why these rows cannot lead to a certificate; None when they can. Costs nothing to know.
 
     `attempt`: which attempt this is of the task under these fingerprints (1-based).
     """
-    groups = selection.groups
+    groups, most = selection.groups, settings.evaluate.max_rows
     needed = groups_needed(settings.gate, attempt, calibration=groups["calibration"])
-    if groups["heldout"] < needed:
+    judged = some_groups(selection.heldout, most)
+    heldout = count_groups(judged)
+    if heldout < needed:
         nth = f" in attempt {attempt}" if attempt > 1 else ""
-        rows = selection.sizes["heldout"]
-        of_rows = f" ({rows} rows)" if rows != groups["heldout"] else ""
-        return (
-            f"{groups['heldout']} held-out groups{of_rows}, but a threshold of "
+        of_rows = f" ({len(judged)} rows)" if len(judged) != heldout else ""
+        reason = (
+            f"{heldout} held-out groups{of_rows}, but a threshold of "
             f"{settings.gate.threshold:g} at confidence {settings.gate.confidence:g} needs "
             f"{needed}{nth} even without a disagreement"
         )
+        if groups["heldout"] >= needed:
+            return Shortage(f"{reason}; evaluate.max_rows is {most}, which is too few for more")
+        supply = {"heldout": heldout, "calibration": groups["calibration"], "attempt": attempt}
+        return Shortage(reason, supply)
     if not groups["train"] or not groups["calibration"]:
-        return "no rows in the train or the calibration split"
-    return ""
+        return Shortage("no rows in the train or the calibration split")
+    return None
 
 
 def suspect_since(promotions: Sequence[Promotion]) -> float | None:

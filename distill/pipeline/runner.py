@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 
-from distill.pipeline.due import Due, due, used_until
+from distill.pipeline.due import Due, due, supply_of, used_until
+from distill.pipeline.elapsed import Elapsed
 from distill.pipeline.pipeline import distil
 from distill.pipeline.rows import MANIFEST, MAX_PROMOTIONS, suspect_since
 from distill.run.history import RunLog
@@ -23,7 +26,7 @@ from store.database.comparisons import audits_since
 from store.database.database import Database
 from store.database.forgetting import marked_runs
 from store.database.promotions import promotions_of_task
-from store.database.runs import ended_runs, events_of_run, latest_run_id
+from store.database.runs import ended_runs, events_of_run, latest_run_id, stage_detail
 from store.database.traces import new_teacher_traces, uncovered_teacher_traces
 from store.errors import UnderstudyError
 from store.files.line_log import LineLog
@@ -49,10 +52,15 @@ class Runner:
         config: Config,
         parts: Parts,
         board: Board,
+        *,
         on_end: Callable[[], Awaitable[None]],
         settled: Callable[[], Awaitable[None]] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`settled` returns when all threads that are running now have ended; see `give_up`."""
+        """`settled` returns when all threads that are running now have ended; see `give_up`.
+
+        `monotonic`: the clock of the cooldowns, in seconds.
+        """
         self._config = config
         self._parts = parts
         self._board = board
@@ -61,6 +69,7 @@ class Runner:
         self._current: asyncio.Task[None] | None = None
         self._run: Run | None = None  # the running or the last one
         self._holds = 0
+        self._elapsed = Elapsed(parts.clock, monotonic)
         self.decisions: dict[str, Due] = {}  # by task: whether a run starts, and why
 
     @property
@@ -127,7 +136,7 @@ class Runner:
         best: tuple[tuple[bool, int], str, TaskSettings] | None = None
         for task in await store.task_counts():
             settings = self._config.task(task)
-            decision, weight = await store.run(self._decision, task, settings, now)
+            decision, weight = await store.run(self._decision, task, settings)
             self.decisions[task] = decision
             if decision.due and (best is None or weight > best[0]):
                 best = (weight, task, settings)
@@ -137,7 +146,7 @@ class Runner:
         return Run(run_id, best[1], best[2], now, self._folder(run_id))
 
     def _decision(
-        self, db: Database, task: str, settings: TaskSettings, now: float
+        self, db: Database, task: str, settings: TaskSettings
     ) -> tuple[Due, tuple[bool, int]]:
         """Whether a task is due, and its priority: requested by hand, number of new traces."""
         ended = ended_runs(db, task)
@@ -151,9 +160,12 @@ class Runner:
             settings=settings,
             new_traces=new,
             ended=ended,
-            now=now,
+            ended_ago_s=self._elapsed.since(_name(ended[-1]), ended[-1].at) if ended else inf,
             paused=task in paused_tasks(db),
-            demoted_at=demotion.at if demotion is not None else None,
+            demoted_ago_s=(
+                self._elapsed.since(demotion.promotion_id, demotion.at) if demotion else inf
+            ),
+            supply=supply_of(ended, settings, lambda run_id: _traces_of(db, run_id)),
             retrain=retrain,
             usable_traces=usable,
             marked=marked,
@@ -230,6 +242,15 @@ def new_traces(db: Database, task: str, promotions: Sequence[Promotion], since: 
     suspect = suspect_since(promotions) or 0.0
     new = new_teacher_traces(db, task, since, asked_since=suspect)
     return new + audits_since(db, task, max(since, suspect))
+
+
+def _name(event: RunEvent) -> str:
+    return f"{event.run_id}/{event.seq}"
+
+
+def _traces_of(db: Database, run_id: str) -> int:
+    """How many traces a run has looked at."""
+    return int(stage_detail(db, run_id, RunState.COLLECTED.value).get("traces", 0))
 
 
 def _message(error: BaseException) -> str:

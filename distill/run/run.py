@@ -9,6 +9,7 @@ from pathlib import Path
 from distill.dataset.rows import Row
 from distill.teacher.client import TeacherClient
 from store.database.store import Store
+from store.hashing import uniform
 from store.records import TeacherCall
 from store.settings.tasks import TaskSettings
 
@@ -38,6 +39,32 @@ class Parts:
 def some_rows(rows: list[Row], most: int) -> list[Row]:
     """At most `most` rows, sampled by their hash: always the same, in whatever order they come."""
     return sorted(rows, key=lambda r: r.input_hash)[:most]
+
+
+def some_groups(rows: list[Row], most: int) -> list[Row]:
+    """At most `most` rows, whole groups of them, in their order.
+
+    Groups are sampled by a hash of a member, whatever their size, up to the first that does not
+    fit; of one that alone has more rows, some of them.
+    """
+    if len(rows) <= most:
+        return rows
+    groups: dict[object, list[Row]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(("row", place) if row.group is None else row.group, []).append(row)
+    chosen: list[Row] = []
+    for members in sorted(groups.values(), key=_draw_of_group):
+        if len(chosen) + len(members) > most:
+            chosen = chosen or some_rows(members, most)
+            break
+        chosen += members
+    kept = {id(row) for row in chosen}
+    return [row for row in rows if id(row) in kept]
+
+
+def _draw_of_group(members: list[Row]) -> float:
+    # of one member and not the least of all members' hashes, which would favour large groups
+    return uniform(min(row.trace_id for row in members).encode(), purpose=b"groups")
 
 
 def student_tokens(rows: list[Row]) -> int:

@@ -16,6 +16,7 @@ from distill.dataset.templates import skeleton
 from distill.monitor.state import LiveStudent
 from distill.pipeline.due import Due
 from distill.run.progress import Standing
+from distill.status.chosen import ChosenRows, chosen_rows
 from distill.status.history import (
     Demotion,
     Forced,
@@ -129,6 +130,9 @@ class TaskStatus:
     stage: Stage | None
     examples: Annotated[dict[str, ExampleCounts], Field(description="of the last run, by origin")]
     last_run: RunSummary | None
+    chosen: Annotated[
+        ChosenRows | None, Field(description="what the last run took of the traffic, and left out")
+    ]
     certificate: Annotated[JsonObject | None, Field(description="the last one, passed or not")]
     promise: Annotated[
         str, Field(description="what is proven, as a sentence; empty when nothing is")
@@ -239,6 +243,7 @@ def task_status(
         stage=_stage(standing, now),
         examples=statistics.examples,
         last_run=_run_summary(events),
+        chosen=chosen_rows(events),
         certificate=certificate,
         promise=promise_sentence(latest, certificate),
         attempts=spent_budget(certificate),

@@ -41,7 +41,7 @@ from tests.helpers.teacher_server import LoopbackServer, error
 def is_due(raw: Raw) -> bool:
     """With 100 new traces, 100 seconds after the last run."""
     last = RunEvent(run_id="r", seq=9, task=TASK, state=RunState.REJECTED, at=1000.0)
-    return due(settings=of_task(raw), new_traces=100, ended=[last], now=1100.0).due
+    return due(settings=of_task(raw), new_traces=100, ended=[last], ended_ago_s=100.0).due
 
 
 @asynccontextmanager

@@ -49,6 +49,14 @@ def suspicion(**changes: DetectorState) -> dict[str, DetectorState]:
     }
 
 
+CHOSEN = {  # by a run
+    "rows": {"train": 210, "calibration": 60, "heldout": 131},
+    "groups": {"train": 210, "calibration": 60, "heldout": 99},
+    "left_out": {"cut_off": 3, "other_snapshot": 41, "refusal": 5},
+    "snapshots": {"current": ["gpt-4o-2024-08-06"], "other": ["gpt-4o-2024-05-13"]},
+}
+
+
 def a_live_student(**changes: Any) -> LiveStudent:
     """A student in canary that is doing well."""
     values: dict[str, Any] = {
@@ -136,7 +144,7 @@ def one_task(task: str, *promotions: Promotion, **changes: Any) -> TaskStatus:
     run_id = new_id()
     state = RunState.PROMOTED if certificate.passed else RunState.REJECTED
     events = [
-        a_run_event(run_id, 0, task=task, at=NOW - 9000, detail={}),
+        a_run_event(run_id, 0, task=task, at=NOW - 9000, detail=changes.pop("chosen", {})),
         a_run_event(run_id, 1, task=task, state=RunState.TRAINED, seconds=61.5, detail={}),
         a_run_event(
             run_id,
@@ -213,7 +221,7 @@ def every_state() -> Status:
                     reason="12 of the 30 comparisons that this step waits for",
                 ),
             ),
-            one_task("orders", canary, gate, live=a_live_student()),
+            one_task("orders", canary, gate, live=a_live_student(), chosen=CHOSEN),
             one_task(
                 "reviews",
                 a_promotion_to("live", NOW - 600),

@@ -19,7 +19,10 @@ LABELS = Answers(kind="label", reason="")
 
 def rows(label: str, n: int, **changes: Any) -> list[Row]:
     one = a_row("ticket-triage", label, target=label)
-    return [replace(one, input_hash=f"{label} {k}", split="heldout", **changes) for k in range(n)]
+    names = [f"{label} {k}" for k in range(n)]
+    return [
+        replace(one, trace_id=name, input_hash=name, split="heldout", **changes) for name in names
+    ]
 
 
 def settings(*protect: str, **changes: Any) -> TaskSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from distill.pipeline.rows import (
     suspect_since,
 )
 from distill.run.history import StageResult
-from distill.run.run import Parts, Run
+from distill.run.run import Parts, Run, some_groups
 from store.chat.shape import fingerprint, input_hash
 from store.database.comparisons import write_comparisons
 from store.database.database import Database
@@ -220,7 +221,8 @@ def test_too_few_rows_for_a_certificate_are_reported() -> None:
         sizes = zip(SPLITS, (train, calibration, heldout), strict=True)
         selection = Selection([row for split, n in sizes for row in rows(n, split)])
         assert selection.sizes == {"train": train, "calibration": calibration, "heldout": heldout}
-        return shortage(selection, TaskSettings(), attempt)
+        found = shortage(selection, TaskSettings(), attempt)
+        return found.reason if found else ""
 
     assert short(100, 40, 10).startswith("10 held-out groups, but a threshold of 0.95")
     assert short(100, 40, 500) == ""
@@ -269,3 +271,43 @@ def test_a_prompt_that_has_been_edited_since_is_no_part_of_the_traffic(
     result = chosen(db, tmp_path / "run").value
     assert [one.requests for one in result.frequent] == [10]
     assert result.requests == 1000
+
+
+def test_a_shortage_of_groups_says_what_there_is_and_one_by_a_setting_what_it_is() -> None:
+    held = [replace(row, group=n // 10) for n, row in enumerate(rows(3000, "heldout"))]
+    others = [*rows(300, "train"), *rows(90, "calibration")]
+    few = shortage(Selection([*others, *held[:220]]), TaskSettings())
+    assert few is not None
+    assert few.reason.startswith("22 held-out groups (220 rows)")
+    assert few.supply == {"heldout": 22, "calibration": 90, "attempt": 1}
+    most = TaskSettings.model_validate({"evaluate": {"max_rows": 500}})
+    many = shortage(Selection([*others, *held]), most)
+    assert many is not None
+    assert "50 held-out groups (500 rows)" in many.reason
+    assert many.reason.endswith("evaluate.max_rows is 500, which is too few for more")
+    assert many.supply is None
+    assert shortage(Selection([*others, *held]), TaskSettings()) is None
+    assert shortage(Selection([*others, *rows(400, "heldout")]), TaskSettings()) is None
+
+
+def test_a_sample_for_the_evaluation_has_whole_groups_of_any_size() -> None:
+    sizes = [1, 2, 5, 20] * 50
+    held = [
+        replace(row, group=group)
+        for group, size in enumerate(sizes)
+        for row in rows(size, "heldout")
+    ]
+    chosen = some_groups(held, 400)
+    kept = {row.group for row in chosen}
+    assert 380 <= len(chosen) <= 400
+    assert len(chosen) == sum(sizes[group] for group in kept if group is not None)
+    assert chosen == [row for row in held if row.group in kept]
+    assert some_groups(list(reversed(held)), 400) == list(reversed(chosen))
+    # large groups are neither preferred nor avoided
+    assert 4 <= sum(sizes[group or 0] == 20 for group in kept) <= 24
+    assert some_groups(held, len(held)) == held
+
+
+def test_one_group_larger_than_the_sample_is_cut() -> None:
+    held = [replace(row, group=1) for row in rows(50, "heldout")]
+    assert len(some_groups(held, 20)) == 20

@@ -80,7 +80,9 @@ class Scene:
         self.ended = asyncio.Event()
         self.clients = 0
         parts = Parts(store=Store(db), clock=lambda: self.now, teacher=self._teacher)
-        self.runner = Runner(settings, parts, Board(), on_end=self._on_end)
+        self.runner = Runner(
+            settings, parts, Board(), on_end=self._on_end, monotonic=lambda: self.now
+        )
 
     def _teacher(
         self, model: str, run: Run, record: Callable[[TeacherCall], None]
@@ -121,6 +123,13 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     assert "held-out groups" in ended.reason
     assert "needs 98" in ended.reason
     assert scene.clients == 0
+    supply = ended.detail["supply"]
+    await scene.runner.decide()
+    waits = scene.runner.decisions["sums"]
+    assert not waits.due
+    assert waits.reason.startswith(
+        f"waiting for groups: {supply['heldout']} held-out groups, 98 needed; that takes about "
+    )
 
 
 @pytest.mark.slow
@@ -149,7 +158,7 @@ async def test_a_judged_run_has_used_up_its_traces(tmp_path: Path, db: Database)
     await scene.run_one()
     scene.now += 10_000
     assert await scene.run_one() is None
-    assert scene.runner.decisions["sums"].reason == "collecting: 0 of 20 new teacher traces"
+    assert scene.runner.decisions["sums"].reason.endswith("new teacher traces, and 0 have come")
 
 
 async def test_fallbacks_do_not_count_as_new_traces(tmp_path: Path, db: Database) -> None:
