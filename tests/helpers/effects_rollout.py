@@ -47,6 +47,7 @@ def an_audit(number: int, *, agrees: bool = True, fault: Reason | None = None) -
         fault=fault,
         at=AT + 1 + number,
         begun=AT + 1 + number,
+        group=str(number),
     )
 
 
@@ -115,7 +116,8 @@ def demoted_at_five_percent_faults(raw: Raw) -> bool:
     promotion = promoted("live", 1.0)
     tracker = tracker_of(raw, promotion)
     for number in range(4000):
-        tracker.record_call(Reason.STUDENT_SLOW if number % 20 == 19 else None, AT + number)
+        fault = Reason.STUDENT_SLOW if number % 20 == 19 else None
+        tracker.record_call(fault, AT + number, str(number))
     return decide(promotion, tracker.evidence(), of_task(raw), AT).action == "demote"
 
 
