@@ -84,7 +84,7 @@ def audit_rate(*, audits: int, level: float, settings: AuditSettings, forced: bo
 def audits_at_last_share(settings: AuditSettings) -> int:
     """After how many audited groups the calm rate has reached the last share."""
     first = max(settings.first_share, settings.last_share)
-    return math.ceil(FULL_RATE_AUDITS * first / settings.last_share)
+    return math.ceil(FULL_RATE_AUDITS * first / settings.last_share) + 1  # rounding
 
 
 def larger_shares(route: Route, settings: RolloutSettings) -> list[float]:
