@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from store.errors import StoreError, StoreLocked
+from store.files.atomic import make_room
 
 FILE = "control.lock"
 MAX_WAIT_S = 15.0  # longer than a control plane takes to stop
@@ -30,6 +31,7 @@ def owned(data_dir: Path, *, max_wait_s: float = MAX_WAIT_S) -> Iterator[None]:
     path = data_dir / FILE
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_room(path)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise StoreError(f"{path}: cannot be used: {error.strerror}") from None

@@ -19,7 +19,7 @@ import orjson
 from distill.collect import Collected, collect
 from store.database.collecting import has_record
 from store.database.database import Database
-from store.files.atomic import own_folder
+from store.files.atomic import make_folder
 from store.files.kept import KeptSegments
 from store.ids import new_id
 from store.settings.teachers import Price
@@ -54,7 +54,7 @@ def refill(
         for file in reversed(kept.files()):
             with kept.exclusive():  # nobody clears lines of it meanwhile
                 _clear(folder)
-                link = own_folder(folder) / f"{new_id()}-{file.path.name}"
+                link = make_folder(folder, linked=False) / f"{new_id()}-{file.path.name}"
                 try:
                     os.link(file.path, link)
                 except FileNotFoundError:

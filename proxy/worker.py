@@ -145,6 +145,8 @@ class Worker(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stops accepting, lets requests finish within the time limit, ends the application.
 
+        The journal has the same time: what a full disk keeps in memory is lost with the worker.
+
         Connections in the queue and further requests on open connections are still answered; see
         proxy.http.protocol.
         """
@@ -157,7 +159,7 @@ class Worker(uvicorn.Server):
             connection.shutdown()
         if self._ends_at is None:  # without a signal: the parent is gone
             self._ends_at = loop.time() + self._drain_s
-        while self.server_state.connections or self.server_state.tasks:
+        while self.server_state.connections or self.server_state.tasks or self._unwritten:
             now = loop.time()
             if self.force_exit or now >= self._ends_at:
                 await self._cut_off()
@@ -166,6 +168,11 @@ class Worker(uvicorn.Server):
                 connection.linger(now)
             await asyncio.sleep(_DRAIN_TICK_S)
         await self.lifespan.shutdown()
+
+    @property
+    def _unwritten(self) -> bool:
+        """Whether lines of the journal are in memory alone: on a full disk, they would be lost."""
+        return self._journal_health is not None and self._journal_health().backlog > 0
 
     async def _cut_off(self) -> None:
         tasks = self.server_state.tasks

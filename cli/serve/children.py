@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from store.backoff import backoff_s
+from store.files.atomic import make_folder, make_room
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -99,6 +100,8 @@ def _spawn(spec: ChildSpec) -> subprocess.Popen[bytes]:
         output = None
     else:
         # appending, so that the file may be emptied while the child writes
+        make_folder(spec.log.parent)
+        make_room(spec.log)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         output = os.open(spec.log, flags, 0o600)
     try:

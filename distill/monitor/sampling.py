@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from store.errors import StoreError
-from store.files.atomic import write_atomically
+from store.files.atomic import make_room, write_atomically
 from store.hashing import uniform
 from store.records import ComparisonKind
 
@@ -37,10 +37,11 @@ class Sampler:
 def load_key(file: Path) -> bytes:
     """The key in this file, created at the first call: 32 random bytes, mode 0600.
 
-    Raises StoreError when it cannot be read or written. A truncated key is replaced: then only the
+    Raises StoreError when it cannot be read or written. What is no key is replaced: then only the
     sample of the last hour's traces is lost.
     """
     try:
+        make_room(file)
         with suppress(FileNotFoundError):
             key = file.read_bytes()
             if len(key) == KEY_BYTES:

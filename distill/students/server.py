@@ -18,7 +18,7 @@ from distill.train import blas
 from distill.train.rendering import TEMPLATE_ARGUMENTS
 from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
-from store.files.atomic import make_folder
+from store.files.atomic import make_folder, make_room
 from store.process import leash
 from store.settings.tasks import StudentSettings
 
@@ -221,6 +221,7 @@ def free_port() -> int:
 
 def _open_log(log: Path) -> None:
     make_folder(log.parent)
+    make_room(log)
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.unlink()
 

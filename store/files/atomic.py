@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -23,13 +24,26 @@ ASIDE = ".aside"  # ends the name of what stood in the place of a file or a fold
 log = logging.getLogger("understudy.files")
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder of ours, for its owner alone; what is no folder makes room. Raises OSError."""
+def make_folder(folder: Path, *, linked: bool = True) -> Path:
+    """Makes a folder of ours, for its owner alone; what is no folder makes room. Raises OSError.
+
+    `linked`: whether it may be a link to a folder elsewhere.
+    """
+    if not linked and folder.is_symlink():
+        _move_aside(folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError:
         _move_aside(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def make_room(file: Path) -> None:
+    """Moves aside what is no regular file and stands in the place of one. Raises OSError."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.lstat().st_mode):
+            _move_aside(file)
 
 
 def _move_aside(path: Path) -> None:
@@ -64,17 +78,6 @@ def write_atomically(
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def own_folder(place: Path) -> Path:
-    """Makes a folder of ours, if it is not there. Raises OSError.
-
-    Something else of that name, such as a link to a folder elsewhere, makes room for it.
-    """
-    if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-        _move_aside(place)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
 
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (

@@ -31,7 +31,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.files.atomic import open_regular, own_folder
+from store.files.atomic import make_folder, open_regular
 from store.ids import new_id
 from store.jsontext import to_json
 from store.records import Feedback, Trace
@@ -256,7 +256,7 @@ def count_set_aside(folder: Path) -> int:
 
 def damaged_folder(folder: Path) -> Path:
     """The folder beside the segments for what could not be collected. Raises OSError."""
-    return own_folder(folder / DAMAGED_FOLDER)
+    return make_folder(folder / DAMAGED_FOLDER, linked=False)
 
 
 def unsealed_segments(folder: Path) -> set[str]:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.files.atomic import open_regular, own_folder
+from store.files.atomic import make_folder, open_regular
 
 KEPT_FOLDER = "kept"  # beside the segments
 MAX_FILE_BYTES = 64 << 20
@@ -94,7 +94,7 @@ class KeptSegments:
             try:
                 lines = [content.rstrip(b"\n") + b"\n" for content in contents if content.strip()]
                 if lines and self.active and not self._missing():
-                    own_folder(self.folder)
+                    make_folder(self.folder, linked=False)
                     self._append(b"".join(lines))
             finally:
                 self._prune()

@@ -40,7 +40,14 @@ def test_a_second_owner_waits_for_the_end_of_the_first(tmp_path: Path) -> None:
     first.communicate()
 
 
-def test_a_lock_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_lock_makes_room(tmp_path: Path) -> None:
     (tmp_path / "control.lock").mkdir()
-    with pytest.raises(StoreError, match="cannot be used"), owned(tmp_path):
+    with owned(tmp_path):
+        assert (tmp_path / "control.lock").is_file()
+    assert len(list(tmp_path.glob("control.lock.*.aside"))) == 1
+
+
+def test_a_lock_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"no folder")
+    with pytest.raises(StoreError, match="cannot be used"), owned(tmp_path / "data"):
         pass

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from store.process.runtime import RETIRE
 from tests.helpers.paths import ROOT
 from tests.helpers.serving import (
     CLIENT_KEY,
@@ -55,6 +56,23 @@ def test_a_worker_drains_before_it_ends(number, start, teacher):
     [sealed] = process.config.journal_dir.iterdir()
     assert sealed.suffix == ".jsonl"
     assert "Traceback" not in process.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, RETIRE])
+def test_a_worker_does_not_end_before_its_journal_is_written(number, start):
+    """On a full disk, as here where something is in the way, lines are in its memory alone."""
+    process = start()
+    journal = process.config.journal_dir
+    journal.parent.mkdir(parents=True)
+    journal.write_text("in the way")
+    assert post(process).status_code == 200
+    process.process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.process.wait(1)
+    journal.unlink()
+    assert process.process.wait(30) == 0
+    assert len(process.traces()) == 1
 
 
 @pytest.mark.slow

@@ -70,6 +70,12 @@ def test_a_truncated_key_is_replaced(tmp_path: Path) -> None:
     assert len(load_key(file)) == KEY_BYTES
 
 
+def test_a_folder_in_the_place_of_the_key_makes_room(tmp_path: Path) -> None:
+    file = tmp_path / "draws.key"
+    file.mkdir()
+    assert load_key(file) == load_key(file) == file.read_bytes()
+
+
 def test_a_key_that_cannot_be_written_raises_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"draws\.key"):

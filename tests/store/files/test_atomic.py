@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from store.files.atomic import ASIDE, make_folder, read_lines, write_atomically
+from store.files.atomic import ASIDE, make_folder, make_room, read_lines, write_atomically
 from store.files.line_log import LineLog
 
 FULL_DISK = """
@@ -106,3 +106,23 @@ def test_a_folder_is_made_whatever_stands_in_its_place(
     assert (tmp_path / "accepted" / "config.yaml").read_bytes() == b"ours"
     [aside] = [path for path in tmp_path.iterdir() if path.name.endswith(ASIDE)]
     assert aside.is_symlink() == (put is a_dangling_link)
+
+
+@pytest.mark.parametrize("put", IN_THE_WAY)
+def test_what_is_no_file_makes_room_for_one(put: Callable[[Path], None], tmp_path: Path) -> None:
+    log = tmp_path / "student.log"
+    put(log)
+    make_room(log)
+    assert not os.path.lexists(log)
+    log.write_bytes(b"a line")
+    make_room(log)
+    assert log.read_bytes() == b"a line"
+
+
+def test_a_link_to_a_folder_elsewhere_makes_room_where_none_may_be(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = tmp_path / "damaged"
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert make_folder(folder).is_symlink()
+    assert not make_folder(folder, linked=False).is_symlink()
+    assert folder.is_dir()
