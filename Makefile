@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-fast test-rare test-clients docs tree setup check format clean
+.PHONY: campaign demo test test-fast test-rare test-clients docs tree setup check format clean
 
 demo: setup
 	@$(BIN)/understudy demo $(ARGS)
@@ -26,6 +26,10 @@ test-clients: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clients]'
 	npm install --silent --no-save --no-package-lock --prefix $(VENV)/npm openai
 	UNDERSTUDY_NODE_MODULES=$(abspath $(VENV)/npm/node_modules) $(BIN)/python -m pytest tests/clients $(ARGS)
+
+# A thousand random faults against the running product: kills, full disks, clocks, hostile peers.
+campaign: setup
+	$(BIN)/python -m tests.campaign $(ARGS)
 
 # The manual as a site in build/docs, which needs no network to be read.
 docs: setup tree
