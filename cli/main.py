@@ -24,6 +24,7 @@ from cli.commands.options import (
     ServerOption,
     faults,
 )
+from cli.commands.repair import repair
 
 if TYPE_CHECKING:
     pass
@@ -95,6 +96,7 @@ def status(
 
 by_hand.register(app)
 app.command()(forget)
+app.command()(repair)
 
 
 @app.command()

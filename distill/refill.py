@@ -17,9 +17,9 @@ from pathlib import Path
 import orjson
 
 from distill.collect import Collected, collect
-from store.database.collecting import has_record
+from store.database.collecting import lacks_records
 from store.database.database import Database
-from store.files.atomic import make_folder
+from store.files.atomic import make_folder, open_regular
 from store.files.kept import KeptSegments
 from store.ids import new_id
 from store.settings.teachers import Price
@@ -35,9 +35,11 @@ def lacks_last_copy(db: Database, kept: KeptSegments) -> bool:
         line = orjson.loads(kept.last_line() or b"null")
     except orjson.JSONDecodeError:
         return False
-    return isinstance(line, dict) and not has_record(
-        db, trace_id=line.get("trace_id"), feedback_id=line.get("feedback_id")
-    )
+    if not isinstance(line, dict):
+        return False
+    if line.get("feedback_id") is not None:
+        return lacks_records(db, trace_ids=[], feedback_ids=[str(line["feedback_id"])])
+    return lacks_records(db, trace_ids=[str(line.get("trace_id"))], feedback_ids=[])
 
 
 def refill(
@@ -45,7 +47,7 @@ def refill(
 ) -> Collected:
     """Collects the copies again, newest first; what the store has is left alone.
 
-    Not `everything`: up to the first file of which the store has all traces. Raises StoreError and
+    Not `everything`: up to the first file of which the store has all. Raises StoreError and
     OSError; what was collected until then stays.
     """
     folder = kept.folder.with_name(_FOLDER)
@@ -53,6 +55,10 @@ def refill(
     try:
         for file in reversed(kept.files()):
             with kept.exclusive():  # nobody clears lines of it meanwhile
+                if not _lacks_any(db, file.path):
+                    if everything:
+                        continue
+                    break
                 _clear(folder)
                 link = make_folder(folder, linked=False) / f"{new_id()}-{file.path.name}"
                 try:
@@ -63,8 +69,6 @@ def refill(
                     shutil.copyfile(file.path, link)
                 got = collect(db, folder, prices)
             total += got
-            if not everything and not got.traces:
-                break
     finally:
         _clear(folder)
     return total
@@ -84,6 +88,19 @@ def refill_what_is_lost(
             kept.folder,
         )
     return got
+
+
+def _lacks_any(db: Database, file: Path) -> bool:
+    """Whether the store lacks a record of a file."""
+    ids: dict[str, list[str]] = {"trace_id": [], "feedback_id": []}
+    with suppress(OSError), os.fdopen(open_regular(file), "rb") as lines:
+        for line in lines:
+            with suppress(orjson.JSONDecodeError):
+                read = orjson.loads(line)
+                if isinstance(read, dict):
+                    kind = "trace_id" if read.get("feedback_id") is None else "feedback_id"
+                    ids[kind].append(str(read.get(kind)))
+    return lacks_records(db, trace_ids=ids["trace_id"], feedback_ids=ids["feedback_id"])
 
 
 def _clear(folder: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from distill.forget.answers import clear_kept_route, retract_answers
 from distill.forget.inputs import retract_inputs
-from distill.forget.journal_lines import clear_lines
+from distill.forget.journal_lines import clear_lines, remove_entry
 from distill.forget.run_files import run_folders, strip, traces_in
 from distill.pipeline.runner import Runner
 from distill.run.history import RunLog
@@ -36,6 +36,7 @@ from store.database.forgetting import (
     stage_deletions,
     subject_matcher,
 )
+from store.database.replace import kept_files
 from store.database.runs import events_of_run, stage_detail, unfinished_runs
 from store.database.store import Store
 from store.errors import StoreError
@@ -190,7 +191,12 @@ class Forgetter:
         return await self._store.run(_holds_deleted, folder)
 
     def _clear_files(self, db: Database, forgetting_id: str) -> None:
-        """Deletes the proxies' stored responses, and lines of the journal: copies, damaged ones."""
+        """Deletes the proxies' stored responses, lines of the journal, and damaged databases that a
+        repair has kept: nobody can tell whose rows are in them.
+        """
+        for path in kept_files(self._config.database_file):
+            log.warning("%s, which a repair has kept, is deleted", path)
+            remove_entry(path)
         matcher = subject_matcher(db, forgetting_id)
         folder = self._config.responses_dir
         stored = [path.stem for path in folder.glob("*/*.json")]

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -35,10 +36,15 @@ def clear_lines(folder: Path, matcher: SubjectMatcher) -> None:
 
 def delete_older(folder: Path, before: float) -> None:
     """Deletes the entries of a folder that were written before a time."""
-    for path in _entries(folder):
+    delete_old_ones(_entries(folder), before)
+
+
+def delete_old_ones(paths: Sequence[Path], before: float) -> None:
+    """Deletes those of the entries that were written before a time."""
+    for path in paths:
         try:
             if path.lstat().st_mtime < before:
-                _remove(path)
+                remove_entry(path)
         except OSError as error:
             log.error("%s is too old, and cannot be deleted: %s", path, error)
 
@@ -62,7 +68,7 @@ def _clear_entry(path: Path, matcher: SubjectMatcher, forgotten: set[str]) -> bo
     state = path.lstat()
     # those with a dot are of a collector that was killed
     if path.name.startswith(".") or not stat.S_ISREG(state.st_mode) or not os.access(path, os.R_OK):
-        _remove(path)
+        remove_entry(path)
         return False
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     others, feedback = [], False
@@ -95,7 +101,8 @@ def _is_feedback(read: JsonObject) -> bool:
     return read.get("feedback_id") is not None
 
 
-def _remove(path: Path) -> None:
+def remove_entry(path: Path) -> None:
+    """Deletes it, whatever it is. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

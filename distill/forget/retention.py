@@ -12,10 +12,11 @@ import logging
 import shutil
 from collections.abc import Awaitable, Callable
 
-from distill.forget.journal_lines import delete_older
+from distill.forget.journal_lines import delete_old_ones, delete_older
 from distill.forget.run_files import DAY_S, expired_runs, run_folders
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
+from store.database.replace import kept_files
 from store.database.runs import ended_runs
 from store.database.store import Store
 from store.database.traces import task_counts
@@ -48,6 +49,7 @@ class Retention:
         self._runs_dir, self._responses_dir = config.runs_dir, config.responses_dir
         self._damaged_dir = config.journal_dir / DAMAGED_FOLDER
         self._kept_dir = config.journal_dir / KEPT_FOLDER
+        self._database_file = config.database_file
         self._clock, self._sweep = clock, sweep
 
     async def check(self) -> None:
@@ -72,6 +74,7 @@ class Retention:
         await asyncio.to_thread(sweep_responses, self._responses_dir, keep_s=days * DAY_S)
         for folder in (self._damaged_dir, self._kept_dir):
             await asyncio.to_thread(delete_older, folder, before)
+        await asyncio.to_thread(delete_old_ones, kept_files(self._database_file), before)
         await self._sweep()
 
     async def _expire_runs(self) -> None:

@@ -31,10 +31,10 @@ def known_segments(db: Database, names: Iterable[str]) -> set[str]:
     return {row["name"] for row in db.query("known_segments", names=list(names))}
 
 
-def has_record(db: Database, *, trace_id: object, feedback_id: object) -> bool:
-    """Whether the store has the feedback, or without an id of it the trace, of a journal's line."""
-    ids = [None if one is None else str(one) for one in (trace_id, feedback_id)]
-    return bool(db.query("has_record", trace_id=ids[0], feedback_id=ids[1]))
+def lacks_records(db: Database, *, trace_ids: Sequence[str], feedback_ids: Sequence[str]) -> bool:
+    """Whether the store lacks one of these traces or of this feedback."""
+    found = db.query("lacks_records", trace_ids=list(trace_ids), feedback_ids=list(feedback_ids))
+    return bool(found[0]["lacks"])
 
 
 def stage_segments(db: Database, patterns: Sequence[str], largest_bytes: int) -> None:

@@ -28,14 +28,13 @@ from typing import Any, Self
 
 import duckdb
 
+from store.database.attach import attach_sql, duckdb_config
 from store.database.damage import damage, damage_at_open, damage_in_use, is_cut_short
 from store.database.queries import load_queries
+from store.database.replace import finish_repair
 from store.database.schema import MIGRATIONS, load_migrations, migrate
 from store.errors import InputRefused, StoreDamaged, StoreError, StoreLocked
 from store.settings.config import StoreSettings
-
-ROW_GROUP_ROWS = 2048
-STORAGE_VERSION = "v1.5.0"  # the oldest DuckDB that can open the file
 
 DatabaseRow = dict[str, Any]  # by column name; each query knows its columns
 
@@ -166,7 +165,7 @@ class Database:
                 fresh.unlink(missing_ok=True)
                 with self._cursor() as cursor:
                     self._execute_sql(cursor, "CHECKPOINT store")
-                    self._execute_sql(cursor, self._attach_sql(fresh, "fresh"))
+                    self._execute_sql(cursor, attach_sql(fresh, "fresh"))
                     try:
                         self._execute_sql(cursor, "COPY FROM DATABASE store TO fresh")
                     finally:
@@ -238,9 +237,13 @@ class Database:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StoreError(f"{self._file.parent}: cannot be made: {error.strerror}") from None
+        try:
+            finish_repair(self._file)
+        except OSError as error:
+            raise StoreError(f"{self._file}: its repair cannot be ended: {error}") from None
         connection = self._connect()
         try:
-            connection.execute(self._attach_sql(self._file, "store"))
+            connection.execute(attach_sql(self._file, "store"))
             if is_cut_short(connection, "store", self._file):
                 raise damage(self._file, "it is cut short")
             connection.execute("USE store")
@@ -254,26 +257,12 @@ class Database:
             raise self._open_error(error) from None
         self._connection, self._broken = connection, False
 
-    @staticmethod
-    def _attach_sql(file: Path, name: str) -> str:
-        path = str(file).replace("'", "''")
-        return (
-            f"ATTACH '{path}' AS {name}"
-            f" (ROW_GROUP_SIZE {ROW_GROUP_ROWS}, STORAGE_VERSION '{STORAGE_VERSION}')"
-        )
-
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """An in-memory database with our settings, to attach the file to."""
         try:
             return duckdb.connect(
                 ":memory:",
-                config={
-                    "threads": self._settings.threads,
-                    "memory_limit": self._settings.memory_limit,
-                    "temp_directory": str(self._temp),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                },
+                config=duckdb_config(self._settings, self._temp),
             )
         except duckdb.Error as error:
             limit = self._settings.memory_limit

@@ -133,6 +133,8 @@ def fill_folder(config: Config, *, at: float | None = None) -> FilledFolder:
             )
             write_comparisons(db, [compared])
     _damage(config, theirs[2], others[2])
+    kept = config.database_file.with_name("understudy-damaged-20260131T120000.duckdb")
+    kept.write_text(CANARY)  # as a repair leaves it
     for trace, name in ((theirs[3], CANARY), (others[3], OTHER)):
         body = to_json({"output": f"{name} response"})
         keep_response(config.responses_dir, trace.trace_id, body, [{"text": name}], None)

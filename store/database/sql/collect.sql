@@ -92,12 +92,29 @@ WHERE is_trace AND (
     )
 );
 
--- name: has_record
--- Whether the store has this feedback, or this trace if `$feedback_id` is NULL.
-SELECT 1 FROM traces WHERE $feedback_id::VARCHAR IS NULL AND trace_id = TRY_CAST($trace_id AS UUID)
-UNION ALL
-SELECT 1 FROM feedback WHERE feedback_id = TRY_CAST($feedback_id AS UUID)
-LIMIT 1;
+-- name: count_traces
+-- How many traces there are.
+SELECT count(*) AS rows FROM traces;
+
+-- name: count_feedback
+-- How much feedback there is.
+SELECT count(*) AS rows FROM feedback;
+
+-- name: lacks_records
+-- Whether the store lacks one of these traces or of this feedback. What is no id is not looked for.
+SELECT
+    EXISTS (
+        SELECT id FROM (SELECT TRY_CAST(unnest($trace_ids) AS UUID) AS id)
+        WHERE id NOT IN (
+            SELECT trace_id FROM traces
+            WHERE trace_id >= (
+                SELECT min(id) FROM (SELECT TRY_CAST(unnest($trace_ids) AS UUID) AS id)
+            )
+        )
+    ) OR EXISTS (
+        SELECT id FROM (SELECT TRY_CAST(unnest($feedback_ids) AS UUID) AS id)
+        WHERE id NOT IN (SELECT feedback_id FROM feedback)
+    ) AS lacks;
 
 -- name: insert_traces
 -- Inserts the staged traces with their cost: as their log states it, else by the prices. `$prices`: JSON

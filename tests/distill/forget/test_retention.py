@@ -41,6 +41,11 @@ def config(folder: Path, **days: object) -> Config:
     return parse_config({"model_list": [ENTRY], "data_dir": str(folder), "retention": days})
 
 
+def make_older(folder: Path, *patterns: str) -> None:
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        os.utime(path, (NOW - 31 * DAY_S,) * 2)
+
+
 def a_retention(db: Database, settings: Config, now: float) -> Retention:
     forgetter = a_forgetter(db, settings, clock=lambda: now)
     return Retention(Store(db), settings, clock=lambda: now, sweep=forgetter.sweep)
@@ -50,8 +55,7 @@ def a_retention(db: Database, settings: Config, now: float) -> Retention:
 async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_path: Path) -> None:
     settings = config(tmp_path, traces_days=30)
     filled: FilledFolder = fill_folder(settings, at=NOW - 31 * DAY_S)
-    for path in [*settings.journal_dir.glob("damaged/*"), *settings.journal_dir.glob("kept/*")]:
-        os.utime(path, (NOW - 31 * DAY_S,) * 2)
+    make_older(tmp_path, "journal/damaged/*", "journal/kept/*", "*-damaged-*")
     young = trace_of(OTHER, 7, user="bob", answer="young", at=NOW - 29 * DAY_S)
     imported = trace_of(
         OTHER, 8, user="bob", answer="imported", at=1000.0, source="import:openai-stored"
@@ -73,7 +77,9 @@ async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_
         await a_retention(db, settings, NOW).check()
         assert task_counts(db) == before
     # what is left are labels, and a response that was given just now by its id
-    texts = [p for p in places_of(CANARY, tmp_path) if p.startswith(("runs/", "journal/"))]
+    texts = [
+        p for p in places_of(CANARY, tmp_path) if p.startswith(("runs/", "journal/", "understudy-"))
+    ]
     assert texts == [f"runs/{filled.run_id}/route.json"]
     folder = settings.runs_dir / filled.run_id
     assert (folder / "train-real" / "adapter" / "adapters.safetensors").exists()
