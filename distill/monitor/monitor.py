@@ -120,6 +120,7 @@ class LiveMonitor:
                 if _order(promotion) < _order(monitor.promotion):
                     continue  # read before the monitor itself appended a newer one
                 if promotion.promotion_id == monitor.promotion.promotion_id and not monitor.closed:
+                    monitor.promotion = promotion  # what its route lists may have been forgotten
                     continue
                 if serves and await self._is_next_step(monitor, promotion):
                     await monitor.follow_step(promotion)

@@ -19,6 +19,7 @@ from distill.evaluate.scorers.registry import SCORERS, score
 from distill.monitor.audits import MAX_PENDING_S, Audits
 from distill.monitor.comparisons import AnswerPair, compare
 from distill.monitor.evidence import EvidenceTracker, load_evidence
+from distill.monitor.frequent import with_inputs_that_differ
 from distill.monitor.grouping import (
     catch_up,
     generic_beginnings,
@@ -282,7 +283,23 @@ class StudentMonitor:
                     group=group,
                 )
             )
+            if comparison.servable and not comparison.agrees:
+                await self._list_inputs()
             await self._decide()
+
+    async def _list_inputs(self) -> None:
+        """Leaves frequent inputs that the student answers otherwise to the teacher."""
+        before = self.route.teacher_inputs
+        certificate = self.promotion.certificate
+        self.promotion = await self._parts.store.run(
+            with_inputs_that_differ,
+            self.promotion,
+            since=self.evidence.promoted_at,
+            threshold=(certificate or self.settings.gate).threshold,
+        )
+        if added := len(self.route.teacher_inputs) - len(before):
+            log.info("task %s: %d frequent inputs are left to the teacher", self._task, added)
+            await self._parts.follow()
 
     async def _write(self, comparisons: Sequence[Comparison]) -> None:
         """Writes comparisons together with the calls that were paid so far."""

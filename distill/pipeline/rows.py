@@ -103,7 +103,7 @@ def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> 
         nth = f" in attempt {attempt}" if attempt > 1 else ""
         of_rows = f" ({len(judged)} rows)" if len(judged) != heldout else ""
         reason = (
-            f"{heldout} held-out groups{of_rows}, but a threshold of "
+            f"{heldout} held-out groups{of_rows}{_beside(selection)}, but a threshold of "
             f"{settings.gate.threshold:g} at confidence {settings.gate.confidence:g} needs "
             f"{needed}{nth} even without a disagreement"
         )
@@ -114,6 +114,15 @@ def shortage(selection: Selection, settings: TaskSettings, attempt: int = 1) -> 
     if not groups["train"] or not groups["calibration"]:
         return Shortage("no rows in the train or the calibration split")
     return None
+
+
+def _beside(selection: Selection) -> str:
+    """The frequent inputs, which are no groups."""
+    if not selection.frequent or not selection.requests:
+        return ""
+    requests = sum(one.requests for one in selection.frequent)
+    share = min(requests / selection.requests, 1)
+    return f" beside frequent inputs that are {share:.0%} of the requests"
 
 
 def suspect_since(promotions: Sequence[Promotion]) -> float | None:

@@ -60,7 +60,7 @@ async def judge_student(  # noqa: PLR0917  (each is a result of the stages befor
     frequent = FrequentChecks(
         evaluated.checks,
         requests=selection.requests,
-        heldout=selection.groups["heldout"],
+        heldout=len(GroupedRows(heldout)),
         threshold=gate.threshold,
     )
     certificate = certify(

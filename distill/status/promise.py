@@ -105,7 +105,16 @@ def promise_sentence(latest: Promotion | None, certificate: JsonMapping | None) 
     return (
         f"The student agrees with the teacher on at least {bound} of what it "
         f"{'serves' if answers else 'would serve'}, {confidence} sure; that is about "
-        f"{percent(proven.get('coverage', 1))} of the requests."
+        f"{percent(proven.get('coverage', 1))} of the requests.{_mixed(proven)}"
+    )
+
+
+def _mixed(certificate: JsonMapping) -> str:
+    """What a certificate does not say where its rows are of any age."""
+    if not certificate.get("mixed_in_time"):
+        return ""
+    return (
+        " It was judged on rows as old as those that it learned from: of newer ones it says less."
     )
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.routing.bucket import rollout_bucket
-from store.chat.prompt_templates import template_of, values
-from store.chat.shape import input_chars, input_hash, system_text
+from store.chat.prompt_templates import hash_of_input, template_of
+from store.chat.shape import input_chars
 from store.chat.tools import FIELDS as TOOL_FIELDS
 from store.chat.tools import beyond_students as beyond_with_tools
 from store.jsontext import JsonObject
-from store.records import PromptTemplate, Reason, Route
+from store.records import Reason, Route
 
 # Fields that a student honours, or that do not change an answer. `model` and `response_format` are
 # part of the fingerprint, as are all fields about tools (store.chat.tools); `temperature`, `top_p`
@@ -101,16 +101,13 @@ def _beyond_certificate(route: Route, fingerprint: str, body: JsonObject) -> Rea
     beyond = beyond_students(body)
     if beyond is None and input_chars(body["messages"]) > route.max_input_chars:
         return Reason.INPUT_TOO_LONG
-    if beyond is None and route.teacher_inputs and _hash(template, body) in route.teacher_inputs:
+    if (
+        beyond is None
+        and route.teacher_inputs
+        and hash_of_input(template, body["messages"]) in route.teacher_inputs
+    ):
         return Reason.TEACHER_INPUT
     return beyond
-
-
-def _hash(template: PromptTemplate | None, body: JsonObject) -> str:
-    """The hash of the input, as runs know it."""
-    messages = body["messages"]
-    within = values(template, system_text(messages)) if template is not None else None
-    return input_hash(messages, within or ())
 
 
 def _beyond_share(route: Route, body: JsonObject) -> Reason | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from store.chat.shape import MARK, rest_of_shape, system_text
+from store.chat.shape import MARK, Messages, input_hash, rest_of_shape, system_text
 from store.jsontext import JsonObject
 from store.records import PromptTemplate
 
@@ -52,6 +52,15 @@ def values(template: PromptTemplate, text: str) -> list[str] | None:
         texts.append(text[end:start])
         start = end - len(literal)
     return texts[::-1]
+
+
+def hash_of_input(template: PromptTemplate | None, messages: Messages) -> str:
+    """The hash of the input of a request that is made from the template, or from none.
+
+    What stands in the template's holes is part of it.
+    """
+    within = values(template, system_text(messages)) if template is not None else None
+    return input_hash(messages, within or ())
 
 
 def _ends(template: PromptTemplate, text: str) -> list[list[int]]:

@@ -14,8 +14,8 @@ from store.chat.shape import Messages
 from store.database.database import Database
 from store.database.rows import json_rows, record
 from store.database.runs import append_teacher_calls
-from store.database.traces import messages_of
-from store.records import Comparison, ComparisonKind, TeacherCall
+from store.database.traces import logged_request, messages_of
+from store.records import Comparison, ComparisonKind, LoggedRequest, TeacherCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +83,16 @@ class ComparedInput:
     messages: Messages
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedOften:
+    """A frequent input's comparisons, and the last request that had it."""
+
+    fingerprint: str
+    compared: int
+    agreed: int
+    request: LoggedRequest
+
+
 def write_comparisons(db: Database, comparisons: Sequence[Comparison]) -> None:
     """Adds comparisons. One of the same trace and kind is replaced: no trace counts twice."""
     with db.transaction():
@@ -114,6 +124,31 @@ def outcomes_of_student(
         "outcomes_of_student", student_id=student_id, since=since, limit=limit, texts=texts
     )
     return [record(ComparisonOutcome, row) for row in reversed(rows)]
+
+
+def inputs_that_differ(
+    db: Database,
+    task: str,
+    student_id: str,
+    *,
+    since: float,
+    requests: int,
+    share: float,
+    least: int,
+) -> list[ComparedOften]:
+    """The inputs that are this share of the task's newest `requests`, and `least` of them or more,
+    and on which servable comparisons of the student made after `since` disagree.
+    """
+    rows = db.query(
+        "inputs_that_differ",
+        task=task,
+        student_id=student_id,
+        since=since,
+        requests=requests,
+        share=share,
+        least=least,
+    )
+    return [record(ComparedOften, {**row, "request": logged_request(row)}) for row in rows]
 
 
 def counts_of_student(

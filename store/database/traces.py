@@ -120,7 +120,7 @@ def traffic_by_fingerprint(
     rows = db.query(
         "traffic_by_fingerprint", task=task, requests=requests, newest=newest, shapes=shapes
     )
-    return [record(FingerprintTraffic, {**row, "request": _request(row)}) for row in rows]
+    return [record(FingerprintTraffic, {**row, "request": logged_request(row)}) for row in rows]
 
 
 def recent_inputs(
@@ -139,7 +139,7 @@ def recent_inputs(
         least=least,
         limit=MAX_INPUTS,
     )
-    inputs = [record(InputTraffic, {**row, "request": _request(row)}) for row in rows]
+    inputs = [record(InputTraffic, {**row, "request": logged_request(row)}) for row in rows]
     return RecentInputs(total, inputs)
 
 
@@ -147,7 +147,7 @@ def logged_exchange(
     row: JsonMapping, kind: ExchangeKind = "answer", replacement: str | None = None
 ) -> LoggedExchange:
     """A row of `traces` as a record. A damaged JSON column leaves the request or answer empty."""
-    request = _request(row)
+    request = logged_request(row)
     return LoggedExchange(
         trace_id=row["trace_id"],
         kind=kind,
@@ -168,7 +168,8 @@ def logged_exchange(
     )
 
 
-def _request(row: JsonMapping) -> LoggedRequest:
+def logged_request(row: JsonMapping) -> LoggedRequest:
+    """The request of a row of `traces`; an empty one where a JSON column is damaged."""
     try:
         messages, params = _decoded(row["input_messages"]), _decoded(row["request_params"])
         tools = _tools(row["tool_definitions"])

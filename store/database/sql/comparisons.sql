@@ -28,6 +28,40 @@ WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
 ORDER BY "at" DESC, comparisons.trace_id DESC
 LIMIT $limit;
 
+-- name: inputs_that_differ
+-- The inputs that are `$share` of a task's newest `$requests` answered requests, and `$least` of them or
+-- more, and on which servable comparisons of a student after a time disagree, with the last request.
+WITH newest AS (
+    SELECT trace_id, fingerprint, input_hash, start_time FROM chats
+    WHERE task = $task AND served_by IS NOT NULL
+    ORDER BY start_time DESC, trace_id DESC
+    LIMIT $requests
+),
+often AS (
+    SELECT fingerprint, input_hash, arg_max(trace_id, start_time) AS trace_id FROM newest
+    WHERE input_hash <> ''
+    GROUP BY fingerprint, input_hash
+    HAVING count(*) >= greatest($least, $share * (SELECT count(*) FROM newest))
+),
+compared AS (
+    SELECT
+        chats.fingerprint, chats.input_hash,
+        count(*) AS compared, count(*) FILTER (comparisons.agrees) AS agreed
+    FROM comparisons JOIN chats ON chats.trace_id = comparisons.trace_id
+    WHERE comparisons.student_id = $student_id::UUID AND comparisons."at" > $since
+        AND comparisons.servable AND comparisons.kind <> 'feedback'
+    GROUP BY chats.fingerprint, chats.input_hash
+    HAVING count(*) FILTER (NOT comparisons.agrees) > 0
+)
+SELECT
+    often.fingerprint, compared.compared, compared.agreed,
+    traces.input_messages, traces.request_params, traces.tool_definitions
+FROM often
+JOIN compared
+    ON compared.fingerprint = often.fingerprint AND compared.input_hash = often.input_hash
+JOIN traces ON traces.trace_id = often.trace_id
+ORDER BY often.fingerprint, often.input_hash;
+
 -- name: counts_of_student
 -- A student's comparisons between two times by kind.
 SELECT

@@ -177,3 +177,10 @@ def test_labels_without_a_proof_and_protected_ones_are_in_the_status() -> None:
     assert [(p.name, p.proven) for p in found.protected] == [("yes", True), ("maybe", False)]
     assert label_recall(asdict(a_certificate())) is None
     assert label_recall({"passed": True}) is None  # of before recalls were kept
+
+
+def test_a_certificate_on_rows_mixed_in_time_says_so() -> None:
+    promotion = a_promotion(certificate=a_certificate(passed=True, mixed_in_time=True))
+    assert "as old as those that it learned from" in promise_sentence(promotion, None)
+    apart = a_promotion(certificate=a_certificate(passed=True))
+    assert "as old as" not in promise_sentence(apart, None)
