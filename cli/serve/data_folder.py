@@ -13,10 +13,12 @@ from pathlib import Path
 import orjson
 
 from store.errors import ConfigError, ProductError
+from store.files.atomic import make_room
 
 LOCK_NAME = "serve.lock"
 # of a note, so that a write replaces the one before as a whole
 _NOTE_BYTES = 8192
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,63 @@ class ServeNote:
     operator_key: str = field(default="", repr=False)
 
 
+class HeldFolder:
+    """The lock of a data folder, and the note in its file."""
+
+    def __init__(self, folder: Path, handle: int) -> None:
+        """`handle`: of the locked file."""
+        self._file = folder.absolute() / LOCK_NAME
+        self._handle = handle
+        self._note = b""
+
+    def leave_note(self, note: ServeNote) -> None:
+        """Replaces the note. Raises OSError."""
+        self._note = orjson.dumps(note).ljust(_NOTE_BYTES)
+        os.pwrite(self._handle, self._note, 0)
+
+    def restore(self) -> bool:
+        """Makes the file again that somebody has deleted, replaced or edited; whether it did.
+
+        Where that fails now, the next call tries again.
+        """
+        try:
+            if not self._is_ours():
+                self._take_again()
+            elif os.pread(self._handle, _NOTE_BYTES + 1, 0) == self._note:
+                return False
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, self._note, 0)
+        except OSError:  # such as that of another `serve`, which has it by now
+            return False
+        return True
+
+    def _is_ours(self) -> bool:
+        """Whether the file under its name is the one that is locked."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(self._file.lstat(), os.fstat(self._handle))
+        return False
+
+    def _take_again(self) -> None:
+        """Makes and locks a new file. Raises OSError."""
+        make_room(self._file)
+        fresh = os.open(self._file, _FLAGS, 0o600)
+        try:
+            fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.dup2(fresh, self._handle, inheritable=False)
+        finally:
+            os.close(fresh)
+
+
 @contextlib.contextmanager
-def hold_data_dir(folder: Path) -> Iterator[int]:
+def hold_data_dir(folder: Path) -> Iterator[HeldFolder]:
     """Creates the data folder, readable by its owner alone, and locks it.
 
-    Yields the descriptor of the locked file. Raises ProductError when another `serve` holds it,
-    ConfigError when it cannot be written.
+    Raises ProductError when another `serve` holds it, ConfigError when it cannot be written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        make_room(folder / LOCK_NAME)
+        handle = os.open(folder / LOCK_NAME, _FLAGS, 0o600)
     except OSError as error:
         raise ConfigError(
             f"data_dir {folder} cannot be used ({error.strerror}): "
@@ -62,7 +111,7 @@ def hold_data_dir(folder: Path) -> Iterator[int]:
     try:
         _make_private(folder)
         os.ftruncate(handle, 0)
-        yield handle
+        yield HeldFolder(folder, handle)
         os.ftruncate(handle, 0)
     finally:
         os.umask(before)
@@ -92,11 +141,6 @@ def _take_from_others(path: Path) -> None:
         status = path.lstat()
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o077:
             path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
-
-
-def leave_note(lock: int, note: ServeNote) -> None:
-    """Replaces the note."""
-    os.pwrite(lock, orjson.dumps(note).ljust(_NOTE_BYTES), 0)
 
 
 def running_server(folder: Path) -> ServeNote | None:

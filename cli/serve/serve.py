@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from cli.serve.accepted import AcceptedConfigs
-from cli.serve.data_folder import ServeNote, hold_data_dir, leave_note
+from cli.serve.data_folder import LOCK_NAME, HeldFolder, ServeNote, hold_data_dir
 from cli.serve.listen import listen, reserved_port, wait_for_answer
 from cli.serve.plan import CONTROL_PLANE, ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
@@ -50,7 +50,7 @@ def serve(config_path: Path) -> None:
     teacher_pool(config)  # a key that is not set shows here, not at the first request
     configure_logging("info")  # its lines are few, and shown at any `server.log_level`
     with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(hold_data_dir(config.data_dir))
+        held = stack.enter_context(hold_data_dir(config.data_dir))
         listener = stack.enter_context(listen(config.server))
         control_port = stack.enter_context(reserved_port())
         litellm_ports = stack.enter_context(contextlib.ExitStack())
@@ -68,7 +68,7 @@ def serve(config_path: Path) -> None:
         with stop_on_signals(supervisor, terminal):
             supervisor.start(plan.proxies[0].name)
             note = ServeNote(os.getpid(), plan.url, operator_key=context.control_token)
-            leave_note(lock, note)
+            held.leave_note(note)
             from cli.serve.banner import show  # noqa: PLC0415  (rich loads while the proxy does)
 
             show(plan)
@@ -82,20 +82,24 @@ def serve(config_path: Path) -> None:
                 supervisor=supervisor,
                 copies=copies,
                 litellm_ports=litellm_ports.pop_all(),
-                note=lambda note: leave_note(lock, note),
+                note=held.leave_note,
                 say=_say,
             )
             stack.callback(reload.close)
             supervisor.run(
                 on_request=lambda: _hung_up(supervisor, terminal, reload),
-                on_tick=lambda: _tick(supervisor, context.control_page, terminal, copies),
+                on_tick=lambda: _tick(supervisor, context.control_page, terminal, copies, held),
                 on_stop=listener.close,
             )
     _say("stopped")
 
 
 def _tick(
-    supervisor: Supervisor, page: ControlPage, terminal: Terminal, copies: AcceptedConfigs
+    supervisor: Supervisor,
+    page: ControlPage,
+    terminal: Terminal,
+    copies: AcceptedConfigs,
+    held: HeldFolder,
 ) -> None:
     """Looks after what tells nobody that something happened to it."""
     terminal.look()
@@ -104,6 +108,8 @@ def _tick(
         supervisor.kill(CONTROL_PLANE, state.pid, state.hung)
     for file in copies.restore():
         _say(f"{file.name} in the data folder was changed or deleted, and is written again")
+    if held.restore():
+        _say(f"{LOCK_NAME} in the data folder was changed or deleted, and is written again")
 
 
 def _hung_up(supervisor: Supervisor, terminal: Terminal, reload: Callable[[], None]) -> None:

@@ -124,6 +124,8 @@ class JournalWriter:
     def close(self) -> None:
         """Writes the backlog and seals. A backlog that still cannot be written is lost."""
         self._flush()
+        if self._segment is not None and not os.fstat(self._segment.fd).st_nlink:
+            self._rescue(self._segment)
         if self._segment is not None:
             self._seal(self._segment)
         self._lost += len(self._backlog)

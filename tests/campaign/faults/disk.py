@@ -93,7 +93,8 @@ async def _written_again(scene: Scene) -> None:
 async def starve_control_plane(scene: Scene, draw: random.Random) -> None:
     for process in scene.processes(CONTROL_PLANE):
         with suppress(psutil.Error, OSError):
-            highest = max(int(name) for name in os.listdir(f"/proc/{process.pid}/fd"))
+            open_now = os.listdir(f"/proc/{process.pid}/fd")  # none: it has ended
+            highest = max(map(int, open_now), default=_MAX_DESCRIPTOR)
             spare = draw.choice(_CONTROL_PLANE_SPARE)
             before = limit(
                 process, LIMITS["descriptors"], min(highest + 1 + spare, _MAX_DESCRIPTOR)

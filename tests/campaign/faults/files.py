@@ -74,6 +74,18 @@ async def odd_file(scene: Scene, draw: random.Random) -> None:
         _remove(path)
 
 
+@fault("the server's note is spoilt", "server", weight=1)
+async def note(scene: Scene, draw: random.Random) -> None:
+    """The command line finds the server by it, so it has to be there again."""
+    before = scene.note()
+    _spoil(scene.data_dir / "serve.lock", draw)
+    for _ in range(50):
+        await asyncio.sleep(0.1)
+        if before is None or scene.note() == before:
+            return
+    scene.report("the server's note was not written again")
+
+
 @fault("what others can rebuild is deleted", weight=2)
 async def deleted_folders(scene: Scene, draw: random.Random) -> None:
     for name in draw.sample(("metrics", "logs", "responses", "control.lock"), 2):

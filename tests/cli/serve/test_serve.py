@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from cli.serve.banner import client_hint, show
-from cli.serve.data_folder import ServeNote, hold_data_dir, is_held, leave_note, running_server
+from cli.serve.data_folder import LOCK_NAME, ServeNote, hold_data_dir, is_held, running_server
 from cli.serve.listen import listen, listens, reserved_port, wait_for_answer
 from cli.serve.plan import ServeContext, ServePlan, litellm_for, plan_children
 from store.errors import ConfigError, ProductError
@@ -49,8 +49,8 @@ def test_the_data_folder_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_second_server_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -> None:
-    with hold_data_dir(tmp_path) as lock:
-        os.write(lock, json.dumps({"pid": 4711, "url": "http://127.0.0.1:1"}).encode())
+    with hold_data_dir(tmp_path) as held:
+        held.leave_note(ServeNote(4711, "http://127.0.0.1:1"))
         with pytest.raises(
             ProductError, match=r"PID 4711, http://127\.0\.0\.1:1.*another data_dir"
         ):
@@ -61,23 +61,68 @@ def test_a_second_server_on_the_same_folder_is_told_who_has_it(tmp_path: Path) -
 
 @pytest.mark.parametrize("content", ["", "{}", "torn {", "[1]"])
 def test_a_lock_without_a_note_is_still_a_lock(tmp_path: Path, content: str) -> None:
-    with hold_data_dir(tmp_path) as lock:
-        os.write(lock, content.encode())
+    with hold_data_dir(tmp_path):
+        (tmp_path / LOCK_NAME).write_text(content)
         assert running_server(tmp_path) is None
         with pytest.raises(ProductError, match="another understudy serves from"):
             hold_data_dir(tmp_path).__enter__()
 
 
 def test_a_note_replaces_a_longer_one_as_a_whole(tmp_path: Path) -> None:
-    with hold_data_dir(tmp_path) as lock:
+    with hold_data_dir(tmp_path) as held:
         for said in ("x" * 3000, "y"):
-            leave_note(lock, ServeNote(1, "u", said=said))
+            held.leave_note(ServeNote(1, "u", said=said))
             found = running_server(tmp_path)
             assert found is not None
             assert found.said == said
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
     assert not is_held(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("way", ["deleted", "edited", "a directory", "a pipe", "a copy"])
+def test_a_lock_that_somebody_spoils_is_made_again(way: str, tmp_path: Path) -> None:
+    file = tmp_path / LOCK_NAME
+    note = ServeNote(4711, "http://127.0.0.1:1")
+    with hold_data_dir(tmp_path) as held:
+        held.leave_note(note)
+        assert not held.restore()
+        if way == "edited":
+            file.write_bytes(b"{}")
+        else:
+            content = file.read_bytes()
+            file.unlink()
+            if way == "a directory":
+                file.mkdir()
+            elif way == "a pipe":
+                os.mkfifo(file)
+            elif way == "a copy":
+                file.write_bytes(content)
+        assert held.restore()
+        assert not held.restore()
+        assert running_server(tmp_path) == note
+        assert is_held(tmp_path)
+        with pytest.raises(ProductError, match="PID 4711"):
+            hold_data_dir(tmp_path).__enter__()
+    assert not is_held(tmp_path)
+
+
+def test_a_lock_that_another_server_has_by_now_is_left_to_it(tmp_path: Path) -> None:
+    with hold_data_dir(tmp_path) as first:
+        first.leave_note(ServeNote(1, "u"))
+        (tmp_path / LOCK_NAME).unlink()
+        with hold_data_dir(tmp_path) as second:
+            second.leave_note(ServeNote(2, "u"))
+            assert not first.restore()
+            found = running_server(tmp_path)
+            assert found is not None
+            assert found.pid == 2
+
+
+def test_a_folder_in_the_place_of_the_lock_makes_room(tmp_path: Path) -> None:
+    (tmp_path / LOCK_NAME).mkdir()
+    with hold_data_dir(tmp_path):
+        assert is_held(tmp_path)
 
 
 def test_a_data_folder_that_cannot_be_made_is_a_fault_of_the_config(tmp_path: Path) -> None:
