@@ -166,6 +166,7 @@ class LoggedExchange:
     confidence: float | None  # of a student's answer
     replacement: str = ""
     snapshot: str = ""  # the model that the teacher says has answered; empty: not known
+    output_tokens: int | None = None  # of the logged answer, as its teacher counted them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

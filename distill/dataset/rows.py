@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from distill.dataset.cut_off import GivenAnswer, cut_off
 from distill.dataset.exchange import Lesson, lesson_of
 from distill.dataset.frequent import (
     MAX_ANSWERS,
@@ -170,7 +171,8 @@ def choose_rows(
     An input that is a hundredth of the requests is frequent (distill.dataset.frequent): its answer
     is elected by every other one of the teacher's, so that the rest can judge it.
 
-    Refusals in words teach nothing (distill.dataset.refusals), unless a client gave them as a
+    Refusals in words teach nothing (distill.dataset.refusals), nor do answers that are cut off
+    although they are said to be finished (distill.dataset.cut_off), unless a client gave them as a
     correction.
 
     Of the teacher's snapshots (the models that it says have answered), those that give its newest
@@ -194,7 +196,7 @@ def choose_rows(
     left_out: Counter[str] = Counter()
     usable = _usable(exchanges, traffic, left_out)
     since = -inf if suspect_since is None else suspect_since
-    usable = _without_refusals(usable, left_out)
+    usable = _without_non_answers(usable, left_out)
     snapshots = _snapshots(usable)
     by_input = list(_by_input(usable, traffic, left_out))
     counts = RequestCounts(recent, exchanges, traffic)
@@ -242,6 +244,7 @@ class _Candidate:
     text: str  # the same with all other turns
     answer: str  # the normal form of the row's target
     snapshot: str  # of the teacher; empty: not known, or a correction
+    given: GivenAnswer | None  # by the teacher; None: a correction
     counted: Key  # how the requests of its input are counted
 
     @property
@@ -309,20 +312,24 @@ def _by_input(
     return groups.values()
 
 
-def _without_refusals(candidates: Iterable[_Candidate], left_out: Counter[str]) -> list[_Candidate]:
-    """The candidates in which the teacher does not refuse; counts the others."""
+def _without_non_answers(
+    candidates: Iterable[_Candidate], left_out: Counter[str]
+) -> list[_Candidate]:
+    """The candidates in which the teacher answers, and to the end; counts the others."""
     by_prompt: defaultdict[str, list[_Candidate]] = defaultdict(list)
     for candidate in candidates:
         by_prompt[candidate.row.fingerprint].append(candidate)
     kept = []
     for of_prompt in by_prompt.values():
-        given = [c for c in of_prompt if c.row.origin == "trace"]
-        refused = refusals([c.row.target for c in given], system_texts(of_prompt[0].row.messages))
-        for candidate in of_prompt:
-            if candidate.row.origin == "trace" and candidate.row.target in refused:
-                left_out["refusal"] += 1
-            else:
-                kept.append(candidate)
+        given = [c for c in of_prompt if c.given is not None]
+        kept += [c for c in of_prompt if c.given is None]
+        ends = cut_off([c.given for c in given if c.given is not None])
+        whole = [c for c, cut in zip(given, ends, strict=True) if not cut]
+        refused = refusals([c.row.target for c in whole], system_texts(of_prompt[0].row.messages))
+        answers = [c for c in whole if c.row.target not in refused]
+        left_out["cut_off"] += len(given) - len(whole)
+        left_out["refusal"] += len(whole) - len(answers)
+        kept += answers
     return kept
 
 
@@ -516,8 +523,19 @@ def _candidate(exchange: LoggedExchange, lesson: Lesson, shape: Shape) -> _Candi
         text=text,
         answer=normal_answer(row.target),
         snapshot=exchange.snapshot,
+        given=_given(exchange, lesson),
         counted=counted(exchange),
     )
+
+
+def _given(exchange: LoggedExchange, lesson: Lesson) -> GivenAnswer | None:
+    if exchange.kind == "correction":
+        return None
+    if exchange.kind == "audit":  # its tokens are not those of the logged answer
+        return GivenAnswer(lesson.target)
+    limits = (lesson.params.get(name) for name in ("max_completion_tokens", "max_tokens"))
+    limit = next((one for one in limits if isinstance(one, int)), None)
+    return GivenAnswer(lesson.target, exchange.output_tokens, limit)
 
 
 def _elected(group: list[_Candidate]) -> _Candidate:

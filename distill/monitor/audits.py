@@ -25,6 +25,7 @@ MAX_PENDING_S = 3600.0
 CONCURRENCY = 4
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
+CUT_OFF = "no whole answer of the teacher"  # why an audit was dropped
 
 
 class Audits(BackgroundWorkers):
@@ -36,12 +37,13 @@ class Audits(BackgroundWorkers):
         *,
         teacher: Callable[[str], TeacherClient],
         trace: Callable[[str], Awaitable[LoggedExchange | None]],
-        record: Callable[[AnswerPair], Awaitable[None]],
+        record: Callable[[AnswerPair], Awaitable[str]],
         clock: Callable[[], float],
     ) -> None:
         """`teacher`: a client by the model name of the request; may raise TeacherError.
 
-        `record` gets each pair of answers; it may raise TeacherError, since it may ask a judge.
+        `record` gets each pair of answers, and returns why it cannot be compared, if so; it may
+        raise TeacherError, since it may ask a judge.
         """
         super().__init__(
             f"audits of task {task}",
@@ -106,11 +108,11 @@ class Audits(BackgroundWorkers):
             except TeacherRefused:
                 return "refused by the teacher"
             except TeacherMalformed:
-                return "no whole answer of the teacher"
+                return CUT_OFF
             if not answer.whole:
-                return "no whole answer of the teacher"
+                return CUT_OFF
             self._unrecorded[trace_id] = answer.text or ""
-        await self._record(
+        reason = await self._record(
             AnswerPair(
                 row=row_of(trace, lesson, target=self._unrecorded[trace_id]),
                 begun=trace.asked_at,
@@ -121,4 +123,4 @@ class Audits(BackgroundWorkers):
             )
         )
         del self._unrecorded[trace_id]
-        return ""
+        return reason

@@ -32,7 +32,7 @@ class Shadow(BackgroundWorkers):
         route: Callable[[], Route],
         base_url: Callable[[], str | None],
         trace: Callable[[str], Awaitable[LoggedExchange | None]],
-        record: Callable[[AnswerPair], Awaitable[None]],
+        record: Callable[[AnswerPair], Awaitable[str]],
         clock: Callable[[], float],
     ) -> None:
         """`base_url`: of the student, while it is up. `trace`: a logged request by its id.

@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from distill.dataset.cut_off import is_incomplete_json
 from distill.dataset.live_groups import REFERENCE, LiveGroups
 from distill.evaluate.scorers.registry import SCORERS, score
-from distill.monitor.audits import MAX_PENDING_S, Audits
+from distill.monitor.audits import CUT_OFF, MAX_PENDING_S, Audits
 from distill.monitor.comparisons import AnswerPair, compare
 from distill.monitor.evidence import EvidenceTracker, load_evidence
 from distill.monitor.frequent import with_inputs_that_differ
@@ -258,8 +259,13 @@ class StudentMonitor:
         judge = ask(self._teacher(pair.row.model), self.settings.evaluate, None, Counter())
         return await judge(teacher, student, pair.row.messages)
 
-    async def _record(self, pair: AnswerPair) -> None:
-        """Scores a pair of answers, writes the comparison, and decides on the new evidence."""
+    async def _record(self, pair: AnswerPair) -> str:
+        """Scores a pair of answers, writes the comparison, and decides on the new evidence.
+
+        Returns why it cannot be compared; empty when it was.
+        """
+        if self.route.terms.output == "json" and is_incomplete_json(pair.row.target):
+            return CUT_OFF  # whatever the teacher says, it is half an answer
         comparison = await compare(pair, self.route, self._score)
         async with self._lock:
             at = max(self._parts.clock(), self.evidence.last_at + TICK_S)
@@ -286,6 +292,7 @@ class StudentMonitor:
             if comparison.servable and not comparison.agrees:
                 await self._list_inputs()
             await self._decide()
+        return ""
 
     async def _list_inputs(self) -> None:
         """Leaves frequent inputs that the student answers otherwise to the teacher."""

@@ -165,6 +165,7 @@ def logged_exchange(
         confidence=row["confidence"],
         replacement=replacement or "",
         snapshot=(row.get("response_model") or "") if kind == "answer" else "",
+        output_tokens=None if row.get("tokens_estimated") else row.get("output_tokens"),
     )
 
 

@@ -72,6 +72,16 @@ async def test_each_request_with_a_repeated_input_is_audited(scene: Scene) -> No
 
 
 @pytest.mark.slow
+async def test_half_a_json_answer_of_the_teacher_is_compared_with_nothing(scene: Scene) -> None:
+    """It says that it is finished."""
+    student = scene.promote(output="json")
+    scene.teacher.answer = lambda _: completion('{"topic": "refu')
+    await scene.settle(scene.served("a text", student, '{"topic": "refund"}'))
+    assert scene.comparisons(student) == []
+    assert scene.state().audits.dropped_for == {"no whole answer of the teacher": 1}
+
+
+@pytest.mark.slow
 async def test_only_sampled_requests_are_audited(tmp_path: Path) -> None:
     rate = 0.3
     async with Scene(tmp_path, audit={"first_share": rate, "last_share": rate}) as scene:
