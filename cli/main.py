@@ -16,6 +16,7 @@ import typer
 
 from cli.commands import by_hand
 from cli.commands.forget import forget
+from cli.commands.init import init
 from cli.commands.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -38,6 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would show secrets among the local variables
     rich_markup_mode=None,
 )
+
+
+app.command()(init)
 
 
 @app.command()

@@ -35,6 +35,7 @@ from store.settings_model import Settings
 TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 ENV_PREFIX = "os.environ/"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 LITELLM_BLOCKS = (
     "litellm_settings",
     "router_settings",
@@ -79,7 +80,7 @@ class ServerSettings(Settings):
 
     @model_validator(mode="after")
     def _no_keys_only_on_loopback(self) -> Self:
-        if not self.keys and self.host not in ("127.0.0.1", "localhost", "::1"):
+        if not self.keys and self.host not in LOOPBACK_HOSTS:
             raise ValueError(f"server.host {self.host} is reachable from outside: set server.keys")
         if not self.keys and "*" in self.cors_origins:
             raise ValueError("server.cors_origins: pages of any origin (*) need server.keys")

@@ -31,7 +31,7 @@ def test_help_names_every_command() -> None:
 
     for command in (
         *("serve", "status", "pause", "resume", "promote", "demote", "retrain"),
-        *("check", "backtest", "demo", "version"),
+        *("init", "check", "backtest", "demo", "version"),
     ):
         assert re.search(rf"^\W*{command}\s", shown, re.MULTILINE), command
 
@@ -141,6 +141,7 @@ def test_a_backtest_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     [
         ("backtest", "--test --task --limit --json --config --threshold --keep"),
         ("demo", "--json"),
+        ("init", "--url --model --key-variable --base --host --port --yes --force --config"),
         ("status", "--server --key --json --watch --config"),
         ("pause", "--reason --server --key --json --config"),
         ("resume", "--reason --server --key --json --config"),
