@@ -1,15 +1,16 @@
-"""What grouping costs: the coverage that is certified with groups as units, and with rows as units.
+"""What grouping costs: the coverage that is certified with groups as units, and with rows.
 
     .venv/bin/python -m bench.groups LOG… [--rows N] [--splits 8] [--threshold 0.9 0.95] [--json]
 
 Each log is replayed in several random orders, so that another part of it is the newest and held
-out. In each order both ways are tried on the same rows: groups as the product makes them
-(distill.dataset.rows, distill.dataset.groups), and each input by itself, as before there were
-groups; both are split by distill.dataset.split and judged by distill.gate. The student is a
+out. In each order three ways are tried on the same rows: *groups* as the product makes them
+(distill.dataset.rows, distill.dataset.groups); *rows*, each input by itself, as before there were
+groups; and *no copies*, the same without the judged rows that are in one group with a row that was
+learned. All are split by distill.dataset.split and judged by distill.gate. The student is a
 stand-in that learns in seconds, least squares on TF-IDF of words and characters; it learns from the
 train rows of its way.
-What differs between the ways is the effect of grouping alone: fewer units, and nothing learned that
-is near to what is judged. No test file is read.
+So the first two differ by all that grouping does, and the first and the last by what it costs
+beside keeping copies of what was learned from being judged. No test file is read.
 """
 
 from __future__ import annotations
@@ -98,6 +99,22 @@ def by_rows(log: Sequence[LoggedExchange], settings: TaskSettings) -> Selection:
     )
 
 
+def without_copies(alone: Selection, grouped: Selection) -> Selection:
+    """The rows by themselves, but for the judged ones of a group that a learned one is in.
+
+    `grouped`: the same rows with their groups.
+    """
+    group_of = {row.trace_id: row.group for row in grouped.rows}
+    learned = {group_of.get(row.trace_id) for row in alone.train} - {None}
+    return Selection(
+        [
+            row
+            for row in alone.rows
+            if row.split == "train" or group_of.get(row.trace_id) not in learned
+        ]
+    )
+
+
 def learn(rows: Sequence[Row]) -> Learned:
     """The stand-in student: least squares of the answers on the texts, solved exactly.
 
@@ -137,12 +154,11 @@ def _text(row: Row) -> str:
 
 
 def certificates(
-    selection: Selection, settings: TaskSettings, thresholds: Sequence[float]
+    selection: Selection, student: Learned, settings: TaskSettings, thresholds: Sequence[float]
 ) -> list[Certificate]:
-    """What the gate makes of a student that learned from these rows, at each threshold."""
+    """What the gate makes of a student on these rows, at each threshold."""
     answers = answers_of(selection.seen)
     scorer = choose_scorer(answers, settings.evaluate)
-    student = learn(selection.train)
     most = settings.evaluate.max_rows
     evaluated = {
         split: _evaluated(some_rows(rows, most), student, scorer.name)
@@ -200,43 +216,53 @@ def _evaluated(rows: Sequence[Row], student: Learned, scorer: Any) -> list[Evalu
     return evaluations
 
 
-WAYS = {"groups": by_groups, "rows": by_rows}
+WAYS = ("groups", "rows", "no_copies")
 
 
 def compare(
     rows: Sequence[LogRow], thresholds: Sequence[float], splits: int, settings: TaskSettings
 ) -> list[JsonObject]:
-    """For each threshold the certified coverage both ways, and the interval of its difference."""
+    """For each threshold the certified coverage of each way, and what groups cost."""
     found: dict[str, list[list[Certificate]]] = {way: [] for way in WAYS}
-    sizes: Counter[str] = Counter()
+    units: Counter[str] = Counter()
     for number in range(splits):
         order = np.random.default_rng([20241203, number]).permutation(len(rows))
         log = exchanges(rows, order.tolist())
-        for way, choose in WAYS.items():
-            selection = choose(log, settings)
-            sizes[f"{way}_rows"] += len(selection.rows)
-            sizes[f"{way}_units"] += sum(selection.groups.values())
-            found[way].append(certificates(selection, settings, thresholds))
+        grouped, alone = by_groups(log, settings), by_rows(log, settings)
+        of_groups, of_rows = learn(grouped.train), learn(alone.train)
+        for way, selection, student in (
+            ("groups", grouped, of_groups),
+            ("rows", alone, of_rows),
+            ("no_copies", without_copies(alone, grouped), of_rows),
+        ):
+            units[way] += sum(selection.groups.values())
+            found[way].append(certificates(selection, student, settings, thresholds))
     results = []
     for place, threshold in enumerate(thresholds):
-        result: JsonObject = {
-            "threshold": threshold,
-            **{name: round(total / splits) for name, total in sizes.items()},
-        }
+        result: JsonObject = {"threshold": threshold}
         covered = {}
         for way in WAYS:
             given = [each[place] for each in found[way]]
             covered[way] = np.array([c.coverage if c.passed else 0.0 for c in given])
-            result[f"{way}_coverage"] = float(covered[way].mean())
-            result[f"{way}_passed"] = float(np.mean([c.passed for c in given]))
-            result[f"{way}_agreement"] = float(np.mean([c.agreement_all for c in given]))
-        difference = covered["groups"] - covered["rows"]
-        error = float(difference.std(ddof=1) / np.sqrt(splits)) if splits > 1 else 0.0
-        wide = error * float(stats.t.ppf(0.975, max(splits - 1, 1)))
-        result["difference"] = float(difference.mean())
-        result["low"], result["high"] = result["difference"] - wide, result["difference"] + wide
+            result[way] = {
+                "units": round(units[way] / splits),
+                "coverage": float(covered[way].mean()),
+                "passed": float(np.mean([c.passed for c in given])),
+                "agreement": float(np.mean([c.agreement_all for c in given])),
+            }
+        for way in WAYS[1:]:
+            result[f"cost_to_{way}"] = _mean(covered[way] - covered["groups"])
         results.append(result)
     return results
+
+
+def _mean(values: Any) -> JsonObject:
+    """The mean of paired differences, with its 95 % interval by Student's t."""
+    mean, n = float(values.mean()), len(values)
+    wide = 0.0
+    if n > 1:
+        wide = float(values.std(ddof=1) / np.sqrt(n) * stats.t.ppf(0.975, n - 1))
+    return {"mean": mean, "low": mean - wide, "high": mean + wide}
 
 
 def main() -> None:
@@ -258,13 +284,23 @@ def main() -> None:
         print(json.dumps(results, indent=1))
         return
     shown = Table()
-    first = next(iter(results.values()))[0]
-    for name in ("log", *first):
+    for name in ("log", "threshold", *WAYS, "cost to rows", "cost to no copies"):
         shown.add_column(name, justify="left" if name == "log" else "right")
     for log, lines in results.items():
         for line in lines:
-            cells = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in line.values())
-            shown.add_row(log, *cells)
+            shown.add_row(
+                log,
+                f"{line['threshold']:g}",
+                *(
+                    f"{line[way]['coverage']:.3f}, {line[way]['passed']:.2f} of "
+                    f"{line[way]['units']} at {line[way]['agreement']:.4f}"
+                    for way in WAYS
+                ),
+                *(
+                    "{mean:.3f} ({low:.3f} to {high:.3f})".format(**line[f"cost_to_{way}"])
+                    for way in WAYS[1:]
+                ),
+            )
     Console(width=None if Console().is_terminal else 200).print(shown)
 
 
