@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from distill.dataset.groups import Member, group, said
-from distill.dataset.live_groups import KEPT, LiveGroups
+from distill.dataset.live_groups import KEPT, MAX_TERMS, LiveGroups
 
 WORDS = [
     "".join(parts)
@@ -146,6 +146,26 @@ def test_only_the_newest_inputs_are_remembered() -> None:
     assert groups.group_of("again", first) == "again"
     assert sum(groups._sizes.values()) == KEPT
     assert all(groups._with[code] for code in groups._live)
+    assert set(groups._live) == set(groups._with)
+
+
+def test_long_documents_are_compared_by_a_sample_of_their_terms() -> None:
+    draw = random.Random(10)
+    documents = [sentence(draw, 3000) for _ in range(12)]
+    groups = LiveGroups(some_reference())
+    first = groups_of(groups, [member(text) for text in documents])
+    assert len(set(first)) == 12
+    again = [f"{text} {sentence(draw, 90)}" for text in documents]  # with an answer appended
+    assert [groups.group_of("new", member(text)) for text in again] == first
+    halves = [member(" ".join(text.split()[:1000])) for text in documents]
+    assert [groups.group_of("half", one) for one in halves] == first
+    assert all(len(one.terms.codes) <= MAX_TERMS for one in groups._inputs)
+
+
+def test_no_text_is_kept() -> None:
+    groups = LiveGroups(some_reference(10))
+    groups.group_of("a", member("my name is Rumpelstiltskin", "and I live in the woods"))
+    assert "rumpelstiltskin" not in repr(vars(groups)).lower()
 
 
 def test_texts_without_words_have_groups() -> None:
