@@ -50,6 +50,7 @@ from store.settings.tasks import SplitSettings
 
 _PRECEDENCE: tuple[ExchangeKind, ...] = ("correction", "audit", "answer")
 SPLITS: tuple[Split, ...] = ("train", "calibration", "heldout")
+MAX_REPEATS = 8  # of a frequent input's row in training
 NEWEST_ANSWERS = 20  # to a prompt, which say what snapshots of the teacher count
 MIN_OF_NEWEST = 2  # of those, for a snapshot that counts
 
@@ -97,6 +98,22 @@ class Selection:
     def train(self) -> list[Row]:
         """The rows that the student learns from."""
         return [row for row in self.rows if row.split == "train"]
+
+    @property
+    def lessons(self) -> list[Row]:
+        """The train rows as a student learns them: a frequent input as often as it weighs.
+
+        That is by its share of the requests, at most MAX_REPEATS times: one row among thousands
+        would not be learned, however much of the traffic it is.
+        """
+        rows = self.train
+        requests = {(one.fingerprint, one.input_hash): one.requests for one in self.frequent}
+        lessons = []
+        for row in rows:
+            asked = requests.get((row.fingerprint, row.input_hash), 0)
+            times = round(asked / self.requests * len(rows)) if self.requests else 1
+            lessons += [row] * min(max(times, 1), MAX_REPEATS)
+        return lessons
 
     @property
     def calibration(self) -> list[Row]:

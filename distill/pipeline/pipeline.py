@@ -59,7 +59,7 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     )
     trained = await log.stage(
         RunState.TRAINED,
-        train_best(run, selection.train, selection.calibration, examples, progress),
+        train_best(run, selection.lessons, selection.calibration, examples, progress),
     )
     forms, style = answers.forms(parts.placeholders), await teacher_style(run, parts)
     terms = terms_of_service(run, selection, scorer, forms, style)

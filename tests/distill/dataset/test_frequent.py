@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.dataset.frequent import FrequentInput, read_frequent, write_frequent
-from distill.dataset.rows import Selection, choose_rows
+from distill.dataset.rows import MAX_REPEATS, Selection, choose_rows
 from store.chat.shape import input_hash
 from store.database.runs import UsedInputs
 from store.database.traces import InputTraffic, RecentInputs
@@ -136,3 +136,15 @@ def test_frequent_inputs_read_back_as_they_were_written(tmp_path: Path) -> None:
     write_frequent(tmp_path / "frequent.jsonl", inputs)
     assert read_frequent(tmp_path / "frequent.jsonl") == inputs
     assert read_frequent(tmp_path / "of an older run") == []
+
+
+def test_a_frequent_input_is_learned_as_often_as_it_weighs() -> None:
+    """One row among hundreds would not be learned, though it is 60 % of the traffic."""
+    selection = choose_rows([*others(200), *pings(*["a"] * 300)], SHARES)
+    [row] = selection.checked
+    assert row.split == "train"
+    assert selection.train.count(row) == 1
+    assert selection.lessons.count(row) == MAX_REPEATS
+    assert len(selection.lessons) == len(selection.train) + MAX_REPEATS - 1
+    plain = choose_rows(others(200), SHARES)
+    assert plain.lessons == plain.train
