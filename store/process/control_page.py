@@ -21,6 +21,7 @@ SLOW_QUERY_S = 10.0  # one that others may be waiting for
 # `serve` replaces it then; a computation that holds the interpreter may take some seconds
 HUNG_AFTER_S = 20.0
 STUCK_AFTER_S = 600.0  # of a query; rewriting the database file may take longer, and does not count
+USUAL_START_S = 15.0  # until then nobody misses the first one
 FIRST_BEAT_AFTER_S = 60.0  # at most, from its start: it has imports to do first
 _BEAT, _PID, _STARTED, _STARTS, _COLLECTING, _SET_ASIDE, _SKIPPED, _QUERY_S, _FIELDS = range(9)
 _BYTES = 8  # of a number
@@ -46,7 +47,7 @@ class ControlState:
     def alive(self) -> bool:
         """Whether it answers; True as long as the first one is on its way."""
         if self.starting:
-            return self.first and self.silent_s < FIRST_BEAT_AFTER_S
+            return self.first and self.silent_s < USUAL_START_S
         return self.pid == 0 or self.silent_s < SILENT_AFTER_S
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -18,12 +20,14 @@ from store.database.promotions import append_promotion
 from store.database.statistics import task_statistics
 from store.database.traces import task_counts, teacher_answers
 from store.errors import StoreError
+from store.files.kept import KeptSegments
 from store.records import Trace
 from store.settings.config import StoreSettings
 from tests.helpers.killed import kill_9_again_and_again
 from tests.helpers.paths import ROOT
 from tests.helpers.samples import a_promotion, a_trace, write_segment
 
+EVERY = 61  # of the calls into C at which it is killed
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -79,6 +83,57 @@ def test_kill_9_of_the_collector_loses_no_trace_and_doubles_none(tmp_path: Path)
     assert len(found) == len(set(found))
     assert set(found) == set(expected)
     assert list(journal.iterdir()) == []
+
+
+def a_journal(folder: Path) -> set[str]:
+    """A data folder with something of each kind to collect; the ids of its traces."""
+    journal = folder / "journal"
+    sealed, torn, orphan = ([a_trace() for _ in range(3)] for _ in range(3))
+    write_segment(journal, *sealed)
+    [first] = journal.glob("*.jsonl")
+    write_segment(journal, *torn)
+    [second] = set(journal.glob("*.jsonl")) - {first}
+    second.write_bytes(second.read_bytes() + b'{"trace_id": "to')
+    write_segment(journal, *orphan)
+    [third] = set(journal.glob("*.jsonl")) - {first, second}
+    third.rename(third.with_suffix(".open"))  # its writer is dead
+    (journal / "odd.jsonl").mkdir()
+    return {trace.trace_id for trace in (*sealed, *torn, *orphan)}
+
+
+@pytest.mark.slow
+def test_killed_at_any_call_nothing_journalled_is_lost_or_doubled(tmp_path: Path) -> None:
+    """While it creates, writes and seals segments; adopts, reads, commits, copies, deletes them."""
+    template = tmp_path / "template"
+    before, ended, acknowledged_by = a_journal(template), list[int](), set[int]()
+    command = [sys.executable, "-m", "tests.helpers.dying_collector"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as victims:
+        assert victims.stdin is not None and victims.stdout is not None
+        for left in range(0, 10_000, EVERY):
+            folder = tmp_path / str(left)
+            shutil.copytree(template, folder)
+            print(left, folder, file=victims.stdin, flush=True)
+            ended.append(int(victims.stdout.readline()))
+            acknowledged = (folder / "acknowledged").read_text().split()
+            acknowledged_by.add(len(acknowledged))
+            journal = folder / "journal"
+            kept = KeptSegments(journal, days=3, megabytes=100)
+            with Database(folder / "understudy.duckdb", StoreSettings()) as db:
+                collect(db, journal, {}, kept)
+                found = ids(db)
+            assert len(found) == len(set(found)), left
+            assert (before | set(acknowledged)) <= set(found), left
+            rest = {path.name for path in journal.iterdir() if not path.name.endswith(".new")}
+            assert rest <= {"kept", "damaged"}, left
+            shutil.rmtree(folder)
+            if ended[-1] != -signal.SIGKILL:
+                break
+        victims.stdin.close()
+    assert ended.pop() == 0, "it failed, or makes more calls than were tried"
+    assert acknowledged_by >= {0, 4}  # before, amid and after the writing
+    assert len(ended) > 10
 
 
 FULL_DISK = """

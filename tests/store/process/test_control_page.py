@@ -12,6 +12,7 @@ from store.process.control_page import (
     HUNG_AFTER_S,
     SLOW_QUERY_S,
     STUCK_AFTER_S,
+    USUAL_START_S,
     ControlPage,
     ControlState,
 )
@@ -32,6 +33,7 @@ WELL = ControlState(
         ({"query_s": STUCK_AFTER_S + 1}, True, False, "waits for a query for 601 s"),
         ({"starting": True, "first": True, "silent_s": 5.0}, True, True, None),
         ({"starting": True, "silent_s": 5.0}, False, False, None),  # one was there before
+        ({"starting": True, "first": True, "silent_s": USUAL_START_S + 1}, False, False, None),
         (
             {"starting": True, "first": True, "silent_s": FIRST_BEAT_AFTER_S + 1},
             False,
