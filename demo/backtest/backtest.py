@@ -41,6 +41,8 @@ from distill.dataset.live_groups import LiveGroups
 from distill.evaluate.scorers.registry import score
 from distill.evaluate.scoring import choose_scorer
 from distill.monitor.grouping import member_of
+from distill.pipeline.evaluation import read_checks
+from distill.pipeline.rows import requests_of_run
 from distill.run.progress import Progress
 from store.database.database import Database
 from store.database.runs import evaluations_of_run
@@ -264,7 +266,16 @@ def _at_thresholds(  # noqa: PLR0917  (each is a result of the steps before)
     ]
     thresholds = set(what.thresholds) | {gate.threshold}
     output: OutputKind = scorer["output"] if scorer else "text"
-    return at_thresholds(sorted(thresholds), evaluations, gate, output, test_rows)
+    folder = product.config.runs_dir / status["last_run"]["run_id"]
+    return at_thresholds(
+        sorted(thresholds),
+        evaluations,
+        gate,
+        output,
+        test_rows,
+        checks=read_checks(folder),
+        requests=requests_of_run(folder),
+    )
 
 
 def _live_groups(layout: Layout) -> list[str]:

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from demo.backtest.report import agreement
 from distill.evaluate.evaluations import Evaluations
 from distill.gate.cutoffs import choose_cutoffs
+from distill.gate.frequent import FrequentChecks, InputCheck
 from distill.gate.gate import attempt_alpha, certify, confirmed_bound
 from distill.gate.groups import GroupedRows
 from distill.gate.tally import GroupTally
+from distill.pipeline.evaluation import joined
 from store.jsontext import JsonMapping, JsonObject
 from store.records import (
     Certificate,
@@ -47,14 +49,22 @@ def at_thresholds(
     gate: GateSettings,
     output: OutputKind,
     rows: Sequence[TestRow],
+    *,
+    checks: Sequence[InputCheck] = (),
+    requests: int = 0,
 ) -> list[JsonObject]:
     """One section a threshold, in rising order.
 
     The test rows must have been served under the lowest of the thresholds: a stricter one serves a
-    part of them, the teacher answers the rest.
+    part of them, the teacher answers the rest. `checks`: of the frequent inputs, which are a part
+    of the task's `requests`.
     """
     return [
-        _section(threshold, _certificate(evaluations, _at(gate, threshold), output), rows)
+        _section(
+            threshold,
+            _certificate(evaluations, _at(gate, threshold), output, checks, requests),
+            rows,
+        )
         for threshold in sorted(thresholds)
     ]
 
@@ -64,7 +74,11 @@ def _at(gate: GateSettings, threshold: float) -> GateSettings:
 
 
 def _certificate(
-    evaluations: Sequence[Evaluation], gate: GateSettings, output: OutputKind
+    evaluations: Sequence[Evaluation],
+    gate: GateSettings,
+    output: OutputKind,
+    checks: Sequence[InputCheck],
+    requests: int,
 ) -> Certificate | None:
     rows = Evaluations(evaluations)
     calibration, heldout = rows.calibration, rows.heldout
@@ -84,6 +98,12 @@ def _certificate(
         scorer=heldout[0].scorer,
         fingerprints=sorted({e.fingerprint for e in heldout}),
         now=0.0,
+        frequent=FrequentChecks(
+            joined(checks, evaluations),
+            requests=requests,
+            heldout=len(GroupedRows(heldout)),
+            threshold=gate.threshold,
+        ),
     )
 
 

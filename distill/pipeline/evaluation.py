@@ -59,7 +59,7 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     file = run.folder / "evaluations.jsonl"
     if file.exists():
         lines = await asyncio.to_thread(read_lines, file)
-        checks = await asyncio.to_thread(_read_checks, run.folder / CHECKS)
+        checks = await asyncio.to_thread(read_checks, run.folder)
         evaluated = with_confidence([evaluation_of(line) for line in lines], checks)
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
     settings = run.settings
@@ -104,14 +104,18 @@ def with_confidence(
         replace(e, confidence=confidence_of(e.signals, model) if e.signals else None)
         for e in evaluations
     ]
-    evaluated = Evaluations(rows)
-    sure = {(e.fingerprint, e.input_hash): e for e in evaluated.frequent}
-    inputs = [replace(c, evaluation=sure.get((c.fingerprint, c.input_hash))) for c in checks]
-    return Evaluated(evaluated, model, inputs)
+    return Evaluated(Evaluations(rows), model, joined(checks, rows))
 
 
-def _read_checks(path: Path) -> list[InputCheck]:
-    """The checks of an earlier start of the run, without their evaluations."""
+def joined(checks: Sequence[InputCheck], evaluations: Sequence[Evaluation]) -> list[InputCheck]:
+    """The checks of frequent inputs, each with the evaluation of its row."""
+    known = {(e.fingerprint, e.input_hash): e for e in Evaluations(evaluations).frequent}
+    return [replace(c, evaluation=known.get((c.fingerprint, c.input_hash))) for c in checks]
+
+
+def read_checks(folder: Path) -> list[InputCheck]:
+    """The checks in a run's folder, without their evaluations; none where there is no file."""
+    path = folder / CHECKS
     return [InputCheck(**line) for line in read_lines(path)] if path.exists() else []
 
 

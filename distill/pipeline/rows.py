@@ -210,6 +210,14 @@ def newest_answers(
     return [*answers, *(answer for answer in more if answer.trace_id not in known)]
 
 
+def requests_of_run(folder: Path) -> int:
+    """The task's recent requests when a run chose its rows; 0: not known."""
+    try:
+        return int(orjson.loads((folder / MANIFEST).read_bytes()).get("requests", 0))
+    except FileNotFoundError:
+        return 0
+
+
 def _read(folder: Path) -> StageResult[Selection] | None:
     """The selection of an earlier start of the run; None when it did not finish."""
     try:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from demo.backtest.thresholds import TestRow, at_thresholds
+from distill.gate.frequent import InputCheck
 from store.records import Evaluation
 from store.settings.tasks import GateSettings
 from tests.helpers.samples import an_evaluation
@@ -80,3 +81,23 @@ def test_without_a_certificate_nothing_is_served(count: int) -> None:
     assert not section["passed"]
     assert section["answered"] == 0
     assert section["reason"]
+
+
+def test_frequent_inputs_weigh_by_their_requests_here_too() -> None:
+    rows = [TestRow(True, 0.99, True, "one")] * 5
+    agreeing = evaluations(3000, seed=1)
+    ping = an_evaluation("r", split="frequent", confidence=0.99, agrees=False)
+    wrong = InputCheck(
+        fingerprint=ping.fingerprint,
+        input_hash=ping.input_hash,
+        requests=600,
+        chosen=300,
+        judged=300,
+    )
+    [plain] = at_thresholds([0.9], agreeing, GATE, "text", rows)
+    [weighed] = at_thresholds(
+        [0.9], [*agreeing, ping], GATE, "text", rows, checks=[wrong], requests=1000
+    )
+    assert plain["passed"]
+    covered = weighed["certified"]["coverage"]
+    assert covered == pytest.approx(0.4 * plain["certified"]["coverage"])
