@@ -31,7 +31,7 @@ from uvicorn.config import STARTUP_FAILURE
 from proxy.app import build
 from proxy.http.accept import Acceptor, connections_within, raise_descriptor_limit
 from proxy.http.asgi import Handler
-from proxy.http.protocol import Protocol
+from proxy.http.protocol import LINGER_S, PATIENT_LINGER_S, Protocol
 from store.errors import ConfigError
 from store.files.journal import JournalHealth
 from store.logs import configure_logging
@@ -79,6 +79,7 @@ class Worker(uvicorn.Server):
         self._number = number
         self._settings = ServerSettings() if settings is None else settings
         self._max_connections = max_connections
+        self._linger_s = LINGER_S
         self._ends_at: float | None = None  # loop time when the remaining requests are cancelled
         self._acceptor: Acceptor | None = None
 
@@ -165,7 +166,7 @@ class Worker(uvicorn.Server):
                 await self._cut_off()
                 break
             for connection in self._connections():
-                connection.linger(now)
+                connection.linger(now, self._linger_s)
             await asyncio.sleep(_DRAIN_TICK_S)
         await self.lifespan.shutdown()
 
@@ -189,10 +190,12 @@ class Worker(uvicorn.Server):
 
     def _stop(self, number: int) -> None:
         self._end_in(self._drain_s)
+        self._linger_s = LINGER_S
         self.handle_exit(number, None)
 
     def _retire(self) -> None:
         self._end_in(RETIRE_S)
+        self._linger_s = PATIENT_LINGER_S
         self.should_exit = True
 
     @contextlib.contextmanager

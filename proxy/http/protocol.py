@@ -49,6 +49,9 @@ BODY_BYTES_PER_S = 1024.0  # of a request's body, at least, once it has taken as
 HEAD_LIMIT = 64 * 1024  # bytes of a request line with its headers, or of what follows a body
 PIPELINED = 16  # requests that wait for an earlier one's answer before no more are read
 LINGER_S = 1.0  # how long a draining connection waits for one more request
+# the same where nobody waits for the end: OpenAI's clients close idle connections after 5 s, and a
+# request that meets a closing one is lost
+PATIENT_LINGER_S = 6.0
 STALL_S = 300.0  # how long a client may leave an answer unread
 _RESET_S = 0.05  # after which a reset is looked for, and then each second
 _STATUS_BEGINS = b"HTTP/1.1 "  # every status line
@@ -209,10 +212,10 @@ class Protocol(HttpToolsProtocol):
             self.draining = self.ends_soon = True
             self._heard_at = self.loop.time()
 
-    def linger(self, now: float) -> None:
-        """Closes a draining connection that has nothing under way for `LINGER_S`."""
+    def linger(self, now: float, linger_s: float = LINGER_S) -> None:
+        """Closes a draining connection that has nothing under way for so long."""
         idle = self.answering is None and self._head_bytes is None
-        if idle and now - self._heard_at >= LINGER_S and not has_unread(self.transport):
+        if idle and now - self._heard_at >= linger_s and not has_unread(self.transport):
             self.transport.close()
 
     # ---- what comes in

@@ -54,7 +54,8 @@ class Load:
         self._runs: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=20)
+        # idle connections are closed after 5 s, as by OpenAI's own clients
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5)
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         self._http = aiohttp.ClientSession(connector=connector, timeout=timeout)
         self._sdk = openai.AsyncOpenAI(

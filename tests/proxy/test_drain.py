@@ -207,6 +207,23 @@ def test_a_retired_worker_has_time_and_a_stop_shortens_it(
         assert traces[1]["outcome"] != "ok"
 
 
+@pytest.mark.slow
+def test_a_retired_worker_waits_longer_than_clients_keep_idle_connections(
+    teacher: LoopbackServer, tmp_path: Any
+) -> None:
+    """A stop does not: somebody waits for its end."""
+    raw = settings(teacher.base_url, tmp_path / "data")
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
+    with ProxyProcess(raw, tmp_path) as proxy, httpx.Client(timeout=60) as client:
+        asked = [client.post(f"{proxy.base_url}/chat/completions", json=body)]
+        proxy.process.send_signal(RETIRE)
+        time.sleep(2 * LINGER_S)
+        asked.append(client.post(f"{proxy.base_url}/chat/completions", json=body))
+        assert [answer.status_code for answer in asked] == [200, 200]
+        assert asked[1].headers["connection"] == "close"
+        assert proxy.process.wait(20) == 0
+
+
 # ---- clients that hang up
 
 

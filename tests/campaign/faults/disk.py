@@ -30,7 +30,7 @@ async def fill_disk(scene: Scene, draw: random.Random) -> None:
     try:
         if scene.small_disk:
             await asyncio.to_thread(_fill, filler)
-            await asyncio.sleep(draw.uniform(0.3, 3.0))
+            await asyncio.sleep(draw.uniform(0.3, 2.0))
         else:
             scene.notes["full disks that were limits of processes"] += 1
             await _limited(scene, draw, [WORKER, CONTROL_PLANE])
@@ -66,7 +66,7 @@ async def _limited(scene: Scene, draw: random.Random, modules: list[str]) -> Non
         with suppress(psutil.NoSuchProcess):
             before[process] = limit(process, LIMITS["file size"], size)
     try:
-        await asyncio.sleep(draw.uniform(0.3, 3.0))
+        await asyncio.sleep(draw.uniform(0.3, 2.0))
     finally:
         for process, soft in before.items():
             with suppress(psutil.NoSuchProcess):
@@ -100,6 +100,6 @@ async def starve_control_plane(scene: Scene, draw: random.Random) -> None:
                 process, LIMITS["descriptors"], min(highest + 1 + spare, _MAX_DESCRIPTOR)
             )
             try:
-                await asyncio.sleep(draw.uniform(0.3, 3.0))
+                await asyncio.sleep(draw.uniform(0.3, 2.0))
             finally:
                 limit(process, LIMITS["descriptors"], before)

@@ -23,14 +23,14 @@ _BROKEN_CONFIGS = (
 _RELOAD_S = 45.0
 
 
-@fault("the server is restarted", "server", "workers", "students", "control plane", weight=2)
+@fault("the server is restarted", "server", "workers", "students", "control plane", weight=1.5)
 async def restart(scene: Scene, draw: random.Random) -> None:
     scene.begin("down")
     await scene.stop(draw.choice((signal.SIGTERM, signal.SIGINT)))
     await scene.start()
 
 
-@fault("serve is killed", "server", "workers", "students", "control plane", weight=1.5)
+@fault("serve is killed", "server", "workers", "students", "control plane", weight=1)
 async def kill_serve(scene: Scene, draw: random.Random) -> None:
     """Its children end by themselves; what starts it again does not wait for them."""
     scene.begin("down")
