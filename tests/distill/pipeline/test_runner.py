@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -127,9 +128,29 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     await scene.runner.decide()
     waits = scene.runner.decisions["sums"]
     assert not waits.due
+    needed = re.search(r"needs (\d+)", ended.reason)
+    assert needed is not None
     assert waits.reason.startswith(
-        f"waiting for groups: {supply['heldout']} held-out groups, 98 needed; that takes about "
+        f"waiting for groups: {supply['heldout']} held-out groups, {needed[1]} needed; that takes "
     )
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [("yes", "no answer of the teacher has it"), ("1", "but a recall of 0.4 needs ")],
+)
+async def test_a_run_that_cannot_prove_a_protected_label_ends_before_any_paid_call(
+    tmp_path: Path, db: Database, label: str, says: str
+) -> None:
+    settings = config(tmp_path, gate={"threshold": 0.5, "protect": [label]})
+    fill(db, settings, 40)
+    scene = Scene(settings, db)
+    ended = await scene.run_one()
+    assert ended is not None
+    assert ended.state is RunState.REJECTED
+    assert ended.reason.startswith(f"protected {label}: ")
+    assert says in ended.reason
+    assert scene.clients == 0
 
 
 @pytest.mark.slow
