@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from store.errors import ConfigError, ProductError
-from store.files.atomic import make_room
+from store.files.atomic import make_room, open_regular, read_regular
 
 LOCK_NAME = "serve.lock"
 # of a note, so that a write replaces the one before as a whole
@@ -149,7 +149,7 @@ def running_server(folder: Path) -> ServeNote | None:
     A `serve` that was killed leaves it there.
     """
     try:
-        note = orjson.loads((folder / LOCK_NAME).read_bytes())
+        note = orjson.loads(read_regular(folder / LOCK_NAME, _NOTE_BYTES))
         names = [known.name for known in fields(ServeNote)]
         return ServeNote(**{name: note[name] for name in names if name in note})
     except (OSError, ValueError, TypeError):  # none, torn, or without pid and url
@@ -159,7 +159,7 @@ def running_server(folder: Path) -> ServeNote | None:
 def is_held(folder: Path) -> bool:
     """Whether a `serve` holds this data folder now."""
     try:
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR)
+        handle = open_regular(folder / LOCK_NAME, os.O_RDWR)
     except OSError:
         return False
     try:
