@@ -29,12 +29,13 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from proxy.app import build
-from proxy.http.accept import Acceptor, connections_within, raise_descriptor_limit
+from proxy.http.accept import Acceptor, connections_within
 from proxy.http.asgi import Handler
 from proxy.http.protocol import LINGER_S, PATIENT_LINGER_S, Protocol
 from store.errors import ConfigError
 from store.files.journal import JournalHealth
 from store.logs import configure_logging
+from store.process.descriptors import raise_descriptor_limit
 from store.process.runtime import RETIRE, RETIRE_S, Runtime
 from store.process.workers import Roster
 from store.settings.config import ServerSettings, load_config

@@ -8,10 +8,12 @@ takes 12 to 17 seconds, so the proxy does not wait for it.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,12 +22,20 @@ from store.errors import ConfigError
 from store.files.atomic import make_folder, write_atomically
 from store.jsontext import JsonObject
 from store.process import leash
-from store.settings.config import LITELLM_BLOCKS, Config, from_environment
+from store.settings.config import (
+    ENV_PREFIX,
+    LITELLM_BLOCKS,
+    Config,
+    from_environment,
+    header_safe,
+)
 
 KEY_VARIABLE = "UNDERSTUDY_LITELLM_KEY"
 GRACE_S = 3.0
 # a database of LiteLLM's would need its own server and client; traces are kept by Understudy
 _DATABASE_SETTINGS = ("database_url", "store_model_in_db")
+_HEADER_KEYS = ("api_key", "master_key")  # sent as a header, so on one line; others may be PEM
+_SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)(?:_id)?$", re.IGNORECASE)
 _DATABASE_VARIABLES = ("DATABASE_", "DIRECT_URL")
 
 
@@ -56,6 +66,7 @@ def litellm_child(
     names is not set, or when the file cannot be written.
     """
     settings, left_out = litellm_config(config)
+    settings = {name: _stripped(value, name) for name, value in settings.items()}
     file = config.data_dir.absolute() / file_name
     log = config.data_dir.absolute() / "logs" / "litellm.log"
     try:
@@ -68,7 +79,7 @@ def litellm_child(
     spec = ChildSpec(
         name="LiteLLM",
         argv=leash.command("litellm.proxy.proxy_cli", *arguments, "--telemetry", "False"),
-        env=_environment(environment, key),
+        env=_environment(environment, key, settings),
         cwd=config_folder,
         log=log,
         grace_s=GRACE_S,
@@ -92,14 +103,56 @@ def litellm_config(config: Config) -> tuple[JsonObject, list[str]]:
 
 
 def _master_key(config: Config) -> str | None:
-    named = (config.general_settings or {}).get("master_key")
+    named, where = (config.general_settings or {}).get("master_key"), "general_settings.master_key"
     if not named:
         return None
-    return str(from_environment(named, "general_settings.master_key"))
+    try:
+        return header_safe(str(from_environment(named, where)))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
-def _environment(inherited: Mapping[str, str], key: str) -> dict[str, str]:
-    env = {k: v for k, v in inherited.items() if not k.startswith(_DATABASE_VARIABLES)}
+def _stripped(value: Any, where: str) -> Any:
+    """The settings with secrets without the white space around them, such as a file's line end.
+
+    Raises ConfigError for a key that no header can hold.
+    """
+    if isinstance(value, list):
+        return [_stripped(one, f"{where}[{number}]") for number, one in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    stripped = {}
+    for name, inner in value.items():
+        inner_where = f"{where}.{name}"
+        stripped[name] = _stripped(inner, inner_where)
+        if isinstance(inner, str) and _SECRET.search(str(name)):
+            stripped[name] = inner.strip()
+            if name in _HEADER_KEYS and inner.strip():
+                try:
+                    header_safe(inner)
+                except ValueError as error:
+                    raise ConfigError(f"{inner_where}: {error}") from None
+    return stripped
+
+
+def _variables(value: Any) -> set[str]:
+    """The environment variables that settings refer to."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(_variables, value))
+    refers = isinstance(value, str) and value.startswith(ENV_PREFIX)
+    return {value.removeprefix(ENV_PREFIX)} if refers else set()
+
+
+def _environment(inherited: Mapping[str, str], key: str, settings: JsonObject) -> dict[str, str]:
+    """LiteLLM's environment; it finds keys by references, and under names of its own."""
+    referred = _variables(settings)
+    env = {
+        name: value.strip() if name in referred or _SECRET.search(name) else value
+        for name, value in inherited.items()
+        if not name.startswith(_DATABASE_VARIABLES)
+    }
     env |= {
         KEY_VARIABLE: key,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it asks the internet while it starts

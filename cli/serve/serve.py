@@ -26,8 +26,10 @@ from cli.serve.listen import listen, reserved_port, wait_for_answer
 from cli.serve.plan import CONTROL_PLANE, ServeContext, litellm_for, plan_children
 from cli.serve.supervisor import Supervisor
 from cli.serve.terminal import Terminal
+from store.errors import ProductError
 from store.logs import configure_logging
 from store.process.control_page import ControlPage
+from store.process.descriptors import MIN_DESCRIPTORS, raise_descriptor_limit
 from store.settings.config import config_from_yaml, read_config
 from store.settings.teachers import teacher_pool
 
@@ -48,6 +50,11 @@ def serve(config_path: Path) -> None:
     content = read_config(config_path)
     config = config_from_yaml(content, where=str(config_path))
     teacher_pool(config)  # a key that is not set shows here, not at the first request
+    if (files := raise_descriptor_limit()) < MIN_DESCRIPTORS:
+        raise ProductError(
+            f"only {files} files may be open at a time, and each connection is one: serve needs "
+            f"{MIN_DESCRIPTORS} at least (ulimit -n, or LimitNOFILE of the service)"
+        )
     configure_logging("info")  # its lines are few, and shown at any `server.log_level`
     with contextlib.ExitStack() as stack:
         held = stack.enter_context(hold_data_dir(config.data_dir))

@@ -13,7 +13,6 @@ import asyncio
 import errno
 import logging
 import math
-import resource
 import socket
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -32,25 +31,11 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 64  # for the journal, logs and other files
-_MAX_DESCRIPTORS = 1 << 20  # where the hard limit is infinite
 _READ_BEFORE_CLOSING = 1 << 16
 _COMPLAIN_EVERY_S = 60.0
 _LOOKED_AT = 64  # idle connections, for one that can be closed
 
 _Opened = tuple[asyncio.Transport, Protocol]
-
-
-def raise_descriptor_limit() -> int:
-    """Raises this process's limit of open files as far as it may. Returns the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return _MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # macOS allows less than its hard limit says
-        return soft
-    return wanted
 
 
 def connections_within(descriptors: int, in_flight: int) -> int:

@@ -44,7 +44,8 @@ LITELLM_BLOCKS = (
     "callback_settings",
 )
 
-# what a key allows: requests; changes of tasks; commands such as pause and promote; forgetting
+# what a key allows: requests; changes of settings, of which there are none over HTTP yet; commands
+# such as pause and promote; forgetting
 Right = Literal["use", "configure", "operate", "forget"]
 Tag = Annotated[str, Field(pattern=rf"^{TAG.pattern}$")]
 
@@ -200,7 +201,7 @@ class Config(Settings):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Settings of the config file that have been renamed, one sentence each."""
+        """What the config says under a former name, or without effect; one sentence each."""
         return self._warnings
 
     @property
@@ -319,7 +320,7 @@ def config_from_yaml(content: bytes, *, where: str) -> Config:
 def parse_config(raw: JsonObject, *, where: str = "config") -> Config:
     """Checks settings that are already read. Raises ConfigError with every fault they have.
 
-    Former names of settings are accepted; `Config.warnings` names them.
+    Former names of settings are accepted; `Config.warnings` names them, and what has no effect.
 
     `model_list` and LiteLLM's own blocks keep their `os.environ/…` references:
     store.settings.teachers resolves what is called directly, and LiteLLM's child resolves its own.
@@ -337,8 +338,18 @@ def parse_config(raw: JsonObject, *, where: str = "config") -> Config:
             f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}{_nearest(e)}" for e in details
         ]
         raise _refused(where, faults) from None
-    config._warnings = tuple(warnings)
+    config._warnings = (*warnings, *_without_effect(config.server.keys))
     return config
+
+
+def _without_effect(keys: Sequence[ApiKey]) -> list[str]:
+    """A sentence for each right that allows nothing in this version."""
+    return [
+        f"server.keys ({key.name}): nothing can be configured over HTTP yet, so the right "
+        "`configure` allows nothing"
+        for key in keys
+        if "configure" in key.may
+    ]
 
 
 def _nearest(fault: ErrorDetails) -> str:

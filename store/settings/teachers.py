@@ -17,7 +17,13 @@ from pathlib import Path
 
 from store.errors import ConfigError
 from store.jsontext import JsonObject
-from store.settings.config import LITELLM_BLOCKS, Config, from_environment, header_safe
+from store.settings.config import (
+    ENV_PREFIX,
+    LITELLM_BLOCKS,
+    Config,
+    from_environment,
+    header_safe,
+)
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 # a deployment with any other litellm_params needs LiteLLM itself
@@ -88,12 +94,7 @@ def deployments(
             base = params.get("api_base") or params.get("base_url") or OPENAI_BASE_URL
             key = params.get("api_key") or os.environ.get("OPENAI_API_KEY") or None
             if key is not None:
-                try:
-                    key = header_safe(str(key))
-                except ValueError as error:
-                    raise ConfigError(
-                        f"model_list[{number}] ({name}).litellm_params.api_key: {error}"
-                    ) from None
+                key = _sendable(str(key), f"model_list[{number}] ({name})")
             if key is None and base == OPENAI_BASE_URL:
                 raise ConfigError(
                     f"model_list[{number}] ({name}): no api_key, and OPENAI_API_KEY is not set"
@@ -101,6 +102,7 @@ def deployments(
             upstream = params["model"].removeprefix("openai/")
             result.append(Deployment(name, upstream, base.rstrip("/"), key, "openai", True))
         else:
+            _check_handed_on(params.get("api_key"), f"model_list[{number}] ({name})")
             result.append(
                 Deployment(
                     name,
@@ -112,6 +114,24 @@ def deployments(
                 )
             )
     return result
+
+
+def _sendable(key: str, where: str) -> str:
+    """The key as a header holds it. Raises ConfigError."""
+    try:
+        return header_safe(key)
+    except ValueError as error:
+        raise ConfigError(f"{where}.litellm_params.api_key: {error}") from None
+
+
+def _check_handed_on(key: object, where: str) -> None:
+    """Raises ConfigError for a key that LiteLLM could not send; a variable that is not set may be
+    of no use to it.
+    """
+    if isinstance(key, str) and key.startswith(ENV_PREFIX):
+        key = os.environ.get(key.removeprefix(ENV_PREFIX))
+    if isinstance(key, str) and key:
+        _sendable(key, where)
 
 
 class TeacherPool:

@@ -61,6 +61,38 @@ def test_check_names_each_setting_that_has_another_name_now(tmp_path: Path) -> N
     assert done.stdout.count("retention.retrain_marked is now called") == 1
 
 
+def test_check_names_a_right_that_allows_nothing(tmp_path: Path) -> None:
+    keys = [{"key": "k", "name": "ops", "may": ["use", "configure"]}, {"key": "l", "name": "app"}]
+    done = understudy("check", "--config", write_config(tmp_path, server={"keys": keys}))
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count("allows nothing") == done.stdout.count("(ops)") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [64, 255])
+def test_too_few_descriptors_end_serve_with_their_number(tmp_path: Path, files: int) -> None:
+    script = (
+        "import resource, sys; from cli.main import app;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}));"
+        f"sys.argv = ['understudy', 'serve', '--config', {str(write_config(tmp_path))!r}]; app()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OPENAI_API_KEY": "sk-secret"},
+        cwd=ROOT,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert f"only {files} files may be open" in done.stderr and "ulimit -n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.slow
 def test_a_fault_of_the_config_is_reported_before_anything_starts(tmp_path: Path) -> None:
     file = write_config(tmp_path, tresholds=1, task_defaults={"min_traces": "many"})

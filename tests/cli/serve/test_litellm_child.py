@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from cli.serve.litellm_child import KEY_VARIABLE, litellm_child, litellm_config
 from store.errors import ConfigError
 from store.settings.config import Config, parse_config
+from store.settings.teachers import teacher_pool
 from tests.helpers.served import Served
 from tests.helpers.serving import CLIENT_KEY, wait_until
 from tests.helpers.teacher_server import LoopbackServer, error
@@ -49,6 +50,57 @@ def test_litellms_blocks_are_passed_on_unchanged() -> None:
     general = settings.pop("general_settings")
     assert general == {"alerting": ["slack"], "master_key": f"os.environ/{KEY_VARIABLE}"}
     assert settings == {k: v for k, v in blocks.items() if k != "general_settings"}
+
+
+def test_a_key_with_the_line_end_of_its_file_reaches_litellm_without_it(tmp_path: Path) -> None:
+    """It would be a header with a line end: each request a 500, or a refused key."""
+    pem = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
+    entry = {
+        "model_name": "other",
+        "litellm_params": {
+            "model": "anthropic/claude",
+            "api_key": "sk-literal\n",
+            "vertex_credentials_key": f"{pem}\n",
+        },
+    }
+    settings = config(
+        tmp_path,
+        model_list=[ENTRY, entry],
+        general_settings={"master_key": "sk-master\r\n"},
+        environment_variables={"AZURE_API_KEY": "sk-azure ", "NOTE": " as it is "},
+    )
+    environment = {
+        "RULES_KEY": "sk-rules\n",
+        "ANTHROPIC_API_KEY": " sk-ant\n",
+        "OTHER": " as it is ",
+    }
+    child = litellm_child(settings, config_folder=tmp_path, port=1, environment=environment)
+    assert child.key == "sk-master"
+    assert child.spec.env["RULES_KEY"] == "sk-rules"
+    assert child.spec.env["ANTHROPIC_API_KEY"] == "sk-ant"
+    assert child.spec.env["OTHER"] == " as it is "
+    written = yaml.safe_load(child.file.read_text())
+    params = written["model_list"][1]["litellm_params"]
+    assert params["api_key"] == "sk-literal" and params["vertex_credentials_key"] == pem
+    assert written["general_settings"]["master_key"] == "sk-master"
+    assert written["environment_variables"] == {"AZURE_API_KEY": "sk-azure", "NOTE": " as it is "}
+
+
+@pytest.mark.parametrize("how", ["literal", "variable", "master"])
+def test_a_key_that_no_header_can_hold_is_refused_before_litellm_starts(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = "sk-two\nlines"
+    monkeypatch.setenv("RULES_KEY", broken if how == "variable" else "sk")
+    entry = {**ENTRY, "litellm_params": {**PARAMS, "api_key": broken}}
+    more: dict[str, Any] = {"model_list": [entry if how == "literal" else ENTRY]}
+    if how == "master":
+        more["general_settings"] = {"master_key": broken}
+    settings = config(tmp_path, **more)
+    with pytest.raises(ConfigError) as caught:
+        teacher_pool(settings)
+        litellm_child(settings, config_folder=tmp_path, port=1)
+    assert "line end" in str(caught.value) and broken not in str(caught.value)
 
 
 def test_unset_blocks_are_left_out() -> None:

@@ -155,7 +155,7 @@ def test_descriptors_are_kept_for_upstreams_and_the_journal(
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
     code = (
-        "import resource; from proxy.http.accept import raise_descriptor_limit as up;"
+        "import resource; from store.process.descriptors import raise_descriptor_limit as up;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512));"
         "print(up(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
