@@ -64,6 +64,7 @@ class Reason(StrEnum):
     STUDENT_ERROR = "student_error"  # an error status, or an answer that cannot be read
     STUDENT_SLOW = "student_slow"  # no answer within the time limit
     STUDENT_UNSURE = "student_unsure"  # confidence below the certified cutoff
+    STUDENT_UNFAMILIAR = "student_unfamiliar"  # it says so: the input is like none it has learned
     STUDENT_CUT_OFF = "student_cut_off"  # ran into a length limit before its answer ended
     STUDENT_MALFORMED = "student_malformed"  # broke the requested or the certified output format
     STUDENT_REDACTED = "student_redacted"  # has a placeholder where the client wants the text

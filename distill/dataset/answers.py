@@ -53,6 +53,7 @@ class Answers:
     key_sets: frozenset[tuple[str, ...]] = frozenset()  # the sorted keys of every kind of object
     lists: bool = True  # whether a JSON answer may be a list
     fields: frozenset[str] = frozenset()  # of JSON answers, whose values are a closed set
+    open_fields: frozenset[str] = frozenset()  # the other fields of JSON answers
     calls: frozenset[str] = frozenset()  # functions called; an empty name for answers in words
 
     def forms(self, placeholders: Sequence[str] = ()) -> Forms:
@@ -90,13 +91,15 @@ def describe(targets: Sequence[str], *, tools: Sequence[str] = ()) -> Answers:
     containers = [value for value in map(parsed, targets) if isinstance(value, dict | list)]
     if len(containers) >= MIN_SHARE_OF_KIND * count:
         key_sets = {keys for keys in map(object_keys, targets) if keys is not None}
+        all_fields, closed = _fields(targets)
         return Answers(
             kind="json",
             reason=f"{len(containers)} of {count} answers are JSON objects or lists",
             repeated=repeated,
             key_sets=_listed(key_sets),
             lists=any(isinstance(value, list) for value in containers),
-            fields=_closed_fields(targets),
+            fields=closed,
+            open_fields=all_fields - closed,
         )
     normal = [normal_text(t) for t in targets]
     short = [t for t in normal if is_short(t)]
@@ -124,16 +127,17 @@ def share_seen_once(values: Sequence[str]) -> float:
     return sum(n == 1 for n in counts.values()) / len(values) if values else 1.0
 
 
-def _closed_fields(targets: Sequence[str]) -> frozenset[str]:
-    """The fields of JSON answers (store.chat.labels) in which a new value is hardly expected."""
+def _fields(targets: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields of JSON answers (store.chat.labels), and those in which no new value is likely."""
     values: dict[str, list[str]] = defaultdict(list)
     for field, value in chain.from_iterable(map(json_fields, targets)):
         values[field].append(value)
-    return frozenset(
+    closed = frozenset(
         field
         for field, given in values.items()
         if share_seen_once(given) < CLOSED_BELOW and len(set(given)) <= MAX_FORMS
     )
+    return frozenset(values), closed
 
 
 def _tool_answers(tools: Sequence[str], count: int, repeated: bool) -> Answers:

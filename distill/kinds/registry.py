@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distill.kinds.kind import StudentKind
+from distill.kinds.label import LabelKind
 from distill.kinds.lora import LoraKind
 from distill.students.students import StudentProcess, StudentSpec
 from store.errors import RunError
 
-KINDS: tuple[StudentKind, ...] = (LoraKind(),)
+KINDS: tuple[StudentKind, ...] = (LabelKind(), LoraKind())
 
 
 def kind_named(name: str) -> StudentKind:

@@ -58,7 +58,14 @@ FAULTS = frozenset(
 # which are of the answer's text: they say the same of all requests of a conversation
 FAULTS_OF_TEXT = frozenset({Reason.STUDENT_CUT_OFF, Reason.STUDENT_MALFORMED})
 # by design: no faults
-DEFERRED = frozenset({Reason.STUDENT_UNSURE, Reason.STUDENT_REDACTED, Reason.TEACHER_STATE})
+DEFERRED = frozenset(
+    {
+        Reason.STUDENT_UNSURE,
+        Reason.STUDENT_UNFAMILIAR,
+        Reason.STUDENT_REDACTED,
+        Reason.TEACHER_STATE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

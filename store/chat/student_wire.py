@@ -32,7 +32,10 @@ ROLES = ("system", "user", "assistant")
 LIMITS = ("max_completion_tokens", "max_tokens")
 TOP_LOGPROBS = 2  # of each token: the chosen one and its rival
 _MAX_TOKENS = 2**40  # twice as many fit into a JSON number, and into the database
+UNFAMILIAR = "unfamiliar"  # the finish reason of a student that knows nothing like this input
 MIN_LOGPROB = -700.0  # a lower one is read as this: its probability is still above 0
+
+_NOT_AN_ANSWER = {UNFAMILIAR: Reason.STUDENT_UNFAMILIAR, "length": Reason.STUDENT_CUT_OFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,8 @@ async def fault_of(
     `confidence`: of this answer; None is below every cutoff.
     `placeholders`: of redacted text, besides those that the terms name.
     """
-    if answer.finish_reason == "length":
-        return Reason.STUDENT_CUT_OFF
+    if answer.finish_reason in _NOT_AN_ANSWER:
+        return _NOT_AN_ANSWER[answer.finish_reason]
     forms = terms.forms
     if any(text in answer.text for text in (*placeholders, *(forms.placeholders if forms else ()))):
         return Reason.STUDENT_REDACTED

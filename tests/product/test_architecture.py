@@ -55,7 +55,7 @@ ORDER = {
         "dataset gate",
         "teacher",
         "run",
-        "amplify train",
+        "amplify train label",
         "evaluate students",
         "kinds",
         "monitor",
