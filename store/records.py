@@ -398,6 +398,26 @@ class FrequentInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaceEntry:
+    """One student kind in a run's race: what it scored on the calibration rows, and what it cost.
+
+    Without a `coverage` it has no score: it was not trained, or it was the only one.
+    """
+
+    kind: KindName
+    won: bool = False
+    reason: str = ""  # why it won, or why it was not trained
+    coverage: float | None = None  # the share that it is expected to be certified for
+    agreement: float | None = None  # mean over the calibration groups, of all rows
+    rows: int = 0  # of the calibration split that it answered
+    latency_ms: float = 0.0  # of an answer, the median
+    seconds: float = 0.0  # of its training
+    memory_mb: float = 0.0  # the peak of its training; 0: not known
+    disk_mb: float = 0.0  # the size of what it has learned
+    base: str = ""  # of a kind that adapts one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """The gate's result, with everything that is needed to recompute it."""
 
@@ -439,6 +459,7 @@ class Certificate:
     ceiling: Ceiling | None = None
     judge: JudgeCheck | None = None  # None with scorer `judge`: uncorrected
     fingerprints: list[str]
+    race: list[RaceEntry] = field(default_factory=list)  # [] of before there were several kinds
     passed: bool
     reason: str
     at: float

@@ -136,6 +136,27 @@ def certificate_basis_lines(task: JsonMapping) -> list[str]:
     return lines
 
 
+def race_lines(task: JsonMapping) -> list[str]:
+    """The student kinds of the last run: what each scored, took and costs, and why one won."""
+    lines = []
+    for one in map(mapping, task.get("race") or []):
+        won = " won" if one.get("won") else ""
+        line = f"kind {text(one.get('kind'))}{won}: {text(one.get('reason') or 'trained')}"
+        if one.get("coverage") is not None:
+            line += (
+                f"; coverage {percent(one.get('coverage'))} expected, "
+                f"{percent(one.get('agreement'))} of {number(one.get('rows'))} calibration rows "
+                f"agree, {number(one.get('latency_ms'))} ms an answer"
+            )
+        if one.get("seconds"):
+            line += (
+                f"; trained in {number(one.get('seconds'))} s with "
+                f"{number(one.get('memory_mb'))} MB, {number(one.get('disk_mb'))} MB on disk"
+            )
+        lines.append(line)
+    return lines
+
+
 def label_lines(task: JsonMapping) -> list[str]:
     """The labels whose recall is not proven, and each protected one."""
     labels = mapping(task.get("labels"))

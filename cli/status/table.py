@@ -254,8 +254,13 @@ def _token_sum(spent: Any) -> float | None:
 def _whole_certificate(task: JsonMapping) -> list[str]:
     """Every number of the certificate, and those of its slices that lie below their floor."""
     certificate = mapping(task.get("certificate"))
-    lines = student.certificate_basis_lines(task) + _all_of(
-        certificate, without=("slices", "recalls", "unproven_labels", "ceiling", "judge")
+    lines = (
+        student.certificate_basis_lines(task)
+        + student.race_lines(task)
+        + _all_of(
+            certificate,
+            without=("slices", "recalls", "unproven_labels", "ceiling", "judge", "race"),
+        )
     )
     slices = [mapping(s) for s in certificate.get("slices") or []]
     if slices:

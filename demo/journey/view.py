@@ -184,7 +184,11 @@ def _run_table(name: str, status: Status) -> Table:
     rejected = ", ".join(f"{n} {reason}" for reason, n in synthetic["reasons"].items())
     table.add_row("traces", str(status["traces"]))
     table.add_row("synthetic", f"{synthetic['kept']} kept; rejected: {rejected or 'none'}")
+    for entry in status["race"]:
+        table.add_row(f"student kind {entry['kind']}", _raced(entry))
     for trained_on, numbers in (detail.get("trained") or {}).get("candidates", {}).items():
+        if "val_losses" not in numbers:  # of a kind that has none
+            continue
         losses = numbers["val_losses"]
         table.add_row(
             f"trained on {trained_on}",
@@ -203,6 +207,19 @@ def _run_table(name: str, status: Status) -> Table:
     table.add_row("took", stages)
     table.add_row("verdict", last["reason"])
     return table
+
+
+def _raced(entry: JsonMapping) -> str:
+    """What a kind scored, took and costs, and why it won or was not trained."""
+    parts = ["won" if entry["won"] else "", entry["reason"]]
+    if entry["coverage"] is not None:
+        parts.append(
+            f"agrees with {entry['agreement']:.1%} of {entry['rows']} calibration rows, "
+            f"{entry['coverage']:.0%} of the requests expected"
+        )
+    if entry["seconds"]:
+        parts.append(f"trained in {entry['seconds']:.0f} s, {entry['disk_mb']:.1f} MB")
+    return "; ".join(part for part in parts if part)
 
 
 def _median(times: JsonMapping | None) -> str:

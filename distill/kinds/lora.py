@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from distill.dataset.answers import Answers
@@ -17,6 +18,7 @@ from distill.run.run import Run, some_rows
 from distill.students.server import StudentServer
 from distill.students.students import StudentProcess, StudentSpec
 from distill.train.train import TrainItem, TrainReport, train
+from store.errors import TrainingError
 from store.records import Example, KindName
 from store.settings.tasks import TaskSettings
 
@@ -30,8 +32,13 @@ class LoraKind:
     learns_examples = True
 
     def unfit(self, answers: Answers, settings: TaskSettings) -> str:
-        """It learns every kind of answer."""
-        return ""
+        """It learns every kind of answer, where there is mlx_lm and a base."""
+        base = settings.train.base
+        if not base:
+            return "no base is set in train.base"
+        if base.startswith(("/", ".", "~")) and not Path(base).is_dir():
+            return f"train.base {base} is no folder"
+        return "" if find_spec("mlx_lm") else "mlx_lm is not installed"
 
     async def train(
         self,
@@ -52,11 +59,17 @@ class LoraKind:
         valid = [TrainItem(r.messages, r.target) for r in checked]
 
         candidates: dict[str, list[TrainItem]] = {}
+        failures: list[BaseException] = []
         if synthetic:
             candidates["real+synthetic"] = [*real_items, *synthetic]
         if settings.compare or not synthetic:
             candidates["real"] = real_items
-        reports = await _train_all(run, candidates, valid, progress)
+        try:
+            reports = await _train_all(run, candidates, valid, progress)
+        except* TrainingError as failed:
+            failures += failed.exceptions
+        if failures:
+            raise failures[0]
         best = max(reports, key=lambda n: (reports[n].valid_agreement, -reports[n].best_val_loss))
         numbers = {
             "chosen": best,

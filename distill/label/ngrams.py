@@ -1,4 +1,4 @@
-"""N-grams of a text as 32-bit hashes: words 1-2, and characters 2-5 within words.
+"""N-grams of a text as 32-bit hashes: words 1-2, and characters 2-4 within words.
 
 The same as scikit-learn's TfidfVectorizer with `analyzer="word"` and `"char_wb"` yields, but for
 the hashes: they make a vocabulary an array of numbers, of which no text can be read back, and are
@@ -17,7 +17,7 @@ import numpy as np
 Hashes = np.ndarray[Any, np.dtype[np.uint32]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-CHARACTERS = (2, 3, 4, 5)
+CHARACTERS = (2, 3, 4)
 _WORD = re.compile(r"\w+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiplying by it mixes bits
 _SPACE = ord(" ")

@@ -10,7 +10,6 @@ contain no row's contents.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from distill.label.files import save
 from distill.label.fit import Sample, fit
 from distill.label.model import LabelModel
 from store.jsontext import JsonObject
+from store.process.memory import peak_mb
 
 ADAPTER = "adapter"
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
         **numbers_of(model, rows["valid"]),
         "train_rows": len(rows["train"]),
         "seconds": round(time.perf_counter() - began, 3),
-        "peak_mb": round(_peak_mb()),
+        "peak_mb": round(peak_mb()),
     }
     print(json.dumps(report))
 
@@ -75,12 +75,6 @@ def numbers_of(model: LabelModel, rows: Sequence[Sample]) -> JsonObject:
         "unfamiliar": sum(not answer.familiar for answer in answers),
         "temperatures": [round(t, 3) for t in model.temperatures],
     }
-
-
-def _peak_mb() -> float:
-    """The largest memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 if __name__ == "__main__":

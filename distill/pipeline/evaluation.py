@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from distill.dataset.rows import Selection
+from distill.dataset.rows import Row, Selection
 from distill.evaluate.confidence_fit import fit_confidence
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.evaluations import Evaluations
@@ -50,10 +50,12 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
     scorer: Scorer,
     terms: TermsOfService,
     progress: Progress,
+    calibration: Sequence[Evaluation] | None = None,
 ) -> StageResult[Evaluated]:
     """Asks the student for every calibration, held-out and frequent row as the proxy would ask it.
 
-    Then fits the confidence model on the calibration rows and sets every row's confidence by it.
+    `calibration`: the rows of that split, where the race has asked for them already. Then fits the
+    confidence model on the calibration rows and sets every row's confidence by it.
     The file in the run's folder is enough to fit the same model again.
     """
     file = run.folder / "evaluations.jsonl"
@@ -62,17 +64,39 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
         checks = await asyncio.to_thread(read_checks, run.folder)
         evaluated = with_confidence([evaluation_of(line) for line in lines], checks)
         return StageResult(evaluated, _numbers(evaluated, trained, scorer))
+    most = run.settings.evaluate.max_rows
+    rows = [*some_groups(selection.heldout, most), *selection.checked]
+    if calibration is None:
+        rows = [*some_groups(selection.calibration, most), *rows]
+    asked = await answered(run, parts, rows, trained, scorer, terms, progress)
+    evaluations = [*(calibration or ()), *asked]
+    async with run_scoring(run, parts, rows, scorer) as score:
+        checks = await check_inputs(selection, evaluations, scorer, score)
+    evaluated = with_confidence(evaluations, checks)
+    checked = b"".join(to_json_line(replace(check, evaluation=None)) for check in checks)
+    await asyncio.to_thread(write_atomically, run.folder / CHECKS, checked)
+    content = b"".join(to_json_line(e) for e in evaluated.evaluations.rows)
+    await parts.store.replace_evaluations(run.run_id, evaluated.evaluations.rows)
+    await asyncio.to_thread(write_atomically, file, content)
+    return StageResult(evaluated, _numbers(evaluated, trained, scorer))
+
+
+async def answered(  # noqa: PLR0917  (each is a result of the stages before)
+    run: Run,
+    parts: Parts,
+    rows: Sequence[Row],
+    trained: Trained,
+    scorer: Scorer,
+    terms: TermsOfService,
+    progress: Progress,
+) -> list[Evaluation]:
+    """The rows as the student answers them, in their order. Raises StudentError."""
     settings = run.settings
-    rows = [
-        *some_groups(selection.calibration, settings.evaluate.max_rows),
-        *some_groups(selection.heldout, settings.evaluate.max_rows),
-        *selection.checked,
-    ]
     progress("evaluate", 0, len(rows), "starting the student")
     spec = trained.spec(run.run_id, settings.student)
     server = student_servers(run.folder / "evaluate")(spec)
     async with run_scoring(run, parts, rows, scorer) as score, started(server):
-        evaluations = await evaluate(
+        return await evaluate(
             server.base_url,
             rows,
             run_id=run.run_id,
@@ -82,14 +106,6 @@ async def evaluate_student(  # noqa: PLR0917  (each is a result of the stages be
             progress=progress,
             score=score,
         )
-        checks = await check_inputs(selection, evaluations, scorer, score)
-    evaluated = with_confidence(evaluations, checks)
-    checked = b"".join(to_json_line(replace(check, evaluation=None)) for check in checks)
-    await asyncio.to_thread(write_atomically, run.folder / CHECKS, checked)
-    content = b"".join(to_json_line(e) for e in evaluated.evaluations.rows)
-    await parts.store.replace_evaluations(run.run_id, evaluated.evaluations.rows)
-    await asyncio.to_thread(write_atomically, file, content)
-    return StageResult(evaluated, _numbers(evaluated, trained, scorer))
 
 
 def with_confidence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from distill.amplify.amplify import Amplified, amplify
 from distill.amplify.policy import TaskPolicy, extract_policy, parents_of_policy
@@ -16,7 +17,9 @@ from distill.teacher.client import TeacherClient
 from store.chat.shape import input_hash
 from store.files.atomic import write_atomically
 from store.ids import new_id
+from store.jsontext import JsonObject
 from store.records import Example
+from store.settings.tasks import TaskSettings
 
 
 async def make_examples(
@@ -62,6 +65,23 @@ async def make_examples(
             "tokens": sum(c.input_tokens + c.output_tokens for c in calls),
         },
     )
+
+
+async def save_real_examples(run: Run, parts: Parts, rows: Sequence[Row]) -> None:
+    """Stores the rows that a run learns from and is judged on, which forgetting goes by."""
+    real = [_as_example(run, row, parts.clock()) for row in rows]
+    await parts.store.replace_examples(run.run_id, real)
+
+
+def no_examples(settings: TaskSettings) -> JsonObject:
+    """What the history keeps of this stage when no student was trained that learns from it."""
+    return {
+        "kept": 0,
+        "rejected": 0,
+        "target": settings.amplify.target,
+        "stopped": "no student was trained that learns from synthetic examples",
+        "tokens": 0,
+    }
 
 
 async def _policy(

@@ -1,6 +1,6 @@
 """One run: an attempt to distil a task, from logged traces to a verdict.
 
-    collect → amplify → train → evaluate → gate → promoted | rejected
+    collect → race (amplify, train, compare) → evaluate → gate → promoted | rejected
 
 Read `distil` from top to bottom. Every stage is a function of files in the run's folder and leaves
 its result there. A run that was killed resumes after its last finished stage: a stage that finds
@@ -15,12 +15,11 @@ from dataclasses import asdict, replace
 from distill.dataset.answers import answers_of
 from distill.evaluate.scoring import choose_scorer
 from distill.pipeline.evaluation import evaluate_student
-from distill.pipeline.examples import make_examples
 from distill.pipeline.promotion import first_promotion, route_of, save_route
 from distill.pipeline.protection import protection_shortage
+from distill.pipeline.race import no_kind_fits, run_race
 from distill.pipeline.rows import collect_rows, shortage
 from distill.pipeline.terms import teacher_style, terms_of_service
-from distill.pipeline.training import train_best
 from distill.pipeline.verdict import attempt_of, judge_student
 from distill.run.history import RunLog
 from distill.run.progress import Progress
@@ -52,25 +51,26 @@ async def distil(run: Run, parts: Parts, progress: Progress) -> RunEvent:
     if unprovable:
         return await log.end(RunState.REJECTED, unprovable)
 
+    unfit = no_kind_fits(answers, run.settings)
+    if unfit:
+        return await log.end(RunState.REJECTED, unfit)
+
     scorer = choose_scorer(answers, run.settings.evaluate)
 
-    examples = await log.stage(
-        RunState.AMPLIFIED, make_examples(run, parts, selection, answers, progress)
-    )
-    trained = await log.stage(
-        RunState.TRAINED,
-        train_best(run, selection.lessons, selection.calibration, examples, progress),
-    )
     forms, style = answers.forms(parts.placeholders), await teacher_style(run, parts)
     terms = terms_of_service(run, selection, scorer, forms, style)
+    raced = await run_race(run, parts, selection, answers, scorer, terms, attempt, log, progress)
     evaluated = await log.stage(
         RunState.EVALUATED,
-        evaluate_student(run, parts, selection, trained, scorer, terms, progress),
+        evaluate_student(
+            run, parts, selection, raced.winner, scorer, terms, progress, raced.calibration
+        ),
     )
 
     certificate, teacher_inputs = await judge_student(
         run, parts, selection, answers, scorer, evaluated, progress
     )
+    certificate = replace(certificate, race=raced.entries)
     terms = replace(terms, cutoff=certificate.cutoff, confidence=evaluated.confidence)
     route = route_of(run, selection, scorer, certificate, terms, teacher_inputs)
     await asyncio.to_thread(save_route, run.folder, route)

@@ -1,30 +1,14 @@
-"""The third stage: trains the student."""
+"""A trained student in the history of its run: written down, and found again."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from distill.dataset.rows import Row
 from distill.kinds.kind import Trained
 from distill.kinds.registry import kind_named
-from distill.run.history import StageResult
-from distill.run.progress import Progress
 from distill.run.run import Run
 from store.errors import RunError
 from store.jsontext import JsonObject
-from store.records import Example
-
-
-async def train_best(
-    run: Run,
-    real: list[Row],
-    calibration: list[Row],
-    examples: list[Example],
-    progress: Progress,
-) -> StageResult[Trained]:
-    """Trains a student. Raises TrainingError."""
-    trained = await kind_named("lora").train(run, real, calibration, examples, progress)
-    return StageResult(trained, training_detail(run, trained))
 
 
 def training_detail(run: Run, trained: Trained) -> JsonObject:

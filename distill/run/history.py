@@ -61,6 +61,15 @@ class RunLog:
             await self._append(state, time.monotonic() - began, "", result.detail)
         return result.value
 
+    def detail(self, state: RunState) -> JsonObject | None:
+        """The numbers of a stage that the run has finished; None before."""
+        return next((e.detail for e in self._events if e.state is state), None)
+
+    async def reached(self, state: RunState, seconds: float, detail: JsonObject) -> None:
+        """Records a stage whose parts others have awaited. Once, as `stage` does."""
+        if all(e.state is not state for e in self._events):
+            await self._append(state, seconds, "", detail)
+
     async def end(self, state: RunState, reason: str, **detail: Any) -> RunEvent:
         """Records how the run ended, with the stages' `used_until`. Returns this last event."""
         used = next(

@@ -46,6 +46,7 @@ from store.jsontext import JsonObject
 from store.records import (
     Action,
     Promotion,
+    RaceEntry,
     Reason,
     Route,
     RunEvent,
@@ -132,6 +133,9 @@ class TaskStatus:
     last_run: RunSummary | None
     chosen: Annotated[
         ChosenRows | None, Field(description="what the last run took of the traffic, and left out")
+    ]
+    race: Annotated[
+        list[RaceEntry], Field(description="the student kinds of the last run, cheapest first")
     ]
     certificate: Annotated[JsonObject | None, Field(description="the last one, passed or not")]
     promise: Annotated[
@@ -244,6 +248,7 @@ def task_status(
         examples=statistics.examples,
         last_run=_run_summary(events),
         chosen=chosen_rows(events),
+        race=_race(certificate, events),
         certificate=certificate,
         promise=promise_sentence(latest, certificate),
         attempts=spent_budget(certificate),
@@ -326,6 +331,16 @@ def _certificate(promotion: Promotion | None, events: Sequence[RunEvent]) -> Jso
     if promotion is not None and promotion.certificate is not None:
         return asdict(promotion.certificate)
     return None
+
+
+def _race(certificate: JsonObject | None, events: Sequence[RunEvent]) -> list[RaceEntry]:
+    """The race of the last run, else that of the student that serves.
+
+    A run that is under way has it once its students are trained.
+    """
+    trained = next((e.detail for e in events if e.state is RunState.TRAINED), {})
+    entries = trained.get("race") or (certificate or {}).get("race") or []
+    return [RaceEntry(**entry) for entry in entries]
 
 
 def _route(task: str, route: Route | None, latest: Promotion | None) -> JsonObject:

@@ -80,6 +80,7 @@ class TrainReport:
     valid_left_out: int
     tokens_per_second: float  # trained on, prompts included
     seconds: float  # of the subprocess, loading the base included
+    peak_mb: float = 0.0  # the largest memory of the subprocess; 0: not known
 
     def numbers(self) -> JsonObject:
         """The report as JSON, without the adapter's path."""

@@ -34,6 +34,7 @@ from distill.train.batches import Batches
 from distill.train.loss import Checked, answer_loss, check, choose_logits
 from distill.train.rendering import Rendered, Renderer
 from store.jsontext import JsonObject
+from store.process.memory import peak_mb
 
 ADAPTER = "adapters.safetensors"
 LAST = "last.safetensors"  # mlx_lm's own final weights, deleted once the best ones are known
@@ -122,6 +123,7 @@ def run(config: JsonObject, say: Say) -> None:
         valid_agreement=watch.best.agreement,
         tokens_per_second=round(batches.tokens / watch.seconds, 1),
         seconds=round(time.perf_counter() - began, 3),
+        peak_mb=round(max(peak_mb(), mx.get_peak_memory() / 2**20)),
     )
 
 

@@ -197,6 +197,8 @@ class Config(Settings):
         overlay = self.tasks.get(tag)
         if not overlay:
             return self.task_defaults
+        if isinstance(overlay.get("student"), str):  # the kind alone: the rest stays as it is
+            overlay = {**overlay, "student": {"kind": overlay["student"]}}
         return TaskSettings.model_validate(_merged(self.task_defaults.model_dump(), overlay))
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from store.records import ScorerName
+from store.records import KindName, ScorerName
 from store.settings_model import Settings
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -104,7 +104,16 @@ class AuditSettings(Settings):
     fault_rate: float = Field(default=0.02, gt=0, lt=0.5)
 
 
+class RaceSettings(Settings):
+    """When a dearer student kind is trained beside a cheaper one."""
+
+    worth: float = Field(default=0.05, ge=0, le=1)
+
+
 class StudentSettings(Settings):
+    """Which kind of student a task has, and its service. A bare name is the kind."""
+
+    kind: Literal["auto", KindName] = "auto"
     request_timeout_s: float = Field(default=10, gt=0)
     start_timeout_s: float = Field(default=120, gt=0)
 
@@ -122,4 +131,10 @@ class TaskSettings(Settings):
     gate: GateSettings = Field(default_factory=GateSettings)
     rollout: RolloutSettings = Field(default_factory=RolloutSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
+    race: RaceSettings = Field(default_factory=RaceSettings)
     student: StudentSettings = Field(default_factory=StudentSettings)
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _kind_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value

@@ -14,10 +14,12 @@ from distill.dataset.rows import SPLITS, Selection
 from distill.evaluate.evaluate import evaluate
 from distill.evaluate.scoring import Scorer, choose_scorer
 from distill.kinds.kind import Trained
+from distill.kinds.lora import LoraKind
+from distill.kinds.registry import KINDS
 from distill.pipeline.evaluation import evaluate_student
 from distill.pipeline.pipeline import distil
+from distill.pipeline.race import not_worth, unfit
 from distill.pipeline.rows import save_selection
-from distill.pipeline.training import train_best
 from distill.run.run import Parts, Run
 from distill.students.server import StudentServer
 from distill.teacher.client import TeacherClient
@@ -30,6 +32,7 @@ from store.files.atomic import write_atomically
 from store.ids import new_id
 from store.jsontext import to_json_line
 from store.records import (
+    RaceEntry,
     Reason,
     RunState,
     TeacherCall,
@@ -85,7 +88,7 @@ async def train_in(raw: Raw) -> tuple[Path, set[str]]:
             raise EnoughBegunError
 
     try:
-        await train_best(run, real, real, examples, tell)
+        await LoraKind().train(run, real, real, examples, tell)
     except* (TrainingError, EnoughBegunError):
         pass
     return run.folder, begun
@@ -216,6 +219,20 @@ async def routes_time_limit(raw: Raw) -> float | None:
     return route.terms.timeout_s if route is not None else None
 
 
+# ---- the race ----------------------------------------------------------------------------------
+
+
+def kinds_that_race(raw: Raw) -> list[str]:
+    """For answers that are labels."""
+    labels = describe(LABELS)
+    return [kind.name for kind in KINDS if not unfit(kind, labels, of_task(raw))]
+
+
+def trained_beside(raw: Raw) -> bool:
+    """Whether a dearer kind is trained where a cheaper one is expected to serve nine in ten."""
+    return not not_worth(RaceEntry(kind="label", coverage=0.9), of_task(raw).race.worth)
+
+
 # ---- the table ---------------------------------------------------------------------------------
 
 T = "task_defaults"
@@ -270,6 +287,13 @@ LEARNING: dict[str, Effect] = {
     f"{T}.gate.min_slice_rows": Effect(certified_with_bad_rare_labels, (6, False), (5, True)),
     f"{T}.gate.protect": Effect(certified_with_a_label_of_few_rows, ([], True), (["yes"], False)),
     f"{T}.gate.slice_tolerance": Effect(certified_with_a_bad_label, (0.1, False), (0.5, True)),
+    f"{T}.race.worth": Effect(trained_beside, (0.05, True), (0.2, False)),
+    f"{T}.student.kind": Effect(
+        kinds_that_race,
+        ("auto", ["label", "lora"]),
+        ("label", ["label"]),
+        {f"{T}.train.base": BASE},
+    ),
     f"{T}.student.request_timeout_s": Effect(
         routes_time_limit,
         (10, 10),

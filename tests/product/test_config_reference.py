@@ -177,6 +177,7 @@ def different(name: str, default: Any) -> Any:
         "keys": ["self_attn.q_proj"],
         "scorer": "exact",
         "base": "another",
+        "kind": "label",
         "rubric": "another",
         "shares": [0.5],
         "protect": ["yes"],

@@ -59,7 +59,7 @@ def config(teacher_url: str) -> dict[str, Any]:
     task = found["task_defaults"]
     task["gate"] |= {"min_coverage": 0.3, "confidence": 0.9}
     task["train"] |= {"validations": 4, "compare": False, "batch_size": 2}
-    found["tasks"][TASK.name]["train"] = {"epochs": 3}
+    found["tasks"][TASK.name] |= {"train": {"epochs": 3}, "student": "lora"}
     task["evaluate"] |= {"teacher_recheck": 0}
     task["rollout"] = {
         "shares": [1.0],
