@@ -264,14 +264,13 @@ class StudentMonitor:
 
         Returns why it cannot be compared; empty when it was.
         """
-        if self.route.terms.output == "json" and is_incomplete_json(pair.row.target):
+        route = self.route  # as it is now: another comparison may demote the student meanwhile
+        if route.terms.output == "json" and is_incomplete_json(pair.row.target):
             return CUT_OFF  # whatever the teacher says, it is half an answer
-        comparison = await compare(pair, self.route, self._score)
+        comparison = await compare(pair, route, self._score)
         async with self._lock:
             at = max(self._parts.clock(), self.evidence.last_at + TICK_S)
-            member = member_of(
-                pair.row.messages, self.route.templates, name=comparison.trace_id, at=at
-            )
+            member = member_of(pair.row.messages, route.templates, name=comparison.trace_id, at=at)
             group = self._groups.group_of(comparison.trace_id, member)
             comparison = replace(comparison, at=at, group_key=group)
             await self._write([comparison])
@@ -289,7 +288,7 @@ class StudentMonitor:
                     group=group,
                 )
             )
-            if comparison.servable and not comparison.agrees:
+            if comparison.servable and not comparison.agrees and not self.closed:
                 await self._list_inputs()
             await self._decide()
         return ""
