@@ -45,6 +45,7 @@ from store.database.promotions import latest_promotions
 from store.database.store import Store
 from store.distribution import installed_version
 from store.errors import ConfigError, RunError, StoreError, UnderstudyError
+from store.files.accepted import read_accepted
 from store.files.journal import count_set_aside
 from store.logs import configure_logging
 from store.process.control_page import ControlPage
@@ -53,7 +54,7 @@ from store.records import (
     Promotion,
     Route,
 )
-from store.settings.config import Config, load_config
+from store.settings.config import Config
 from store.settings.teachers import Price, TeacherPool, prices, teacher_pool
 
 log = logging.getLogger("understudy.control")
@@ -402,9 +403,9 @@ def periodic_jobs(plane: ControlPlane) -> list[PeriodicJob]:
 def main() -> int:
     """Returns the exit code: 0 after a stop, 1 when the store or the config cannot be used."""
     runtime = Runtime.current()
-    config = load_config(Path(runtime.config_path))
-    configure_logging(config.server.log_level)
     try:
+        config = read_accepted(Path(runtime.config_path))
+        configure_logging(config.server.log_level)
         asyncio.run(run_control_plane(config, runtime))
     except (UnderstudyError, ConfigError) as error:
         log.error("the control plane cannot start: %s", error)

@@ -63,13 +63,24 @@ class Upkeep:
             self._tick()
 
     def _tick(self) -> None:
-        self._journal.tick()
-        self._metrics.tick()
+        """Does what has to be done regularly; a fault in one part stops no other."""
+        for part in (self._journal.tick, self._read_routes, self._metrics.tick, self._sweep):
+            try:
+                part()
+            except Exception as error:
+                log.error("upkeep_failed", exc_info=error)
+        self._show_faults()
+
+    def _read_routes(self) -> None:
+        if self._routes.refresh():
+            log.info("routes_changed tasks=%d", len(self._routes.routes))
+
+    def _sweep(self) -> None:
         sweeping = self._sweeping
         if (sweeping is None or sweeping.done()) and self._stored_responses.sweep_is_due():
             self._sweeping = asyncio.create_task(asyncio.to_thread(self._stored_responses.sweep))
-        if self._routes.refresh():
-            log.info("routes_changed tasks=%d", len(self._routes.routes))
+
+    def _show_faults(self) -> None:
         faults = (self._journal.health.error, self._routes.error)
         if faults != self._last_faults:
             self._last_faults = faults

@@ -33,12 +33,13 @@ from proxy.http.accept import Acceptor, connections_within
 from proxy.http.asgi import Handler
 from proxy.http.protocol import LINGER_S, PATIENT_LINGER_S, Protocol
 from store.errors import ConfigError
+from store.files.accepted import read_accepted
 from store.files.journal import JournalHealth
 from store.logs import configure_logging
 from store.process.descriptors import raise_descriptor_limit
 from store.process.runtime import RETIRE, RETIRE_S, Runtime
 from store.process.workers import Roster
-from store.settings.config import ServerSettings, load_config
+from store.settings.config import ServerSettings
 
 _KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that clients close first
 _CUT_S = 1.0  # how long cancelled requests may take to end
@@ -266,7 +267,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runtime = Runtime.current()
     try:
-        config = load_config(Path(runtime.config_path))
+        config = read_accepted(Path(runtime.config_path))
         configure_logging(config.server.log_level)
         app = build(config, runtime)
     except ConfigError as error:

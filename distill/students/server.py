@@ -18,7 +18,7 @@ from distill.train import blas
 from distill.train.rendering import TEMPLATE_ARGUMENTS
 from store.chat.student_wire import read_student_answer, student_body
 from store.errors import StudentError
-from store.files.atomic import make_folder, make_room
+from store.files.atomic import make_folder, make_room, read_regular
 from store.process import leash
 from store.settings.tasks import StudentSettings
 
@@ -227,5 +227,9 @@ def _open_log(log: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    try:
+        content = read_regular(log, 64 * MAX_LOG_BYTES)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    lines = content.decode(errors="replace").strip().splitlines()
     return lines[-1].strip()[:300] if lines else "nothing"

@@ -20,7 +20,7 @@ from proxy.access.keys import Keys
 from proxy.access.limits import Limits
 from proxy.http.asgi import Receive, Scope, Send, header, respond
 from proxy.observe.metrics import DURATION_S, FIRST_CHUNK_S, Metrics
-from store.files.atomic import write_atomically
+from store.files.atomic import read_regular, write_atomically
 from store.files.journal import JournalWriter
 from store.jsontext import JsonMapping, JsonObject
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PATH = "/metrics"
 FOLDER = "metrics"  # below data_dir
+_MAX_BYTES = 1 << 26  # of a worker's counts, which are some KB
 _SHARED_EVERY_S = 1.0
 _STALE_AFTER_S = 60.0  # a worker whose file is older has stopped
 
@@ -76,10 +77,15 @@ class MetricsPage:
         if self._workers > 1 and abs(now - self._shared_at) >= _SHARED_EVERY_S:
             self._shared_at = now
             shared = self._read(self._worker)
-            if shared is not None and shared["began"] > self._began:
-                return  # by this worker's successor: this one is draining
+            if shared is not None and self._by_a_successor(shared, now):
+                return  # this one is draining
             with suppress(OSError):  # a full disk, which the journal reports
                 write_atomically(self._file(self._worker), orjson.dumps(self._own()))
+
+    def _by_a_successor(self, shared: JsonObject, now: float) -> bool:
+        """Whether a later process shares its counts under this worker's number now."""
+        recent = abs(now - shared["at"]) < _STALE_AFTER_S
+        return recent and bool(shared["began"] > self._began)
 
     def _file(self, worker: int) -> Path:
         return self._folder / f"worker-{worker}.json"
@@ -106,12 +112,14 @@ class MetricsPage:
         return snapshots
 
     def _read(self, worker: int) -> JsonObject | None:
-        """The counts that a worker shared; None in its first second."""
+        """The counts that a worker shared; None in its first second, or where they are none."""
         try:
-            snapshot: JsonObject = orjson.loads(self._file(worker).read_bytes())
+            snapshot: JsonObject = orjson.loads(read_regular(self._file(worker), _MAX_BYTES))
         except (OSError, orjson.JSONDecodeError):
             return None
-        return snapshot
+        counts = isinstance(snapshot, dict) and snapshot.keys() >= self._own().keys()
+        times = counts and all(isinstance(snapshot[name], float) for name in ("at", "began"))
+        return snapshot if times else None
 
 
 class _Collector:

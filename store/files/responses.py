@@ -20,11 +20,12 @@ from typing import Any
 
 import orjson
 
-from store.files.atomic import write_atomically
+from store.files.atomic import read_regular, write_atomically
 from store.jsontext import JsonObject
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
+_MAX_BYTES = 1 << 30  # of a stored response with its input
 _ID = re.compile(r"([a-z]{1,8})_([0-9a-f]{32})([0-9a-f]{8})([0-9a-f]{8})")
 _HOUR = re.compile(r"\d{10}")
 _TRACE = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -75,7 +76,7 @@ def read_response(folder: Path, trace_id: str, *, keep_s: float) -> KeptResponse
     if _asked_at(trace_id) + keep_s <= time.time():
         return None
     try:
-        found = orjson.loads(_file(folder, trace_id).read_bytes())
+        found = orjson.loads(read_regular(_file(folder, trace_id), _MAX_BYTES))
         return KeptResponse(found["response"], found["input"], found["key_hash"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -74,6 +74,12 @@ async def odd_file(scene: Scene, draw: random.Random) -> None:
         _remove(path)
 
 
+@fault("a file of the metrics is spoilt", weight=2)
+async def metrics(scene: Scene, draw: random.Random) -> None:
+    _spoil(scene.data_dir / "metrics" / draw.choice(("worker-0.json", "worker-1.json")), draw)
+    await asyncio.sleep(draw.uniform(0, 1.0))
+
+
 @fault("the server's note is spoilt", "server", weight=1)
 async def note(scene: Scene, draw: random.Random) -> None:
     """The command line finds the server by it, so it has to be there again."""

@@ -1,6 +1,7 @@
 """The data plane's counts, and the page that Prometheus reads."""
 
 import asyncio
+import os
 from collections import Counter
 
 import httpx
@@ -108,23 +109,27 @@ def test_metrics_name_their_worker():
     assert total(samples, "understudy_refused_total", status="429", worker="1") == 1
 
 
+def worker_of_two(folder, number, clock):
+    """One of two workers: its metrics and its page. `clock`: a list with the time."""
+    metrics = Metrics()
+    page = MetricsPage(
+        metrics,
+        keys=Keys([]),
+        limits=Limits(ServerLimits(), [], folder),
+        journal=JournalWriter(folder / "journal", JournalSettings(), number),
+        folder=folder / "metrics",
+        worker=number,
+        workers=2,
+        clock=lambda: clock[0],
+    )
+    return metrics, page
+
+
 def test_each_worker_shows_what_the_others_left_and_a_successor_takes_over(tmp_path):
     clock = [1_800_000_000.0]
 
     def worker(number):
-        metrics = Metrics()
-        journal = JournalWriter(tmp_path / "journal", JournalSettings(), number)
-        page = MetricsPage(
-            metrics,
-            keys=Keys([]),
-            limits=Limits(ServerLimits(), [], tmp_path),
-            journal=journal,
-            folder=tmp_path / "metrics",
-            worker=number,
-            workers=2,
-            clock=lambda: clock[0],
-        )
-        return metrics, page
+        return worker_of_two(tmp_path, number, clock)
 
     (one, here), (two, there) = worker(0), worker(1)
     one.count(a_trace(task="a"))
@@ -139,6 +144,31 @@ def test_each_worker_shows_what_the_others_left_and_a_successor_takes_over(tmp_p
     assert total(shown_by(here), "understudy_requests_total", worker="1") == 0
     clock[0] += 120
     assert ("understudy_requests_in_flight", (("worker", "1"),)) not in shown_by(here)
+
+
+@pytest.mark.parametrize("put", [b"{}", b"[1]", b'{"at": "x"}', b"\xff", os.mkfifo, os.mkdir])
+def test_what_is_no_worker_s_counts_is_passed_over_and_written_again(put, tmp_path):
+    """A pipe in their place would be waited for, by all requests of the worker."""
+    clock = [1_800_000_000.0]
+    (one, here), (two, there) = (worker_of_two(tmp_path, number, clock) for number in (0, 1))
+    for metrics in (one, two):
+        metrics.count(a_trace(task="a"))
+    file = tmp_path / "metrics" / "worker-1.json"
+    file.parent.mkdir()
+    put(file) if callable(put) else file.write_bytes(put)
+    assert total(shown_by(here), "understudy_requests_total") == 1
+    there.tick()
+    assert total(shown_by(here), "understudy_requests_total") == 2
+
+
+def test_counts_of_a_clock_that_was_ahead_do_not_hold_a_worker_s_own_back(tmp_path):
+    clock = [1_800_086_400.0]
+    worker_of_two(tmp_path, 1, clock)[1].tick()
+    clock[0] -= 86_400
+    (_, here), (two, there) = (worker_of_two(tmp_path, number, clock) for number in (0, 1))
+    two.count(a_trace(task="a"))
+    there.tick()
+    assert total(shown_by(here), "understudy_requests_total", worker="1") == 1
 
 
 def shown_by(page):
