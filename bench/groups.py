@@ -106,13 +106,9 @@ def without_copies(alone: Selection, grouped: Selection) -> Selection:
     """
     group_of = {row.trace_id: row.group for row in grouped.rows}
     learned = {group_of.get(row.trace_id) for row in alone.train} - {None}
-    return Selection(
-        [
-            row
-            for row in alone.rows
-            if row.split == "train" or group_of.get(row.trace_id) not in learned
-        ]
-    )
+    judged = (*alone.calibration, *alone.heldout)
+    apart = [row for row in judged if group_of.get(row.trace_id) not in learned]
+    return Selection([*alone.train, *apart])
 
 
 def learn(rows: Sequence[Row]) -> Learned:
@@ -161,7 +157,7 @@ def certificates(
     scorer = choose_scorer(answers, settings.evaluate)
     most = settings.evaluate.max_rows
     evaluated = {
-        split: _evaluated(some_rows(rows, most), student, scorer.name)
+        split: evaluated_by(some_rows(rows, most), student, scorer.name)
         for split, rows in (("calibration", selection.calibration), ("heldout", selection.heldout))
     }
     results = []
@@ -193,7 +189,7 @@ def certificates(
     return results
 
 
-def _evaluated(rows: Sequence[Row], student: Learned, scorer: Any) -> list[Evaluation]:
+def evaluated_by(rows: Sequence[Row], student: Learned, scorer: Any) -> list[Evaluation]:
     evaluations = []
     for row, (answer, confidence) in zip(rows, student(rows), strict=True):
         points = score(scorer, row.target, answer)

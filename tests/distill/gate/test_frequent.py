@@ -136,8 +136,8 @@ def test_the_weights_are_those_of_the_requests() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.floats(0.5, 1.0),
-    st.floats(0.5, 1.0),
+    st.floats(0.5, 0.99),
+    st.floats(0.5, 0.99),
     st.floats(0.1, 3.0),
     st.integers(1, 8),
     st.integers(1, 5),
@@ -149,15 +149,14 @@ def test_the_e_value_of_all_that_is_served_has_expectation_at_most_one(
     weight = share * groups / judged_answers
     scale = 1 / max(1.0, weight)
     total = groups + weight * judged_answers
-    agreement = (groups * of_groups + weight * judged_answers * of_input) / total
-    p0 = min(max(agreement, 1e-3), 1 - 1e-6)
+    p0 = (groups * of_groups + weight * judged_answers * of_input) / total
     expected = 0.0
     for x in range(groups + 1):
         for y in range(judged_answers + 1):
             chance = _binomial(x, groups, of_groups) * _binomial(y, judged_answers, of_input)
             agreed = min(x + weight * y, total)
             expected += chance * np.exp(log_e_value(agreed * scale, total * scale, p0))
-    assert expected <= 1 + 1e-6
+    assert expected <= 1 + 1e-9
 
 
 def _binomial(k: int, n: int, p: float) -> float:
@@ -166,30 +165,26 @@ def _binomial(k: int, n: int, p: float) -> float:
     return float(binom.pmf(k, n, p))
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.05, 0.12, 0.3])
 @pytest.mark.slow
-def test_a_noisy_teacher_is_not_promised_more_often_than_allowed(noise: float) -> None:
+def test_a_noisy_teacher_is_not_promised_more_often_than_allowed() -> None:
     """Inputs are admitted by half of their answers: what looks good by chance must not pass."""
-    rng = np.random.default_rng([7, int(100 * noise)])
-    wrong = 0
-    for _ in range(300):
-        rates = np.clip(1 - noise * rng.uniform(0.5, 1.5, 12), 0, 1)
+    rounds, of_others = 300, 0.985
+    rng = np.random.default_rng(20241206)
+    wrong = by_choosing_alone = 0
+    for _ in range(rounds):
+        rates = np.clip(1 - 0.12 * rng.uniform(0.5, 1.5, 12), 0, 1)
+        chosen, judging = rng.binomial(10, rates), rng.binomial(10, rates)
         inputs = [
-            check(
-                f"i{place}",
-                40,
-                20,
-                agreed=int(rng.binomial(10, rate)),
-                judged_agreed=int(rng.binomial(10, rate)),
-            )
-            for place, rate in enumerate(rates)
+            check(f"i{i}", 40, 20, agreed=int(chosen[i]), judged_agreed=int(judging[i]))
+            for i in range(12)
         ]
         frequent = checks(*inputs, requests=800, heldout=150)
-        agreed = int(rng.binomial(150, 0.96))
-        certificate = judge(rows(agreed, 150), frequent=frequent)
-        listed = set(frequent.teacher_inputs)
-        served = [r for i, r in enumerate(rates) if f"i{i}" not in listed]
-        weights = 40 * len(served)
-        truth = (40 * sum(served) + 320 * 0.96) / (weights + 320)
-        wrong += certificate.passed and truth < 0.95
-    assert wrong <= 300 * certificate.alpha + 3 * np.sqrt(300 * certificate.alpha)
+        agreed = int(rng.binomial(150, of_others))
+        served = [r for i, r in enumerate(rates) if f"i{i}" not in frequent.teacher_inputs]
+        truth = (40 * sum(served) + 320 * of_others) / (40 * len(served) + 320)
+        if truth < 0.95:
+            wrong += judge(rows(agreed, 150), frequent=frequent).passed
+            by_choosing_alone += judge(rows(agreed, 150)).passed
+    allowed = rounds * 0.025
+    assert wrong <= allowed
+    assert by_choosing_alone > 2 * allowed
