@@ -308,7 +308,10 @@ async def run_control_plane(config: Config, runtime: Runtime) -> None:
     server = StatusServer(runtime.control_port)
     try:
         opened = await open_when_possible(
-            config, stop, lambda error: _wait_without_store(config, runtime, page, server, error)
+            config,
+            stop,
+            heart,
+            lambda error: _wait_without_store(config, runtime, page, server, error),
         )
         if opened is not None:
             releases, db = opened

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.ownership import owned
+from distill.presence import Heart
 from store.database.database import Database
 from store.errors import StoreDamaged, StoreError
 from store.files.routes import publish_routes, read_routes
@@ -29,17 +30,18 @@ FileState = tuple[tuple[int, int, int], ...]
 
 
 async def open_when_possible(
-    config: Config, stop: asyncio.Event, on_fault: Callable[[StoreError], None]
+    config: Config, stop: asyncio.Event, heart: Heart, on_fault: Callable[[StoreError], None]
 ) -> tuple[ExitStack, Database] | None:
     """The database, with what releases it and its lock; None when a stop comes first.
 
-    `on_fault` is called for each try that fails.
+    `heart` hears how long a try takes, `on_fault` is called for each that fails.
     """
     said = ""
     while not stop.is_set():
         before = _state(config.database_file)
         try:
-            return await asyncio.to_thread(_open, config)
+            with heart.opening():
+                return await asyncio.to_thread(_open, config)
         except StoreError as error:
             if str(error) != said:
                 log.error("%s", error)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -14,11 +16,24 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI
 
 
 class Heart:
-    """Writes heartbeats, for as long as the event loop runs."""
+    """Writes heartbeats, for as long as the event loop runs, and how long the database takes."""
 
     def __init__(self, page: ControlPage | None) -> None:
         self._page = page
-        self.query_s: Callable[[], float] = lambda: 0.0  # the age of the oldest running query
+        self._began: float | None = None  # the opening that is under way
+        self.query_s: Callable[[], float] = self._opening_s  # the age of the oldest running query
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Inside, the database is being opened."""
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began = None
+
+    def _opening_s(self) -> float:
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     async def beat(self) -> None:
         while self._page is not None:

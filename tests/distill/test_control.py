@@ -18,6 +18,7 @@ from distill.scheduler import PeriodicJob, schedule
 from distill.students.students import Students, StudentSpec
 from store.database.database import Database
 from store.database.promotions import append_promotion
+from store.errors import StoreDamaged
 from store.files.routes import read_routes
 from store.ids import new_id
 from store.process.control_page import ControlPage
@@ -223,6 +224,20 @@ async def test_an_entry_that_cannot_be_collected_shows_in_the_status_and_to_the_
     await plane.collect()
     assert not page.state.collecting
     assert "is closed" in page.state.fault
+    page.close()
+
+
+async def test_a_damaged_part_shows_to_everybody_and_collecting_goes_on(
+    config: Config, db: Database
+) -> None:
+    page = ControlPage.create()
+    plane = ControlPlane(config, Runtime("", control_port=1, control_token="t"), db, page)
+    db.damage = StoreDamaged()  # a query has met it
+    write_segment(config.journal_dir, a_trace())
+    await plane.collect()
+    assert (plane.health.ok, plane.health.collected) == (False, 1)
+    assert "understudy repair" in str(plane.health.error)
+    assert (page.state.collecting, page.state.fault) == (True, plane.health.error)
     page.close()
 
 

@@ -13,6 +13,7 @@ import pytest
 from distill.api import build_api_without_store
 from distill.opening import give_routes_to_teacher, open_when_possible
 from distill.ownership import owned
+from distill.presence import Heart
 from store.database.database import Database
 from store.errors import StoreDamaged, StoreError
 from store.files.routes import publish_routes, read_routes
@@ -53,7 +54,7 @@ async def test_a_damaged_file_is_looked_at_until_it_can_be_opened(
     cut_in_half(a_database(file.parent, like=template))
     faults: list[StoreError] = []
     stop = asyncio.Event()
-    opening = asyncio.create_task(open_when_possible(config, stop, faults.append))
+    opening = asyncio.create_task(open_when_possible(config, stop, Heart(None), faults.append))
     await until(lambda: bool(faults))
     with owned(config.data_dir, max_wait_s=0):  # as `understudy repair` does
         a_database(file.parent, like=template)
@@ -68,7 +69,18 @@ async def test_a_damaged_file_is_looked_at_until_it_can_be_opened(
 async def test_a_stop_ends_the_waiting(config: Config, template: Path) -> None:
     cut_in_half(a_database(config.database_file.parent, like=template))
     stop = asyncio.Event()
-    assert await open_when_possible(config, stop, lambda _: stop.set()) is None
+    assert await open_when_possible(config, stop, Heart(None), lambda _: stop.set()) is None
+
+
+async def test_an_opening_that_takes_long_shows_as_a_query_that_does(config: Config) -> None:
+    heart, stop = Heart(None), asyncio.Event()
+    with owned(config.data_dir):  # it waits for this
+        opening = asyncio.create_task(open_when_possible(config, stop, heart, lambda _: None))
+        await until(lambda: heart.query_s() > 0.2)
+    opened = await opening
+    assert opened is not None
+    assert heart.query_s() == 0
+    opened[0].close()
 
 
 def test_without_students_the_routes_go_to_the_teacher(tmp_path: Path) -> None:
