@@ -1,4 +1,4 @@
-"""Student servers: one process for each promoted task, started, checked and restarted.
+"""Student servers: a process for each, or one for all of the kind `label`, checked and restarted.
 
 Imports store and distill.train.
 """

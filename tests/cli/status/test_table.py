@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from cli.status.table import render_status, render_task
+from store.records import RaceEntry
 from tests.helpers.status_samples import every_state, status_json
 
 STATUS: dict[str, Any] = status_json(every_state())
@@ -162,3 +164,25 @@ def test_requests_to_apis_without_students_are_counted() -> None:
     teacher = {"requests": 12, "reasons": {"no_student": 8, "other_api": 4}}
     lines = shown(render_task({"task": "search", "served": {"teacher": teacher}})).splitlines()
     assert any("4 of them embeddings or legacy completions" in line for line in lines)
+
+
+def test_the_race_says_what_each_kind_scored_and_why_one_won() -> None:
+    label = RaceEntry(
+        kind="label",
+        won=True,
+        reason="expected to serve 0.940 of the requests",
+        coverage=0.94,
+        agreement=0.97,
+        rows=150,
+        latency_ms=1.5,
+        seconds=2.4,
+        memory_mb=280,
+        disk_mb=0.2,
+    )
+    lora = RaceEntry(kind="lora", reason="train.base is empty")
+    task = {**TASKS["tickets"], "race": [asdict(label), asdict(lora)]}
+    text = " ".join(shown(render_task(task), 300).split())
+
+    assert "kind label won: expected to serve 0.940 of the requests; coverage 94% expected" in text
+    assert "97% of 150 calibration rows agree" in text
+    assert "kind lora: train.base is empty" in text

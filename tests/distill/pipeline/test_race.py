@@ -35,7 +35,7 @@ from store.database.store import Store
 from store.errors import RunError
 from store.ids import new_id
 from store.records import RaceEntry, RunEvent, RunState, TeacherCall
-from store.settings.config import StoreSettings
+from store.settings.config import StoreSettings, parse_config
 from store.settings.tasks import TaskSettings
 from tests.helpers.label_samples import label_rows
 from tests.helpers.student_samples import BASE
@@ -80,6 +80,21 @@ def test_the_kind_that_is_set_races_alone(wanted: str) -> None:
     settings = TaskSettings.model_validate({"student": wanted, "train": {"base": BASE}})
 
     assert [kind.name for kind in KINDS if not unfit(kind, LABELS, settings)] == [wanted]
+
+
+def test_a_bare_kind_changes_nothing_else_of_a_student() -> None:
+    config = parse_config(
+        {
+            "model_list": [
+                {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "k"}}
+            ],
+            "task_defaults": {"student": {"request_timeout_s": 3}},
+            "tasks": {"triage": {"student": "label"}},
+        }
+    )
+    task, other = config.task("triage").student, config.task("other").student
+    assert (task.kind, task.request_timeout_s) == ("label", 3)
+    assert (other.kind, other.request_timeout_s) == ("auto", 3)
 
 
 @pytest.mark.parametrize("base", ["", "/no/such/folder", "./none"])
