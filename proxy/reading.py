@@ -11,10 +11,10 @@ import logging
 from proxy.exchange import Exchange
 from proxy.http.beside import LARGE
 from proxy.surfaces.completion import BOM, UNREAD, Completion
-from proxy.surfaces.surface import Surface
 from proxy.surfaces.weight import PIECE, TooLarge, check_parsed
 
 MAX_HELD = 64 * 1024 * 1024  # bytes of memory for one answer, about
+_STEP = 16 * 1024  # bytes of an answer after which what is held is accounted for
 _FREE = 64 * 1024  # bytes that an answer may take without asking; small ones never ask
 _BEGINNINGS = (b"data:", b"event:", b"id:", b"retry:", b":")  # of a stream of events
 _BYTES_PER_TOKEN = 4  # of English text, JSON and most code
@@ -49,6 +49,7 @@ class Reading:
         "_busy",
         "_exchange",
         "_failed",
+        "_fed",
         "_held",
         "_pieces",
         "_taken",
@@ -60,6 +61,7 @@ class Reading:
         self._together = together
         self._taken = 0  # of `together`
         self._held = 0  # by `_pieces`
+        self._fed = 0  # since it was accounted for
         self._failed = False
         self._begun = False  # with something else than line ends
         self._busy = False  # beside the event loop
@@ -99,7 +101,10 @@ class Reading:
             if self._pieces is not None:
                 self._pieces.append(chunk)
                 self._held += len(chunk)
-            self._account()
+            self._fed += len(chunk)
+            if self._fed >= _STEP:
+                self._fed = 0
+                self._account()
         except Exception as error:
             self._give_up(error)
 
@@ -133,7 +138,7 @@ class Reading:
         if not self._failed:
             try:
                 if self._pieces is not None:
-                    return _read(self._exchange.surface, b"".join(self._pieces))
+                    return read_plain(self._exchange, b"".join(self._pieces))
                 if self._assembler is not None:
                     return self._assembler.finish()
             except Exception as error:
@@ -148,8 +153,7 @@ class Reading:
         self._held = 0
         self._pieces = self._assembler = None
         self.close()
-        name = type(error).__name__
-        log.error("answer_unread trace=%s error=%s", self._exchange.trace_id, name)
+        _log_unread(self._exchange, error)
 
     def close(self) -> None:
         """Gives back what it has taken of what all may hold."""
@@ -157,14 +161,24 @@ class Reading:
         self._taken = 0
 
 
-def _read(surface: Surface, raw: bytes) -> Completion:
-    """A plain answer's completion."""
-    if _is_events(raw):  # a stream under another content type
-        assembler = surface.assembler()
-        assembler.feed(raw)
-        return assembler.finish()
-    check_parsed(raw)
-    return surface.read_answer(raw)
+def read_plain(exchange: Exchange, raw: bytes) -> Completion:
+    """A plain answer's completion; one that is marked as unread where that failed."""
+    try:
+        if _is_events(raw):  # a stream under another content type
+            assembler = exchange.surface.assembler()
+            assembler.feed(raw)
+            return assembler.finish()
+        check_parsed(raw)
+        return exchange.surface.read_answer(raw)
+    except Exception as error:
+        if isinstance(error, TooLarge):
+            exchange.unread_tokens = len(raw) // _BYTES_PER_TOKEN
+        _log_unread(exchange, error)
+        return Completion(error_type=UNREAD)
+
+
+def _log_unread(exchange: Exchange, error: Exception) -> None:
+    log.error("answer_unread trace=%s error=%s", exchange.trace_id, type(error).__name__)
 
 
 def _is_json(begin: bytes) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
+from proxy.http.beside import LARGE
 from proxy.http.headers import from_upstream, without_length
-from proxy.reading import HeldBytes, Reading
+from proxy.reading import HeldBytes, Reading, read_plain
 from proxy.surfaces.completion import Completion
 from proxy.upstream.errors import UpstreamError
 from proxy.upstream.response import Response
@@ -38,19 +39,21 @@ async def relay_whole(
 
     Raises UpstreamError when it breaks off before the client has seen anything of it.
     """
-    whole = await response.gather(_GATHER_S)
-    reading = Reading(exchange, together, stream=False)
-    try:
-        if not whole:
+    if not await response.gather(_GATHER_S):
+        reading = Reading(exchange, together, stream=False)
+        try:
             await _relay_as_it_comes(response, exchange, send, reading)
-            return
-        raw = await response.read()
-        reading.feed(raw)
-        exchange.answer_bytes = len(raw)
-        await _finish_whole(response, exchange, reading)
-        await respond(send, response.status, _headers(response, exchange), raw)
-    finally:
-        reading.close()
+        finally:
+            reading.close()
+        return
+    raw = await response.read()
+    exchange.answer_bytes = len(raw)
+    if len(raw) > LARGE:
+        exchange.completion = await exchange.beside.run(read_plain, exchange, raw)
+    else:
+        exchange.completion = read_plain(exchange, raw)
+    await _finish_whole(response, exchange)
+    await respond(send, response.status, _headers(response, exchange), raw)
 
 
 async def _relay_as_it_comes(
@@ -67,15 +70,15 @@ async def _relay_as_it_comes(
     except UpstreamError:
         await exchange.finish(Outcome.TEACHER_BROKE)
         return False
-    await _finish_whole(response, exchange, reading)
+    exchange.completion = await reading.finished()
+    await _finish_whole(response, exchange)
     await send({"type": "http.response.body", "body": b""})
     return True
 
 
-async def _finish_whole(response: Response, exchange: Exchange, reading: Reading) -> None:
-    exchange.completion = completion = await reading.finished()
+async def _finish_whole(response: Response, exchange: Exchange) -> None:
     exchange.status = response.status
-    failed = response.status >= 400 or completion.error_type is not None
+    failed = response.status >= 400 or exchange.completion.error_type is not None
     await exchange.finish(Outcome.ERROR if failed else Outcome.COMPLETE)
 
 

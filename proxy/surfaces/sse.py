@@ -58,7 +58,11 @@ class EventReader:
     @property
     def held(self) -> int:
         """Bytes of memory that it holds, about."""
-        return self.pending + self.kept
+        return self.pending + self._kept()
+
+    def _kept(self) -> int:
+        """Bytes of memory that events have left behind, about."""
+        return self.kept
 
     def take_event(self, raw: bytes) -> None:
         """Takes an event's data, and adds to `kept` what it keeps of it.
@@ -143,10 +147,13 @@ class EventReader:
                 self.take_event(event[0])
             self.name = ""
             return
-        check_parsed(line)
+        long = len(line) > _LONG_LINE
+        if long:
+            check_parsed(line)
         if line.startswith(b"data:"):
+            if long or self._event:  # which an event of one short line is not worth counting
+                self._event_bytes += len(line) + PIECE
             self._event.append(line[5:])
-            self._event_bytes += len(line) + PIECE
         elif line.startswith(b"event:"):
             self.name = line[6:].strip().decode("utf-8", "replace")
         if not self.done and self.is_end(line):

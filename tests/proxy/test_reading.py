@@ -18,6 +18,7 @@ from proxy.reading import HeldBytes, Reading
 from proxy.surfaces.chat.surface import ChatCompletions
 from proxy.surfaces.messages.surface import Messages
 from proxy.surfaces.surface import Surface
+from proxy.upstream import connection
 from tests.helpers.serving import ProxyThread, settings
 from tests.helpers.teacher_server import LoopbackServer, Reply, events
 
@@ -143,6 +144,7 @@ def test_long_arguments_are_not_parsed_with_each_piece() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_module, "MAX_HELD", MB // 2)
+    monkeypatch.setattr(connection, "MAX_GATHERED_BYTES", MB // 8)
 
 
 def ask(proxy: ProxyThread, *, stream: bool) -> bytes:

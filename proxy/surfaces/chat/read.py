@@ -11,7 +11,7 @@ from proxy.surfaces.sse import EventReader
 _DONE = b"[DONE]"
 _WITHOUT_MEANING = (_DONE, b"")  # data of an event that is no chunk
 _MAX_DONE_LINE = 32
-_CHOICE = 1_000  # bytes of memory of an empty choice, about
+_CHOICE = 16_000  # counted for a choice: there are few
 
 
 def read_completion(raw: bytes) -> Completion:
@@ -58,6 +58,9 @@ class CompletionAssembler(EventReader):
         completion.finish_reasons = [c.finish_reason for c in choices if c.finish_reason]
         return completion
 
+    def _kept(self) -> int:
+        return sum(_CHOICE + choice.kept for choice in self._choices.values())
+
     def is_end(self, line: bytes) -> bool:
         return len(line) <= _MAX_DONE_LINE and _is_done(line)
 
@@ -71,10 +74,7 @@ class CompletionAssembler(EventReader):
                 known = self._choices.get(index)
                 if known is None:
                     known = self._choices[index] = Choice()
-                    self.kept += _CHOICE
-                self.kept -= known.kept
                 known.take(choice)
-                self.kept += known.kept
                 if "error" in choice:
                     completion = self._completion
                     completion.error_type = completion.error_type or error_type_of(choice)
