@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from distill.dataset.cut_off import is_incomplete_json
 from distill.dataset.live_groups import REFERENCE, LiveGroups
 from distill.evaluate.scorers.registry import SCORERS, score
+from distill.gate.bounds import spread
 from distill.monitor.audits import CUT_OFF, MAX_PENDING_S, Audits
 from distill.monitor.comparisons import AnswerPair, compare
 from distill.monitor.evidence import EvidenceTracker, load_evidence
@@ -33,7 +34,7 @@ from distill.monitor.sampling import Sampler
 from distill.monitor.shadow import Shadow
 from distill.monitor.state import AuditState, LiveStudent
 from distill.students.students import ReadyStudent
-from distill.teacher.client import TeacherClient
+from distill.teacher.client import TeacherClient, import_libraries
 from store.database.comparisons import ComparisonOutcome
 from store.database.database import Database
 from store.database.promotions import promotions_of_task
@@ -352,9 +353,13 @@ async def open_monitor(promotion: Promotion, parts: MonitorParts) -> StudentMoni
     exchanges = await parts.store.run(
         teacher_answers_before, promotion.task, promoted_at, REFERENCE
     )
-    groups, generic = await asyncio.to_thread(
-        lambda: (groups_like(exchanges, templates), generic_beginnings(exchanges))
-    )
+
+    def prepare() -> tuple[LiveGroups, frozenset[str]]:
+        import_libraries()  # of the first audit
+        spread()  # of the first bound
+        return groups_like(exchanges, templates), generic_beginnings(exchanges)
+
+    groups, generic = await asyncio.to_thread(prepare)
 
     def read(db: Database) -> tuple[EvidenceTracker, list[tuple[str, float]]]:
         settings = parts.settings(promotion.task)

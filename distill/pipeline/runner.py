@@ -21,6 +21,7 @@ from distill.pipeline.rows import MANIFEST, MAX_PROMOTIONS, suspect_since
 from distill.run.history import RunLog
 from distill.run.progress import Board
 from distill.run.run import Parts, Run
+from distill.teacher.client import import_libraries
 from store.database.actions import paused_tasks, retrain_requested
 from store.database.comparisons import audits_since
 from store.database.database import Database
@@ -192,6 +193,7 @@ class Runner:
         progress = self._board.start(run.task, run.run_id, run.started_at)
         try:
             self._count_start(run.folder)
+            await asyncio.to_thread(import_libraries)
             event = await distil(run, self._parts, progress)
             log.info("run %s of task %s: %s (%s)", run.run_id, run.task, event.state, event.reason)
         except asyncio.CancelledError:

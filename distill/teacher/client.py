@@ -87,6 +87,16 @@ class Structured(Generic[Schema]):
     tokens: Tokens
 
 
+def import_libraries() -> None:
+    """Imports what asking a teacher needs.
+
+    It takes a second of the processor's time, and seconds on a busy machine: in a thread, so that
+    the event loop of who asks goes on meanwhile.
+    """
+    import instructor.core.exceptions  # noqa: F401, PLC0415 - slow to import
+    import openai.resources  # noqa: F401, PLC0415 - slow to import
+
+
 class TeacherClient:
     """The teacher's endpoint, for one run of one task, or for the audits of its student.
 

@@ -14,7 +14,7 @@ from store.chat.shape import Messages
 from store.database.database import Database
 from store.database.rows import json_rows, record
 from store.database.runs import append_teacher_calls
-from store.database.traces import logged_request, messages_of
+from store.database.traces import MAX_BYTES, logged_request, messages_of
 from store.records import Comparison, ComparisonKind, LoggedRequest, TeacherCall
 
 
@@ -181,14 +181,26 @@ def groups_of_student(
 
 
 def compared_inputs(
-    db: Database, student_id: str, since: float, limit: int, *, ungrouped: bool = False
+    db: Database,
+    student_id: str,
+    since: float,
+    limit: int,
+    *,
+    ungrouped: bool = False,
+    most_bytes: int = MAX_BYTES,
 ) -> list[ComparedInput]:
     """The newest comparisons of a student made after `since` with their requests, oldest first.
 
-    Those whose trace was deleted are not among them. `ungrouped`: only those without a group.
+    No more of them than have `most_bytes` of messages. Those whose trace was deleted are not among
+    them. `ungrouped`: only those without a group.
     """
     rows = db.query(
-        "compared_inputs", student_id=student_id, since=since, limit=limit, ungrouped=ungrouped
+        "compared_inputs",
+        student_id=student_id,
+        since=since,
+        limit=limit,
+        ungrouped=ungrouped,
+        most_bytes=most_bytes,
     )
     return [
         record(ComparedInput, {**row, "messages": messages_of(row["input_messages"])})

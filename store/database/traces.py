@@ -18,6 +18,9 @@ from store.records import ExchangeKind, LoggedExchange, LoggedRequest
 MAX_INPUTS = 2_000  # frequent ones that are looked at
 
 
+MAX_BYTES = 64 << 20  # of messages that are read at once where only some are needed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOutcome:
     """How a logged request of a task went: whether a student was asked, and who answered."""
@@ -85,8 +88,13 @@ def teacher_answers(db: Database, task: str, limit: int) -> list[LoggedExchange]
 def teacher_answers_before(
     db: Database, task: str, before: float, limit: int
 ) -> list[LoggedExchange]:
-    """The same of requests made before a time, the newest to each input; newest first."""
-    rows = db.query("teacher_answers_before", task=task, before=before, limit=limit)
+    """The same of requests made before a time, the newest to each input; newest first.
+
+    No more of them than have MAX_BYTES of messages.
+    """
+    rows = db.query(
+        "teacher_answers_before", task=task, before=before, limit=limit, most_bytes=MAX_BYTES
+    )
     return [logged_exchange(row) for row in rows]
 
 
@@ -220,10 +228,19 @@ def uncovered_teacher_traces(db: Database, task: str, since: float) -> int:
 
 
 def requests_of_student(
-    db: Database, student_id: str, since: float, limit: int
+    db: Database, student_id: str, since: float, limit: int, *, most_bytes: int = MAX_BYTES
 ) -> list[RequestOutcome]:
-    """The newest requests that a student was asked for, begun after `since`, oldest first."""
-    rows = db.query("requests_of_student", student_id=student_id, since=since, limit=limit)
+    """The newest requests that a student was asked for, begun after `since`, oldest first.
+
+    Where they have more than `most_bytes` of messages, the older ones are without `beginnings`.
+    """
+    rows = db.query(
+        "requests_of_student",
+        student_id=student_id,
+        since=since,
+        limit=limit,
+        most_bytes=most_bytes,
+    )
     return [request_outcome(row) for row in reversed(rows)]
 
 

@@ -119,12 +119,16 @@ SELECT
 FROM placed GROUP BY CASE WHEN apart THEN key END ORDER BY last_at;
 
 -- name: compared_inputs
--- The newest comparisons of a student with the messages of their requests, newest first; with
--- `$ungrouped` only those without a group.
-SELECT comparisons.trace_id, kind, group_key, "at", traces.input_messages
+-- The newest comparisons of a student with the messages of their requests, newest first, as long as
+-- these have no more than `$most_bytes` together; with `$ungrouped` only those without a group.
+SELECT
+    comparisons.trace_id, kind, group_key, "at", traces.input_messages
 FROM comparisons JOIN traces ON traces.trace_id = comparisons.trace_id
 WHERE comparisons.student_id = $student_id::UUID AND "at" > $since
     AND (group_key IS NULL OR NOT $ungrouped)
+QUALIFY sum(strlen(traces.input_messages)) OVER (
+    ORDER BY "at" DESC, comparisons.trace_id DESC ROWS UNBOUNDED PRECEDING
+) <= $most_bytes
 ORDER BY "at" DESC, comparisons.trace_id DESC
 LIMIT $limit;
 

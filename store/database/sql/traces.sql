@@ -20,13 +20,20 @@ ORDER BY start_time DESC, trace_id DESC
 LIMIT $limit;
 
 -- name: teacher_answers_before
--- The same of requests made before a time, each input once.
-SELECT * FROM (
-    SELECT * FROM teacher_traces
+-- The same of requests made before a time, each input once, as long as their messages have no more than
+-- `$most_bytes` together.
+SELECT * EXCLUDE (bytes) FROM (
+    SELECT
+        *,
+        sum(strlen(input_messages)) OVER (
+            ORDER BY start_time DESC, trace_id DESC ROWS UNBOUNDED PRECEDING
+        ) AS bytes
+    FROM teacher_traces
     WHERE task = $task AND start_time < $before
     ORDER BY start_time DESC, trace_id DESC
     LIMIT $limit
 )
+WHERE bytes <= $most_bytes
 QUALIFY row_number() OVER (PARTITION BY input_hash ORDER BY start_time DESC, trace_id DESC) = 1
 ORDER BY start_time DESC, trace_id DESC;
 
@@ -142,12 +149,15 @@ WHERE task = $task AND (start_time > $since OR imported_at > $since)
     AND reason NOT IN ('shadow', 'not_in_share', 'teacher_input');
 
 -- name: requests_of_student
--- The newest requests begun after a time that a student was asked for, with their messages, newest
--- first.
+-- The newest requests begun after a time that a student was asked for, newest first; with their
+-- messages as long as these have no more than `$most_bytes` together.
 SELECT
     trace_id, task, student_id, served_by, reason, start_time, end_time,
     outcome = 'complete' AND status_code = 200 AS whole, input_hash,
-    operation_name = 'chat' AND content <> 'none' AS has_texts, input_messages
+    operation_name = 'chat' AND content <> 'none' AS has_texts,
+    CASE WHEN sum(strlen(input_messages)) OVER (
+        ORDER BY end_time DESC, trace_id DESC ROWS UNBOUNDED PRECEDING
+    ) <= $most_bytes THEN input_messages END AS input_messages
 FROM traces
 WHERE student_id = $student_id AND start_time > $since
 ORDER BY end_time DESC, trace_id DESC

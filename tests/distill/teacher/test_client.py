@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -21,6 +23,7 @@ from distill.teacher.client import (
 from store.errors import BudgetSpent, TeacherError, TeacherMalformed, TeacherRefused
 from store.records import TeacherCall
 from tests.helpers.demo_rows import a_client
+from tests.helpers.paths import ROOT
 
 URL = "http://teacher.test/v1"
 MESSAGES = [
@@ -370,3 +373,22 @@ async def test_neither_prompts_nor_answers_are_logged(
     await client.answer(MESSAGES, {})
     assert "private" not in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.slow
+def test_the_first_call_imports_next_to_nothing_once_the_libraries_are_there() -> None:
+    """An import on the event loop stops all that it does: seconds, on a busy machine."""
+    code = (
+        "import sys\n"
+        "from distill.teacher.client import TeacherClient, import_libraries\n"
+        "import_libraries()\n"
+        "before = set(sys.modules)\n"
+        "client = TeacherClient(base_url='http://127.0.0.1:9/v1', api_key='k', model='m',\n"
+        "    record=print, run_id='r', task='t', token_budget=None)\n"
+        "client._client.chat.completions\n"
+        "print(len(set(sys.modules) - before))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 150
