@@ -188,8 +188,11 @@ def rendered(starter: Starter) -> str:
 
 def _scalar(text: str) -> str:
     """A text in YAML: plain where that reads as the same text, else in double quotes."""
-    if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text:
-        return text
+    try:
+        if _PLAIN.fullmatch(text) and yaml.safe_load(f"- {text} #") == [text]:
+            return text
+    except yaml.YAMLError:
+        pass
     quoted: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=10**6)
     return quoted.rstrip("\n")
 

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cli.commands.starter import Base, Starter, answered, base_for, rendered
@@ -169,6 +169,9 @@ def test_no_other_teacher_gets_the_key_that_openai_has(monkeypatch: pytest.Monke
     assert deployment.base_url == "http://127.0.0.1:8000/v1"
 
 
+@example(":", "a:").via("discovered failure")
+@example("no", "1e3")
+@example("-", "\U00010000")
 @given(st.text(min_size=1).filter(lambda t: t == t.strip()), st.text(min_size=1))
 def test_any_names_are_read_as_they_were_given(model: str, base: str) -> None:
     config = read(starter(model=model, base=Base(base, "as given")))
