@@ -4,8 +4,8 @@
 
 Runs the shipped code. Results of a bound alone are exact (bench/simulate_gate.py); those with the
 choice of the cutoffs are simulated (bench/simulate_path.py, and bench/simulate_groups.py where rows
-belong together), with exact 95 % intervals. The change detector's numbers come last
-(bench/simulate_detector.py).
+belong together), with exact 95 % intervals; live traffic in groups by bench/simulate_live.py. The
+change detector's numbers come last (bench/simulate_detector.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import simulate_gate, simulate_groups, simulate_path
+from bench import simulate_gate, simulate_groups, simulate_live, simulate_path
 from store.jsontext import JsonObject
 
 NAMES = {
@@ -44,6 +44,7 @@ TITLES = {
     "bounds_right": "Bounds of scores and of judged answers, one look, alpha 0.05; simulated",
     "wrong_promotions": "Wrong promotions through the choice of cutoffs; simulated",
     "groups": "Wrong promotions by group size and correlation of the rows; simulated",
+    "live": simulate_live.TITLE,
     "coverage_won": "Mean coverage certified, and share promoted, first attempt; simulated",
 }
 
@@ -60,6 +61,7 @@ def report(*, quick: bool) -> dict[str, list[JsonObject]]:
         "bounds_right": simulate_path.bounds_right(1000 // tenth),
         "wrong_promotions": simulate_path.wrong_promotions(400 // tenth),
         "groups": simulate_groups.wrong_promotions(400 // tenth),
+        "live": simulate_live.report(400 // tenth),
         "coverage_won": simulate_path.coverage_won(100 // tenth),
     }
 

@@ -41,6 +41,7 @@ DAYS = 4
 TURN_S = 300.0  # mean seconds between two comparisons of one conversation
 RUN_LENGTH = 5_000
 AGAINST = 0.05  # error probability of the upper bound
+TITLE = "Live groups: 0.025 may be confirmed, 0.05 demoted, 1 is the rate of alarms; simulated"
 FEW = 60  # rounds of the detector, which is slow, and of the former rule, which fails at once
 
 
@@ -172,7 +173,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return
-    shown = Table(title="Live groups; 0.025 confirmed and 0.05 demoted are allowed")
+    shown = Table(title=TITLE)
     for name in rows[0]:
         shown.add_column(name, justify="right")
     for row in rows:
