@@ -310,7 +310,9 @@ def marked(seed: str) -> list[psutil.Process]:
 
 
 def limit(process: psutil.Process, which: int, soft: int) -> int:
-    """Sets a soft limit of a running process; the one before."""
+    """Sets a soft limit of a running process; the one before. Only on Linux it has an effect."""
+    if not hasattr(process, "rlimit"):
+        return soft
     before, hard = process.rlimit(which)
     process.rlimit(which, (soft, hard))
     return int(before)
