@@ -81,7 +81,7 @@ class Worker(uvicorn.Server):
         self._number = number
         self._settings = ServerSettings() if settings is None else settings
         self._max_connections = max_connections
-        self._linger_s = LINGER_S
+        self._retired = False
         self._ends_at: float | None = None  # loop time when the remaining requests are cancelled
         self._acceptor: Acceptor | None = None
 
@@ -168,9 +168,15 @@ class Worker(uvicorn.Server):
                 await self._cut_off()
                 break
             for connection in self._connections():
-                connection.linger(now, self._linger_s)
+                connection.linger(now, PATIENT_LINGER_S if self._alone else LINGER_S)
             await asyncio.sleep(_DRAIN_TICK_S)
         await self.lifespan.shutdown()
+
+    @property
+    def _alone(self) -> bool:
+        """Whether this worker ends and the server goes on: then nobody waits for its end."""
+        others = self._roster is not None and self._roster.fewest(but=self._number) < math.inf
+        return self._retired or others
 
     @property
     def _unwritten(self) -> bool:
@@ -192,12 +198,12 @@ class Worker(uvicorn.Server):
 
     def _stop(self, number: int) -> None:
         self._end_in(self._drain_s)
-        self._linger_s = LINGER_S
+        self._retired = False
         self.handle_exit(number, None)
 
     def _retire(self) -> None:
         self._end_in(RETIRE_S)
-        self._linger_s = PATIENT_LINGER_S
+        self._retired = True
         self.should_exit = True
 
     @contextlib.contextmanager

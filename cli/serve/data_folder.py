@@ -78,6 +78,7 @@ class HeldFolder:
         fresh = os.open(self._file, _FLAGS, 0o600)
         try:
             fcntl.flock(fresh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(fresh, 0o600)  # it may be somebody else's copy
             os.dup2(fresh, self._handle, inheritable=False)
         finally:
             os.close(fresh)

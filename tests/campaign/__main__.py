@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # peers that hang up are no news
     disk = "a small disk of its own" if os.environ.get(INSIDE) else "limits of processes"
     say(f"campaign: seed {seed}, {options.faults} faults, full disks by {disk}")
+    # whoever ends the campaign ends its server too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     outcomes = asyncio.run(
         campaign(

@@ -73,7 +73,7 @@ async def episode(
             await scene.stop()
             outcome.numbers |= invariants.check_store(scene)
             invariants.check_files(scene)
-            left = [process.pid for process in marked(scene.seed)]
+            left = [process.pid for process in marked(scene.mark)]
             if left:
                 scene.report(f"processes outlived the server: {left}")
         if scene.wrong:  # the small disk goes with the episode

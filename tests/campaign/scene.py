@@ -57,6 +57,7 @@ class Scene:
         self.data_dir = self.disk / "data"
         self.config_file = folder / "config.yaml"
         self.seed = seed
+        self.mark = f"{seed} {os.getpid()}"
         self.wrong: list[str] = []  # everything that must not be
         self.windows: list[Window] = []
         self.notes: Counter[str] = Counter()
@@ -92,7 +93,7 @@ class Scene:
         await self.stop()
         await self._http.close()
         await self.teacher.stop()
-        for process in marked(self.seed):
+        for process in marked(self.mark):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -188,7 +189,7 @@ class Scene:
         paths = [str(STAND_IN), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         return {
             **os.environ,
-            MARK: self.seed,
+            MARK: self.mark,
             "UNDERSTUDY_CAMPAIGN_CLOCK": str(self._clock_file),
             "UNDERSTUDY_CAMPAIGN_STUDENT": str(self._student_file),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
@@ -299,12 +300,12 @@ class Scene:
         self._student_file.write_text(way, encoding="utf-8")
 
 
-def marked(seed: str) -> list[psutil.Process]:
+def marked(mark: str) -> list[psutil.Process]:
     """All processes of this machine that belong to the server of this episode."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == seed:
+            if process.environ().get(MARK) == mark:
                 found.append(process)
     return found
 

@@ -11,18 +11,25 @@ from typing import Any, Self
 from proxy.http.asgi import Handler, Receive, Scope, Send
 from proxy.http.protocol import Protocol
 from proxy.worker import Worker, worker
+from store.process.workers import Roster
 from tests.helpers.serving import wait_until
 
 
 class Lone:
     """An application as a worker in a thread; leaving drains it."""
 
-    def __init__(self, answer: Handler, *, drain_s: float = 5.0) -> None:
+    def __init__(
+        self, answer: Handler, *, drain_s: float = 5.0, roster: Roster | None = None
+    ) -> None:
         self._answer = answer
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.worker: Worker = worker(self._app, drain_s=drain_s)  # type: ignore[arg-type]
+        self.worker: Worker = worker(
+            self._app,  # type: ignore[arg-type]
+            drain_s=drain_s,
+            roster=roster,
+        )
         self.thread = threading.Thread(
             target=self.worker.run, kwargs={"sockets": [self._listening]}, daemon=True
         )

@@ -16,6 +16,7 @@ import pytest
 from proxy.http.asgi import Receive, Scope, Send
 from proxy.http.protocol import LINGER_S
 from store.process.runtime import RETIRE
+from store.process.workers import Roster
 from tests.helpers.raw_http import Lone, Raw, echo, post, read_all
 from tests.helpers.serving import ProxyProcess, settings, wait_until
 from tests.helpers.teacher_server import LoopbackServer, completion, stream
@@ -222,6 +223,29 @@ def test_a_retired_worker_waits_longer_than_clients_keep_idle_connections(
         assert [answer.status_code for answer in asked] == [200, 200]
         assert asked[1].headers["connection"] == "close"
         assert proxy.process.wait(20) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [True, False])
+def test_a_worker_that_ends_alone_waits_longer_for_requests_on_idle_connections(
+    others: bool,
+) -> None:
+    roster = Roster.create(2)
+    with Lone(echo, roster=roster) as server, server.connect() as idle:
+        idle.send(post())
+        idle.read_answer()
+        if others:
+            roster.beat(1, 0)
+        server.drain()
+        if others:
+            for _ in range(4):
+                time.sleep(LINGER_S / 2)
+                roster.beat(1, 0)
+            idle.send(post("/late"))
+            assert idle.read_answer()[1]["connection"] == "close"
+        else:
+            assert idle.read_all() == b""
+            assert ended(server, 5)
 
 
 # ---- clients that hang up

@@ -66,12 +66,15 @@ async def odd_file(scene: Scene, draw: random.Random) -> None:
     """In one of its folders; it is taken away later, as what somebody has left there."""
     folder = scene.data_dir / draw.choice((".", "runs", "responses", "metrics", "logs", "accepted"))
     path = folder / draw.choice(("odd", "odd.json", "odd.yaml", ".odd.part", "od\nd"))
-    with suppress(OSError):
-        _remove(path)
-        path.write_bytes(b"odd")
-        _spoil(path, draw)
+    try:
+        with suppress(OSError):
+            _remove(path)
+            path.write_bytes(b"odd")
+            _spoil(path, draw)
         await asyncio.sleep(draw.uniform(0, 1.0))
-        _remove(path)
+    finally:
+        with suppress(OSError):
+            _remove(path)
 
 
 @fault("a file of the metrics is spoilt", weight=2)

@@ -98,12 +98,14 @@ def test_a_lock_that_somebody_spoils_is_made_again(way: str, tmp_path: Path) -> 
                 os.mkfifo(file)
             elif way == "a copy":
                 file.write_bytes(content)
+                file.chmod(0o644)
         if way != "a copy":
             assert running_server(tmp_path) is None
         assert held.restore()
         assert not held.restore()
         assert running_server(tmp_path) == note
         assert is_held(tmp_path)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
         with pytest.raises(ProductError, match="PID 4711"):
             hold_data_dir(tmp_path).__enter__()
     assert not is_held(tmp_path)
