@@ -68,7 +68,8 @@ class LabelKind:
         progress: Progress,
     ) -> Trained:
         """Trains on the real rows, in a subprocess."""
-        kind = "json" if any(_is_json(row.target) for row in real[:20]) else "label"
+        structured = sum(_is_json(row.target) for row in real)
+        kind = "json" if structured > len(real) / 2 else "label"
         fits = _is_json if kind == "json" else _is_label
         lines = {
             "train": b"".join(_line(row) for row in real if fits(row.target)),

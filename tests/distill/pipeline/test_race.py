@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distill.dataset.answers import Answers
+from distill.dataset.answers import Answers, answers_of
 from distill.dataset.rows import Row, Selection
 from distill.gate.cutoffs import Cutoff
 from distill.kinds.label import LabelKind
@@ -284,3 +284,15 @@ async def test_a_task_that_no_kind_can_learn_is_rejected_before_it_costs_anythin
         assert (
             "answers of the kind text" in event.reason and "student.kind is label" in event.reason
         )
+
+
+@pytest.mark.slow
+async def test_a_label_that_reads_like_json_does_not_make_a_task_one_of_json(
+    tmp_path: Path,
+) -> None:
+    rows = [replace(row, target="[]") if row.target == "Book" else row for row in label_rows(90, 1)]
+    run = Run(new_id(), "skills", TaskSettings(), 0.0, tmp_path)
+    assert answers_of(rows).kind == "label"
+    trained = await LabelKind().train(run, rows, rows, [], lambda *_: None)
+
+    assert trained.numbers["candidates"]["real"]["choices"] == 3
