@@ -7,6 +7,7 @@ all of a worker. An answer beyond that is passed on all the same, and logged as 
 from __future__ import annotations
 
 import logging
+from threading import Lock
 
 from proxy.exchange import Exchange
 from proxy.http.beside import LARGE
@@ -23,10 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class HeldBytes:
-    """What all answers of a worker that are being read may hold together, in bytes."""
+    """What all answers of a worker that are being read may hold together, in bytes.
+
+    `lock` is for two threads: some answers are read beside the event loop.
+    """
 
     def __init__(self, limit: int) -> None:
         self._free = limit
+        self.lock = Lock()
 
     def take(self, size: int) -> bool:
         """Whether so much more may be held."""
@@ -47,6 +52,7 @@ class Reading:
         "_assembler",
         "_begun",
         "_busy",
+        "_closed",
         "_exchange",
         "_failed",
         "_fed",
@@ -64,6 +70,7 @@ class Reading:
         self._fed = 0  # since it was accounted for
         self._failed = False
         self._begun = False  # with something else than line ends
+        self._closed = False
         self._busy = False  # beside the event loop
         # the bytes of a plain answer, which may also come where a stream was asked for
         self._pieces: list[bytes] | None = None if stream else []
@@ -117,9 +124,11 @@ class Reading:
         held = self._now_held
         if held < self._taken + _FREE:
             return
-        if held > MAX_HELD or not self._together.take(held - self._taken):
-            raise TooLarge
-        self._taken = held
+        with self._together.lock:
+            more = held - self._taken
+            if self._closed or held > MAX_HELD or not self._together.take(more):
+                raise TooLarge
+            self._taken = held
 
     async def finished(self) -> Completion:
         """The completion as far as it came; one that is marked as unread where that failed."""
@@ -157,8 +166,10 @@ class Reading:
 
     def close(self) -> None:
         """Gives back what it has taken of what all may hold."""
-        self._together.give(self._taken)
-        self._taken = 0
+        with self._together.lock:
+            self._closed = True
+            self._together.give(self._taken)
+            self._taken = 0
 
 
 def read_plain(exchange: Exchange, raw: bytes) -> Completion:

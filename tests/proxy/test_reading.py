@@ -101,6 +101,16 @@ def test_all_answers_of_a_worker_share_what_they_may_hold() -> None:
     assert not later._failed
 
 
+def test_an_answer_that_is_read_on_after_its_client_left_takes_nothing_more() -> None:
+    """Beside the event loop it is read on, whoever waited for it."""
+    together = HeldBytes(MB)
+    reading = Reading(Answered(ChatCompletions()), together, stream=False)  # type: ignore[arg-type]
+    reading.feed(b'{"choices": "' + b"x" * 300_000)
+    reading.close()
+    reading.feed(b"x" * 300_000)
+    assert together._free == MB
+
+
 def test_many_events_that_say_nothing_are_not_read_on() -> None:
     for surface in (ChatCompletions(), Messages()):
         reading = fed(b"data: 1\n\n" * 500, 3, surface=surface)
