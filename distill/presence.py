@@ -12,6 +12,8 @@ import uvicorn
 
 from store.process.control_page import BEAT_S, ControlPage
 
+LAST_ANSWERS_S = 2  # for requests under way at the stop; then they are cut off
+
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI
 
 
@@ -55,6 +57,7 @@ class StatusServer:
                 lifespan="off",
                 log_config=None,
                 access_log=False,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
             )
         )
         self._serving: asyncio.Task[None] | None = None
@@ -74,7 +77,7 @@ class StatusServer:
         waiting.cancel()
 
     async def stop(self) -> None:
-        """Closes the port."""
+        """Closes the port. Returns soon, whatever a request waits for."""
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
