@@ -121,7 +121,9 @@ def check_processes(scene: Scene) -> dict[str, list[int]]:
     for module, (memory, descriptors) in MOST.items():
         processes = scene.processes(module)
         expected = WORKERS if module == WORKER else len(TAUGHT) if module == STUDENT else 1
-        if len(processes) != expected:
+        # a student may be demoted once more, for answers that were collected late
+        fewer = module == STUDENT and len(processes) < expected
+        if len(processes) != expected and not fewer:
             scene.report(f"{len(processes)} processes of {module}, not {expected}")
         for process in processes:
             with suppress(psutil.NoSuchProcess):
