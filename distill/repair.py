@@ -21,7 +21,8 @@ from store.files.kept import KeptSegments
 from store.settings.config import Config
 from store.settings.teachers import prices
 
-FILLED = ("traces", "feedback")  # what the journal's copies hold
+# the tables that the journal's copies hold, each with the query that counts its rows
+FILLED = {"traces": "count_traces", "feedback": "count_feedback"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ def _repaired(db: Database, table: SavedTable) -> RepairedTable:
 
 
 def _count(db: Database, table: str) -> int:
-    return int(db.query(f"count_{table}")[0]["rows"])
+    return int(db.query(FILLED[table])[0]["rows"])
 
 
 def _copies(config: Config) -> KeptSegments:
