@@ -244,10 +244,10 @@ class Answering:
 
     async def _ask_teacher(self, exchange: Exchange, send: Send) -> None:
         body = exchange.body
-        deployments = self._teacher.continuing(body.get("previous_response_id"), body.get("model"))
-        deployment = self._teacher.deployment(body.get("model"), any_model=self._surface.any_model)
-        if deployments:
-            deployment = await self._knowing(exchange, deployments)
+        model, earlier = body.get("model"), body.get("previous_response_id")
+        deployment = self._teacher.deployment(model, any_model=self._surface.any_model)
+        if earlier is not None and (known := self._teacher.continuing(earlier, model)):
+            deployment = await self._knowing(exchange, known)
         exchange.provider = deployment.provider
         response = await self._post(exchange, deployment)
         exchange.served_by = "teacher"

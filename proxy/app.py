@@ -108,6 +108,7 @@ class App:
         """`answering`: who answers a POST, by its path."""
         self._keys = keys
         self._cors = cors
+        self._with_cors = cors.allows_some
         self._answering = answering
         self._own = own
         self._models = models
@@ -141,7 +142,7 @@ class App:
             self._keys.check_host(scope["headers"])
             if scope["method"] == "GET" and wants_websocket(scope["headers"]):
                 raise no_websocket()
-            if self._cors.allows_some and scope["path"].startswith(CORS_PREFIX):
+            if self._with_cors and scope["path"].startswith(CORS_PREFIX):
                 send = self._cors.readable(scope["headers"], send)
             await self._handler(scope["method"], scope["path"])(scope, receive, send)
         except ApiError as error:

@@ -197,4 +197,6 @@ def _is_json(begin: bytes) -> bool:
 
 
 def _is_events(begin: bytes) -> bool:
+    if begin[:1] == b"{":  # as nearly every plain answer: nothing of it is copied
+        return False
     return begin.removeprefix(BOM).lstrip()[:6].startswith(_BEGINNINGS)

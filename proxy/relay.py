@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.beside import LARGE
-from proxy.http.headers import from_upstream, without_length
+from proxy.http.headers import from_upstream
 from proxy.reading import HeldBytes, Reading, read_plain
 from proxy.surfaces.completion import Completion
 from proxy.upstream.errors import UpstreamError
@@ -139,7 +139,7 @@ def _outcome(completion: Completion, *, done: bool) -> Outcome:
 
 
 def _headers(response: Response, exchange: Exchange) -> Headers:
-    return without_length(from_upstream(response.headers)) + exchange.answer_headers()
+    return from_upstream(response.headers, framed=False) + exchange.answer_headers()
 
 
 async def relay_untouched(response: Response, send: Send) -> bool:

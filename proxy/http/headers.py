@@ -53,36 +53,69 @@ _NOT_RETURNED = _HOP_BY_HOP | {
 _USUAL_CONNECTION = (b"keep-alive", b"close", b"Keep-Alive", b"Close")
 _OURS = b"x-understudy-"
 
+_MAX_KNOWN_NAMES = 1_000  # a client that invents names must not fill the memory
+
 Pairs = Headers  # as they are sent: bytes, never decoded
 
 
-def to_teacher(
-    headers: Iterable[Header], deployment: Deployment, *, readable: bool = False
-) -> Pairs:
+class _Filter:
+    """Leaves out headers by their names, ours, and those that a `Connection` names.
+
+    What is decided about a name is kept, as most requests have the same names.
+    """
+
+    def __init__(self, never: frozenset[bytes]) -> None:
+        self._never = never
+        self._left_out = dict.fromkeys(never, True)
+
+    def __call__(self, headers: Headers) -> Pairs:
+        left_out = self._left_out
+        for name, _ in headers:
+            if name == b"connection":
+                headers = _without_named(headers)
+                break
+        try:
+            return [pair for pair in headers if not left_out[pair[0]]]
+        except KeyError:
+            return [pair for pair in headers if not self._decide(pair[0])]
+
+    def _decide(self, name: bytes) -> bool:
+        left_out = name in self._never or name.startswith(_OURS)
+        if len(self._left_out) < _MAX_KNOWN_NAMES:
+            self._left_out[name] = left_out
+        return left_out
+
+
+_to_teacher = _Filter(_NOT_SENT_TO_TEACHER)
+_to_teacher_readable = _Filter(_NOT_SENT_READABLE)
+_to_control_plane = _Filter(_NOT_SENT)
+_to_client = _Filter(_NOT_RETURNED)
+_to_client_unframed = _Filter(_NOT_RETURNED | {b"content-length"})
+
+
+def to_teacher(headers: Headers, deployment: Deployment, *, readable: bool = False) -> Pairs:
     """The client's headers as the teacher gets them, with the deployment's own key.
 
     The body's length is added by the sender. `readable`: asks for an uncompressed answer, which can
     be read as it passes.
     """
     if readable:
-        sent = _passed_on(headers, _NOT_SENT_READABLE)
+        sent = _to_teacher_readable(headers)
         sent.append(_READABLE)
     else:
-        sent = _passed_on(headers, _NOT_SENT_TO_TEACHER)
+        sent = _to_teacher(headers)
     if deployment.api_key is not None:
         sent.append((b"authorization", b"Bearer " + deployment.api_key.encode()))
     return sent
 
 
-def to_control_plane(
-    headers: Iterable[Header], token: str, actor: str, routes: Iterable[int] = ()
-) -> Pairs:
+def to_control_plane(headers: Headers, token: str, actor: str, routes: Iterable[int] = ()) -> Pairs:
     """The client's headers for the control plane, with this run's token and the client's name.
 
     The actor's name is percent-encoded: a header holds ASCII, a name in the config anything.
     `routes`: the digests of the routes that the workers have.
     """
-    sent = _passed_on(headers)
+    sent = _to_control_plane(headers)
     sent.append((b"x-understudy-token", token.encode()))
     sent.append((b"x-understudy-actor", quote(actor).encode()))
     if held := ",".join(f"{digest:x}" for digest in routes):
@@ -98,29 +131,18 @@ def wants_websocket(headers: Iterable[Header]) -> bool:
     return False
 
 
-def from_upstream(headers: Iterable[Header]) -> Headers:
-    """An upstream's headers as the client gets them. Names are in lower case."""
-    return _passed_on(headers, _NOT_RETURNED)
+def from_upstream(headers: Headers, *, framed: bool = True) -> Headers:
+    """An upstream's headers as the client gets them. Names are in lower case.
+
+    Not `framed`: without a length, as the server states it, or marks the end of the body.
+    """
+    return _to_client(headers) if framed else _to_client_unframed(headers)
 
 
-def without_length(headers: Headers) -> Headers:
-    """Headers without a length: the server states it, or marks the end of the body."""
-    return [pair for pair in headers if pair[0] != b"content-length"]
-
-
-def _passed_on(headers: Iterable[Header], never: frozenset[bytes] = _NOT_SENT) -> Pairs:
-    passed = []
-    for pair in headers:
-        name = pair[0]
-        if name in never:
-            if name == b"connection" and pair[1] not in _USUAL_CONNECTION:
-                return _passed_on(_without_named(headers, pair), never)
-        elif not name.startswith(_OURS):
-            passed.append(pair)
-    return passed
-
-
-def _without_named(headers: Iterable[Header], connection: Header) -> Pairs:
-    """Headers without one of `Connection`, and without those that it names."""
-    named = {name.strip().lower() for name in connection[1].split(b",")}
-    return [pair for pair in headers if pair is not connection and pair[0] not in named]
+def _without_named(headers: Headers) -> Headers:
+    """Headers without those that a `Connection` names."""
+    named: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection" and value not in _USUAL_CONNECTION:
+            named.update(one.strip().lower() for one in value.split(b","))
+    return [pair for pair in headers if pair[0] not in named] if named else headers
