@@ -293,15 +293,20 @@ class Answering:
                     return deployment
         return deployments[0]
 
-    async def _post(self, exchange: Exchange, deployment: Deployment) -> Response:
+    def _post(self, exchange: Exchange, deployment: Deployment) -> Awaitable[Response]:
         """The deployment's answer to the request. Raises ApiError."""
+        if len(exchange.raw) > LARGE:
+            return self._post_large(exchange, deployment)
+        return self._send(exchange, deployment, _teacher_body(exchange, deployment))
+
+    async def _post_large(self, exchange: Exchange, deployment: Deployment) -> Response:
+        body = await self._beside.run(_teacher_body, exchange, deployment)
+        return await self._send(exchange, deployment, body)
+
+    def _send(self, exchange: Exchange, deployment: Deployment, body: bytes) -> Awaitable[Response]:
         path = self._surface.path.removeprefix(_TEACHER_PREFIX)
         query = exchange.query
-        if len(exchange.raw) > LARGE:
-            body = await self._beside.run(_teacher_body, exchange, deployment)
-        else:
-            body = _teacher_body(exchange, deployment)
-        return await self._teacher.ask(
+        return self._teacher.ask(
             deployment,
             "POST",
             f"{path}?{query.decode('latin-1')}" if query else path,

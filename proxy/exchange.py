@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
 import orjson
 
 from proxy.http.asgi import Headers
@@ -30,13 +30,13 @@ from store.records import (
     Trace,
 )
 
+_NO_TOKENS = SpentTokens(None, None)
 HUNG_UP = 499  # the status of an exchange whose client hung up before an answer began
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True):
     """When a request arrived, by both clocks."""
 
     at: float  # seconds since the epoch
@@ -141,7 +141,7 @@ class Exchange:
         self._redacted: Completion | None = None  # an answer that has been redacted
         self.recorded = False
         self.unread_tokens = 0  # about, of an answer that was too large to be read
-        self.tokens = SpentTokens(None, None)  # known once it is recorded
+        self.tokens = _NO_TOKENS  # known once it is recorded
 
     @property
     def stream(self) -> bool:
@@ -219,7 +219,7 @@ class Exchange:
 
     def _keep_redacted(self, answer: Completion, messages: list[JsonObject]) -> None:
         if messages is not answer.messages:
-            answer = replace(answer, messages=messages)
+            answer = msgspec.structs.replace(answer, messages=messages)
             self.content = "redacted"
         self.completion = self._redacted = answer
 

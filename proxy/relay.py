@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from proxy.exchange import Exchange
 from proxy.http.asgi import Headers, Send, respond, start
 from proxy.http.beside import LARGE
@@ -39,7 +41,7 @@ async def relay_whole(
 
     Raises UpstreamError when it breaks off before the client has seen anything of it.
     """
-    if not await response.gather(_GATHER_S):
+    if not response.ended and not await response.gather(_GATHER_S):
         reading = Reading(exchange, together, stream=False)
         try:
             await _relay_as_it_comes(response, exchange, send, reading)
@@ -76,10 +78,10 @@ async def _relay_as_it_comes(
     return True
 
 
-async def _finish_whole(response: Response, exchange: Exchange) -> None:
+def _finish_whole(response: Response, exchange: Exchange) -> Awaitable[None]:
     exchange.status = response.status
     failed = response.status >= 400 or exchange.completion.error_type is not None
-    await exchange.finish(Outcome.ERROR if failed else Outcome.COMPLETE)
+    return exchange.finish(Outcome.ERROR if failed else Outcome.COMPLETE)
 
 
 async def relay_stream(

@@ -7,7 +7,9 @@ bytes.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from proxy.surfaces.completion import Completion
 from store.jsontext import JsonMapping
@@ -19,7 +21,7 @@ _DATA_URL = "data:"
 _DATA_URL_BYTES = 4_000  # about what an image costs, whatever its size
 
 
-class SpentTokens(NamedTuple):
+class SpentTokens(msgspec.Struct, frozen=True):
     """Tokens in and out; None where nobody answered, or the answer has no words."""
 
     input: int | None

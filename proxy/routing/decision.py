@@ -9,8 +9,9 @@ reasons.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from proxy.routing.bucket import rollout_bucket
 from store.chat.prompt_templates import hash_of_input, template_of
@@ -69,8 +70,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant"})
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """Who answers, and why."""
 
     reason: Reason

@@ -7,9 +7,9 @@ bytes in any case.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
 from store.jsontext import JsonObject
@@ -19,15 +19,14 @@ UNREAD = "unread"  # `error_type` of an answer that was passed on and not unders
 _MAX_TOKENS = 2**53  # a larger count is no count: JSON's readers differ on it
 
 
-@dataclass(slots=True)
-class Completion:
+class Completion(msgspec.Struct):
     """A chat completion, whole or as far as it came."""
 
     response_id: str | None = None
     model: str | None = None
-    messages: list[JsonObject] = field(default_factory=list)  # one a choice
-    finish_reasons: list[str] = field(default_factory=list)
-    usage: JsonObject = field(default_factory=dict)
+    messages: list[JsonObject] = msgspec.field(default_factory=list)  # one a choice
+    finish_reasons: list[str] = msgspec.field(default_factory=list)
+    usage: JsonObject = msgspec.field(default_factory=dict)
     error_type: str | None = None
 
     def tokens(self, name: str, detail: str | None = None) -> int | None:

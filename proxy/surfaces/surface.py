@@ -12,8 +12,9 @@ Each surface is a folder: `request.py` checks a request, `view.py` makes a chat 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+import msgspec
 
 from proxy.http.errors import ApiError
 from proxy.surfaces.completion import Completion
@@ -22,8 +23,7 @@ from store.jsontext import JsonObject
 from store.records import Api, Content
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A client's request, understood."""
 
     raw: bytes  # what the teacher gets, if nothing else has to change

@@ -362,6 +362,10 @@ class Arriving(Response):
             self.close()
             raise
 
+    @property
+    def ended(self) -> bool:
+        return self.connection is None
+
     async def next_chunk(self) -> bytes:
         try:
             while not self.chunks:

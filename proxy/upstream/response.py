@@ -22,6 +22,11 @@ class Response(ABC):
         value = header(self.headers, b"content-type")
         return "" if value is None else value.decode("latin-1").lower()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the whole answer is here, or what came of it: `read` does not wait."""
+        return False
+
     @abstractmethod
     async def read(self) -> bytes:
         """The rest of the body. Raises Slow or Broke.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from proxy.surfaces.surface import Assembler
 from tests.helpers.paths import GOLDEN
@@ -30,4 +31,4 @@ class Transcripts:
         assembler = self.assembler()
         for piece in pieces:
             assembler.feed(piece)
-        return asdict(assembler.finish())
+        return msgspec.structs.asdict(assembler.finish())

@@ -1,8 +1,8 @@
 """Reading a teacher's messages: every golden transcript, cut at every byte."""
 
 import json
-from dataclasses import asdict
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +37,7 @@ def test_finished_at_the_end_mark_it_is_whole(name):
         assembler.feed(raw[i : i + 1])
         if assembler.done:
             break
-    assert asdict(assembler.finish()) == expected
+    assert msgspec.structs.asdict(assembler.finish()) == expected
 
 
 NAMES = [

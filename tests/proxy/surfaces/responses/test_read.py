@@ -1,8 +1,8 @@
 """Reading a teacher's response: every golden transcript of typed events, cut at every byte."""
 
 import json
-from dataclasses import asdict
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_the_end_is_seen_with_its_last_byte(name):
     for i in range(len(raw)):
         assembler.feed(raw[i : i + 1])
         assert assembler.done == (i >= end - 1), i
-    assert asdict(assembler.finish()) == expected
+    assert msgspec.structs.asdict(assembler.finish()) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_never_raises_on_json_of_any_shape(payloads):
     raw = b"".join(b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads)
     json.dumps(STREAMS.assembled(raw))
     for payload in payloads:
-        json.dumps(asdict(read_response(json.dumps(payload).encode())))
+        json.dumps(msgspec.structs.asdict(read_response(json.dumps(payload).encode())))
 
 
 def test_a_plain_answer():
