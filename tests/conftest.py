@@ -26,7 +26,8 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("UNDERSTUDY_BLAS", "scipy-openblas32")
 
 # no test asserts on time: the machine may be busy with something else
-hypothesis.settings.register_profile("understudy", deadline=None)
+hypothesis.settings.register_profile("understudy", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=15)
 hypothesis.settings.load_profile("understudy")
 

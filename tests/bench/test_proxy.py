@@ -51,6 +51,7 @@ def run(module: str, *options: str) -> dict[str, Any]:
 
 
 @needs_wrk
+@pytest.mark.rare
 @pytest.mark.slow
 def test_the_product_is_measured_beside_others_and_every_answer_is_logged() -> None:
     names, other = ["direct", "understudy-tagged"], "uvicorn-aiohttp"
