@@ -42,6 +42,7 @@ def tickets(entities: int, updates: int) -> list[LogRow]:
     return rows
 
 
+@pytest.mark.slow
 def test_updates_of_one_entity_lie_in_one_split_and_are_apart_by_rows() -> None:
     log = exchanges(tickets(40, 5), list(range(200)))
     together, apart = by_groups(log, SETTINGS), by_rows(log, SETTINGS)

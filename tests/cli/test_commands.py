@@ -96,6 +96,7 @@ def test_force_promotes_a_demoted_student(scene) -> None:
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_refused_command_shows_the_reason(scene, arguments: tuple[str, ...], said: str) -> None:
     proxy, db = scene
     done = understudy(*arguments, "--server", proxy.url)

@@ -154,6 +154,7 @@ def test_the_callback_and_an_import_of_its_spend_log_give_one_trace() -> None:
     assert again.trace_id == live.trace_id
 
 
+@pytest.mark.slow
 def test_litellm_does_not_wait_when_the_queue_is_full(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +202,7 @@ def test_no_payload_of_litellms_raises(
     assert logs.ASKED not in caplog.text
 
 
+@pytest.mark.slow
 def test_calls_on_a_full_disk_are_buffered_counted_and_reported(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

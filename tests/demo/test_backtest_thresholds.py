@@ -52,6 +52,7 @@ def test_a_stricter_threshold_serves_less() -> None:
         assert not section["confirmed"]["contradicted"]
 
 
+@pytest.mark.slow
 def test_rows_below_the_cutoff_are_the_teachers() -> None:
     rows = [TestRow(False, 0.99, False, "one")] * 10
     [section] = at_thresholds([0.9], evaluations(3000, seed=1), GATE, "text", rows)
@@ -83,6 +84,7 @@ def test_without_a_certificate_nothing_is_served(count: int) -> None:
     assert section["reason"]
 
 
+@pytest.mark.slow
 def test_frequent_inputs_weigh_by_their_requests_here_too() -> None:
     rows = [TestRow(True, 0.99, True, "one")] * 5
     agreeing = evaluations(3000, seed=1)

@@ -83,6 +83,7 @@ def test_training_the_tokenizer_again_gives_the_same() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text())
+@pytest.mark.slow
 def test_any_text_goes_in_and_comes_out_again(shipped: Tokenizer, text: str) -> None:
     assert shipped.decode(shipped.encode(text).ids, skip_special_tokens=False) == text
 

@@ -91,6 +91,7 @@ async def ask(client: openai.AsyncOpenAI, asked: Messages) -> str | None:
     return answer.choices[0].message.content
 
 
+@pytest.mark.slow
 async def test_recorded_messages_get_the_recorded_answer(client: openai.AsyncOpenAI) -> None:
     assert await ask(client, messages("sent 1")) == "left"
     assert await ask(client, messages("tested")) == "right"
@@ -146,6 +147,7 @@ async def test_the_ledger_counts_by_purpose_what_usage_says(
         assert (tally.requests, tally.input_tokens, tally.output_tokens) == (1, *expected)
 
 
+@pytest.mark.slow
 async def test_synthetic_inputs_are_those_of_the_pool_each_once(
     distilling: TeacherClient, teacher: ReplayTeacher
 ) -> None:

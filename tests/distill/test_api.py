@@ -66,6 +66,7 @@ def ended_run(db: Database, state: RunState, **detail: Any) -> str:
 
 @pytest.mark.parametrize("path", ["/distill", "/distill/status", "/distill/docs"])
 @pytest.mark.parametrize("token", [None, "", "of this ru", "of another run"])
+@pytest.mark.slow
 def test_only_the_proxy_is_answered(scene, path: str, token: str | None) -> None:
     headers = {} if token is None else {"x-understudy-token": token}
     assert scene[0].get(path, headers=headers).status_code == 403

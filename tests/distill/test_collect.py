@@ -294,6 +294,7 @@ PRICES = {
         ({}, {}, None),
     ],
 )
+@pytest.mark.slow
 def test_cost_is_tokens_times_price(
     db: Database, journal: Path, changes: dict[str, Any], prices: dict[str, Price], cost: str | None
 ) -> None:

@@ -72,6 +72,7 @@ def line(feedback: Feedback, **changes: Any) -> bytes:
     return json.dumps({**asdict(feedback), **changes}).encode()
 
 
+@pytest.mark.slow
 def test_both_kinds_of_one_segment_are_counted_apart(file: Path, journal: Path) -> None:
     trace = a_trace()
     write_segment(journal, a_feedback(TRACE), trace, a_feedback(trace.trace_id), a_trace())
@@ -120,6 +121,7 @@ def test_whatever_the_proxy_takes_reads_back_as_it_was_written(
     ) == sorted(given_feedback, key=lambda f: f.feedback_id)
 
 
+@pytest.mark.slow
 def test_feedback_that_is_twice_in_the_journal_counts_once(file: Path, journal: Path) -> None:
     once, again = a_feedback(TRACE), a_feedback(TRACE, score=1.0)
     write_segment(journal, once, again, once)
@@ -131,6 +133,7 @@ def test_feedback_that_is_twice_in_the_journal_counts_once(file: Path, journal: 
     assert kept(file) == [once, again]
 
 
+@pytest.mark.slow
 def test_a_segment_that_was_collected_before_is_only_deleted(file: Path, journal: Path) -> None:
     write_segment(journal, a_feedback(TRACE), a_trace())
     (path,) = journal.glob("*.jsonl")

@@ -59,6 +59,7 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".open"])
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.slow
 def test_an_odd_entry_is_set_aside_and_the_rest_is_collected(
     db: Database, journal: Path, make: Callable[[Path], object], suffix: str
 ) -> None:
@@ -73,6 +74,7 @@ def test_an_odd_entry_is_set_aside_and_the_rest_is_collected(
 
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.slow
 def test_an_odd_entry_in_place_of_a_new_segment_stops_nothing(
     db: Database, journal: Path, make: Callable[[Path], object]
 ) -> None:
@@ -95,6 +97,7 @@ def test_an_odd_entry_in_place_of_a_new_segment_stops_nothing(
         b"-rf.jsonl",
     ],
 )
+@pytest.mark.slow
 def test_a_segment_with_an_odd_name_is_collected(db: Database, journal: Path, name: bytes) -> None:
     write_segment(journal, a_trace())
     [segment] = journal.glob("*.jsonl")
@@ -105,6 +108,7 @@ def test_a_segment_with_an_odd_name_is_collected(db: Database, journal: Path, na
 
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.slow
 def test_something_else_named_damaged_makes_room_for_the_folder(
     db: Database, journal: Path, make: Callable[[Path], object]
 ) -> None:
@@ -115,6 +119,7 @@ def test_something_else_named_damaged_makes_room_for_the_folder(
     assert list(journal.glob("*.jsonl")) == []
 
 
+@pytest.mark.slow
 def test_a_line_without_an_end_does_not_take_the_memory(
     db: Database, journal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +182,7 @@ with Database(folder / "understudy.duckdb", StoreSettings()) as db:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 @pytest.mark.parametrize("kept_folder", ["ours", "of root"])
+@pytest.mark.slow
 def test_a_file_of_root_is_moved_or_skipped(tmp_path: Path, kept_folder: str) -> None:
     """`of root`: the folder of what is set aside cannot be written either."""
     nobody = 65534

@@ -71,6 +71,7 @@ def test_a_command_that_cannot_be_carried_out_is_a_409_that_says_why(scene) -> N
         ("pause", {"reason": "x" * 500}, 200),
     ],
 )
+@pytest.mark.slow
 def test_a_command_with_unknown_or_invalid_fields_is_refused(
     scene, command: str, body: Any, status: int
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_command_with_unknown_or_invalid_fields_is_refused(
     assert len(actions_of_task(db, "triage")) == (status == 200)
 
 
+@pytest.mark.slow
 def test_a_command_is_json_for_a_known_task_and_from_the_proxy(scene) -> None:
     client, db = scene
     path = "/distill/tasks/triage/pause"

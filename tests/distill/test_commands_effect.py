@@ -67,6 +67,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         await found.plane.students.stop()
 
 
+@pytest.mark.slow
 async def test_a_pause_and_its_end_are_in_the_routes(scene: Scene) -> None:
     route = await scene.do("pause")
     assert route is not None
@@ -78,6 +79,7 @@ async def test_a_pause_and_its_end_are_in_the_routes(scene: Scene) -> None:
     assert list(scene.plane.students.states()) == ["triage"]
 
 
+@pytest.mark.slow
 async def test_a_demotion_and_a_forced_promotion_are_in_the_routes(scene: Scene) -> None:
     gone = await scene.do("demote")
     assert gone is None or gone.target == "teacher"
@@ -89,12 +91,14 @@ async def test_a_demotion_and_a_forced_promotion_are_in_the_routes(scene: Scene)
     assert list(scene.plane.students.states()) == ["triage"]
 
 
+@pytest.mark.slow
 async def test_a_promotion_gives_the_full_share(scene: Scene) -> None:
     route = await scene.do("promote")
     assert route is not None
     assert (route.share, route.step, route.forced) == (1.0, "live", False)
 
 
+@pytest.mark.slow
 async def test_retrain_makes_a_task_due_that_would_wait_for_more(scene: Scene) -> None:
     await scene.plane.runner.decide()
     assert not scene.plane.runner.decisions["triage"].due

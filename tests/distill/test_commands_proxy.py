@@ -87,6 +87,7 @@ def test_without_keys_the_actor_is_local(open_proxy, control) -> None:
         {"sec-fetch-site": "cross-site", "origin": "OURS"},
     ],
 )
+@pytest.mark.slow
 def test_a_page_of_another_site_commands_nothing(
     closed_proxy, control, method: str, page: dict[str, str]
 ) -> None:
@@ -146,6 +147,7 @@ def test_reading_the_status_is_left_to_the_browsers_same_origin_rules(
         ("/distill/tasks", "configure"),
     ],
 )
+@pytest.mark.slow
 def test_a_clients_key_commands_and_forgets_nothing(
     closed_proxy, control, path: str, right: str
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_clients_key_commands_and_forgets_nothing(
     assert control.requests == []
 
 
+@pytest.mark.slow
 def test_a_right_allows_nothing_but_its_own_commands(closed_proxy, control) -> None:
     second = {"authorization": "Bearer second-key"}
     forget = httpx.post(f"{closed_proxy.url}/distill/forget", json={}, headers=second)
@@ -170,6 +173,7 @@ def test_a_right_allows_nothing_but_its_own_commands(closed_proxy, control) -> N
     assert len(control.requests) == 1
 
 
+@pytest.mark.slow
 def test_every_key_may_read_the_status(closed_proxy, control) -> None:
     for key in ("first-key", "clients-key"):
         headers = {"authorization": f"Bearer {key}"}
@@ -199,6 +203,7 @@ def test_a_page_that_took_over_a_name_reads_nothing_without_keys(
         ("/nowhere", 404),
     ],
 )
+@pytest.mark.slow
 def test_no_page_frames_ours_and_no_script_of_another_host_runs_in_it(
     open_proxy, control, path: str, status: int
 ) -> None:
@@ -215,6 +220,7 @@ def guarded(headers: httpx.Headers) -> None:
     assert headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.slow
 def test_refusals_in_the_place_of_a_page_have_its_headers(
     open_proxy, closed_proxy, control
 ) -> None:

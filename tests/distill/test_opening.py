@@ -36,6 +36,7 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.slow
 def test_a_damaged_file_is_named_with_what_to_do(
     config: Config, template: Path, harm: Callable[[Path], object]
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_damaged_file_is_named_with_what_to_do(
         pass
 
 
+@pytest.mark.slow
 async def test_a_damaged_file_is_looked_at_until_it_can_be_opened(
     config: Config, template: Path
 ) -> None:
@@ -72,6 +74,7 @@ async def test_a_stop_ends_the_waiting(config: Config, template: Path) -> None:
     assert await open_when_possible(config, stop, Heart(None), lambda _: stop.set()) is None
 
 
+@pytest.mark.slow
 async def test_an_opening_that_takes_long_shows_as_a_query_that_does(config: Config) -> None:
     heart, stop = Heart(None), asyncio.Event()
     with owned(config.data_dir):  # it waits for this

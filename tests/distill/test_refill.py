@@ -40,6 +40,7 @@ def ids(db: Database, table: str = "traces", column: str = "trace_id") -> list[s
     return sorted(row[column] for row in rows(db, f"SELECT {column} FROM {table}"))
 
 
+@pytest.mark.slow
 def test_a_database_that_was_deleted_gets_the_last_days_back(
     tmp_path: Path, kept: KeptSegments, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_database_that_was_deleted_gets_the_last_days_back(
     assert [path.name for path in kept.folder.parent.iterdir()] == ["kept"]
 
 
+@pytest.mark.slow
 def test_a_write_ahead_log_that_lost_its_end_is_made_whole(
     tmp_path: Path, kept: KeptSegments
 ) -> None:
@@ -96,6 +98,7 @@ def test_lines_of_the_forgotten_are_neither_copied_nor_collected_again(
     assert task_counts(db) == {"b": 1}
 
 
+@pytest.mark.slow
 def test_damaged_lines_are_not_copied(kept: KeptSegments, db: Database) -> None:
     whole = a_trace()
     write_segment(kept.folder.parent, whole)

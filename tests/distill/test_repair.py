@@ -133,6 +133,7 @@ def test_a_log_with_noise_is_replayed_up_to_it(config: Config, file: Path) -> No
     assert ALL < len(ids(file)) < ALL + 8
 
 
+@pytest.mark.slow
 def test_a_healthy_database_is_left_as_it_is(config: Config, file: Path) -> None:
     ids(file)  # its log is in the file then
     before = {name: one for name, one in state(config.data_dir).items() if "lock" not in name}
@@ -142,6 +143,7 @@ def test_a_healthy_database_is_left_as_it_is(config: Config, file: Path) -> None
     assert after == before
 
 
+@pytest.mark.slow
 def test_what_a_torn_log_has_lost_is_filled_in_place(config: Config, file: Path) -> None:
     os.truncate(wal_of(file), wal_of(file).stat().st_size // 2)
     found = repair(config)
@@ -174,6 +176,7 @@ def test_promotions_actions_and_what_was_forgotten_survive(config: Config, file:
         assert collect(db, config.journal_dir / "later", {}).forgotten == 1  # not again
 
 
+@pytest.mark.slow
 def test_a_database_that_a_server_owns_is_left_alone(config: Config, file: Path) -> None:
     cut_in_half(file)
     with owned(config.data_dir), pytest.raises(StoreLocked, match="stop `understudy serve`"):

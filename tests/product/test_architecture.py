@@ -111,6 +111,7 @@ def inner_package(module: str) -> str:
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
+@pytest.mark.slow
 def test_a_plane_does_not_import_what_is_not_its_own(package: str) -> None:
     found = {
         f"{path.relative_to(ROOT)} imports {name}"
@@ -123,6 +124,7 @@ def test_a_plane_does_not_import_what_is_not_its_own(package: str) -> None:
 
 
 @pytest.mark.parametrize("top", ORDER)
+@pytest.mark.slow
 def test_packages_import_only_those_before_them(top: str) -> None:
     place = {
         package: number

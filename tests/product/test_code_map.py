@@ -64,6 +64,7 @@ def test_the_walks_that_a_newcomer_takes_are_there() -> None:
 
 
 @pytest.mark.parametrize("walk", WALKS)
+@pytest.mark.slow
 def test_the_functions_of_a_walk_exist_where_it_says(walk: str) -> None:
     head = re.split(r"^1\. ", section(ARCHITECTURE, walk), maxsplit=1, flags=re.M)[0]
     in_head = [line for line in re.split(r"(?=`[\w/]+\.py`)", head) if FILE.match(line)]

@@ -51,6 +51,7 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "default"), [pytest.param(p, d, id=".".join(p)) for p, d in ALL])
+@pytest.mark.slow
 def test_each_setting_is_listed_with_its_default(path: tuple[str, ...], default: Any) -> None:
     stands = at(raw_reference(), path)
 

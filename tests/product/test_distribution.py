@@ -45,6 +45,7 @@ def test_the_names_in_a_text_are_read() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(texts()), ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.slow
 def test_no_text_tells_people_to_install_a_package_of_strangers(file: Path) -> None:
     names = set(installed_by(file.read_text(encoding="utf-8", errors="replace")))
 

@@ -177,6 +177,7 @@ def test_runs_stand_where_they_stood(old: Old, db: Database) -> None:
     assert [c.passed for c in certificates_of_task(db, "coin")] == [False, False]
 
 
+@pytest.mark.slow
 def test_evidence_and_actions_are_there(old: Old, db: Database) -> None:
     student = latest_promotions(db)["reviews"].run_id
     found = comparisons_of_student(db, str(student))

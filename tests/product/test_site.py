@@ -38,6 +38,7 @@ def test_every_document_is_a_page(site: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_blocks_of_code_are_blocks(site: Path) -> None:
     """Python-Markdown knows no block of code within a list."""
     for page in site.glob("*.html"):

@@ -83,6 +83,7 @@ def test_tools_pass_through(client, proxy, teacher):
     assert json.loads(trace["output_messages"]) == [message]
 
 
+@pytest.mark.slow
 async def test_async_sdk_many_at_once(proxy):
     async with openai.AsyncOpenAI(
         base_url=proxy.base_url, api_key=CLIENT_KEY, max_retries=0

@@ -55,6 +55,7 @@ def test_a_stream_to_http_1_0_ends_with_its_connection(proxy, teacher):
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/chat/completions", "/distill/status"])
+@pytest.mark.slow
 def test_trace_and_connect_reach_nobody(method, path, proxy, teacher):
     target = "example.com:443" if method == "CONNECT" else path
     with Raw(proxy.port) as raw:
@@ -77,6 +78,7 @@ def test_a_websocket_is_refused_in_words(proxy, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_slow_is_not_asked_again_by_the_sdk(start_proxy, teacher):
     proxy = start_proxy(teacher={"read_timeout_s": 0.2})
     teacher.script(*[Reply((b"{}",)).slow(5)] * 3)
@@ -109,6 +111,7 @@ def test_a_200_that_holds_an_error_is_an_error(raw, stream, proxy, teacher):
 @pytest.mark.parametrize("raw", [b"<html>hello</html>", b"{}", b"", b"\xff\xfe", b'{"choices":7}'])
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.slow
 def test_an_answer_that_is_not_understood_is_passed_on_and_not_learned(
     raw, kind, stream, proxy, teacher
 ):
@@ -120,6 +123,7 @@ def test_an_answer_that_is_not_understood_is_passed_on_and_not_learned(
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-ndjson"])
 @pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.slow
 def test_a_stream_under_another_content_type_is_read(kind, asked, proxy, teacher):
     reply = stream("a few words")
     teacher.script(Reply(reply.chunks, headers={"content-type": kind}))
@@ -148,6 +152,7 @@ def test_arguments_that_are_no_text_do_not_cut_the_clients_stream(arguments, pro
 
 
 @pytest.mark.parametrize("count", [1e300, 2**70, -1, 1.5, "many", {}])
+@pytest.mark.slow
 def test_a_teachers_odd_usage_breaks_neither_answer_nor_log(count, proxy, teacher):
     payload = json.loads(completion("Hi").chunks[0]) | {
         "usage": {"prompt_tokens": count, "completion_tokens": count}
@@ -160,6 +165,7 @@ def test_a_teachers_odd_usage_breaks_neither_answer_nor_log(count, proxy, teache
     assert 0 < trace["input_tokens"] < 100
 
 
+@pytest.mark.slow
 def test_tokens_of_streams_count_for_the_limits_though_they_are_not_stated(start_proxy, teacher):
     proxy = start_proxy(server={"limits": {"tokens_per_minute": 60}})
     answers = [chat(proxy, stream=True) for _ in range(30)]
@@ -167,6 +173,7 @@ def test_tokens_of_streams_count_for_the_limits_though_they_are_not_stated(start
     assert all(b"usage" not in answer.content for answer in answers if answer.status_code == 200)
 
 
+@pytest.mark.slow
 def test_the_first_bytes_of_a_plain_answer_are_passed_on_as_they_come(proxy, teacher):
     """A teacher sends line ends while it works, so that no client gives up."""
     more = threading.Event()
@@ -184,6 +191,7 @@ def test_the_first_bytes_of_a_plain_answer_are_passed_on_as_they_come(proxy, tea
     assert (trace["outcome"], trace["input_tokens"]) == ("complete", 7)
 
 
+@pytest.mark.slow
 def test_a_plain_answer_that_breaks_off_after_a_while_is_broken_off_for_the_client_too(
     proxy, teacher
 ):

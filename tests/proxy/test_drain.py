@@ -312,6 +312,7 @@ def test_a_removed_on_disconnect_is_not_called() -> None:
     assert heard == ["answered"]
 
 
+@pytest.mark.slow
 def test_on_disconnect_is_not_called_after_a_complete_answer() -> None:
     heard: list[str] = []
 
@@ -353,6 +354,7 @@ def test_on_disconnect_set_late_is_called_soon() -> None:
     assert heard == ["gone"]
 
 
+@pytest.mark.slow
 def test_a_wait_in_receive_ends_with_a_disconnect() -> None:
     heard: list[Any] = []
 

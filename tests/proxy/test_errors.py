@@ -41,6 +41,7 @@ def ask(client, **more):
         (529, openai.InternalServerError),
     ],
 )
+@pytest.mark.slow
 def test_the_teachers_own_errors_pass_unchanged(status, exception, client, proxy, teacher):
     reply = error(status, "as the teacher says", type="own_type", code="own_code")
     teacher.script(reply.with_headers(retry_after="7", x_request_id="req_9"))
@@ -98,6 +99,7 @@ def test_404_for_a_model_that_is_not_in_the_list(client, proxy, teacher):
 @pytest.mark.parametrize(
     "path", ["/", "/v2/x", "/v1", "/chat/completions", "/favicon.ico", "//v1/"]
 )
+@pytest.mark.slow
 def test_404_for_an_unknown_path(path, proxy):
     response = httpx.post(proxy.url + path, json={})
     assert response.status_code == 404
@@ -161,6 +163,7 @@ def test_502_when_the_teacher_is_down(client, proxy, teacher):
     assert (trace["outcome"], trace["error_type"]) == ("error", "teacher_down")
 
 
+@pytest.mark.slow
 def test_504_when_the_teacher_is_slow(start_proxy, teacher):
     proxy = start_proxy(teacher={"read_timeout_s": 0.2})
     teacher.script(completion("late").slow(5))
@@ -176,6 +179,7 @@ def litellm_settings(port):
     return {"model_list": [entry], "runtime": runtime}
 
 
+@pytest.mark.slow
 def test_503_while_litellm_does_not_answer(start_proxy):
     proxy = start_proxy(**litellm_settings(1), teacher={"litellm_start_timeout_s": 0.3})
     with sdk(proxy) as client, pytest.raises(openai.InternalServerError) as caught:
@@ -186,6 +190,7 @@ def test_503_while_litellm_does_not_answer(start_proxy):
     assert proxy.traces()[0]["provider_name"] == "anthropic"
 
 
+@pytest.mark.slow
 def test_litellm_is_waited_for(start_proxy, teacher):
     """A request that comes before the child listens is answered once it does."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:

@@ -65,6 +65,7 @@ def process(teacher: LoopbackServer, tmp_path: Path) -> Iterator[ProxyProcess]:
         ({"score": None, "label": "good", "correction": None}, 1.0, None),
     ],
 )
+@pytest.mark.slow
 def test_the_sdk_gives_feedback_and_finds_it_in_the_journal(
     body: dict[str, Any],
     score: float | None,
@@ -105,6 +106,7 @@ def test_each_feedback_has_its_own_id(client: openai.OpenAI, proxy: ProxyThread)
     assert len(set(ids)) == 3
 
 
+@pytest.mark.slow
 def test_feedback_has_the_hash_of_its_key(start_proxy: StartProxy) -> None:
     keys = [{"key": CLIENT_KEY, "name": "app"}, {"key": "sk-other", "name": "batch"}]
     proxy = start_proxy(server={"keys": keys})
@@ -131,6 +133,7 @@ def test_feedback_needs_no_control_plane(client: openai.OpenAI, proxy: ProxyThre
     assert len(journalled(proxy)) == 1
 
 
+@pytest.mark.slow
 def test_feedback_is_kept_while_the_journal_cannot_be_written(
     start_proxy: StartProxy, tmp_path: Path
 ) -> None:
@@ -182,6 +185,7 @@ def test_feedback_is_kept_while_the_journal_cannot_be_written(
         ({"label": "bad", "x" * 999: 1}, "x" * 64, "unknown_parameter"),
     ],
 )
+@pytest.mark.slow
 def test_a_400_says_which_field_is_wrong(
     body: dict[str, Any], param: str, code: str, client: openai.OpenAI, proxy: ProxyThread
 ) -> None:
@@ -202,6 +206,7 @@ def test_an_unknown_field_is_answered_with_the_known_ones(client: openai.OpenAI)
 
 
 @pytest.mark.parametrize("raw", [b"", b"nope", b"[]", b"null", b'"good"', b"[" * 100_000, b"\xff"])
+@pytest.mark.slow
 def test_400_for_a_body_that_is_not_a_json_object(raw: bytes, proxy: ProxyThread) -> None:
     response = httpx.post(f"{proxy.base_url}/feedback", content=raw)
     assert response.status_code == 400

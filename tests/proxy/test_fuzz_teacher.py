@@ -141,6 +141,7 @@ def seen(port: int, path: str, stream: bool) -> tuple[object, ...]:
     framing=st.sampled_from(["length", "chunked", "close", "both"]),
     pieces=PIECES,
 )
+@pytest.mark.slow
 def test_a_whole_answer_of_any_bytes_is_the_same(
     path: str,
     stream: bool,
@@ -174,6 +175,7 @@ def test_a_whole_answer_of_any_bytes_is_the_same(
     pieces=PIECES,
     cut=st.none() | st.integers(0, 60),
 )
+@pytest.mark.slow
 def test_a_compressed_answer_of_any_bytes_is_the_same(
     path: str,
     stream: bool,
@@ -219,6 +221,7 @@ def test_a_compressed_answer_of_any_bytes_is_the_same(
     ),
     rest=st.binary(max_size=100),
 )
+@pytest.mark.slow
 def test_bytes_that_are_no_whole_answer_are_an_error_and_no_silence(
     path: str,
     stream: bool,

@@ -119,6 +119,7 @@ def test_kill_9_under_load_loses_no_answered_request(after_s, process, teacher):
     assert len(journalled) == len(set(journalled))
 
 
+@pytest.mark.slow
 def test_a_journal_that_cannot_be_written_stops_nobody(start_proxy, tmp_path):
     (tmp_path / "data").mkdir()
     blocked = tmp_path / "data" / "journal"

@@ -58,6 +58,7 @@ def asked_while_it_dies(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.slow
 def test_a_request_under_way_is_asked_again_once_litellm_is_back(streamed, started):
     with LoopbackServer(late(completion("late").slow(LATE_S))) as first:
         answer, second = asked_while_it_dies(first, started(first), QUESTION | {"stream": streamed})
@@ -65,6 +66,7 @@ def test_a_request_under_way_is_asked_again_once_litellm_is_back(streamed, start
     assert len(posts(first)) == len(posts(second)) == 1
 
 
+@pytest.mark.slow
 def test_a_plain_answer_that_broke_off_unseen_is_asked_again(started):
     whole = completion("hello").chunks[0]
     with LoopbackServer() as child:

@@ -94,6 +94,7 @@ def test_every_reason_is_in_the_document(document: dict[str, Any]) -> None:
     assert set(headers["Content"]["schema"]["enum"]) == set(Content.__args__) - {"full"}
 
 
+@pytest.mark.slow
 def test_each_of_our_headers_is_in_the_document(
     document: dict[str, Any], proxy: ProxyThread
 ) -> None:
@@ -104,6 +105,7 @@ def test_each_of_our_headers_is_in_the_document(
     assert given == set(document["components"]["responses"]["Answer"]["headers"])
 
 
+@pytest.mark.slow
 def test_the_document_is_the_same_each_time(proxy: ProxyThread) -> None:
     first = httpx.get(f"{proxy.url}/openapi.json").content
     assert httpx.head(f"{proxy.url}/openapi.json").status_code == 200

@@ -71,6 +71,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_each_way_to_opt_out_keeps_no_content(
     way: str, proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
@@ -124,6 +125,7 @@ def test_an_invalid_store_header_is_refused(
     assert (proxy.traces(), teacher.requests) == ([], [])
 
 
+@pytest.mark.slow
 def test_store_false_opts_out_only_in_the_configured_apis(start_proxy: StartProxy) -> None:
     said = {"model": "gpt-4o", "input": SAID, "store": False}
     default = start_proxy()
@@ -149,6 +151,7 @@ def test_the_header_is_for_every_api(path: str, body: dict[str, Any], proxy: Pro
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_opted_out_streams_errors_and_aborted_requests_keep_no_content(
     proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
@@ -207,6 +210,7 @@ def test_a_student_also_answers_opted_out_requests(
     nothing_is_kept(proxy)
 
 
+@pytest.mark.slow
 def test_no_run_learns_from_opted_out_traces(proxy: ProxyThread) -> None:
     for store in (True, False, False):
         ask(proxy, store=store)
@@ -249,6 +253,7 @@ def test_a_correction_of_an_opted_out_answer_is_not_kept(proxy: ProxyThread) -> 
     ]
 
 
+@pytest.mark.slow
 def test_an_opted_out_client_cannot_store_a_correction(proxy: ProxyThread) -> None:
     trace = ask(proxy, key="sk-silent").headers["x-understudy-trace"]
     for more in ({"key": "sk-silent"}, {"headers": {"X-Understudy-Store": "false"}}):

@@ -54,6 +54,7 @@ def test_a_trailing_slash_is_no_way_around_the_log(proxy):
         "/%76%31/files",
     ],
 )
+@pytest.mark.slow
 def test_no_path_leads_out_of_v1(path, proxy, teacher):
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connection:
         connection.sendall(f"POST {path} HTTP/1.1\r\ncontent-length: 0\r\n\r\n".encode())
@@ -135,6 +136,7 @@ def test_errors_are_passed_on_and_breaks_abort(proxy, teacher):
     assert httpx.post(f"{proxy.base_url}/moderations", json={}).status_code == 502
 
 
+@pytest.mark.slow
 def test_the_client_hangs_up(proxy, teacher):
     teacher.script(stream("word " * 300).paced(0.05))
     with (

@@ -164,6 +164,7 @@ def test_the_callback_takes_its_rules_from_the_config(
         assert SECRET not in json.dumps(trace)
 
 
+@pytest.mark.slow
 def test_without_its_rules_the_callback_journals_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

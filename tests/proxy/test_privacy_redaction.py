@@ -163,6 +163,7 @@ TRAFFIC: dict[str, tuple[dict[str, Any], Reply | None]] = {
 
 
 @pytest.mark.parametrize("which", TRAFFIC)
+@pytest.mark.slow
 def test_no_traffic_leaves_unredacted_text_behind(
     which: str, proxy: ProxyThread, teacher: LoopbackServer, tmp_path: Path
 ) -> None:

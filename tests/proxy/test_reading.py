@@ -164,6 +164,7 @@ def ask(proxy: ProxyThread, *, stream: bool) -> bytes:
     return answer.content
 
 
+@pytest.mark.slow
 def test_an_answer_too_large_to_be_read_is_passed_on_and_logged_as_unread(
     small: None, proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:
@@ -182,6 +183,7 @@ def test_an_answer_too_large_to_be_read_is_passed_on_and_logged_as_unread(
     assert traces[0]["content_bytes"] > len(b"".join(pieces))
 
 
+@pytest.mark.slow
 def test_a_large_request_and_answer_are_read_as_small_ones_are(
     proxy: ProxyThread, teacher: LoopbackServer
 ) -> None:

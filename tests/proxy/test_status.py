@@ -42,6 +42,7 @@ def page():
     page.close()
 
 
+@pytest.mark.slow
 def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
     raw = settings(teacher.base_url, tmp_path)
 
@@ -79,6 +80,7 @@ def test_health_says_when_the_journal_is_not_collected(teacher, tmp_path, page):
         assert health() == ("ok", state())
 
 
+@pytest.mark.slow
 def test_a_control_plane_that_hangs_is_a_503(teacher, tmp_path, page):
     """Stopped by a signal: the kernel still takes connections for it."""
     with socket.create_server(("127.0.0.1", 0)) as stopped:
@@ -89,6 +91,7 @@ def test_a_control_plane_that_hangs_is_a_503(teacher, tmp_path, page):
                 assert httpx.get(f"{running.url}{path}", timeout=60).status_code == 503
 
 
+@pytest.mark.slow
 def test_a_query_that_is_stuck_is_a_503(teacher, tmp_path, page):
     with socket.create_server(("127.0.0.1", 0)) as waiting:
         raw, port = settings(teacher.base_url, tmp_path), waiting.getsockname()[1]

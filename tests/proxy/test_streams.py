@@ -25,6 +25,7 @@ def relayed(proxy, body=BODY):
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
+@pytest.mark.slow
 def test_transcripts_are_relayed_byte_for_byte(name, proxy, teacher):
     raw = (GOLDEN / f"{name}.sse").read_bytes()
     expected = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
@@ -129,6 +130,7 @@ def test_a_plain_answer_that_breaks_off(client, proxy, teacher):
     assert (trace["outcome"], trace["status_code"]) == ("teacher_broke", 502)
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(stream(" ".join(["word"] * 500)).paced(0.05))
     chunks = client.chat.completions.create(**BODY)

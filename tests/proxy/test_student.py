@@ -217,6 +217,7 @@ def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     assert len(teacher.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_teacher_answers_when_the_student_is_gone(ask, publish, student, proxy):
     publish()
     student.close()
@@ -225,6 +226,7 @@ def test_the_teacher_answers_when_the_student_is_gone(ask, publish, student, pro
     assert headers["x-understudy-reason"] == "student_down"
 
 
+@pytest.mark.slow
 def test_the_teachers_error_is_what_a_fallback_gives(ask, publish, teacher, student, proxy):
     publish(cutoff=-0.05)
     teacher.script(error(429, "slow down"))
@@ -234,12 +236,14 @@ def test_the_teachers_error_is_what_a_fallback_gives(ask, publish, teacher, stud
     assert proxy.traces()[0]["confidence"] == -0.1
 
 
+@pytest.mark.slow
 def test_a_cutoff_that_is_met(ask, publish):
     publish(cutoff=-0.1)
     assert ask()[0]["x-understudy-route"] == "student"
 
 
 @pytest.mark.parametrize(("above", "route"), [(-1e-9, "student"), (1e-9, "fallback")])
+@pytest.mark.slow
 def test_the_cutoff_is_for_the_confidence_of_the_routes_model(above, route, ask, publish, proxy):
     model = ConfidenceModel(intercept=-1.0, weights={"mean": 0.5, "rivals": 0.75})
     signals = read_student_answer(sure("good").chunks[0]).signals
@@ -251,6 +255,7 @@ def test_the_cutoff_is_for_the_confidence_of_the_routes_model(above, route, ask,
     assert trace["confidence"] == confidence
 
 
+@pytest.mark.slow
 def test_an_answer_without_logprobs_has_no_confidence(ask, publish, proxy, student):
     student.answer = lambda request: completion("good")
     publish(confidence=ConfidenceModel(intercept=9.0, weights={}))
@@ -275,6 +280,7 @@ def test_an_answer_without_logprobs_has_no_confidence(ask, publish, proxy, stude
         ({"type": "of the future"}, "good", "fallback"),
     ],
 )
+@pytest.mark.slow
 def test_the_requested_format_is_kept(asked, text, route, ask, publish, student):
     student.answer = lambda request: sure(text)
     publish({**BODY, "response_format": asked})

@@ -51,6 +51,7 @@ def respond(proxy, **more):
     return httpx.post(f"{proxy.base_url}/responses", json=body)
 
 
+@pytest.mark.slow
 def test_who_made_a_response_is_asked_to_go_on_from_it(between):
     for _ in range(6):
         first = respond(between).json()["id"]
@@ -59,6 +60,7 @@ def test_who_made_a_response_is_asked_to_go_on_from_it(between):
         assert second.json()["id"][:6] == first[:6]
 
 
+@pytest.mark.slow
 def test_a_response_of_before_this_worker_is_looked_for(between):
     for made in ("resp_a77", "resp_b77") * 2:
         assert respond(between, previous_response_id=made).status_code == 200
@@ -74,6 +76,7 @@ def test_a_deployment_that_is_down_does_not_hide_what_the_other_one_made(start_p
     assert respond(proxy, previous_response_id="resp_b1").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_response_of_the_second_model_is_found(start_proxy, two):
     proxy = start_proxy(model_list=[endpoint("gpt-4o", two[0]), endpoint("o3", two[1])])
     made = respond(proxy, model="o3").json()["id"]
@@ -85,6 +88,7 @@ def test_a_response_of_the_second_model_is_found(start_proxy, two):
 # ---- the list of models --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_behind_a_wildcard_are_the_models_that_the_teacher_lists(start_proxy, teacher):
     teacher.answer = lambda request: Reply(
         (b'{"object":"list","data":[{"id":"gpt-4o","owned_by":"x"},{"id":"o3"},{"no":"id"}]}',)

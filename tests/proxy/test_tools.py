@@ -282,6 +282,7 @@ def test_a_function_that_the_teacher_never_calls(
         ({"tool_choice": "auto", "parallel_tool_calls": True}, "certified"),
     ],
 )
+@pytest.mark.slow
 def test_what_was_not_certified_goes_to_the_teacher(
     changes: dict[str, Any], reason: str, ask: Ask, publish: Publish
 ) -> None:
@@ -289,6 +290,7 @@ def test_what_was_not_certified_goes_to_the_teacher(
     assert ask(**changes)[0]["x-understudy-reason"] == reason
 
 
+@pytest.mark.slow
 def test_a_student_of_words_gets_no_tools(ask: Ask, publish: Publish) -> None:
     publish(output="json")
     assert ask()[0]["x-understudy-reason"] == "tools"
@@ -393,6 +395,7 @@ def test_the_same_through_the_proxy(
 # ---- a student's call as part of a later turn ----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_id_of_a_call_has_the_form_of_the_teachers_own(ask: Ask, publish: Publish) -> None:
     """Or a teacher that wants its own form refuses the next turn."""
     publish(style=MessageStyle(call_id="{alnum:9}"))
@@ -401,6 +404,7 @@ def test_the_id_of_a_call_has_the_form_of_the_teachers_own(ask: Ask, publish: Pu
         assert re.fullmatch(r"[a-zA-Z0-9]{9}", made.id)
 
 
+@pytest.mark.slow
 def test_no_call_is_served_where_the_teachers_calls_carry_state(
     ask: Ask, publish: Publish, proxy: ProxyThread
 ) -> None:
@@ -411,6 +415,7 @@ def test_no_call_is_served_where_the_teachers_calls_carry_state(
 
 
 @pytest.mark.parametrize("fields", [[], ["refusal"], ["annotations", "refusal"]])
+@pytest.mark.slow
 def test_a_message_has_no_field_that_the_teachers_do_not_have(
     fields: list[str], ask: Ask, publish: Publish, proxy: ProxyThread
 ) -> None:

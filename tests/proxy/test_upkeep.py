@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxy.surfaces.responses.stored import StoredResponses
 from proxy.upkeep import UPKEEP_S, Upkeep
 from proxy.upstream.client import Upstream
@@ -26,6 +28,7 @@ class Broken:
         raise KeyError("began")
 
 
+@pytest.mark.slow
 async def test_a_fault_of_the_metrics_neither_holds_the_journal_nor_the_routes_back(
     tmp_path: Path,
 ) -> None:

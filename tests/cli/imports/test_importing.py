@@ -73,6 +73,7 @@ def rows_of(db: Database, task: str = "triage") -> list[dict[str, Any]]:
     return db.query("teacher_answers", task=task, limit=10**6)
 
 
+@pytest.mark.slow
 def test_a_file_becomes_traces_that_a_run_learns_from(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
@@ -118,6 +119,7 @@ def test_imported_twice_and_in_overlapping_files_each_call_is_there_once(
     assert taken(db, data).traces == 31
 
 
+@pytest.mark.slow
 def test_equal_answers_without_ids_in_one_file_are_votes_of_their_own(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_call_with_an_id_that_is_in_a_file_twice_is_one_call(
     assert taken(db, data).traces == 1
 
 
+@pytest.mark.slow
 def test_repeats_damage_and_the_proxys_own_traces_in_one_batch(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
@@ -207,6 +210,7 @@ def test_logs_without_times_do_not_count_in_the_teachers_latency(
     ],
 )
 @pytest.mark.parametrize("form", ["jsonl", "json", "csv"])
+@pytest.mark.slow
 def test_the_format_and_the_task_are_found_in_the_data(
     tmp_path: Path, data: Path, db: Database, row: dict[str, Any], format_: str, form: str
 ) -> None:
@@ -281,6 +285,7 @@ def test_a_flattened_column_is_found_by_its_name(tmp_path: Path, data: Path, db:
     assert task_counts(db) == {"inbox": 1}
 
 
+@pytest.mark.slow
 def test_an_empty_or_damaged_file_among_others_does_not_end_the_import(
     tmp_path: Path, data: Path, db: Database
 ) -> None:
@@ -390,6 +395,7 @@ def test_a_row_from_the_future_is_left_out(tmp_path: Path, data: Path) -> None:
     assert "1  its time lies in the future" in imported(data, file).output
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_import_and_what_came_before_stays(
     tmp_path: Path, data: Path, db: Database
 ) -> None:

@@ -222,6 +222,7 @@ def test_a_large_file_takes_little_memory(tmp_path: Path, form: str) -> None:
         lambda head: st.binary(max_size=80).map(lambda rest: head.encode() + rest)
     )
 )
+@pytest.mark.slow
 def test_no_bytes_raise_anything_but_import_failed(tmp_path: Path, content: bytes) -> None:
     try:
         rows = told(file(tmp_path, content))

@@ -108,6 +108,7 @@ def test_a_child_that_must_not_run_twice_ends_before_its_successor_starts(tmp_pa
     assert file.read_text().splitlines() == expected
 
 
+@pytest.mark.slow
 def test_a_replaced_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     said: list[str] = []
@@ -125,6 +126,7 @@ def test_a_replaced_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert said == ["deaf did not end within 0.2 s and is killed"]
 
 
+@pytest.mark.slow
 def test_a_stop_during_a_replacement_stops_old_and_new(tmp_path: Path) -> None:
     file = tmp_path / "log"
     supervisor = Supervisor([spec("a", POLITE, file, "old")], say=lambda _: None)

@@ -110,6 +110,7 @@ def test_children_are_stopped_stage_by_stage(tmp_path: Path) -> None:
     assert stopped == [f"{name} {what}" for name in names for what in ("term", "end")]
 
 
+@pytest.mark.slow
 def test_children_of_a_stage_are_stopped_together(tmp_path: Path) -> None:
     file = tmp_path / "log"
     names = ["one", "other"]
@@ -121,6 +122,7 @@ def test_children_of_a_stage_are_stopped_together(tmp_path: Path) -> None:
     assert stopped == ["term", "term", "end", "end"]
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_stop_is_killed_with_its_own_children(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     said: list[str] = []
@@ -150,6 +152,7 @@ def test_a_second_stop_waits_for_nobody(tmp_path: Path) -> None:
     assert said == []
 
 
+@pytest.mark.slow
 def test_processes_that_it_did_not_start_are_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -162,6 +165,7 @@ def test_processes_that_it_did_not_start_are_left_alone(tmp_path: Path) -> None:
         stranger.wait()
 
 
+@pytest.mark.slow
 def test_a_missing_program_is_reported_and_tried_again() -> None:
     said: list[str] = []
     child = ChildSpec(name="child", argv=["/nonexistent/program"], env={})
@@ -191,6 +195,7 @@ def test_a_child_inherits_the_socket_and_has_its_folder_and_log(tmp_path: Path) 
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_a_log_that_grows_is_emptied_while_the_child_writes_on(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))

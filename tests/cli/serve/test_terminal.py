@@ -76,6 +76,7 @@ def test_a_terminal_that_closes_stops_what_runs_in_it(started: Start) -> None:
     assert said(file, 2)[1] == "stop"
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_terminal_is_there_is_a_reload(started: Start) -> None:
     pid, end, file = started()
     os.kill(pid, signal.SIGHUP)

@@ -153,6 +153,7 @@ def test_unproven_and_protected_labels_are_named() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(next(iter(TASKS.values()))))
+@pytest.mark.slow
 def test_a_missing_or_null_field_is_shown_without_an_error(name: str) -> None:
     for task in TASKS.values():
         for bare in ({k: v for k, v in task.items() if k != name}, {**task, name: None}):

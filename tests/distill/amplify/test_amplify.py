@@ -163,6 +163,7 @@ async def test_target_0_makes_no_call(tmp_path: Path) -> None:
     assert result == Amplified([], "target reached")
 
 
+@pytest.mark.slow
 async def test_no_more_calls_run_at_once_than_allowed(tmp_path: Path) -> None:
     under_way, most = 0, 0
 

@@ -6,6 +6,8 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import pytest
+
 from demo.tasks.tasks import TASKS
 from distill.amplify.diversity import (
     DIFFICULTIES,
@@ -68,6 +70,7 @@ def test_every_requested_answer_has_an_example_in_the_context() -> None:
         assert len({row.input_hash for row in plan.context}) == SETTINGS.context
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_for_a_seed_and_rotate_over_the_rows() -> None:
     rows = rows_of(JSON)
     assert a_plan(rows, 5) == a_plan(rows, 5)

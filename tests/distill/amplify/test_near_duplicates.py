@@ -43,6 +43,7 @@ def test_text_without_words_is_compared_unchanged() -> None:
     assert simplified(" ?! ") == "?!"
 
 
+@pytest.mark.slow
 def test_one_more_letter_lowers_the_similarity() -> None:
     """No miss by MinHash among a thousand texts and their slightly changed copies."""
     texts = list(islice(TASKS["order-extraction"].texts("near"), 1000))

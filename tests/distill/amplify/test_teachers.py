@@ -102,6 +102,7 @@ async def test_an_input_that_the_teacher_refuses_is_rejected_and_the_run_goes_on
     assert all("lantern" in text_of_example(e) and e.target == "" for e in refused)
 
 
+@pytest.mark.slow
 async def test_answers_of_another_form_are_rejected_with_their_reason(tmp_path: Path) -> None:
     sound = DemoTeacher()
     answers = ["Positive, I would say!", "", "positive"]

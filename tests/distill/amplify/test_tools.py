@@ -39,6 +39,7 @@ def rows_with_tools(count: int = 40) -> list[Row]:
 POLICY = a_policy()
 
 
+@pytest.mark.slow
 async def test_synthetic_inputs_are_answered_with_calls(tmp_path: Path) -> None:
     calling_teacher = CallingTeacher()
     async with server(calling_teacher) as teacher:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from distill.dataset.frequent import FrequentInput, read_frequent, write_frequent
 from distill.dataset.rows import MAX_REPEATS, Selection, choose_rows
 from store.chat.shape import input_hash
@@ -47,6 +49,7 @@ def test_an_input_that_is_60_percent_of_the_traffic_stands_for_no_other() -> Non
     assert selection.groups["heldout"] == len(selection.heldout)
 
 
+@pytest.mark.slow
 def test_inputs_that_come_seldom_are_not_frequent() -> None:
     assert choose_rows([*others(200), *pings(*["a"] * 3)], SHARES).frequent == []
     assert choose_rows([*others(996), *pings(*["a"] * 9)], SHARES).frequent == []

@@ -83,6 +83,7 @@ def test_a_text_with_another_id_date_or_status_is_the_same_case(value: Any) -> N
 
 
 @pytest.mark.parametrize("forms", [1, 5])
+@pytest.mark.slow
 def test_a_long_form_of_which_two_fields_vary_is_neither_one_group_nor_a_few(forms: int) -> None:
     rng = random.Random(3)
     bodies = [(text(rng, 200), text(rng, 200)) for _ in range(forms)]

@@ -102,6 +102,7 @@ def test_a_form_that_is_new_is_found_to_be_one() -> None:
     assert len(set(found[60:])) == 90
 
 
+@pytest.mark.slow
 def test_groups_are_never_less_careful_than_those_of_rows() -> None:
     """Tickets with updates, in any order: no pair that the rules for rows link is apart."""
     draw = random.Random(7)
@@ -121,6 +122,7 @@ def test_groups_are_never_less_careful_than_those_of_rows() -> None:
     assert {(a, b) for a, b in linked if live[a] != live[b]} == set()
 
 
+@pytest.mark.slow
 def test_an_input_keeps_its_group_after_a_restart() -> None:
     draw = random.Random(8)
     texts = [sentence(draw) for _ in range(30)]
@@ -149,6 +151,7 @@ def test_only_the_newest_inputs_are_remembered() -> None:
     assert set(groups._live) == set(groups._with)
 
 
+@pytest.mark.slow
 def test_long_documents_are_compared_by_a_sample_of_their_terms() -> None:
     draw = random.Random(10)
     documents = [sentence(draw, 3000) for _ in range(12)]

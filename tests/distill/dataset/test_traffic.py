@@ -57,6 +57,7 @@ def prompts(rows: Sequence[Row]) -> Counter[str]:
 # ---- which shapes count ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_an_edit_the_new_prompt_counts_however_many_traces_the_old_one_has() -> None:
     old, new = some(3000, "old"), some(1000, "new", at=10)
     selection = choose_rows([*old, *new], SHARES, traffic=traffic_of([*old, *new]))

@@ -98,6 +98,7 @@ async def test_a_noisy_teacher_has_a_ceiling(
     assert (measured.low, measured.high) == pytest.approx((low, high))
 
 
+@pytest.mark.slow
 async def test_rows_are_asked_again_with_their_own_parameters(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ async def test_each_row_is_asked_of_the_teacher_that_answered_it(
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == 30
 
 
+@pytest.mark.slow
 async def test_an_error_does_not_count_and_a_refusal_disagrees(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -212,6 +214,7 @@ async def test_a_run_goes_on_without_a_ceiling_when_the_budget_is_spent_and_pays
     assert set(asked.values()) == {1}
 
 
+@pytest.mark.slow
 async def test_a_spent_budget_leaves_a_ceiling_from_20_rows_on(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +242,7 @@ async def test_a_teacher_that_cannot_be_asked_does_not_fail_the_run(
     assert "the teacher's agreement with itself is unknown" in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_resumed_ceiling_reads_the_stored_answers(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_the_confidence_weights_the_informative_signal(by_rivals: float, by_mean
     assert model.weights == pytest.approx({"rivals": by_rivals, "mean": by_mean}, abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_confidence_is_calibrated_on_other_rows() -> None:
     known = {"intercept": -1.5, "by_rivals": 0.5, "by_mean": 0.3}
     model = fit_confidence(drawn(300, seed=2, **known))

@@ -188,6 +188,7 @@ async def test_the_requested_format_is_checked_as_the_proxy_does(
     assert evaluation.signals is not None
 
 
+@pytest.mark.slow
 async def test_a_slow_or_unreachable_student_is_a_fault() -> None:
     release = asyncio.Event()
 

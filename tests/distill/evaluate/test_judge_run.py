@@ -106,6 +106,7 @@ async def test_a_run_is_scored_by_its_judge_and_the_calls_are_in_the_store(
     assert len(teacher.requests) == 30  # the student was asked again, the judge was not
 
 
+@pytest.mark.slow
 async def test_a_refusing_judge_is_logged_and_counts_against_the_student(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,6 +143,7 @@ async def test_a_spent_budget_names_its_setting_and_loses_no_verdict(
     assert len(teacher_calls_of_run(parts.store.db, run.run_id)) == len(teacher.requests) == 40
 
 
+@pytest.mark.slow
 async def test_earlier_calls_of_the_run_count_against_the_budget(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ async def test_earlier_calls_of_the_run_count_against_the_budget(
     assert len(teacher.requests) == 8
 
 
+@pytest.mark.slow
 async def test_a_teacher_that_becomes_unreachable_fails_the_run_with_one_reason(
     teacher: LoopbackServer, parts: Parts, tmp_path: Path
 ) -> None:
@@ -199,6 +202,7 @@ async def test_a_stopped_evaluation_resumes_without_paying_twice(
     assert set(answered.values()) == {1}
 
 
+@pytest.mark.slow
 async def test_no_more_judge_calls_at_once_than_set(parts: Parts, tmp_path: Path) -> None:
     whole = orjson.loads(verdict(True).chunks[0])
     async with counting(lambda _: whole) as (url, most):

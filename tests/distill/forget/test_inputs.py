@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from distill.collect import collect
 from distill.pipeline.promotion import save_route, saved_route
 from store.database.database import Database
@@ -18,6 +20,7 @@ from tests.helpers.samples import a_promotion, a_route, write_segment
 ENTRY = {"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"}}
 
 
+@pytest.mark.slow
 async def test_a_forgotten_users_own_input_leaves_the_routes(tmp_path: Path) -> None:
     config = parse_config({"model_list": [ENTRY], "data_dir": str(tmp_path)})
     at = time.time() - 100

@@ -86,6 +86,7 @@ async def test_expired_traces_are_deleted_with_everything_derived_from_them(tmp_
     assert not (folder / "evaluations.jsonl").exists()
 
 
+@pytest.mark.slow
 async def test_without_retention_settings_nothing_is_deleted(tmp_path: Path) -> None:
     settings = config(tmp_path)
     fill_folder(settings, at=NOW - 5000 * DAY_S)

@@ -123,6 +123,7 @@ async def test_a_run_without_the_forgotten_trace_goes_on(scene: Scene) -> None:
     assert not scene.db.query("exchange_by_id", trace_id=other.trace_id)
 
 
+@pytest.mark.slow
 async def test_no_run_begins_during_a_forgetting(scene: Scene) -> None:
     async with scene.runner.held():
         await scene.runner.check()
@@ -133,6 +134,7 @@ async def test_no_run_begins_during_a_forgetting(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("at_once", "new", "due"), [(False, 0, False), (False, 1, True), (True, 0, True)]
 )
+@pytest.mark.slow
 async def test_a_marked_student_makes_a_run_due(
     scene: Scene, at_once: bool, new: int, due: bool
 ) -> None:

@@ -35,6 +35,7 @@ def digests(used: UsedInputs, hashes: list[str]) -> set[str]:
     return {digest_of(used.salt, "input", one) for one in hashes}
 
 
+@pytest.mark.slow
 def test_learned_and_judged_rows_are_told_apart(config: Config, filled: FilledFolder) -> None:
     """Splits in the order of the rows: train, train, calibration, held-out, and so on."""
     traces = [*filled.theirs, *filled.others]
@@ -51,6 +52,7 @@ def test_learned_and_judged_rows_are_told_apart(config: Config, filled: FilledFo
         assert not used_inputs(db, "another", filled.run_id).learned
 
 
+@pytest.mark.slow
 async def test_a_forgotten_users_inputs_are_not_kept(config: Config, filled: FilledFolder) -> None:
     theirs = {t.input_hash for t in filled.theirs}
     with Database(config.database_file, config.store) as db:

@@ -142,6 +142,7 @@ def test_the_weights_are_those_of_the_requests() -> None:
     st.integers(1, 8),
     st.integers(1, 5),
 )
+@pytest.mark.slow
 def test_the_e_value_of_all_that_is_served_has_expectation_at_most_one(
     of_input: float, of_groups: float, share: float, judged_answers: int, groups: int
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_fraction_multiplies_the_stake_by_no_more_than_a_fair_bet(
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 4), st.integers(1, 6), st.floats(0, 1), st.sampled_from([0.8, 0.9, 0.95]))
+@pytest.mark.slow
 def test_the_e_value_of_dependent_rows_has_expectation_at_most_one(
     groups: int, size: int, correlation: float, p0: float
 ) -> None:

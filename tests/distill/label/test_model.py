@@ -19,6 +19,7 @@ def model() -> LabelModel:
     return fitted(label_samples(300, 1), label_samples(150, 2))
 
 
+@pytest.mark.slow
 def test_it_learns_which_label_an_input_has(model: LabelModel) -> None:
     samples = label_samples(100, 3)
     answers = [model.answer(sample.messages) for sample in samples]
@@ -28,6 +29,7 @@ def test_it_learns_which_label_an_input_has(model: LabelModel) -> None:
     assert sum(answer.familiar for answer in answers) >= 90
 
 
+@pytest.mark.slow
 def test_each_field_is_learned_and_the_answer_is_json() -> None:
     model = fitted(json_samples(400, 1), json_samples(150, 2))
     samples = json_samples(100, 3)
@@ -82,6 +84,7 @@ def test_what_is_no_request_is_refused(model: LabelModel, body: bytes) -> None:
     assert completion(model, body)[0] == 400
 
 
+@pytest.mark.slow
 def test_training_twice_gives_the_same_student(tmp_path: Path, model: LabelModel) -> None:
     save(tmp_path / "one", model)
     save(tmp_path / "two", fitted(label_samples(300, 1), label_samples(150, 2)))

@@ -40,6 +40,7 @@ async def test_an_audit_becomes_a_comparison_and_a_teacher_call(scene: Scene) ->
     assert scene.state().comparisons["audit"].n == 2
 
 
+@pytest.mark.slow
 async def test_the_teacher_gets_the_request_without_the_clients_own_fields(scene: Scene) -> None:
     student = scene.promote()
     trace = scene.served("one", student)
@@ -53,6 +54,7 @@ async def test_the_teacher_gets_the_request_without_the_clients_own_fields(scene
     assert not asked.json.keys() & {"user", "stream"}
 
 
+@pytest.mark.slow
 async def test_an_opted_out_request_is_not_audited_but_counts_as_a_call(scene: Scene) -> None:
     student = scene.promote()
     await scene.settle(scene.served("one", student), scene.served("two", student, content="none"))
@@ -114,6 +116,7 @@ async def test_audits_stay_pending_while_the_teacher_is_down(scene: Scene) -> No
     assert (scene.state().audits.owed, scene.state().waits_for) == (0, "")
 
 
+@pytest.mark.slow
 async def test_an_audit_that_is_pending_for_too_long_is_dropped(scene: Scene) -> None:
     student = scene.promote()
     scene.teacher.answer = lambda _: error(401, "no")

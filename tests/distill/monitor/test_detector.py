@@ -58,6 +58,7 @@ def test_each_bet_keeps_its_proven_hazard_in_simulation(
 @pytest.mark.parametrize(
     ("tolerated", "run_length"), [(0.05, 100), (0.05, 500), (0.3, 500), (0.005, 1000), (0.9, 200)]
 )
+@pytest.mark.slow
 def test_the_mean_time_to_a_false_alarm_is_at_least_the_run_length(
     tolerated: float, run_length: float
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_student_within_tolerance_is_hardly_ever_demoted() -> None:
         (100_000, 0.02, 5),
     ],
 )
+@pytest.mark.slow
 def test_the_alarm_comes_in_time_when_everything_is_bad(
     run_length: float, tolerated: float, observations: int
 ) -> None:
@@ -204,6 +206,7 @@ def test_calibration_ends_for_extreme_tolerances() -> None:
         assert 0 <= seen.level <= 1
 
 
+@pytest.mark.slow
 def test_calibration_takes_well_below_a_second() -> None:
     calibrate.cache_clear()
     before = time.process_time()

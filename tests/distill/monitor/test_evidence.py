@@ -166,6 +166,7 @@ def test_groups_that_are_not_replayed_go_on(db: Database) -> None:
     assert read(db, promotion).audit_rate_at(2 * BEGAN) == 0.5  # for the first hundred groups
 
 
+@pytest.mark.slow
 def test_complaints_about_one_conversation_count_once(db: Database) -> None:
     promotion = promoted()
     audit = a_comparison(student_id=promotion.run_id, kind="audit", at=BEGAN + 1)
@@ -188,6 +189,7 @@ def unsure_turn(turn: int, *, begins: str) -> RequestOutcome:
 @pytest.mark.parametrize(
     ("begins", "generic", "n"), [("a", [], 1), ("hello", ["hello"], 40)], ids=["own", "generic"]
 )
+@pytest.mark.slow
 def test_one_conversation_below_the_cutoff_counts_once(
     begins: str, generic: list[str], n: int
 ) -> None:
@@ -335,6 +337,7 @@ def answers_of(promotion: Promotion, teacher: str, student: str, at: float) -> C
     )
 
 
+@pytest.mark.slow
 def test_a_student_that_stops_giving_a_protected_label_is_demoted(db: Database) -> None:
     """One comparison in 50 is a `yes`: 2 % disagree, which the agreement tolerates for ever."""
     promotion = protecting()
@@ -367,6 +370,7 @@ def test_a_student_that_gives_its_protected_labels_stays(db: Database) -> None:
     assert decide(promotion, evidence, SETTINGS, BEGAN + 500).action != "demote"
 
 
+@pytest.mark.slow
 def test_a_protected_label_that_goes_wrong_raises_the_audit_rate() -> None:
     """Where it is rare, the calm rate would take months to see enough of it."""
     tracker = EvidenceTracker(protecting(), BEGAN, 0.95, SETTINGS)

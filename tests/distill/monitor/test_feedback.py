@@ -74,6 +74,7 @@ def after(db: Database, journal: Path, *written: Trace | Feedback) -> list[Compa
         ({"score": None, "correction": " shipping\n"}, False),
     ],
 )
+@pytest.mark.slow
 def test_a_complaint_is_a_comparison_that_disagrees(
     db: Database, journal: Path, changes: dict[str, Any], complaint: bool
 ) -> None:
@@ -119,6 +120,7 @@ def test_feedback_on_anything_but_a_students_answer_is_ignored(
 
 
 @pytest.mark.parametrize("messages", [None, "[]", "no json", "{}", "[5]", '[{"content":null}]'])
+@pytest.mark.slow
 def test_a_trace_without_a_readable_answer_does_not_block_others(
     db: Database, journal: Path, messages: str | None
 ) -> None:
@@ -159,6 +161,7 @@ def test_the_comparison_has_the_scorer_of_the_students_last_route(
 # ---- newest feedback ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_complaint_that_is_taken_back_becomes_an_agreement(db: Database, journal: Path) -> None:
     trace = served()
     [complaint] = after(db, journal, trace, a_feedback(trace.trace_id, feedback_at=1.0))
@@ -171,6 +174,7 @@ def test_a_complaint_that_is_taken_back_becomes_an_agreement(db: Database, journ
     assert comparisons_of_student(db, STUDENT) == [again]
 
 
+@pytest.mark.slow
 def test_older_feedback_collected_later_does_not_replace_newer(db: Database, journal: Path) -> None:
     """A dead worker's segment is collected after those of running ones."""
     trace = served()
@@ -180,6 +184,7 @@ def test_older_feedback_collected_later_does_not_replace_newer(db: Database, jou
     assert (held.agrees, held.at) == (False, 5.0)
 
 
+@pytest.mark.slow
 def test_repeated_feedback_on_a_trace_counts_once(db: Database, journal: Path) -> None:
     trace = served()
     after(db, journal, trace, *(a_feedback(trace.trace_id, feedback_at=float(i)) for i in range(5)))
@@ -199,6 +204,7 @@ def test_feedback_does_not_replace_an_audit_of_the_same_trace(db: Database, jour
 # ---- order, restarts, repetition ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_call_returns_nothing(db: Database, journal: Path) -> None:
     trace = served()
     assert len(after(db, journal, trace, a_feedback(trace.trace_id))) == 1
@@ -206,6 +212,7 @@ def test_a_second_call_returns_nothing(db: Database, journal: Path) -> None:
     assert after(db, journal, served(), a_trace()) == []
 
 
+@pytest.mark.slow
 def test_feedback_waits_for_its_trace_across_a_restart(tmp_path: Path) -> None:
     file, journal, trace = tmp_path / "u.duckdb", tmp_path / "journal", served()
     with Database(file, StoreSettings()) as db:
@@ -283,6 +290,7 @@ def test_the_result_does_not_depend_on_order_restarts_or_repeats(
 # ---- labels for the judge ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_judged_pairs_have_the_labels_of_judge_and_people(db: Database, journal: Path) -> None:
     def audited(at: float, agrees: bool, **changes: Any) -> str:
         values: dict[str, Any] = {"kind": "audit", "scorer": "judge", "agrees": agrees, "at": at}

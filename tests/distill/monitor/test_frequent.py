@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from distill.dataset.exchange import shape_body
 from distill.monitor.frequent import MAX_INPUTS, listing
 from store.chat.shape import input_hash, rest_of_shape
@@ -64,6 +66,7 @@ def test_an_input_under_a_varying_prompt_is_listed_with_what_varies() -> None:
     assert within == [input_hash(one.request.messages, ["Monday"])]
 
 
+@pytest.mark.slow
 async def test_an_input_that_becomes_frequent_and_differs_is_left_to_the_teacher(
     tmp_path: Path,
 ) -> None:
@@ -84,6 +87,7 @@ async def test_an_input_that_becomes_frequent_and_differs_is_left_to_the_teacher
         assert scene.state().step == "live"
 
 
+@pytest.mark.slow
 async def test_a_step_does_not_bring_a_forgotten_input_back(tmp_path: Path) -> None:
     async with Scene(tmp_path) as scene:
         scene.promote(step="shadow", teacher_inputs=["of a forgotten user"])

@@ -213,6 +213,7 @@ async def test_a_good_student_goes_from_shadow_to_live(tmp_path: Path) -> None:
     ("step", "share", "next_share"),
     [("shadow", 0.0, 0.05), ("canary", 0.05, 0.25), ("canary", 0.25, 1.0), ("live", 1.0, None)],
 )
+@pytest.mark.slow
 async def test_the_state_names_the_next_step(
     scene: Scene, step: str, share: float, next_share: float | None
 ) -> None:
@@ -270,6 +271,7 @@ async def test_a_new_student_does_not_inherit_evidence(scene: Scene) -> None:
     assert scene.state().suspicion["disagreement"].bad == 0
 
 
+@pytest.mark.slow
 async def test_a_paused_task_is_not_audited(scene: Scene) -> None:
     student = scene.promote()
     append_action(scene.db, an_action(command="pause", at=scene.now))

@@ -18,6 +18,7 @@ KEY = bytes(range(32))
 IDS = [new_id() for _ in range(20_000)]  # as traces have them: alike but for the time and some bits
 
 
+@pytest.mark.slow
 def test_the_sample_is_uniform_over_traces() -> None:
     sampler = Sampler(KEY)
     for kind in ("audit", "shadow"):

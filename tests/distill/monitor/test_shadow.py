@@ -53,6 +53,7 @@ async def test_the_students_answer_is_compared_with_the_teachers(scene: Scene) -
         (DROP, Reason.STUDENT_DOWN, 1),
     ],
 )
+@pytest.mark.slow
 async def test_an_answer_that_the_proxy_would_not_serve_is_not_servable(
     scene: Scene, reply, fault: Reason | None, bad: int
 ) -> None:
@@ -69,6 +70,7 @@ async def test_an_answer_that_the_proxy_would_not_serve_is_not_servable(
     assert scene.state().suspicion["disagreement"].n == (fault is None)
 
 
+@pytest.mark.slow
 async def test_the_students_request_keeps_the_clients_limits(scene: Scene) -> None:
     scene.promote(step="shadow", max_tokens=64)
     params = (
@@ -82,6 +84,7 @@ async def test_the_students_request_keeps_the_clients_limits(scene: Scene) -> No
     assert scene.state().comparisons["shadow"].servable == 0  # not JSON
 
 
+@pytest.mark.slow
 async def test_only_requests_that_the_certificate_covers_are_asked(scene: Scene) -> None:
     student = scene.promote(step="canary")
     await scene.settle(
@@ -130,6 +133,7 @@ async def test_the_shadow_pauses_for_a_slow_student(scene: Scene) -> None:
     assert len(scene.comparisons(student)) == 3
 
 
+@pytest.mark.slow
 async def test_a_student_that_is_down_is_not_asked(scene: Scene) -> None:
     scene.promote(step="shadow")
     scene.ready.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import orjson
+import pytest
 
 from store.records import Reason
 from tests.helpers.live_scene import EVERY_AUDIT, Scene
@@ -35,6 +36,7 @@ def logged(trace: Any, *made: tuple[str, str]) -> Any:
     return msgspec.structs.replace(trace, output_messages=messages)
 
 
+@pytest.mark.slow
 async def test_audits_compare_tool_calls(tmp_path: Path) -> None:
     async with Scene(tmp_path, audit=EVERY_AUDIT) as scene:
         student = scene.promote(output="tools", scorer="json")
@@ -52,6 +54,7 @@ async def test_audits_compare_tool_calls(tmp_path: Path) -> None:
             assert (request.json["tools"], request.json["parallel_tool_calls"]) == (TOOLS, False)
 
 
+@pytest.mark.slow
 async def test_the_shadow_compares_tool_calls(tmp_path: Path) -> None:
     async with Scene(tmp_path, rollout={"shadow_share": 1.0, "min_comparisons": 1000}) as scene:
         student = scene.promote(step="shadow", output="tools", scorer="json")

@@ -192,6 +192,7 @@ def test_suspicion_ends_when_a_later_student_is_live() -> None:
     assert suspect_since([by_hand, step("live"), new]) is None
 
 
+@pytest.mark.slow
 def test_a_selection_reads_back_as_it_was_written(db: Database, tmp_path: Path) -> None:
     traces = [a_request(f"text {n} 📦", at=float(n)) for n in range(20)]
     take(db, tmp_path, *traces)
@@ -216,6 +217,7 @@ def rows(count: int, split: Any) -> list[Row]:
     ]
 
 
+@pytest.mark.slow
 def test_too_few_rows_for_a_certificate_are_reported() -> None:
     def short(train: int, calibration: int, heldout: int, attempt: int = 1) -> str:
         sizes = zip(SPLITS, (train, calibration, heldout), strict=True)

@@ -112,6 +112,7 @@ class Scene:
         return ended_runs(self.db, "sums")[-1]
 
 
+@pytest.mark.slow
 async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     tmp_path: Path, db: Database
 ) -> None:
@@ -139,6 +140,7 @@ async def test_a_run_with_too_few_heldout_rows_ends_before_any_paid_call(
     ("label", "says"),
     [("yes", "no answer of the teacher has it"), ("1", "but a recall of 0.4 needs ")],
 )
+@pytest.mark.slow
 async def test_a_run_that_cannot_prove_a_protected_label_ends_before_any_paid_call(
     tmp_path: Path, db: Database, label: str, says: str
 ) -> None:
@@ -267,6 +269,7 @@ async def test_a_run_that_ends_during_the_decision_is_not_started_again(
     assert not scene.runner.busy
 
 
+@pytest.mark.slow
 async def test_a_demoted_task_cools_down(tmp_path: Path, db: Database) -> None:
     settings = config(tmp_path)
     fill(db, settings, 40)

@@ -158,6 +158,7 @@ async def test_the_back_off_of_a_student_that_was_stable_starts_anew(
     assert server.starts == starts + 1
 
 
+@pytest.mark.slow
 async def test_a_failing_start_is_retried_without_limit(scene: SupervisorScene) -> None:
     server = scene.servers["s1"] = ScriptedServer("s1")
     server.refuse = True

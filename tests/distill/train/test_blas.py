@@ -56,10 +56,12 @@ def run(script: str, **environment: str) -> str:
     return out.strip()
 
 
+@pytest.mark.slow
 def test_products_are_right_with_the_blas_of_this_machine() -> None:
     run(MULTIPLY)
 
 
+@pytest.mark.slow
 def test_products_are_right_without_a_fast_blas() -> None:
     assert run(BARE + MULTIPLY, UNDERSTUDY_BLAS="") == "None"
 
@@ -81,6 +83,7 @@ def test_shim_is_built_once_by_processes_that_race(tmp_path: Path) -> None:
 
 @linux
 @pytest.mark.parametrize("named", ["", "/no/such/file.so"])
+@pytest.mark.slow
 def test_nothing_is_compiled_unless_the_wheel_is_asked_for(tmp_path: Path, named: str) -> None:
     (tmp_path / "cc").write_text("#!/bin/sh\ntouch $0.ran\n")
     (tmp_path / "cc").chmod(0o700)

@@ -34,6 +34,7 @@ def cors_of(response: httpx.Response) -> list[str]:
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000", "null"])
+@pytest.mark.slow
 def test_by_default_a_preflight_gets_a_no_in_words(origin, start_proxy, teacher):
     for keys in ([], KEYS):
         response = preflight(start_proxy(server={"keys": keys}), origin=origin)
@@ -55,6 +56,7 @@ def test_by_default_no_page_can_read_an_answer(start_proxy, teacher):
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/messages", "/v1/files", "/v1/models"]
 )
+@pytest.mark.slow
 def test_a_configured_origins_preflight_is_answered_here(path, keys, start_proxy, teacher):
     proxy = start_proxy(server={"keys": keys, "cors_origins": [ORIGIN]})
     response = preflight(proxy, path)

@@ -59,6 +59,7 @@ def test_a_body_that_was_cut_off_is_an_error(coding):
 
 
 @pytest.mark.parametrize("coding", sorted(CODINGS))
+@pytest.mark.slow
 def test_a_small_body_that_grows_beyond_the_limit_is_refused(coding, start_proxy, teacher):
     proxy = start_proxy(server={"body_limit_mb": 1})
     bomb = CODINGS[coding](b" " * (64 * MB))
@@ -71,6 +72,7 @@ def test_a_small_body_that_grows_beyond_the_limit_is_refused(coding, start_proxy
 
 @pytest.mark.parametrize("path", ["chat/completions", "moderations"])
 @pytest.mark.parametrize("coding", [*sorted(CODINGS), "identity"])
+@pytest.mark.slow
 def test_a_compressed_request_is_understood(coding, path, proxy, teacher):
     raw = json.dumps(BODY).encode()
     headers = {"content-encoding": coding, "content-type": "application/json"}
@@ -93,6 +95,7 @@ def test_a_request_in_an_unknown_coding_is_told_so(proxy, teacher):
 
 
 @pytest.mark.parametrize("coding", sorted(CODINGS))
+@pytest.mark.slow
 def test_an_answer_that_is_compressed_in_spite_of_identity_is_read(coding, proxy, teacher):
     [raw] = completion("Hi").chunks
     teacher.script(Reply((CODINGS[coding](raw),)).with_headers(content_encoding=coding))

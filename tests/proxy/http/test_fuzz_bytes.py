@@ -54,6 +54,7 @@ LINES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 def test_any_bytes(scene: Scene) -> None:
     @seed(SEED)
     @HOW
@@ -107,6 +108,7 @@ FIELDS_OF_ANY_KIND = st.lists(st.tuples(NAMES | ODD, VALUES | ODD), max_size=4)
 BODIES = st.sampled_from([b"", b"{}", json.dumps(GOOD).encode(), b"\xff\xfe", b"[" * 300])
 
 
+@pytest.mark.slow
 def test_odd_heads(scene: Scene) -> None:
     @seed(SEED)
     @HOW
@@ -138,6 +140,7 @@ def chunked(body: bytes, sizes: list[int]) -> bytes:
     return sent + b"0\r\nx-understudy-task: triage\r\n\r\n"
 
 
+@pytest.mark.slow
 def test_cut_anywhere(scene: Scene) -> None:
     """A good request in chunks, cut anywhere, then ended, broken off, or followed by nonsense."""
     head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n" + CHUNKED + b"\r\n\r\n"
@@ -168,6 +171,7 @@ def test_cut_anywhere(scene: Scene) -> None:
     each()
 
 
+@pytest.mark.slow
 def test_pipelines(scene: Scene) -> None:
     good = [request(path.encode(), json.dumps(GOOD).encode()) for path in PATHS]
     odd = [

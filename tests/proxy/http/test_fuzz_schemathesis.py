@@ -144,6 +144,7 @@ def for_the_teacher(case: schemathesis.Case) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+@pytest.mark.slow
 def test_requests_that_the_openapi_document_allows_are_answered(
     scene: Scene, operation: Any
 ) -> None:
@@ -161,6 +162,7 @@ def test_requests_that_the_openapi_document_allows_are_answered(
 
 
 @pytest.mark.parametrize("operation", WITH_INPUT, ids=lambda operation: operation.label)
+@pytest.mark.slow
 def test_requests_that_the_openapi_document_forbids_do_no_harm(
     scene: Scene, operation: Any
 ) -> None:

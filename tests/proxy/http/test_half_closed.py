@@ -45,6 +45,7 @@ def body_of(answer: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+@pytest.mark.slow
 def test_a_half_closed_client_gets_its_whole_answer(version, proxy, teacher):
     reply = completion("A whole answer.").slow(0.2)
     teacher.script(reply)
@@ -55,6 +56,7 @@ def test_a_half_closed_client_gets_its_whole_answer(version, proxy, teacher):
 
 
 @pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1"])
+@pytest.mark.slow
 def test_a_half_closed_client_gets_its_whole_stream(version, proxy, teacher):
     reply = stream("some words in a row").paced(0.03).slow(0.1)
     teacher.script(reply)
@@ -64,6 +66,7 @@ def test_a_half_closed_client_gets_its_whole_stream(version, proxy, teacher):
     assert proxy.wait_for_traces(1)[0]["outcome"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_client_that_shuts_down_within_its_stream_gets_the_rest(proxy, teacher):
     reply = stream("some words in a row").paced(0.05)
     teacher.script(reply)

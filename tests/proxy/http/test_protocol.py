@@ -89,6 +89,7 @@ def test_bytes_that_are_not_http_get_a_400(echoing: Lone) -> None:
     assert b"connection: close" in said
 
 
+@pytest.mark.slow
 def test_nonsense_after_a_request_does_not_spoil_its_answer() -> None:
     go = threading.Event()
 
@@ -193,6 +194,7 @@ def test_an_answer_without_a_body(status: int, method: str) -> None:
         (b"", b"nameless"),
     ],
 )
+@pytest.mark.slow
 def test_a_header_value_cannot_become_two_headers(header: tuple[bytes, bytes]) -> None:
     with answering(200, [header], b"secret") as server, server.connect() as client:
         client.send(post())
@@ -251,6 +253,7 @@ def test_a_client_that_does_not_read_is_waited_for() -> None:
         assert len(body) == count * len(chunk)
 
 
+@pytest.mark.slow
 def test_a_client_that_never_reads_is_given_up() -> None:
     lost = threading.Event()
 
@@ -272,6 +275,7 @@ def test_a_client_that_never_reads_is_given_up() -> None:
         assert lost.wait(10)
 
 
+@pytest.mark.slow
 def test_an_idle_client_is_closed(echoing: Lone) -> None:
     with echoing.connect() as client:
         client.send(post())

@@ -113,6 +113,7 @@ def test_the_share_is_checked_last() -> None:
         assert decision(edited, share=share).reason == Reason.OTHER_FINGERPRINT
 
 
+@pytest.mark.slow
 def test_a_share_takes_that_many_conversations() -> None:
     count = 4000
     for share in (0.05, 0.25, 0.9):

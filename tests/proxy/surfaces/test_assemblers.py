@@ -29,6 +29,7 @@ def test_a_whole_stream_is_assembled(api: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(("api", "name"), EACH)
+@pytest.mark.slow
 def test_a_stream_cut_in_two_anywhere_is_the_same(api: str, name: str) -> None:
     raw, expected = APIS[api].read(name)
     for cut in range(0, len(raw) + 1, 3 if api == "responses" else 1):  # those are long

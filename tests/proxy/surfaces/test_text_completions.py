@@ -160,6 +160,7 @@ def test_a_stream_that_breaks_off(client, proxy, teacher):
     assert json.loads(trace["output_messages"])[0]["content"] == "Once"
 
 
+@pytest.mark.slow
 def test_the_client_hangs_up(client, proxy, teacher):
     teacher.script(events(*[STREAM[:200]] * 300).paced(0.05))
     chunks = ask(client, stream=True)

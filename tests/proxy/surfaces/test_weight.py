@@ -20,6 +20,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES)
+@pytest.mark.slow
 def test_a_weight_is_about_the_memory_that_a_value_takes(value: Any) -> None:
     raw = orjson.dumps(value)
     tracemalloc.start()
@@ -49,6 +50,7 @@ def test_no_text_has_more_values_than_are_counted(value: Any) -> None:
     assert count(value) <= most_values(orjson.dumps(value))
 
 
+@pytest.mark.slow
 def test_json_of_millions_of_values_is_not_parsed() -> None:
     with pytest.raises(TooLarge):
         check_parsed(b"[" + b"[]," * 4_000_000 + b"1]")

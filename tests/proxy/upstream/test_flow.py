@@ -68,6 +68,7 @@ async def test_a_slow_reader_makes_the_upstream_wait():
         assert server.connections == 1
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_of_a_body_that_ends_with_its_connection():
     async def serve(reader, writer):
         await read_request(reader)
@@ -83,6 +84,7 @@ async def test_a_slow_reader_of_a_body_that_ends_with_its_connection():
         assert got == 2 * MB
 
 
+@pytest.mark.slow
 async def test_reading_everything_ends_a_pause():
     sent = []
     async with raw_server(pouring(sent)) as server, upstream() as client:
@@ -93,6 +95,7 @@ async def test_reading_everything_ends_a_pause():
         assert len(first) + len(await response.read()) == LONG
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_that_leaves_closes_the_connection():
     sent = []
     async with raw_server(pouring(sent)) as server, upstream() as client:
@@ -227,6 +230,7 @@ async def test_an_answer_before_the_end_of_the_request(sending):
         other.close()
 
 
+@pytest.mark.slow
 async def test_an_answer_that_goes_on_after_an_upload_was_given_up():
     async def serve(reader, writer):
         await reader.readuntil(b"\r\n\r\n")

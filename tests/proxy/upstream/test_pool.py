@@ -106,6 +106,7 @@ async def test_a_connection_that_the_upstream_closes_is_dropped():
     "more", [b"x", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad", b"HTTP/1.1 100 Continue"]
 )
 @pytest.mark.parametrize("later", [False, True])
+@pytest.mark.slow
 async def test_bytes_after_an_answer_spoil_a_connection(more, later):
     """Or the next request would get somebody else's answer."""
 
@@ -230,6 +231,7 @@ async def test_an_upstream_that_closes_each_connection_at_once_breaks():
 
 
 @pytest.mark.parametrize("how", ["head", "body", "whole body"])
+@pytest.mark.slow
 async def test_a_cancelled_request_closes_its_connection(how):
     async def serve(reader, writer):
         await read_request(reader)

@@ -152,6 +152,7 @@ async def test_failures_behind_a_proxy(monkeypatch):
             await whole(client, "http://teacher.example/v1")
 
 
+@pytest.mark.slow
 def test_aiohttp_is_loaded_for_a_forward_proxy_only():
     code = (
         "import asyncio, sys\n"

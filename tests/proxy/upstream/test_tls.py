@@ -105,6 +105,7 @@ async def test_bodies_that_end_with_a_tls_connection(tls, farewell):
 
 
 @pytest.mark.parametrize("farewell", [True, False])
+@pytest.mark.slow
 async def test_a_slow_reader_of_a_body_that_ends_with_a_tls_connection(tls, farewell):
     async def serve(reader, writer):
         await read_request(reader)

@@ -44,6 +44,7 @@ def migrations(folder: Path, *steps: str) -> Path:
 
 
 @pytest.mark.parametrize("known", range(len(SHIPPED)), ids=[p.stem for p in SHIPPED])
+@pytest.mark.slow
 def test_every_older_schema_is_migrated_to_the_newest(
     file: Path, tmp_path: Path, known: int
 ) -> None:

@@ -80,6 +80,7 @@ OPTED_OUT = [{"content": "none"}, {"operation_name": "embeddings", "api": "embed
 
 
 @pytest.mark.parametrize("changes", OPTED_OUT)
+@pytest.mark.slow
 def test_requests_without_texts_are_never_learned_from_or_compared(
     db: Database, take: Callable[..., None], changes: dict[str, Any]
 ) -> None:

@@ -275,6 +275,7 @@ def test_an_orphan_without_a_line_is_removed_and_a_fresh_file_is_left_alone(fold
     assert [p.name for p in folder.iterdir()] == [fresh.name]
 
 
+@pytest.mark.slow
 def test_no_reader_takes_a_segment_from_a_living_writer(folder: Path) -> None:
     """Readers poll all the time, while writers seal as often as they can."""
     stop = threading.Event()

@@ -184,6 +184,7 @@ def test_a_folder_in_place_of_the_file_is_an_error_until_the_routes_are_publishe
     assert (list(file.routes), file.error) == (["triage"], None)
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_file(path: Path) -> None:
     stop = threading.Event()
     sizes = (1, 40)

@@ -62,6 +62,7 @@ def test_patterns_are_found_without_a_model(patterns: Redaction) -> None:
     assert patterns.slow
 
 
+@pytest.mark.slow
 def test_presidio_does_not_use_the_network(
     patterns: Redaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:

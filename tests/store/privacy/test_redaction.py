@@ -271,6 +271,7 @@ def test_nothing_secret_is_left_in_any_request(messages: Any, more: Any) -> None
      "{" * 100_000, "\\" * 100_000, '"' * 100_000, "123-45-" * 20_000],
     ids=lambda text: text[:12],
 )  # fmt: skip
+@pytest.mark.slow
 def test_no_text_takes_more_than_linear_time(text: str) -> None:
     everything = redaction(*READY)
     began = time.process_time()

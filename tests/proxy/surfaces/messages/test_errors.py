@@ -49,6 +49,7 @@ def sdk(proxy, key=CLIENT_KEY):
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.slow
 def test_the_teachers_own_errors_pass_unchanged(
     stream, status, kind, exception, client, proxy, teacher
 ):
@@ -110,6 +111,7 @@ def test_413(start_proxy, teacher):
     assert caught.value.response.json()["error"]["type"] == "request_too_large"
 
 
+@pytest.mark.slow
 def test_keys(start_proxy, teacher):
     proxy = start_proxy(server={"keys": KEYS})
     with sdk(proxy, "sk-wrong") as client, pytest.raises(anthropic.AuthenticationError) as caught:

@@ -191,6 +191,7 @@ def test_the_trace_is_there_when_the_last_event_comes(client, proxy, teacher):
         assert proxy.traces()[0]["outcome"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(streamed(" ".join(["word"] * 500)).paced(0.05))
     stream = client.messages.create(**BODY, stream=True)

@@ -62,6 +62,7 @@ def publish(proxy, student):
     return go
 
 
+@pytest.mark.slow
 def test_the_answer_has_anthropics_form(client, publish, proxy, teacher, student):
     publish()
     raw = client.messages.with_raw_response.create(**BODY, metadata={"user_id": "u-7"})
@@ -88,6 +89,7 @@ def test_the_answer_has_anthropics_form(client, publish, proxy, teacher, student
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_stream_has_anthropics_form(client, publish, proxy, teacher):
     publish()
     events = list(client.messages.create(**BODY, stream=True))
@@ -109,6 +111,7 @@ def test_a_stream_has_anthropics_form(client, publish, proxy, teacher):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_the_stream_on_the_wire(publish, proxy):
     publish()
     response = httpx.post(
@@ -129,6 +132,7 @@ class Booking(BaseModel):
 
 
 @pytest.mark.parametrize(("text", "route"), [('{"seats": 2}', "student"), ("two", "fallback")])
+@pytest.mark.slow
 def test_a_schema_is_kept(text, route, client, publish, student, teacher, proxy):
     config = {"format": {"type": "json_schema", "schema": SCHEMA}}
     student.answer = lambda request: sure(text)
@@ -139,6 +143,7 @@ def test_a_schema_is_kept(text, route, client, publish, student, teacher, proxy)
         assert Booking.model_validate_json(raw.parse().content[0].text).seats == 2
 
 
+@pytest.mark.slow
 def test_parse(client, publish, student, teacher):
     """`messages.parse` writes a Pydantic model's schema in its own way."""
     teacher.script(said('{"seats": 9}'))
@@ -150,6 +155,7 @@ def test_parse(client, publish, student, teacher):
     assert len(teacher.requests) == 1
 
 
+@pytest.mark.slow
 def test_tool_calls(client, publish, student, teacher, proxy):
     student.answer = lambda request: sure(calls(2, 10**20))
     publish({**BODY, "tools": [TOOL]}, output="tools")
@@ -170,6 +176,7 @@ def test_tool_calls(client, publish, student, teacher, proxy):
     assert teacher.requests == []
 
 
+@pytest.mark.slow
 def test_a_forced_call_ends_with_tool_use(client, publish, student):
     student.answer = lambda request: sure(calls(1))
     forced = {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "book"}}
@@ -188,6 +195,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.slow
 def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     name, stream, client, publish, proxy, teacher, student
 ):
@@ -205,6 +213,7 @@ def test_the_teacher_answers_when_the_students_answer_may_not_be_served(
     assert len(teacher.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_teachers_error_is_what_a_fallback_gives(client, publish, teacher):
     publish(cutoff=-0.05)
     teacher.script(refused(429, "rate_limit_error", "slow down"))
@@ -223,6 +232,7 @@ def test_the_teachers_error_is_what_a_fallback_gives(client, publish, teacher):
         ({"tools": [TOOL]}, "other_fingerprint"),
     ],
 )
+@pytest.mark.slow
 def test_what_was_not_certified_goes_to_the_teacher(
     change, reason, client, publish, student, teacher, proxy
 ):
@@ -232,6 +242,7 @@ def test_what_was_not_certified_goes_to_the_teacher(
     assert proxy.traces()[0]["reason"] == reason
 
 
+@pytest.mark.slow
 def test_one_student_serves_both_apis(client, publish, proxy, teacher):
     """The same question through chat completions has the same fingerprint."""
     publish()

@@ -29,6 +29,7 @@ class Label(pydantic.BaseModel):
     label: str
 
 
+@pytest.mark.slow
 def test_a_response(client, proxy, teacher):
     raw = client.responses.with_raw_response.create(
         **LEAST, instructions="Be brief.", extra_headers=TAG
@@ -54,6 +55,7 @@ def test_a_response(client, proxy, teacher):
     assert (trace["request_model"], trace["response_model"]) == ("gpt-4o", "gpt-4o-2024-08-06")
 
 
+@pytest.mark.slow
 def test_the_tag_in_metadata_is_taken_out(client, proxy, teacher):
     client.responses.create(**LEAST, metadata={"task": "mood"})
     client.responses.create(**LEAST, metadata={"task": "mood", "team": "a"})
@@ -92,6 +94,7 @@ async def test_the_async_sdk(proxy):
     assert len(proxy.traces()) == 2
 
 
+@pytest.mark.slow
 def test_a_pydantic_model(client, teacher):
     teacher.script(response('{"label": "good"}'))
     found = client.responses.parse(**LEAST, text_format=Label)
@@ -99,6 +102,7 @@ def test_a_pydantic_model(client, teacher):
 
 
 @pytest.mark.parametrize("name", TRANSCRIPTS)
+@pytest.mark.slow
 def test_transcripts_are_relayed_byte_for_byte(name, proxy, teacher):
     raw = (GOLDEN / f"{name}.sse").read_bytes()
     expected = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
@@ -115,6 +119,7 @@ def test_transcripts_are_relayed_byte_for_byte(name, proxy, teacher):
         assert trace["outcome"] == ("error" if expected["error_type"] else "complete")
 
 
+@pytest.mark.slow
 def test_the_trace_is_there_before_the_last_event(proxy, teacher):
     """Also for a client that does not wait for the event's empty line."""
     reply = response_stream("one two")
@@ -141,6 +146,7 @@ def test_a_stream_that_breaks_off(after, client, proxy, teacher):
     assert said == ([] if after == 1 else [{"role": "assistant", "content": "one two"}])
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_in_a_stream_leaves_a_trace(client, proxy, teacher):
     teacher.script(response_stream(" ".join(["word"] * 300)).paced(0.05))
     stream = client.responses.create(**LEAST, stream=True)
@@ -184,6 +190,7 @@ def test_a_background_response(client, proxy, teacher):
     assert (trace["outcome"], trace["output_messages"]) == ("complete", None)
 
 
+@pytest.mark.slow
 def test_responses_that_the_teacher_keeps_are_the_teachers(client, proxy, teacher):
     """Its ids are passed on untouched, and so is the body that holds one."""
     first = client.responses.create(**LEAST)

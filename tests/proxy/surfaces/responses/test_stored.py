@@ -311,6 +311,7 @@ def test_a_kept_response_expires(start_proxy, student):
     assert post(proxy, {**BODY, "previous_response_id": given}).status_code == 400
 
 
+@pytest.mark.slow
 def test_no_longer_than_traces(start_proxy):
     assert start_proxy().config.responses_days == 30
     assert start_proxy(retention={"traces_days": 7}).config.responses_days == 7
@@ -338,6 +339,7 @@ def test_sweeping(tmp_path):
     sweep_responses(tmp_path / "not there", keep_s=0)
 
 
+@pytest.mark.slow
 def test_a_proxy_sweeps_when_it_starts(start_proxy, tmp_path):
     folder = tmp_path / "data" / "responses"
     old, new = trace_asked(24 * 31), trace_asked(24 * 29)
